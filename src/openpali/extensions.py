@@ -19,7 +19,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 GROUP = "openpali.extensions"
-OWN = tuple(f"openpali.{name}.extension:EXTENSION" for name in ("worlds", "benchmarks", "cluster", "lab"))
+OWN = tuple(f"openpali.{name}.extension:EXTENSION" for name in ("worlds", "benchmarks", "cluster", "lab", "onnx"))
 
 
 @dataclass(frozen=True)

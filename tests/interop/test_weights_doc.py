@@ -63,8 +63,8 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
         Path(name).write_text(json.dumps(record) + "\n")
 
     assert [shlex.split(command)[1] for command in COMMANDS] == [
-        "convert", "train", "predict", "convert", "export", "convert", "convert", "predict", "train", "quantize",
-        "export", "convert", "predict", "train", "export", "quantize", "predict", "predict", "predict",
+        "convert", "train", "predict", "convert", "export", "convert", "export", "convert", "predict", "train",
+        "quantize", "export", "convert", "predict", "train", "export", "quantize", "predict", "predict", "predict",
     ]  # fmt: skip
     for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)

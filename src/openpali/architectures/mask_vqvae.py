@@ -132,7 +132,7 @@ class MaskVQVAE(nn.Module):
         return cast(Tensor, z.flatten(2).transpose(1, 2).float())
 
     def _decode(self, z: Tensor) -> Tensor:
-        grid = z.transpose(1, 2).reshape(len(z), -1, GRID, GRID)
+        grid = z.transpose(1, 2).reshape(z.shape[0], -1, GRID, GRID)
         return cast(Tensor, self.decoder(grid)).squeeze(1)
 
     def _nearest(self, z: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -137,9 +137,15 @@ def export(
         str, typer.Argument(help="A SigLIP or PaLI: a model folder, a finished run, or the name of a shipped model")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; a PaLI is written to its subfolders vision and text")],
+    format: Annotated[
+        Literal["transformers", "onnx"],
+        typer.Option(help="Checkpoints for transformers' own classes, or ONNX graphs of every part"),
+    ] = "transformers",
+    int8: Annotated[bool, typer.Option("--int8", help="Weights of ONNX graphs in int8")] = False,
 ) -> None:
-    """Write a model's parts as checkpoints for transformers' own classes."""
+    """Write a model's parts as checkpoints for transformers' own classes, or as ONNX graphs."""
     from openpali.architectures.preprocessor import Inexpressible
+    from openpali.extensions import option
     from openpali.weights.bundle import open_bundle
     from openpali.weights.export import export as write
     from openpali.weights.find import find_model
@@ -148,6 +154,12 @@ def export(
     origin = find_model(model)
     parts = open_bundle(origin).parts
     check_not_input(out, origin, *parts.values())
+    if format == "onnx":
+        for file in option("export --format")(origin, out, int8=int8):
+            typer.echo(f"{file.relative_to(out)}, {file.stat().st_size / 1e6:,.2f} MB")
+        return
+    if int8:
+        raise ValueError("--int8 is for ONNX graphs: add --format onnx, or use openpali quantize")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", Inexpressible)
         for name, folder in parts.items():

@@ -45,7 +45,8 @@ def contrast(images_BHWC: Tensor) -> Tensor:
     """
     x = images_BHWC.float()
     border = torch.cat([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], 1)
-    distance = (x - border.median(1).values[:, None, None]).abs().amax(-1)
+    median = border.sort(1).values[:, (border.shape[1] - 1) // 2]  # ONNX can sort
+    distance = (x - median[:, None, None]).abs().amax(-1)
     height, width = x.shape[1:3]
     middle = distance[:, height // 6 : -(height // 6), width // 6 : -(width // 6)]
     most = middle.amax((1, 2), keepdim=True).clamp(min=_LEAST)

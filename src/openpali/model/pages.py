@@ -86,7 +86,7 @@ class PageViT(ViT):
 
     def forward(self, images_BHWC: Tensor, columns_B: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         (rows, most), (height, width) = self.config.grid, images_BHWC.shape[1:3]
-        columns, rest = divmod(width, PATCH)
+        columns, rest = width // PATCH, width % PATCH  # torch.export traces no divmod
         if height != rows * PATCH or rest or not 0 < columns <= most:
             raise ValueError(
                 f"an image of {height} x {width} pixels: make it {rows * PATCH} high, and a multiple of {PATCH} up "

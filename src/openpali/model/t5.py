@@ -159,7 +159,7 @@ class CrossAttention(AttentionLayer):
 
     def forward(self, x_BLD: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """Attend to keys and values ``[M, h, N, d]``; B // M rows after one another share each."""
-        shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1]) if len(x_BLD) else x_BLD
+        shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1]) if x_BLD.shape[0] else x_BLD
         q = split_heads(self.query(shared), self.heads)
         x = self.attend(q, keys, values, Scoring(mask, 1.0))
         return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))

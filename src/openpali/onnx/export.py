@@ -1,0 +1,93 @@
+"""Write a model as ONNX graphs."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import Dim
+
+from openpali.infer.generate import evaluating
+from openpali.infer.pali import Pali
+from openpali.model.attention import attending, sdpa
+from openpali.onnx.graphs import Graph, graphs_of
+
+OPSET = 18
+
+
+def write(model: Path, out: Path, *, int8: bool = False) -> Iterator[Path]:
+    """Write the graphs of each part of a model, in float32, its ``config.json`` and tokenizer; yield each file.
+
+    Args:
+        model: a model folder, or a bundle, whose parts get folders of their own.
+        int8: weights of matmuls in int8, activations rounded while running (onnxruntime's dynamic quantisation).
+
+    Raises:
+        ValueError: a part has no graphs, or a package is missing.
+    """
+    _need("onnx")
+    _need("onnxscript")
+    quantization = _need("onnxruntime.quantization") if int8 else None
+    pali = Pali.from_pretrained(model)
+    for part in pali.parts:
+        source, network = pali.load(part)
+        folder = out / part if len(pali.parts) > 1 else out
+        folder.mkdir(parents=True, exist_ok=True)
+        with evaluating(network), attending(network, sdpa):
+            for name, graph in graphs_of(network).items():
+                file = folder / f"{name}.onnx"
+                trace(graph, file)
+                if quantization:
+                    whole = file.rename(file.with_suffix(".whole"))
+                    quantization.quantize_dynamic(whole, file, op_types_to_quantize=["MatMul", "Gemm"])
+                    whole.unlink()
+                yield file
+        for own in ("config.json", "tokenizer.model"):
+            if (source.folder / own).is_file():
+                yield Path(shutil.copy(source.folder / own, folder / own))
+
+
+def trace(graph: Graph, file: Path) -> None:
+    """Write a graph as one file."""
+    dims: dict[str, Any] = {}
+    shapes = tuple(_dims(varying, dims) for _, varying in graph.inputs.values())
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # about its own internals
+        program = torch.onnx.export(
+            graph,
+            tuple(example for example, _ in graph.inputs.values()),
+            input_names=[*graph.inputs],
+            output_names=[*graph.outputs],
+            dynamic_shapes=(shapes,),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        for value, (_, varying) in zip(program.model.graph.inputs, graph.inputs.values(), strict=True):
+            # Python's len() of a tensor makes its size constant, and nothing is said
+            shape = value.shape
+            assert shape is not None
+            assert not any(isinstance(shape[axis], int) for axis in varying), value
+        program.save(file, external_data=False)
+
+
+def _dims(varying: Mapping[int, str], dims: dict[str, Any]) -> dict[int, Any]:
+    found = {}
+    for axis, text in varying.items():
+        factor, _, name = text.rpartition("*")
+        dim = dims.setdefault(name, Dim(name, min=1, max=4096))
+        found[axis] = int(factor) * dim if factor else dim
+    return found
+
+
+def _need(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError("export --format onnx needs ONNX: pip install 'openpali[onnx]'") from error

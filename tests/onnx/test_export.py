@@ -1,0 +1,140 @@
+"""ONNX graphs give what torch gives, for sizes other than those that they were traced with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import onnx
+from openpali import Pali
+from openpali.cli.main import app
+from openpali.infer.generate import Decoding, evaluating
+from openpali.onnx.export import trace
+from openpali.onnx.graphs import Graph, graphs_of
+
+SIZES = {"batch": 3, "visual": 11, "prompt": 7, "memory": 6, "past": 4, "columns": 5}
+OTHERS = {  # inputs that are not just any number
+    "columns": torch.tensor([5, 2, 3]),
+    "prompt": torch.tensor([[5, 6, 1, 0, 0, 0, 0], [2, 3, 4, 5, 6, 7, 1], [5, 1, 0, 0, 0, 0, 0]]),
+    "real": torch.tensor([[True] * 6, [True] * 2 + [False] * 4, [True] * 5 + [False]]),
+}
+
+
+def other_inputs(graph: Graph) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for name, (example, varying) in graph.inputs.items():
+        shape = list(example.shape)
+        for axis, text in varying.items():
+            factor, _, dim = text.rpartition("*")
+            shape[axis] = int(factor or 1) * SIZES[dim]
+        some = torch.rand(shape, generator=generator) * 2 - 1
+        found[name] = OTHERS.get(name, some if example.is_floating_point() else torch.ones(shape, dtype=torch.long))
+    return found
+
+
+@pytest.fixture(scope="module")
+def pali(bundle: Path) -> Pali:
+    return Pali.from_pretrained(bundle)
+
+
+@pytest.fixture(scope="module")
+def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The main part and its masks, by the command."""
+    out = tmp_path_factory.mktemp("graphs")
+    said = CliRunner().invoke(app, ["export", str(bundle / "pali"), "--out", str(out), "--format", "onnx"])
+    assert said.exit_code == 0
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == {line.split(",")[0] for line in said.output.splitlines()}
+    return out
+
+
+@pytest.mark.parametrize("part", ["pali", "siglip", "mask_vqvae", "finder", "elements", "reader", "icons"])
+def test_graphs_give_what_torch_gives(pali: Pali, exported: Path, tmp_path: Path, part: str) -> None:
+    _, model = pali.load(part)
+    for name, graph in graphs_of(model).items():
+        file = exported / part / f"{name}.onnx"
+        with evaluating(model):
+            if not file.exists():
+                file = tmp_path / file.name
+                trace(graph, file)
+            inputs = other_inputs(graph)
+            with torch.no_grad():
+                expected = graph(*inputs.values())
+        session = onnxruntime.InferenceSession(file)
+        assert [port.name for port in session.get_outputs()] == graph.outputs
+        found = session.run(None, {key: value.numpy() for key, value in inputs.items()})
+        for ours, theirs in zip(expected if isinstance(expected, tuple) else [expected], found, strict=True):
+            np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4)
+
+
+def test_the_graphs_answer_prompts(pali: Pali, exported: Path) -> None:
+    names = {"image.onnx", "prompt.onnx", "decoder.onnx", "config.json", "tokenizer.model"}
+    assert {path.name for path in (exported / "pali").iterdir()} == names
+    image = np.random.default_rng(0).integers(0, 256, (3, 80, 90, 3), np.uint8)
+    prompts = [
+        "Generate the alt_text in en at 0: <extra_id_0>",
+        "detect: horse",
+        "Answer in en: what? <extra_id_0>",
+    ]
+    pipeline = pali.pipeline()
+    expected = [
+        p.answer.text for p in pipeline.predict([[one] for one in image], prompts, decoding=Decoding(max_tokens=8))
+    ]
+    for picture, prompt, text in zip(image, prompts, expected, strict=True):
+        assert pipeline.tokenizer.decode(answer(pali, exported / "pali", picture, prompt)) == text
+
+
+def answer(pali: Pali, folder: Path, image: np.ndarray, prompt: str) -> list[int]:
+    """The likeliest tokens, one by one, by the three graphs."""
+    look, encode, decode = (
+        onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("image", "prompt", "decoder")
+    )
+    pipeline = pali.pipeline()
+    ids = pipeline.prompt_ids(prompt)
+    pixels = pipeline.read([([image], ids)]).images[:, 0].float() / 127.5 - 1
+    [visual] = look.run(None, {"pixels": pixels.numpy()})
+    real, *memory = encode.run(None, {"visual": visual, "prompt": np.array([ids])})
+    names = [port.name for port in decode.get_inputs()][2:]
+    shape = memory[0].shape[1], 0, memory[0].shape[3]
+    past = [np.zeros((1, *shape), np.float32)] * len(memory)
+    token, found = pipeline.model.first, []
+    while len(found) < 8:
+        fed = dict(zip(names, [*memory, *past], strict=True))
+        logits, *past = decode.run(None, {"ids": np.array([[token]]), "real": real, **fed})
+        token = int(logits[0].argmax())
+        if token == pipeline.tokenizer.eos_id:
+            break
+        found.append(token)
+    return found
+
+
+def test_int8_is_smaller_and_near(pali: Pali, bundle: Path, tmp_path: Path) -> None:
+    said = CliRunner().invoke(
+        app, ["export", str(bundle / "siglip"), "--out", str(tmp_path), "--format", "onnx", "--int8"]
+    )
+    assert said.exit_code == 0
+    graph = graphs_of(pali.load("siglip")[1])["text"]
+    session = onnxruntime.InferenceSession(tmp_path / "text.onnx")
+    ids = other_inputs(graph)["ids"]
+    with torch.no_grad():
+        whole = graph(ids).numpy()
+    [small] = session.run(None, {"ids": ids.numpy()})
+    assert np.abs(small - whole).max() > 1e-5
+    assert (small * whole).sum(1).min() > 0.9
+    matmuls = [node for node in onnx.load(tmp_path / "text.onnx").graph.node if "MatMul" in node.op_type]
+    assert any(node.op_type == "MatMulInteger" for node in matmuls)
+
+
+def test_what_has_no_graphs_says_so(bundle: Path, tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "graphs")]
+    said = CliRunner().invoke(app, ["export", str(bundle / "classifier"), *out, "--format", "onnx"])
+    assert isinstance(said.exception, ValueError)
+    assert "Classifier has no ONNX graphs" in str(said.exception)
+    said = CliRunner().invoke(app, ["export", str(bundle / "siglip"), *out, "--int8"])
+    assert isinstance(said.exception, ValueError)
