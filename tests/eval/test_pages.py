@@ -15,7 +15,7 @@ from openpali import Pali
 from openpali.distributed import Ranks
 from openpali.eval.benchmark import PageBenchmark
 from openpali.eval.calibrate import calibrate
-from openpali.eval.elements import elements_by, points_by
+from openpali.eval.elements import elements_by
 from openpali.eval.pages import FindingEvaluator, PageAnswers, ReadingEvaluator, WholePageEvaluator, words_by
 from openpali.eval.runner import run as run_benchmark
 from openpali.infer.pages import FoundLine, ReadLine, ReadWord
@@ -25,7 +25,7 @@ from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.words import pointing, word_f1
 from openpali.model.pages import Finder, Reader
 from openpali.tasks.example import Box, Example, Image, Line, Object, Word
-from openpali.worlds.benchmarks.pages import page_suite
+from openpali.worlds.benchmarks.pages import page_suite, points_by
 
 LINES = [Line([Word("one", Box(10, 10, 30, 60))]), Line([Word("ﬁve", Box(50, 10, 70, 90))])]
 LINES += [Line([Word("שלום", Box(80, 10, 99, 90))], readable=False)]

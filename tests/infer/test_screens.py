@@ -93,6 +93,15 @@ def test_words_that_are_no_element_are_found_where_they_stand() -> None:
     assert found.box == SCREEN.lines[-1].words[0].box
 
 
+def test_neighbouring_words_are_found_together() -> None:
+    words = [ReadWord(text, Box(10, x, 22, x + 40), 0.9) for x, text in ((0, "Sign"), (50, "up"), (100, "now"))]
+    screen = Screen([], [ReadLine(words[2:], Box(40, 0, 52, 40)), ReadLine(words, Box(10, 0, 22, 140))])
+    found = screen.point("the Sign up button")
+    assert found is not None
+    assert (found.name, found.box, found.confidence) == ("Sign up", Box(10, 0, 22, 90), pytest.approx(0.81))
+    assert screen.point("Sign out of this account forever") is None
+
+
 def test_nothing_is_found_where_nothing_fits() -> None:
     assert SCREEN.point("xylophone") is None
     assert SCREEN.point("the fourth button") is None or SCREEN.point("fourth") is None
@@ -167,6 +176,20 @@ def test_prompts_for_elements_are_answered_by_their_finder(bundle, screenshot) -
     assert [thing.box for thing in pali.detect([screenshot], ["button"])[0]] == [thing.box for thing in buttons]
     [drawn] = pali.predict([[screenshot]], ["detect: red circle"])
     assert drawn.part == "pali"
+
+
+def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, monkeypatch) -> None:
+    pali = Pali.from_pretrained(bundle)
+    pali.names = ["horse"]
+    del pali.parts["elements"]
+    line = ReadLine([ReadWord("Save", Box(10, 20, 30, 60), 0.9)], Box(10, 20, 30, 60))
+    monkeypatch.setattr(pali, "read_page", lambda image: [line])
+    assert pali.screen(screenshot).elements == []
+    [found] = pali.detect([screenshot], ["Save"])[0]
+    assert (found.name, found.confidence) == ("Save", 0.9)
+    assert found.box == pytest.approx(Box(10, 20, 30, 60), abs=1)
+    answers = pali.predict([[screenshot]] * 3, ["detect: the Save button", "detect: button", "detect: horse"])
+    assert [answer.part for answer in answers] == ["reader", "pali", "pali"]
 
 
 def test_icons_are_named_by_what_they_show(bundle, screenshot) -> None:

@@ -6,7 +6,6 @@ of either, and of the cells of the page.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,7 +20,7 @@ from PIL import Image as PilImage
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, view_of_line
 from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
-from openpali.metrics.calibration import TINY, Calibration
+from openpali.metrics.calibration import Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
 
@@ -79,9 +78,8 @@ class ReadLine:
 
     def calibrated(self, calibration: Calibration, least: float = 0.0) -> ReadLine | None:
         """The line with calibrated confidence, without words of less than ``least``; None if that leaves none."""
-        sure = [calibration.confidence(math.log(max(word.confidence, TINY))) for word in self.words]
-        pairs = zip(self.words, sure, strict=True)
-        words = [replace(word, confidence=each) for word, each in pairs if each >= least]
+        sure = [replace(word, confidence=calibration.of(word.confidence)) for word in self.words]
+        words = [word for word in sure if word.confidence >= least]
         return replace(self, words=words) if words else None
 
 
@@ -144,11 +142,11 @@ def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDAr
         top = float(np.average([run.top for run in some], weights=cells))
         bottom = float(np.average([run.bottom for run in some], weights=cells))
         reach = _REACH * (bottom - top)
-        left = max(0.0, min(run.first for run in some) * CELL - reach)
-        right = min(float(probability.shape[1] * CELL), max(run.last for run in some) * CELL + reach)
+        xmin = max(0.0, min(run.first for run in some) * CELL - reach)
+        xmax = min(float(probability.shape[1] * CELL), max(run.last for run in some) * CELL + reach)
         sure = np.concatenate([probability[run.row, run.first : run.last] for run in some])
         if bottom - top >= _LEAST and sure.max() >= _SUREST:
-            found.append(FoundLine(Box(top, left, bottom, right), float(sure.mean())))
+            found.append(FoundLine(Box(top, xmin, bottom, xmax), float(sure.mean())))
     return found
 
 

@@ -7,7 +7,6 @@ pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -52,7 +51,6 @@ from openpali.infer.pipeline import (
 from openpali.infer.routing import SQUASHED, ask_in_turn
 from openpali.infer.screens import Screen, Wanted
 from openpali.messages import shorten
-from openpali.metrics.calibration import TINY
 from openpali.model.elements import ElementFinder
 from openpali.model.icons import IconClassifier
 from openpali.model.pages import Finder, Reader
@@ -268,25 +266,29 @@ class Pali:
         return [word for line in self.read_page(image) for word in line.words]
 
     def screen(self, image: ImageLike) -> Screen:
-        """The elements of a screen, such as buttons and icons, and what is written on it; the last is kept.
+        """The elements of a screen, such as buttons and icons, if the model finds any, and what is written on it;
+        the last is kept.
 
         Raises:
-            ValueError: the image cannot be read, or the model has no parts that find elements and read pages.
+            ValueError: the image cannot be read, or the model has no parts that read pages.
         """
         pixels = open_image(image).pixels
         seen = self._seen
         if seen is None or not np.array_equal(seen[0], pixels):
-            stored, finder = self.load(ELEMENTS)
-            with self._quick():
-                elements = find_elements(cast(ElementFinder, finder), pixels)
-            if calibration := stored.facts.calibration.get(Detect.name):
-                sure = [calibration.confidence(math.log(thing.confidence or TINY)) for thing in elements]
-                elements = [replace(e, confidence=each) for e, each in zip(elements, sure, strict=True)]
-            icons = [thing.box for thing in elements if thing.role == "icon"] if ICONS in self.parts else []
-            names = iter(self.name_icons(pixels, icons))
-            elements = [replace(e, name=next(names, (e.name, 0.0))[0]) if e.role == "icon" else e for e in elements]
+            elements = self._find_elements(pixels) if ELEMENTS in self.parts else []
             self._seen = seen = pixels, Screen(elements, self.read_page(pixels))
         return seen[1]
+
+    def _find_elements(self, pixels: Image) -> list[Object]:
+        """Elements with calibrated confidence; the name of an icon is what it shows."""
+        stored, finder = self.load(ELEMENTS)
+        with self._quick():
+            elements = find_elements(cast(ElementFinder, finder), pixels)
+        if calibration := stored.facts.calibration.get(Detect.name):
+            elements = [replace(thing, confidence=calibration.of(thing.confidence)) for thing in elements]
+        icons = [thing.box for thing in elements if thing.role == "icon"] if ICONS in self.parts else []
+        names = iter(self.name_icons(pixels, icons))
+        return [replace(e, name=next(names, (e.name, 0.0))[0]) if e.role == "icon" else e for e in elements]
 
     def name_icons(self, image: ImageLike, boxes: Sequence[Box]) -> list[tuple[str, float]]:
         """What the icon in each box shows, as "trash" or "arrow-left", and the probability of that name."""
@@ -360,7 +362,7 @@ class Pali:
         dialect = self.dialect if not part or part in PAGES else self.pipeline(part).dialect
         name = task.name if task else recognise(prompt, len(images), dialect)
         if not part and self.asks_for_elements(name, prompt):
-            part = ELEMENTS
+            part = ELEMENTS if ELEMENTS in self.parts else READER
         alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
         found = {}
         for each in (part,) if part else self.route(name, images):
@@ -387,20 +389,25 @@ class Pali:
     def asks_for_elements(self, task: str, prompt: str) -> bool:
         """Whether a prompt is for the elements of a screen.
 
-        It asks to detect none of the objects that are known, or, if the bundle lists none, roles.
+        It asks to detect none of the objects that are known, or, if the bundle lists none, roles. Without a part
+        that finds elements, words that are written on the screen will do, but not roles alone.
         """
-        if ELEMENTS not in self.parts or task != Detect.name:
+        if READER not in self.parts or task != Detect.name:
             return False
         names = Detect(dialect=self.dialect).names_in(prompt)
+        wanted = [Wanted.of(name) for name in names]
+        if ELEMENTS not in self.parts and not (self.names and all(each.words for each in wanted)):
+            return False
         if not self.names:
-            return all(Wanted.of(name).roles for name in names)
+            return all(each.roles for each in wanted)
         return not any(alike(name, known) for name in names for known in self.names)
 
     def look(self, part: str, row: Row) -> Prediction:
         """What a part that takes no prompts answers: which elements are asked for, or what is written."""
         [pixels] = row.images
-        if part == ELEMENTS:
-            task, screen = cast(Detect, row.task), self.screen(pixels)
+        task = row.task
+        if isinstance(task, Detect):
+            screen = self.screen(pixels)
             objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
             text = task.codec.encode_named([(thing.box, thing.name) for thing in objects], row.size) or NOTHING
             answer = Answer(text, tuple(objects))

@@ -10,34 +10,42 @@ An expression is what people say of an element: its text, its role, its icon, wh
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from openpali.infer.pages import ReadLine, ReadWord
 from openpali.metrics.words import holds_centre
-from openpali.tasks.example import Box, Object
+from openpali.tasks.example import Box, Object, around
 
+_OWN = (
+    "button",
+    "heading",
+    "icon",
+    "image",
+    "link",
+    "radio",
+    "slider",
+    "tab",
+)  # roles that people name as they are
 _ROLES: dict[str, tuple[str, ...]] = {
-    **{word: ("button",) for word in ("button", "buttons", "btn")},
+    **{word: (role,) for role in _OWN for word in (role, f"{role}s")},
     **{word: ("checkbox",) for word in ("checkbox", "checkboxes", "tickbox")},
     **{word: ("columnheader",) for word in ("columnheader", "column", "columns")},
     **{word: ("combobox", "listbox") for word in ("combobox", "dropdown", "select", "listbox", "list")},
-    **{word: ("heading",) for word in ("heading", "headings", "title", "header")},
-    **{word: ("icon",) for word in ("icon", "icons", "symbol")},
-    **{word: ("image",) for word in ("image", "images", "picture", "photo", "avatar", "logo")},
-    **{word: ("link",) for word in ("link", "links")},
+    **{word: ("heading",) for word in ("title", "header")},
+    **{word: ("image",) for word in ("picture", "photo", "avatar", "logo")},
     **{word: ("progressbar",) for word in ("progressbar", "progress")},
-    **{word: ("radio",) for word in ("radio", "radiobutton")},
-    **{word: ("slider",) for word in ("slider", "sliders")},
     **{word: ("switch",) for word in ("switch", "switches", "toggle")},
-    **{word: ("tab",) for word in ("tab", "tabs")},
     **{word: ("textbox",) for word in ("textbox", "textboxes", "field", "fields", "input", "searchbox", "box")},
+    **dict(btn=("button",), symbol=("icon",), radiobutton=("radio",)),
 }
 """Words that name roles."""
 _FILLERS = {
@@ -143,11 +151,16 @@ class Screen:
         return max(some, key=lambda thing: thing.confidence or 0.0)
 
     def _written(self, wanted: Wanted) -> Object | None:
-        """A word of the screen that is no element."""
-        words = [word for line in self.lines for word in line.words]
-        scored = [(_share(wanted.words, _words(word.text)), word) for word in words]
-        fit, best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
-        return Object(best.text, best.box, confidence=best.confidence) if best and fit >= 0.5 else None
+        """Words of a line that is no element: those that are most alike."""
+        best: tuple[float, Sequence[ReadWord]] = (0.5, ())
+        for words in (line.words for line in self.lines):
+            for first, count in itertools.product(range(len(words)), range(1, len(wanted.words) + 1)):
+                some = words[first : first + count]
+                best = max(best, (_share(wanted.words, _words(_text(some))), some), key=lambda pair: pair[0])
+        if not (found := best[1]):
+            return None
+        sure = prod(word.confidence for word in found)
+        return Object(_text(found), around(word.box for word in found), confidence=sure)
 
     def _fit(self, wanted: Wanted, thing: Object) -> float:
         """How well an element fits, 0..1."""
@@ -181,6 +194,10 @@ class Screen:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
+
+
+def _text(words: Sequence[ReadWord]) -> str:
+    return " ".join(word.text for word in words)
 
 
 def _share(wanted: Sequence[str], written: Sequence[str]) -> float:

@@ -36,6 +36,10 @@ class Calibration:
         """Probability in 0..1 that an answer of this log-probability is right."""
         return float(_sigmoid(_log_odds([log_prob]) / self.temperature + self.offset)[0])
 
+    def of(self, probability: float | None) -> float:
+        """The same of an answer of this probability; None is 0."""
+        return self.confidence(math.log(max(probability or 0.0, TINY)))
+
 
 def fit_calibration(log_probs: Sequence[float], right: Sequence[bool], *, offset: bool = False) -> Calibration:
     """The calibration of the greatest likelihood, by Newton's method.

@@ -269,14 +269,8 @@ class Progress:
 
 
 _SCALARS = (
-    "gradient_norm",
-    "samples_per_second",
-    "share_of_peak",
-    "data_wait",
-    "memory",
-    "learning_rate",
-    "bad",
-    "skipped",
+    *("gradient_norm", "samples_per_second", "share_of_peak", "data_wait"),
+    *("memory", "learning_rate", "bad", "skipped"),
 )
 
 

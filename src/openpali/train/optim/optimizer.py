@@ -15,12 +15,8 @@ from openpali.train.optim.muon import Muon
 from openpali.train.parallel import whole
 from openpali.train.recipe import OptimizerSpec
 
-NO_DECAY = {
-    "embed",
-    "positions",
-    "probe",
-    "table",
-}  # matrices without weight decay, by name; vectors and scalars have none either
+# matrices without weight decay, by name; vectors and scalars have none either
+NO_DECAY = {"embed", "positions", "probe", "table"}
 AT_THE_ENDS = {"patch_embed", "head"}  # first and last matrices, which Muon leaves to AdamW
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from openpali.data.pipeline.elements import elements_of
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import AnswerPage, Benchmark, PageBenchmark
-from openpali.eval.elements import elements_by, points_by
+from openpali.eval.elements import elements_by
 from openpali.eval.pages import words_by
 from openpali.infer.pali import Pali
-from openpali.metrics.boxes import detection_f1, right_boxes
+from openpali.metrics.boxes import Detection, detection_f1, right_boxes
 from openpali.metrics.words import pointing
+from openpali.tasks.example import Example, Object
 from openpali.weights.files import ELEMENTS, READER
 from openpali.worlds.benchmarks.icons import REAL_ICONS
 
@@ -20,12 +24,21 @@ _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"
 """Made once by ``tests/eval/make_real_pages.py``; only for evaluation."""
 
+_SPOKEN = {
+    **{role: role for role in ("button", "checkbox", "heading", "link", "slider", "switch", "tab")},
+    "columnheader": "column",
+    "combobox": "dropdown",
+    "radio": "radiobutton",
+    "textbox": "field",
+}
+"""What people call the roles of elements that have names."""
+_LONGEST = 40  # characters of a name
+
 _windows = partial(
     PageBenchmark,
     split="all, 60 windows",
     open=lambda root: open_source(str(SCREENS), {}),
     kinds=("light", "dark"),
-    part=ELEMENTS,
 )
 
 
@@ -69,6 +82,7 @@ def page_suite() -> list[Benchmark]:
             name="real/elements",
             title="Elements of real screens by role, such as buttons",
             metric="f1@0.5",
+            part=ELEMENTS,
             answer=elements_by,
             right=right_boxes,
             calibration=_dev,
@@ -78,8 +92,34 @@ def page_suite() -> list[Benchmark]:
             name="real/points",
             title="Elements of real screens by name and role: the point lies in the element",
             metric="pointing",
+            part=READER,
             answer=points_by,
             score=pointing,
         ),
         REAL_ICONS,
     ]
+
+
+def points_by(pali: Pali) -> AnswerPage:
+    """What expressions mean, named by them: the accessible name and the role of elements that are alone in both."""
+
+    def answer(example: Example) -> tuple[list[Detection], list[Detection]]:
+        screen, true = pali.screen(example.images[0]), list(_expressions(example))
+        found = [(each.name, screen.point(each.name)) for each in true]
+        return [Detection(name, thing.box) for name, thing in found if thing], true
+
+    return answer
+
+
+def _expressions(example: Example) -> Iterator[Detection]:
+    known = [thing for thing in elements_of(example) if thing.role in _SPOKEN and _is_said(thing)]
+    texts = [f"{thing.name} {_SPOKEN[thing.role]}" for thing in known]
+    counts = Counter(map(str.casefold, texts))
+    for text, thing in zip(texts, known, strict=True):
+        if counts[text.casefold()] == 1:
+            yield Detection(text, thing.box)
+
+
+def _is_said(thing: Object) -> bool:
+    """Whether people would say its name: it has one, and it is short."""
+    return thing.name != thing.role and len(thing.name) <= _LONGEST and any(map(str.isalnum, thing.name))
