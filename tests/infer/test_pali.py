@@ -139,8 +139,8 @@ def test_what_is_no_prompt_is_asked_as_a_question(
 def test_names_that_a_model_does_not_know_are_said(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pali.prompted("cup", pali.task("detect")).note == ""  # this one does not say what it knows
     monkeypatch.setattr(pali, "names", ("cup of coffee", "red apple"))
-    assert pali.prompted("plane", pali.task("detect")).note == ""  # of an element of a screen
-    monkeypatch.delitem(pali.parts, "elements")
+    assert "text on a screen" in pali.prompted("plane", pali.task("detect")).note
+    assert pali.prompted("button", pali.task("detect")).note == ""  # an element of a screen
     for text in ("cup", "a large cup of coffee", "Red  apple and cup"):
         assert pali.prompted(text, pali.task("detect")).note == ""
     for text in ("plane", "detect: cup and plane"):
@@ -149,6 +149,8 @@ def test_names_that_a_model_does_not_know_are_said(pali: Pali, monkeypatch: pyte
         assert "does not know 'plane'" in asked.note
         assert "cup" not in asked.note
     assert pali.prompted("detect: plane", raw=True).note == ""
+    monkeypatch.delitem(pali.parts, "reader")
+    assert "`openpali names" in pali.prompted("plane", pali.task("detect")).note
 
 
 def test_several_frames_are_one_row(pali: Pali, images: list[np.ndarray]) -> None:

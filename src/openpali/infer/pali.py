@@ -500,13 +500,13 @@ class Pali:
 
     def _unknown_names(self, task: Task, prompt: str) -> str:
         """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows."""
-        if self.asks_for_elements(task.name, prompt):
-            return ""
         unknown = [name for name in task.names_in(prompt) if not any(alike(name, known) for known in self.names)]
-        if not self.names or not unknown:
+        if not self.names or not unknown or all(Wanted.of(name).roles for name in unknown):
             return ""
-        listed = ", ".join(shorten(repr(name), 40) for name in unknown)
-        return f"{self.name} does not know {listed}: `openpali names {self.name}` lists what it can find"
+        told = f"{self.name} does not know {', '.join(shorten(repr(name), 40) for name in unknown)}: "
+        if self.asks_for_elements(task.name, prompt):
+            return f"{told}it looks for text on a screen that says so (`openpali names {self.name}`)"
+        return f"{told}`openpali names {self.name}` lists what it can find"
 
     @property
     def name(self) -> str:
