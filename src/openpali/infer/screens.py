@@ -25,16 +25,8 @@ from openpali.infer.pages import ReadLine, ReadWord
 from openpali.metrics.words import holds_centre
 from openpali.tasks.example import Box, Object, around
 
-_OWN = (
-    "button",
-    "heading",
-    "icon",
-    "image",
-    "link",
-    "radio",
-    "slider",
-    "tab",
-)  # roles that people name as they are
+_OWN = ("button", "heading", "icon", "image", "link", "radio", "slider", "tab")
+"""Roles that people name as they are."""
 _ROLES: dict[str, tuple[str, ...]] = {
     **{word: (role,) for role in _OWN for word in (role, f"{role}s")},
     **{word: ("checkbox",) for word in ("checkbox", "checkboxes", "tickbox")},

@@ -34,12 +34,13 @@ def write(model: Path, out: Path, *, int8: bool = False) -> Iterator[Path]:
     _need("onnxscript")
     quantization = _need("onnxruntime.quantization") if int8 else None
     pali = Pali.from_pretrained(model)
-    for part in pali.parts:
+    graphs = {part: graphs_of(pali.load(part)[1]) for part in pali.parts}  # all of them, or an error
+    for part, some in graphs.items():
         source, network = pali.load(part)
-        folder = out / part if len(pali.parts) > 1 else out
+        folder = out / part if len(graphs) > 1 else out
         folder.mkdir(parents=True, exist_ok=True)
         with evaluating(network), attending(network, sdpa):
-            for name, graph in graphs_of(network).items():
+            for name, graph in some.items():
                 file = folder / f"{name}.onnx"
                 trace(graph, file)
                 if quantization:
@@ -47,9 +48,9 @@ def write(model: Path, out: Path, *, int8: bool = False) -> Iterator[Path]:
                     quantization.quantize_dynamic(whole, file, op_types_to_quantize=["MatMul", "Gemm"])
                     whole.unlink()
                 yield file
-        for own in ("config.json", "tokenizer.model"):
-            if (source.folder / own).is_file():
-                yield Path(shutil.copy(source.folder / own, folder / own))
+        for about in ("config.json", "tokenizer.model"):
+            if (source.folder / about).is_file():
+                yield Path(shutil.copy(source.folder / about, folder / about))
 
 
 def trace(graph: Graph, file: Path) -> None:
