@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 from torch import Tensor, nn
 
-from openpali.data.pipeline.pages import View, mark_cells, view_of_line
+from openpali.data.pipeline.pages import MARGIN, View, mark_cells, view_of_line
 from openpali.infer import pages
 from openpali.infer.pages import (
     FoundLine,
@@ -129,7 +129,8 @@ def test_lines_are_seen_as_in_training(top: float, left: float, tall: float, wid
         assert (last.view, last.columns * 16) == view_of_line(box, 32, 512)
     for piece in (*others, last):
         seen = piece.view.box(box)
-        assert (seen.ymin, seen.ymax) == pytest.approx((32 * 0.1, 32 * 0.9))
+        room = MARGIN / (1 + 2 * MARGIN)
+        assert (seen.ymin, seen.ymax) == pytest.approx((32 * room, 32 * (1 - room)))
 
 
 def test_long_lines_are_cut_between_words() -> None:

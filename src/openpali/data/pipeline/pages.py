@@ -21,7 +21,7 @@ from openpali.text.characters import numbers_of, plain
 
 _CORE = 0.22  # half the height of a line's middle, in heights of its box
 _LEAST = 2.05  # the same in pixels, so that a cell's centre is always in it
-MARGIN = 0.125  # around a line, in heights of its box
+MARGIN = 0.07  # around a line, in heights of its box
 WIDTHS = 64  # pixels; lines of a batch are padded to a multiple of it: libraries keep a compiled matmul per shape
 
 
