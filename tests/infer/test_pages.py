@@ -161,7 +161,7 @@ class KnowingReader(nn.Module):
 
 def test_lines_are_read_into_words_with_boxes() -> None:
     image = np.zeros((64, 400, 3), np.uint8)
-    box = Box(4, 16, 28, 236)  # 24 high, 30 with its margin: almost the height of the reader
+    box = Box(4, 16, 30, 236)  # 26 high, 29.6 with its margin: almost the height of the reader
     for column, number in ((40, 2), (60, 3), (100, 1), (140, 4), (160, 4)):
         image[:, column : column + 4, 0] = 40 * number
     [line] = read_lines(cast(Reader, KnowingReader()), image, [box])
