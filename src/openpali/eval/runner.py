@@ -192,6 +192,7 @@ def _run_pages(
     benchmark: PageBenchmark, pali: Pali, data: Path, limit: int | None, ranks: Ranks, watch: Watch
 ) -> Run:
     began = time.perf_counter()
+    pali.load(benchmark.part)  # before any page is asked, since the model may lack it
     source = benchmark.open(data)
     pages = WholePageEvaluator(benchmark.name, source, limit, watch).run(benchmark.answer(pali), ranks)
 
