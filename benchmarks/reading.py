@@ -48,7 +48,7 @@ Read = Callable[[Image], list[ReadWord]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--limit", type=int, default=20, help="pages of each set; 0: all (25 minutes)")
+    parser.add_argument("--limit", type=int, default=20, help="pages of each set; 0: all (12 minutes)")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -132,7 +132,7 @@ class Tesseract:
         self.scale = scale
 
     def read(self, image: Image) -> list[ReadWord]:
-        language = LANGUAGES.get(next(self.keys).split("-")[0], "eng")
+        language = LANGUAGES.get(next(self.keys).rpartition(" ")[2].split("-")[0], "eng")  # "SHARD: LANGUAGE-PAGE"
         page = PilImage.fromarray(image)
         if self.scale > 1:
             page = page.resize((self.scale * page.width, self.scale * page.height), PilImage.Resampling.BICUBIC)
