@@ -45,7 +45,7 @@ def words_of(record: dict[str, Any]) -> list[str]:
 def test_json_has_boxes_and_confidences(bundle: Path, page: Path) -> None:
     record = json.loads(read(bundle, page, "--format", "json").stdout)
     assert (record["file"], record["page"], record["height"], record["width"]) == (str(page), 1, 90, 200)
-    assert len(words_of(record)) > 3
+    assert len(words_of(record)) >= 3
     for line in record["lines"]:
         assert line["text"] == " ".join(word["text"] for word in line["words"])
         for thing in (line, *line["words"]):
