@@ -54,7 +54,7 @@ def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("part", ["pali", "siglip", "mask_vqvae", "finder", "elements", "reader", "icons"])
+@pytest.mark.parametrize("part", ["pali", "siglip", "mask_vqvae", "elements", "reader", "icons"])
 def test_graphs_give_what_torch_gives(pali: Pali, exported: Path, tmp_path: Path, part: str) -> None:
     _, model = pali.load(part)
     for name, graph in graphs_of(model).items():
