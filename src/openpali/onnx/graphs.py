@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from openpali.architectures.mask_vqvae import MaskVQVAE
+from openpali.architectures.mask_vqvae import GRID, MaskVQVAE
 from openpali.architectures.pali import PaliModel
 from openpali.architectures.siglip.network import SigLIP
 from openpali.model.cache import Pair, behind
@@ -25,7 +25,6 @@ from openpali.model.vit import ViT
 
 Dims = Mapping[int, str]
 """The dimensions of a tensor that vary, by name; ``16 * name`` is a multiple of 16."""
-
 
 Inputs = Mapping[str, tuple[Tensor, Dims]]
 """Name -> an example, and the dimensions that vary."""
@@ -101,15 +100,15 @@ def graphs_of(model: nn.Module) -> Mapping[str, Graph]:
     )
 
 
-def _pixels(vit: ViT, rows: int = 2) -> tuple[Tensor, Dims]:
-    return torch.rand(rows, *vit.config.image_size, 3) * 2 - 1, {0: "batch"}
+def _pixels(vit: ViT) -> tuple[Tensor, Dims]:
+    return torch.rand(2, *vit.config.image_size, 3) * 2 - 1, {0: "batch"}
 
 
 def _pali(model: PaliModel) -> Mapping[str, Graph]:
     config = model.config.text
     names = [f"{name}.{i}" for i in range(config.decoder_layers) for name in ("key", "value")]
 
-    def each(kind: str, positions: int, dim: str) -> dict[str, tuple[Tensor, Dims]]:
+    def each(kind: str, positions: int, dim: str) -> Inputs:
         example = torch.rand(2, config.heads, positions, config.d_head)
         return {f"{kind}_{name}": (example.clone(), {0: "batch", 2: dim}) for name in names}
 
@@ -155,7 +154,7 @@ def _finder(model: Finder | ElementFinder) -> Mapping[str, Graph]:
 def _reader(model: Reader) -> Mapping[str, Graph]:
     height = model.config.vision.image_size[0]
     lines = torch.rand(2, height, 4 * PATCH, 3) * 2 - 1
-    inputs: dict[str, tuple[Tensor, Dims]] = {
+    inputs: Inputs = {
         "pixels": (lines, {0: "batch", 2: f"{PATCH}*columns"}),
         "columns": (torch.tensor([4, 2]), {0: "batch"}),
     }
@@ -167,7 +166,7 @@ def _icons(model: IconClassifier) -> Mapping[str, Graph]:
 
 
 def _masks(model: MaskVQVAE) -> Mapping[str, Graph]:
-    codes = torch.zeros(2, 16, dtype=torch.long)
+    codes = torch.zeros(2, GRID**2, dtype=torch.long)
     return {"masks": Graph(model, model.decode, {"codes": (codes, {0: "batch"})}, ["mask"])}
 
 
