@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from openpali import Pali
 from openpali.cli.main import app
-from openpali.data.pipeline.elements import ROLES, mark_middles
+from openpali.data.pipeline.elements import ROLES, mark_elements
 from openpali.infer.elements import SCALE, find_elements
 from openpali.infer.pages import ReadLine, ReadWord
 from openpali.infer.pali import LEAST
@@ -133,7 +133,7 @@ class KnowingFinder(nn.Module):
                 element(each.role, *(np.multiply(each.box, SCALE) - (top, left, top, left)))
                 for each in self.elements
             ]
-            which, boxes = (torch.from_numpy(each) for each in mark_middles(moved, ROLES, 256, 256))
+            which, boxes = (torch.from_numpy(each) for each in mark_elements(moved, ROLES, 256, 256))
             edges = boxes[(which.long() - 1).clamp(min=0)]
             centre = torch.arange(64) * CELL + CELL / 2
             centre = torch.stack(torch.meshgrid(centre, centre, indexing="ij"), -1)

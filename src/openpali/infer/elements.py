@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from PIL import Image as PilImage
 from torch import Tensor
 
 from openpali.infer.tiles import cells_of
-from openpali.metrics.boxes import box_iou
 from openpali.model.elements import ElementFinder
 from openpali.model.pages import CELL
 from openpali.tasks.example import Box, Image, Object, Size
@@ -37,29 +36,34 @@ def find_elements(finder: ElementFinder, image: Image, least: float = LEAST) -> 
     logits, sides = said[: len(roles)], said[len(roles) :]
     probability = logits.sigmoid()
     highest = probability == F.max_pool2d(probability[None], 3, 1, 1)[0]
-    role, row, column = (highest & (probability >= least)).nonzero(as_tuple=True)
-    centre = torch.stack((row, column), -1) * CELL + CELL / 2
-    own = sides.reshape(len(roles), 4, *probability.shape[1:])[role, :, row, column]  # [n, 4]
-    grown = torch.tensor([height / small.height, width / small.width] * 2)
-    edges = torch.cat((centre - own[:, :2], centre + own[:, 2:]), -1) * grown
-    edges = edges.clamp(torch.zeros(4), torch.tensor([height, width] * 2))
-    sure = probability[role, row, column]
     found: list[Object] = []
+    grown = torch.tensor([height / small.height, width / small.width] * 2)
     for number, name in enumerate(roles):
-        some = (role == number).nonzero()[:, 0]
-        some = some[sure[some].argsort(descending=True)]
-        boxes = [Box(*edges[i].tolist()) for i in some]
-        found += [Object(name, boxes[i], confidence=float(sure[some[i]]), role=name) for i in _apart(boxes)]
+        row, column = (probability[number] >= least).nonzero(as_tuple=True)
+        centre = torch.stack((row, column), -1) * CELL + CELL / 2
+        own = sides[4 * number : 4 * number + 4, row, column].T  # [n, 4]
+        edges = torch.cat((centre - own[:, :2], centre + own[:, 2:]), -1) * grown
+        edges = edges.clamp(torch.zeros(4), torch.tensor([height, width] * 2))
+        for box, sure in _merge(edges, probability[number, row, column], highest[number, row, column]):
+            found.append(Object(name, box, confidence=sure, role=name))
     return sorted(found, key=lambda thing: -(thing.confidence or 0.0))
 
 
-def _apart(boxes: Sequence[Box]) -> list[int]:
-    """Boxes that are no other's again: non-maximum suppression; the first are the best."""
-    if not boxes:
-        return []
-    same = box_iou(boxes, boxes) > _SAME
-    kept: list[int] = []
-    for number, box in enumerate(boxes):
-        if box.ymax > box.ymin and box.xmax > box.xmin and not same[number, kept].any():
-            kept.append(number)
-    return kept
+def _merge(edges_N4: Tensor, sure_N: Tensor, highest_N: Tensor) -> Iterator[tuple[Box, float]]:
+    """Boxes that are no other's again, and their probabilities: non-maximum suppression; each is the mean of those
+    that it suppresses."""
+    left = (edges_N4[:, 2:] > edges_N4[:, :2]).all(1)
+    while (left & highest_N).any():
+        best = torch.where(left & highest_N, sure_N, -1.0).argmax()
+        same = left & (_iou(edges_N4[best], edges_N4) > _SAME)
+        weight = sure_N * same
+        yield Box(*(weight @ edges_N4 / weight.sum()).tolist()), float(sure_N[best])
+        left &= ~same
+
+
+def _iou(box_4: Tensor, edges_N4: Tensor) -> Tensor:
+    """IoU ``[N]`` of a box and others."""
+    shared = torch.minimum(box_4[2:], edges_N4[:, 2:]) - torch.maximum(box_4[:2], edges_N4[:, :2])
+    overlap = shared.clamp(min=0).prod(-1)
+    own, other = ((each[..., 2:] - each[..., :2]).prod(-1) for each in (box_4, edges_N4))
+    return overlap / (own + other - overlap)

@@ -1,8 +1,8 @@
 """Finding the elements of a screen, such as buttons and icons: a head on patches and cells, no decoder.
 
-For every role and every cell of 4 x 4 pixels it says whether the middle of such an element is there, and how far
-its four sides are, as FCOS (arXiv 1904.01355) does on a CNN. Sides are of each role, since elements lie in each
-other: an icon in a button.
+For every role and every cell of 4 x 4 pixels it says whether such an element is there, and how far its four sides
+are, as FCOS (arXiv 1904.01355) does on a CNN. Sides are of each role, since elements lie in each other: an icon in
+a button. As in VarifocalNet (arXiv 2008.13367) the probability of an element is the IoU of its box.
 
 Shapes: B batch, R roles, h w cells.
 """
@@ -35,7 +35,7 @@ class ElementCells(NamedTuple):
     """What is said of every role and cell.
 
     Attributes:
-        logits: ``[B, R, h, w]`` float, of the probability that the middle of an element is here.
+        logits: ``[B, R, h, w]`` float, of the IoU of the box of ``sides`` with the element that is here; 0 for none.
         sides: ``[B, R, 4, h, w]`` float, pixels from the centre of the cell up, left, down and right, above 0.
     """
 
@@ -62,38 +62,41 @@ class ElementFinder(CellFinder):
 
 
 def element_loss(cells: ElementCells, which_BRhw: Tensor, boxes_BM4: Tensor) -> Tensor:
-    """Loss of each image ``[B]``: focal loss of element or not, and 1 - GIoU of boxes at the middles of elements.
+    """Loss of each image ``[B]``: focal loss where no element is, and where one is, cross-entropy with the IoU of
+    its box, and 1 - GIoU.
 
-    Each element counts as much as any other, however many cells its middle has.
+    Each element counts as much as any other, however many cells it has.
 
     Args:
         cells: of the model.
-        which_BRhw: number of the element whose middle a cell is, from 1 on; 0 where no element of the role is, and
-            -1 where nobody knows.
+        which_BRhw: number of the element that a cell is in, from 1 on; 0 where no element of the role is, and -1
+            where nobody knows.
         boxes_BM4: each element's [ymin, xmin, ymax, xmax] in pixels of the image.
     """
     logits = cells.logits
     absent = (logits.sigmoid() ** _GAMMA * F.softplus(logits) * (which_BRhw == 0)).sum((1, 2, 3))
     image, role, row, column = (which_BRhw > 0).nonzero(as_tuple=True)
     number = which_BRhw[image, role, row, column].long() - 1
-    middles = torch.zeros_like(boxes_BM4[..., 0]).index_put_(  # [B, M]: cells of each
+    sizes = torch.zeros_like(boxes_BM4[..., 0]).index_put_(  # [B, M]: cells of each
         (image, number), torch.ones_like(image, dtype=boxes_BM4.dtype), accumulate=True
     )
-    own = logits[image, role, row, column]
-    present = (-own).sigmoid() ** _GAMMA * F.softplus(-own)
     said = cells.sides[image, role, :, row, column]  # [n, 4]
     centre = (torch.stack((row, column), -1) * CELL + CELL / 2).to(boxes_BM4.dtype)
     edges = boxes_BM4[image, number]
-    missed = present + 1 - _giou(said, torch.cat((centre - edges[:, :2], edges[:, 2:] - centre), -1))
-    per_image = absent.index_add(0, image, missed / middles[image, number])
-    return per_image / (middles > 0).sum(1).clamp(min=1)
+    iou, giou = _overlap(said, torch.cat((centre - edges[:, :2], edges[:, 2:] - centre), -1))
+    own = logits[image, role, row, column]
+    missed = F.binary_cross_entropy_with_logits(own, iou.detach(), reduction="none") + 1 - giou
+    per_image = absent.index_add(0, image, missed / sizes[image, number])
+    return per_image / (sizes > 0).sum(1).clamp(min=1)
 
 
-def _giou(one_N4: Tensor, other_N4: Tensor) -> Tensor:
-    """Generalised IoU (arXiv 1902.09630) of boxes around the same points, by the distances of their sides."""
+def _overlap(one_N4: Tensor, other_N4: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (arXiv 1902.09630) of boxes around the same points, by the distances of their
+    sides."""
     both, either = torch.minimum(one_N4, other_N4), torch.maximum(one_N4, other_N4)
     shared, hull, area, other = (
         (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3]) for sides in (both, either, one_N4, other_N4)
     )
     union = area + other - shared
-    return shared / union + union / hull - 1
+    iou = (shared / union).clamp(0, 1)  # a cell's centre may lie beyond the edge of a narrow element
+    return iou, shared / union + union / hull - 1

@@ -25,7 +25,7 @@ ROLES = (
 )
 """Of elements, as ARIA names them, and icons. A field for a search or a number is a textbox."""
 _SAME = {"img": "image", "figure": "image", "searchbox": "textbox", "spinbutton": "textbox"}
-_MIDDLE = 0.2  # of the height and the width of a box, on each side of its centre
+_LEAST_SEEN = 0.5  # of an element's area: of the rest nobody knows how far it reaches
 
 
 def elements_of(example: Example) -> list[Object]:
@@ -45,7 +45,7 @@ def elements_of(example: Example) -> list[Object]:
 
 @dataclass(frozen=True)
 class ElementEncoder:
-    """Random parts of a window at random scales, and where the middles of their elements are.
+    """Random parts of a window at random scales, and where their elements are.
 
     Batches have ``images [N, H, W, 3]`` uint8, ``which [N, R, h, w]`` int16, and ``boxes [N, M, 4]`` float32, as
     :func:`~openpali.model.elements.element_loss` takes them; the parts of an example stand together.
@@ -79,7 +79,7 @@ class ElementEncoder:
         pixels = view.of(image, height, width)
         if rng.random() < self.recoloured:
             pixels = recolour(pixels, rng)
-        return pixels, *mark_middles(seen, self.roles, height, width)
+        return pixels, *mark_elements(seen, self.roles, height, width)
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         most = max(s["boxes"].shape[1] for s in samples)
@@ -90,33 +90,33 @@ class ElementEncoder:
         return {**stacked, "boxes": torch.from_numpy(boxes).flatten(0, 1)}
 
 
-def mark_middles(
+def mark_elements(
     elements: Sequence[Object], roles: Sequence[str], height: int, width: int
 ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """For each role and cell, the number of the element whose middle is there, from 1 on; and all boxes.
+    """For each role and cell, the number of the element that is there, from 1 on, or 0; and all boxes.
 
-    Other cells of an element have -1: nobody knows where its middle ends. Where two of a role lie in each other,
-    the smaller has the cell.
+    Cells of an element that is mostly outside have -1. Where two of a role lie in each other, the smaller has the
+    cell.
     """
     which = np.zeros((len(roles), height // CELL, width // CELL), np.int16)
     ordered = sorted(elements, key=lambda each: -_area(each.box))
     for number, thing in enumerate(ordered, 1):
-        (ymin, xmin, ymax, xmax), own = thing.box, which[roles.index(thing.role)]
-        rows, columns = own.shape
-        own[_cells(ymin, ymax, rows, 0.5), _cells(xmin, xmax, columns, 0.5)] = -1
-        own[_cells(ymin, ymax, rows, _MIDDLE), _cells(xmin, xmax, columns, _MIDDLE)] = number
+        ymin, xmin, ymax, xmax = thing.box
+        seen = Box(max(0, ymin), max(0, xmin), min(height, ymax), min(width, xmax))
+        own = which[roles.index(thing.role)]
+        if seen.ymax > seen.ymin and seen.xmax > seen.xmin:
+            known = _area(seen) >= _LEAST_SEEN * _area(thing.box)
+            own[_cells(seen.ymin, seen.ymax), _cells(seen.xmin, seen.xmax)] = number if known else -1
     return which, np.array([thing.box for thing in ordered], np.float32).reshape(-1, 4)
 
 
-def _cells(first: float, last: float, cells: int, share: float) -> slice:
-    """Cells whose centres are nearer to that of an interval than a share of it, at least the one that it is in."""
-    centre, half = (first + last) / 2, share * (last - first)
-    start = int(np.ceil((centre - half) / CELL - 0.5))
-    stop = int(np.floor((centre + half) / CELL - 0.5)) + 1
+def _cells(first: float, last: float) -> slice:
+    """Cells whose centres are in an interval, or the one that its centre is in."""
+    start, stop = int(np.ceil(first / CELL - 0.5)), int(np.floor(last / CELL - 0.5)) + 1
     if stop <= start:
-        start = int(centre // CELL)
+        start = int((first + last) / 2 // CELL)
         stop = start + 1
-    return slice(min(max(start, 0), cells), min(max(stop, 0), cells))
+    return slice(start, stop)
 
 
 def _area(box: Box) -> float:

@@ -1,7 +1,8 @@
 """Made-up web pages: real words in many colours, fonts and places.
 
-Packages have few styles, and a finder that learns from them misses text on colours that it never saw. These pages
-have the parts of dashboards, shops and mail, each styled by chance.
+Packages have few styles, and a finder that learns from them misses text on colours and elements of shapes that it
+never saw. These pages have the parts of dashboards, shops and mail, styled by chance. Whatever looks like an
+element has its role.
 """
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ header, .row { display: flex; gap: 12px; align-items: center }
 .bars > * { flex: 1; text-align: center }
 main { flex: 1; display: grid; padding: 12px; align-items: start }
 main > * { min-width: 0; overflow: hidden }
+a { color: inherit; text-decoration: none }
+aside > *, nav > button { text-align: left; background: none; border: 0; color: inherit; font: inherit }
+aside > * { display: flex; gap: 8px; align-items: center; width: 100% }
+aside > * > :nth-child(3) { margin-left: auto }
+h1, h2, h3, h4 { margin: 0 0 8px; font-size: inherit }
+button { font-family: inherit }
+.switch { display: inline-block; padding: 0; border: 0; border-radius: 99px }
+.switch > span { display: block; border-radius: 50%; background: white }
+.drawn { appearance: none; vertical-align: -.2em; margin: 0 }
+.meter { overflow: hidden }
 """
 CONTRAST = 0.35  # least difference in lightness of text and what is behind it
 _FILES = 60  # of a language that words are taken from
@@ -101,6 +112,8 @@ class Style:
         self.rng = rng
         self.hue = float(rng.random())
         self.dark = bool(rng.random() < 0.5)
+        self.even = bool(rng.random() < 0.6)
+        self._boxes: dict[str, str] = {}
 
     def ground(self) -> tuple[str, float]:
         """A background, flat or with a gradient, as CSS, and its lightness in 0..1."""
@@ -143,6 +156,12 @@ class Style:
             f"{border if r.random() < 0.4 else ''}{shadow if r.random() < 0.3 else ''}"
         )
 
+    def box_of(self, kind: str) -> str:
+        """CSS of a box: on even pages those of a kind are mostly equal."""
+        if not self.even or self.rng.random() < 0.15:
+            return self.box()
+        return self._boxes.setdefault(kind, self.box())
+
     def type(self, least: float = 10, most: float = 17) -> str:
         """CSS of a font's size, weight and spacing."""
         r = self.rng
@@ -154,6 +173,11 @@ class Style:
         return f"font-size:{size:.1f}px;font-weight:{r.choice([300, 400, 400, 500, 600, 700])};" + (
             spaced + cased + slanted + lined
         )
+
+
+def _tag(opening: str, css: str, inner: str) -> str:
+    """An element with a style: its opening tag's name and attributes, and what is in it."""
+    return f'<{opening} style="{css}">{inner}</{opening.split()[0]}>'
 
 
 class Page:
@@ -178,8 +202,14 @@ class Page:
         return (
             f'<!doctype html><html lang="{self.words.language}"><meta charset="utf-8"><style>{_CSS}</style>'
             f'<body style="{body}">{self.bar() if r.random() < 0.7 else ""}<div style="display:flex">'
-            f'{side if r.random() < 0.5 else ""}<main style="{grid}">{cards}</main></div></body></html>'
+            f'{side if r.random() < 0.6 else ""}<main style="{grid}">{cards}</main></div></body></html>'
         )
+
+    def chance(self, share: float) -> bool:
+        return bool(self.rng.random() < share)
+
+    def several(self, make: Callable[[], str], least: int, most: int) -> str:
+        return "".join(make() for _ in range(int(self.rng.integers(least, most + 1))))
 
     def text(self, least: float = 10, most: float = 17, *, of: Callable[[], str] | None = None) -> str:
         """A label in a type of its own."""
@@ -188,13 +218,34 @@ class Page:
     def icon(self) -> str:
         return self.icons[int(self.rng.integers(len(self.icons)))].read_text("utf-8")
 
+    def heading(self, least: float = 13, most: float = 24) -> str:
+        level = self.rng.integers(1, 5)
+        return f'<h{level} style="{self.style.type(least, most)}">{escape(self.words.some(1, 4))}</h{level}>'
+
+    def link(self) -> str:
+        kind = "text-decoration:underline;" if self.chance(0.4) else ""
+        colour = f"color:{self.style.ink(0.95 if not self.style.dark else 0.1)};" if self.chance(0.6) else ""
+        return f'<a href="#" style="{kind}{colour}">{escape(self.words.some(1, 4))}</a>'
+
     def chip(self) -> str:
-        """A button, a badge or a tag."""
-        icon = self.icon() + " " if self.rng.random() < 0.4 else ""
-        return (
-            f'<button style="{self.style.box()}margin:2px;{self.style.type(9, 16)}">{icon}'
-            f"{escape(self.words.label())}</button>"
-        )
+        """A button with text, or a badge, which is none."""
+        if self.chance(0.15):
+            ground, light = self.style.ground()
+            badge = f"background:{ground};color:{self.style.ink(light)};border-radius:{self.rng.integers(2, 12)}px"
+            return (
+                f'<span style="padding:1px 6px;{self.style.type(8, 12)}{badge}">{escape(self.words.label())}</span>'
+            )
+        icon = self.icon() + " " if self.chance(0.35) else ""
+        tag = "a href=#" if self.chance(0.1) else "button"
+        css = f"{self.style.box_of('button')}margin:2px;{self.style.type(9, 16)}"
+        role = " role=button" if tag != "button" else ""
+        return _tag(f"{tag}{role}", f"display:inline-block;{css}", icon + escape(self.words.some(1, 3)))
+
+    def tool(self) -> str:
+        """A button with an icon alone."""
+        room = f"padding:{self.rng.integers(2, 11)}px;"
+        css = self.style.box_of("tool") if self.chance(0.4) else "background:none;border:0;color:inherit;"
+        return f'<button style="{css}{room}line-height:1;{self.style.type(11, 20)}">{self.icon()}</button>'
 
     def avatar(self) -> str:
         side = self.rng.integers(24, 48)
@@ -205,33 +256,119 @@ class Page:
             f'color:{self.style.ink(light)}">{escape(letters)}</span>'
         )
 
+    def tick(self, kind: str) -> str:
+        """A checkbox or a radio button, the browser's or a drawn one."""
+        side = self.rng.integers(12, 22)
+        chosen, round_ = "checked" if self.chance(0.5) else "", 50 if kind == "radio" else self.rng.integers(0, 30)
+        accent = self.style.colour(0.45, 0.7)
+        if self.chance(0.5):
+            return f'<input type={kind} {chosen} style="accent-color:{accent};width:{side}px;height:{side}px">'
+        inner = f"{accent}" if chosen else "transparent"
+        edge = f"{self.rng.integers(1, 3)}px solid {self.style.colour(0.5, 0.2)}"
+        css = f"width:{side}px;height:{side}px;border:{edge};border-radius:{round_}%"
+        return f'<input class="drawn" type={kind} {chosen} style="{css};background:{inner}">'
+
+    def toggle(self) -> str:
+        side, on = int(self.rng.integers(10, 24)), self.chance(0.5)
+        ground = self.style.colour(0.5, 0.7 if on else 0.1)
+        knob = f"width:{side}px;height:{side}px;margin:2px 2px 2px {side if on else 2}px"
+        css = f"background:{ground};width:{2 * side + 2}px"
+        role = f'button role=switch aria-checked={str(on).lower()} class="switch"'
+        return _tag(role, css, _tag("span", knob, ""))
+
     def field(self) -> str:
         """An input with its label."""
         kind = self.rng.random()
         value = escape(self.words.label(), quote=True)
-        style = f'style="{self.style.box()}{self.style.type(11, 16)}"'
-        if kind < 0.2:
-            return f"<label><input type=checkbox> {self.text()}</label><br>"
+        style = f'style="{self.style.box_of("field")}{self.style.type(11, 16)}"'
+        if kind < 0.25:
+            box = self.toggle() if kind < 0.07 else self.tick(self.words.pick("checkbox", "checkbox", "radio"))
+            return f"<label>{box} {self.text()}</label><br>"
+        if kind < 0.32:
+            return (
+                f"<div>{self.text()}<br><input type=range style='accent-color:{self.style.colour(0.5, 0.7)}'></div>"
+            )
+        label = f"{self.text()}<br>" if self.chance(0.7) else ""
+        if kind < 0.45:
+            return f"<div>{label}<select {style}><option>{escape(self.words.some(1, 2))}</select></div>"
+        if kind < 0.5:
+            return f"<div>{label}<textarea {style} rows={self.rng.integers(2, 5)}></textarea></div>"
         filled = f'value="{value}"' if kind < 0.7 else f'placeholder="{value}"'
-        return f"<div>{self.text()}<br><input {style} {filled}></div>"
+        return f"<div>{label}<input {style} {filled}></div>"
 
     def bar(self) -> str:
-        things = [self.text(14, 24), *(self.text() for _ in range(int(self.rng.integers(0, 6))))]
-        things += [self.field() if self.rng.random() < 0.3 else "", self.icon(), self.chip(), self.avatar()]
+        def item() -> str:
+            return self.link() if links else self.text()
+
+        links = self.chance(0.6)
+        name = f'<a href="#">{self.text(14, 24)}</a>' if self.chance(0.3) else self.text(14, 24)
+        things = [self.tool() if self.chance(0.4) else "", name, self.several(item, 0, 6)]
+        things += [self.field() if self.chance(0.4) else "", self.several(self.tool, 0, 4)]
+        things += [self.chip() if self.chance(0.5) else "", self.avatar() if self.chance(0.6) else self.icon()]
         return f'<header style="{self.style.box()}">{"".join(things)}</header>'
 
     def menu(self) -> str:
-        kind, rows = self.style.type(11, 16), []
+        """Links or buttons as wide as the menu, with titles between them."""
+        kind, tag = self.style.type(11, 16), self.words.pick("a href=#", "a href=#", "button")
+        room, icons, rows = (
+            f"padding:{self.rng.integers(2, 14)}px {self.rng.integers(2, 16)}px;",
+            self.chance(0.75),
+            [],
+        )
+        shape = f"border-radius:{self.rng.integers(0, 12)}px;"
         for _ in range(int(self.rng.integers(4, 14))):
-            chosen = self.style.box() if self.rng.random() < 0.15 else "padding:6px;"
-            badge = self.chip() if self.rng.random() < 0.2 else ""
-            rows.append(f'<div style="{chosen}{kind}">{self.icon()} {escape(self.words.some(1, 2))} {badge}</div>')
+            chosen = self.style.box() if self.chance(0.12) else shape
+            badge = (
+                self.chip() if tag != "button" and self.chance(0.1) else self.icon() if self.chance(0.15) else ""
+            )
+            label = f"<span>{escape(self.words.some(1, 3))}</span>"
+            icon = self.icon() if icons else ""
+            rows.append(_tag(tag, chosen + kind + room, icon + label + badge))
+            if self.chance(0.15):
+                title = f"{self.style.type(9, 13)}{room}opacity:.7"
+                rows.append(_tag("div", title, escape(self.words.some(1, 2))))
         return "".join(rows)
 
     def card(self) -> str:
         """A part of a page."""
-        makers = (self.number, self.table, self.list, self.form, self.prose, self.chart, self.chips, self.tile)
-        return f'<section style="{self.style.box()}">{makers[int(self.rng.integers(len(makers)))]()}</section>'
+        makers = [self.number, self.table, self.list, self.form, self.prose, self.chart, self.chips, self.tile]
+        makers += [self.tabs, self.pages, self.list, self.meters]
+        inner = makers[int(self.rng.integers(len(makers)))]()
+        title = (
+            f'<div class="row">{self.heading()}{self.several(self.tool, 0, 3)}</div>' if self.chance(0.3) else ""
+        )
+        return f'<section style="{self.style.box_of("card")}">{title}{inner}</section>'
+
+    def tabs(self) -> str:
+        """Tabs, of which one is chosen, over a text."""
+        kind, room = self.style.type(11, 15), f"padding:{self.rng.integers(4, 12)}px {self.rng.integers(6, 18)}px;"
+        line = f"border-bottom:2px solid {self.style.colour(0.5, 0.8)};"
+        tabs = [
+            _tag("button role=tab", kind + room + line * (i == 1), escape(self.words.some(1, 2)))
+            for i in range(int(self.rng.integers(2, 6)))
+        ]
+        return f"<nav role=tablist>{''.join(tabs)}</nav><p>{escape(self.words.some(5, 30))}</p>"
+
+    def pages(self) -> str:
+        """Links to pages of a list, or to where a page is."""
+        if self.chance(0.4):
+            return " / ".join(self.link() for _ in range(int(self.rng.integers(2, 5))))
+        css = f"{self.style.box_of('page')}display:inline-block;{self.style.type(11, 15)}"
+        tag = self.words.pick("a href=#", "button")
+        return "".join(
+            f'<{tag} style="{css}">{n}</{tag.split()[0]}>'
+            for n in ("‹", *range(1, int(self.rng.integers(3, 8))), "›")
+        )
+
+    def meters(self) -> str:
+        def meter() -> str:
+            height, full = self.rng.integers(4, 18), self.rng.integers(5, 100)
+            inner = f'<div style="width:{full}%;height:100%;background:{self.style.colour(0.5, 0.8)}"></div>'
+            css = f"height:{height}px;background:{self.style.colour(0.2 if self.style.dark else 0.88, 0.2)}"
+            shape = f"border-radius:{self.rng.integers(0, 9)}px"
+            return f'{self.text(10, 14)}<div role=progressbar class="meter" style="{css};{shape}">{inner}</div>'
+
+        return self.several(meter, 1, 5)
 
     def number(self) -> str:
         large = self.text(20, 56, of=self.words.number)
@@ -248,7 +385,10 @@ class Page:
         )
 
         def cell() -> str:
-            text = self.chip() if self.rng.random() < 0.08 else escape(self.words.label())
+            kind = self.rng.random()
+            makers = ((0.07, self.chip), (0.12, self.tool), (0.22, self.link), (0.25, self.meters))
+            make = next((make for share, make in makers if kind < share), None)
+            text = make() if make else escape(self.words.label())
             return f'<td style="{room};{line}">{text}</td>'
 
         rows = ["".join(cell() for _ in range(columns)) for _ in range(int(self.rng.integers(2, 9)))]
@@ -256,21 +396,25 @@ class Page:
 
     def list(self) -> str:
         def row() -> str:
-            first = self.avatar() if self.rng.random() < 0.6 else self.icon()
-            return (
-                f'<div class="row">{first}<div>{self.text()}<br>{self.text(9, 13)}</div>'
-                f"<div>{self.text(9, 13, of=self.words.number)}</div></div>"
-            )
+            first = self.words.pick(*(make() for make in (self.avatar, self.icon, lambda: self.tick("checkbox"))))
+            last = self.text(9, 13, of=self.words.number) if self.chance(0.6) else self.several(self.tool, 1, 3)
+            title = self.link() if titled else self.text()
+            inner = f"{first}<div>{title}<br>{self.text(9, 13)}</div><div>{last}</div>"
+            return f'<a href="#" class="row">{inner}</a>' if whole else f'<div class="row">{inner}</div>'
 
-        return self.text(13, 22) + "".join(row() for _ in range(int(self.rng.integers(2, 6))))
+        titled = self.chance(0.3)
+        whole = not titled and self.chance(0.15)
+        return self.heading(13, 22) + self.several(row, 2, 6)
 
     def form(self) -> str:
         fields = "".join(self.field() for _ in range(int(self.rng.integers(2, 6))))
-        return f"{self.text(13, 22)}<form>{fields}</form>{self.chip()}{self.chip()}"
+        return f"{self.heading(13, 22)}<form>{fields}</form>{self.chip()}{self.chip()}"
 
     def prose(self) -> str:
-        text = escape(self.words.some(15, 70))
-        return f'{self.text(14, 34)}<p style="{self.style.type(11, 18)}">{text}</p>'
+        text = escape(self.words.some(8, 40))
+        for _ in range(int(self.rng.integers(0, 4))):
+            text += f" {self.link()} {escape(self.words.some(3, 15))}"
+        return f'{self.heading(14, 34)}<p style="{self.style.type(11, 18)}">{text}</p>'
 
     def chart(self) -> str:
         """Bars with what they stand for."""
@@ -282,10 +426,10 @@ class Page:
                 f'<div style="height:{self.rng.integers(8, 110)}px;background:{ground}"></div>'
                 f"{self.text(8, 12, of=lambda: self.words.some(1, 1))}</div>"
             )
-        return f'{self.text(13, 20)}<div class="bars">{"".join(bars)}</div>'
+        return f'{self.heading(13, 20)}<div class="bars">{"".join(bars)}</div>'
 
     def chips(self) -> str:
-        return "".join(self.chip() for _ in range(int(self.rng.integers(3, 12))))
+        return self.several(self.chip if self.chance(0.6) else self.tool, 3, 12)
 
     def tile(self) -> str:
         """A picture of colours with text on it."""
