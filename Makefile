@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install -q --no-compile  # most modules are never imported
-STAGES := 0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal 2a_resolution 2b_resolution 3_easyvqa 3_line 3_video
+STAGES := $(addprefix nano/,0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal 2a_resolution 2b_resolution 3_easyvqa \
+    3_line 3_video) \
+    $(addprefix pages/,0_find 1_find $(addsuffix _read,2 3 4 5 6 7 8 9 10) 8_find icons)
 
 # Parts of the tests, the longest first, for `make -j2`; a part is folders or files, joined by +, without what is in
 # another part. Few parts, since each imports torch and trains a tiny bundle; more than one, since a process that had
@@ -82,14 +84,14 @@ release: .venv/dev.ready
 	$(PYTEST) $(WHEEL)
 
 # Train the shipped checkpoint from scratch: hours on two cores, as two ranks of one thread each, which is faster than one
-# rank of two threads. It can be interrupted; the same command resumes it.
+# rank of two threads. It can be interrupted; the same command resumes it. Needs Chromium and npm for pages and icons.
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node 2 -m openpali train
 nano: .venv/demo.ready
-	$(INSTALL) -e '.[train]'
-	$(BIN)/openpali data build all
-	set -e; for stage in $(STAGES); do $(TRAIN) recipes/nano/$$stage.toml; done
+	$(INSTALL) -e '.[train,pages]'
+	set -e; for name in all pages icons; do $(BIN)/openpali data build $$name; done
+	set -e; for stage in $(STAGES); do $(TRAIN) recipes/$$stage.toml; done
 	$(BIN)/openpali pack recipes/nano/bundle.toml --out src/openpali/models/nano
-	$(BIN)/openpali calibrate src/openpali/models/nano
+	set -e; for suite in nano pages; do $(BIN)/openpali calibrate src/openpali/models/nano --suite $$suite; done
 
 .venv/demo.ready: pyproject.toml
 	$(PYTHON) -m venv .venv

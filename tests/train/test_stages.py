@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -21,7 +23,8 @@ from openpali.weights.format import open_model
 from openpali.worlds.sources import _world
 from page_readers import write_page_readers
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "recipes"
 BUNDLES = ("nano", "mini")
 STAGES = {  # in order
     f"{bundle}/{path.stem}": path
@@ -116,3 +119,15 @@ def test_the_bundle_packs(name, world, finished, tmp_path) -> None:
     assert tasks == {task: (own,) if isinstance(own, str) else tuple(own) for task, own in wanted}
     for folder in parts.values():
         open_model(folder).model()
+
+
+def test_make_trains_what_the_bundle_packs_each_after_what_it_starts_from() -> None:
+    told = subprocess.run(["make", "-n", "nano"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    stages = re.search(r"for stage in (.*?);", told)
+    assert stages
+    before: set[str] = set()
+    for stage in stages[1].split():
+        recipe = load_recipe(ROOT / "recipes" / f"{stage}.toml")
+        assert set(recipe.model.init.values()) <= before, stage
+        before.add(recipe.name)
+    assert set(tomllib.loads((RECIPES / "nano/bundle.toml").read_text())["parts"].values()) <= before

@@ -25,7 +25,7 @@ def calibrate(
     ] = "",
     task: Annotated[str, typer.Option(help="Task of your data; default: what the first sample is for")] = "",
     suite: Annotated[
-        str, typer.Option(help="Without your data: samples like those of this suite, nano or mini")
+        str, typer.Option(help="Without your data: samples like those of this suite: nano, pages or mini")
     ] = "nano",
     device: Device = "cpu",
     data: DataRoot = None,

@@ -35,7 +35,7 @@ class ElementCells(NamedTuple):
     """What is said of every role and cell.
 
     Attributes:
-        logits: ``[B, R, h, w]`` float, of the IoU of the box of ``sides`` with the element that is here; 0 for none.
+        logits: ``[B, R, h, w]`` float, of the IoU of the box of ``sides`` with the element here, 0 if none is.
         sides: ``[B, R, 4, h, w]`` float, pixels from the centre of the cell up, left, down and right, above 0.
     """
 
