@@ -1,13 +1,16 @@
-"""The effect of int8 on quality: the scores of nano's held-out sets with int8 weights and in float32.
+"""The effect of an engine on quality: the scores of nano's held-out sets with int8 weights, or by ONNX graphs, and
+by torch in float32.
 
     openpali data build all
     python benchmarks/quality.py --json quality.json     # the first 400 samples of each: under 10 minutes
     python benchmarks/quality.py --limit 10000           # all samples
+    python benchmarks/quality.py --engine onnx --limit 300
 
 Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is `--engine`, by
-default OpenVINO with int8 weights (`openvino-int8`), the peer is torch in float32. Scores are in percent; CIDEr has
-its own scale. The largest difference is printed; the target is half a point. Scores of SigLIP and of the probes
-involve no generated text and are omitted.
+default OpenVINO with int8 weights (`openvino-int8`), the peer is torch in float32. `onnx` and `onnx-int8` are what
+`openpali export --format onnx` writes, in onnxruntime, but for videos. Scores are in percent; CIDEr has its own
+scale. The share of equal answers and the largest difference are printed; the target is half a point. Scores of
+SigLIP and of the probes involve no generated text and are omitted.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
 
 from _report import Result, cost, machine, rate, report
 from openpali.eval.benchmark import AnswerBenchmark
@@ -25,6 +30,7 @@ from openpali.home import home
 from openpali.infer.pali import Pali
 from openpali.reports.progress import progress_bar
 
+ENGINES = ("openvino-int8", "torch-int8", "openvino", "onnx", "onnx-int8")
 MIN_SCORE = 0.01  # points, so that no ratio divides by zero
 
 
@@ -34,29 +40,45 @@ def main() -> None:
     parser.add_argument(
         "--sets", nargs="+", metavar="BENCHMARK", help="default: all of the suite that have answers"
     )
-    parser.add_argument("--engine", default="openvino-int8", choices=["openvino-int8", "torch-int8", "openvino"])
+    parser.add_argument("--engine", default="openvino-int8", choices=ENGINES)
     parser.add_argument("--limit", type=int, default=400, help="only the first N samples of each")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
-    facts = machine("openvino") | {"engine": options.engine, "samples": options.limit}
+    package = "onnxruntime" if options.engine.startswith("onnx") else "openvino"
+    facts = machine(package) | {"engine": options.engine, "samples": options.limit}
     results = report(compare(options), facts, options.file)
-    worst = max(results, key=lambda result: abs(result.ours - result.peer))
+    scores = [result for result in results if result.unit != "%"]
+    worst = max(scores, key=lambda result: abs(result.ours - result.peer))
     print(f"largest difference: {worst.ours - worst.peer:+.2f} points, {worst.name}")
 
 
 def compare(options: argparse.Namespace) -> Iterator[Result]:
     """The scores of each set."""
-    models = [Pali.from_pretrained(options.model, engine) for engine in (options.engine, "torch")]
-    for benchmark in find_suite("nano"):
-        wanted = benchmark.name in options.sets if options.sets else isinstance(benchmark, AnswerBenchmark)
-        if wanted:
+    with TemporaryDirectory() as folder:
+        models = [_open(options, Path(folder)), Pali.from_pretrained(options.model, "torch")]
+        for benchmark in find_suite("nano"):
+            answers = isinstance(benchmark, AnswerBenchmark)
+            if not (benchmark.name in options.sets if options.sets else answers):
+                continue
+            if options.engine.startswith("onnx") and "video" in benchmark.name:
+                continue
             with progress_bar() as watch:
                 ours, theirs = (
-                    run(benchmark, model, home() / "data", limit=options.limit, watch=watch(benchmark)).card.scores
+                    run(benchmark, model, home() / "data", limit=options.limit, watch=watch(benchmark))
                     for model in models
                 )
-            for name in ours:
-                yield compared(f"{benchmark.name}: {name}", ours[name], theirs[name], name)
+            if equal := [one.text == other.text for one, other in zip(ours.rows, theirs.rows, strict=True)]:
+                yield rate(f"{benchmark.name}: equal answers", 100 * mean(equal), 100, "float32", "%")
+            for name, score in ours.card.scores.items():
+                yield compared(f"{benchmark.name}: {name}", score, theirs.card.scores[name], name)
+
+
+def _open(options: argparse.Namespace, folder: Path) -> Pali:
+    if not options.engine.startswith("onnx"):
+        return Pali.from_pretrained(options.model, options.engine)
+    from _graphs import with_graphs
+
+    return with_graphs(options.model, folder, int8=options.engine == "onnx-int8")
 
 
 def compared(title: str, ours: float, theirs: float, name: str) -> Result:

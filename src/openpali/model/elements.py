@@ -21,6 +21,7 @@ from openpali.model.vit import ViTConfig
 
 _CHANNELS = 64  # of what is known of a cell
 _GAMMA = 2.0  # of the focal loss (arXiv 1708.02002)
+_ABSENT = 0.5  # weight of a cell without an element, beside that of one of an element of a single cell
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ class ElementFinder(CellFinder):
 
 
 def element_loss(cells: ElementCells, which_BRhw: Tensor, boxes_BM4: Tensor) -> Tensor:
-    """Loss of each image ``[B]``: focal loss where no element is, and where one is, cross-entropy with the IoU of
-    its box, and 1 - GIoU.
+    """Loss of each image ``[B]``, for each of its elements: focal loss where no element is; and where one is, what
+    its probability costs beyond that of the IoU of its box (cross-entropy), and 1 - GIoU.
 
-    Each element counts as much as any other, however many cells it has.
+    The boxes of elements count alike. A probability counts by cells, since a false element has as many as a true
+    one, but less for those of large elements, which would outnumber the others.
 
     Args:
         cells: of the model.
@@ -84,10 +86,12 @@ def element_loss(cells: ElementCells, which_BRhw: Tensor, boxes_BM4: Tensor) -> 
     centre = (torch.stack((row, column), -1) * CELL + CELL / 2).to(boxes_BM4.dtype)
     edges = boxes_BM4[image, number]
     iou, giou = _overlap(said, torch.cat((centre - edges[:, :2], edges[:, 2:] - centre), -1))
-    own = logits[image, role, row, column]
-    missed = F.binary_cross_entropy_with_logits(own, iou.detach(), reduction="none") + 1 - giou
-    per_image = absent.index_add(0, image, missed / sizes[image, number])
-    return per_image / (sizes > 0).sum(1).clamp(min=1)
+    iou = iou.detach()
+    own = F.binary_cross_entropy_with_logits(logits[image, role, row, column], iou, reduction="none")
+    own = own - torch.special.entr(iou) - torch.special.entr(1 - iou)
+    of_each = sizes[image, number]
+    missed = own / of_each.sqrt() + (1 - giou) / of_each
+    return (_ABSENT * absent).index_add(0, image, missed) / (sizes > 0).sum(1).clamp(min=1)
 
 
 def _overlap(one_N4: Tensor, other_N4: Tensor) -> tuple[Tensor, Tensor]:
