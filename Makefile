@@ -7,8 +7,8 @@ STAGES := $(addprefix nano/,0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal
     $(addprefix pages/,0_find 1_find $(addsuffix _read,2 3 4 5 6 7 8 9 10) 8_find icons)
 
 # Parts of the tests, the longest first, for `make -j2`; a part is folders or files, joined by +, without what is in
-# another part. Few parts, since each imports torch and trains a tiny bundle; more than one, since a process that had
-# run many hundreds of tests has died when it forked.
+# another part. Few parts, since each imports torch; more than one, since a process that had run many hundreds of tests has
+# died when it forked. They share a tiny bundle.
 TESTS := tests/train tests/train/test_benchmarks.py tests tests/infer+tests/model+tests/lab/plan tests/serve+tests/data \
     tests/eval+tests/interop tests/train/test_parallel.py
 SOAK := tests/train/test_memory.py
@@ -21,7 +21,7 @@ APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/benchmarks/test_rapidocr.py  # what h
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PYTEST := OMP_NUM_THREADS=1 OPENPALI_TESTS_BUNDLE=$(shell mktemp -du) $(BIN)/python -m pytest
 test: $(TESTS)
 paths = $(subst +, ,$(1))
 $(TESTS): .venv/dev.ready

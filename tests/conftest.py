@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +23,8 @@ from openpali.architectures.registry import architectures
 from openpali.data.media.images import Preprocess
 from openpali.distributed import Ranks
 from openpali.extensions import extensions
+from openpali.home import home as find_home
+from openpali.home import make_once
 from openpali.train.load import parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer, pack_bundle
@@ -64,12 +68,6 @@ def _train(name: str, objective: str, task: str, kind: str, **model: object) -> 
     Trainer(recipe, find_home() / "runs" / name, ranks, open_tokenizer("nano-vocabulary")).train()
 
 
-def find_home() -> Path:
-    from openpali.home import home
-
-    return home()
-
-
 @pytest.fixture(scope="session")
 def world_with_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """``OPENPALI_HOME`` with the stand-in world, a vocabulary of its captions, and a stand-in for easy-VQA."""
@@ -91,27 +89,38 @@ def world_with_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def bundle(world_with_vocabulary: Path) -> Path:
-    """A bundle with every part, each trained for one step: it answers nonsense, through all the real code."""
+    """A bundle with every part, each trained for one step: it answers nonsense, through all the real code.
+
+    Processes with the same ``OPENPALI_TESTS_BUNDLE``, such as those of ``make test``, train one together.
+    """
+    folder = world_with_vocabulary / "bundle"
+    if shared := os.environ.get("OPENPALI_TESTS_BUNDLE"):
+        make_once(Path(shared), lambda out: _write_bundle(world_with_vocabulary, out))
+        shutil.copytree(shared, folder)
+    else:
+        _write_bundle(world_with_vocabulary, folder)
+    assert find_model(str(folder)) == folder
+    return folder
+
+
+def _write_bundle(home: Path, folder: Path) -> None:
     _train("t/siglip", "siglip", "contrastive", "single")
     _train("t/classifier", "classify", "classify", "single")
     _train("t/masks", "mask_vqvae", "refseg", "scene")
     _train("t/pali", "sequence", "detect", "scene")
     _train("t/refseg", "sequence", "refseg", "scene", init={"": "t/pali"}, frozen=["vit"], masks="t/masks")
     _train("t/video", "sequence", "video_qa", "video", init={"": "t/pali"}, frozen=["vit"])
-    write_page_readers(world_with_vocabulary / "pages")
-    description = world_with_vocabulary / "bundle.toml"
+    write_page_readers(home / "pages")
+    description = home / "bundle.toml"
     description.write_text(
         'languages = ["en", "de", "fr", "ja"]\n'
         '[parts]\npali = "t/pali"\nsiglip = "t/siglip"\nclassifier = "t/classifier"\nmask_vqvae = "t/masks"\n'
         'refseg = "t/refseg"\nvideo = "t/video"\n'
-        f'finder = "{world_with_vocabulary}/pages/finder"\nreader = "{world_with_vocabulary}/pages/reader"\n'
-        f'elements = "{world_with_vocabulary}/pages/elements"\nicons = "{world_with_vocabulary}/pages/icons"\n'
+        f'finder = "{home}/pages/finder"\nreader = "{home}/pages/reader"\n'
+        f'elements = "{home}/pages/elements"\nicons = "{home}/pages/icons"\n'
         '[tasks]\nrefseg = "refseg"\nvideo_qa = "video"\n'
     )
-    folder = world_with_vocabulary / "bundle"
     pack_bundle(description, folder)
-    assert find_model(str(folder)) == folder
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("part", ["pali", "siglip", "mask_vqvae", "elements", "reader", "icons"])
+@pytest.mark.parametrize("part", ["pali", "siglip", "mask_vqvae", "elements", "reader"])
 def test_graphs_give_what_torch_gives(pali: Pali, exported: Path, tmp_path: Path, part: str) -> None:
     _, model = pali.load(part)
     for name, graph in graphs_of(model).items():
@@ -114,20 +114,19 @@ def answer(pali: Pali, folder: Path, image: np.ndarray, prompt: str) -> list[int
     return found
 
 
-def test_int8_is_smaller_and_near(pali: Pali, bundle: Path, tmp_path: Path) -> None:
+def test_int8_is_near(pali: Pali, bundle: Path, tmp_path: Path) -> None:
     said = CliRunner().invoke(
-        app, ["export", str(bundle / "siglip"), "--out", str(tmp_path), "--format", "onnx", "--int8"]
+        app, ["export", str(bundle / "elements"), "--out", str(tmp_path), "--format", "onnx", "--int8"]
     )
     assert said.exit_code == 0
-    graph = graphs_of(pali.load("siglip")[1])["text"]
-    session = onnxruntime.InferenceSession(tmp_path / "text.onnx")
-    ids = other_inputs(graph)["ids"]
+    graph = graphs_of(pali.load("elements")[1])["tiles"]
+    session = onnxruntime.InferenceSession(tmp_path / "tiles.onnx")
+    pixels = other_inputs(graph)["pixels"]
     with torch.no_grad():
-        whole = graph(ids).numpy()
-    [small] = session.run(None, {"ids": ids.numpy()})
-    assert np.abs(small - whole).max() > 1e-5
-    assert (small * whole).sum(1).min() > 0.9
-    matmuls = [node for node in onnx.load(tmp_path / "text.onnx").graph.node if "MatMul" in node.op_type]
+        whole, _ = graph(pixels)
+    small, _ = session.run(None, {"pixels": pixels.numpy()})
+    assert 1e-5 < np.abs(small - whole.numpy()).mean() < 0.1 * whole.std()
+    matmuls = [node for node in onnx.load(tmp_path / "tiles.onnx").graph.node if "MatMul" in node.op_type]
     assert any(node.op_type == "MatMulInteger" for node in matmuls)
 
 

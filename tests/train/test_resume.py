@@ -32,15 +32,16 @@ from openpali.weights.format import open_model
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
 SCENES = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/word", "task": "ocr"}]
 CHANGES = {
-    **{objective: (objective, {}) for objective in OBJECTIVES},
-    "adafactor": ("sequence", {"optimizer__name": "adafactor", "optimizer__schedule": "cosine"}),
-    "muon": ("siglip", {"optimizer__name": "muon", "optimizer__weight_decay": 0.1}),
-    "dropout": ("sequence", {"model__dropout": 0.2, "micro": 2}),
-    "average": ("siglip", {"ema": 0.9}),
-    "memory": ("sequence", {"parallel": {"checkpointing": "selective"}}),
+    **{objective: (objective, {}) for objective in OBJECTIVES if objective not in ("sequence", "siglip")},
+    "adafactor-dropout": (
+        "sequence",
+        {"optimizer__name": "adafactor", "optimizer__schedule": "cosine", "model__dropout": 0.2, "micro": 2},
+    ),
+    "muon-average": ("siglip", {"optimizer__name": "muon", "optimizer__weight_decay": 0.1, "ema": 0.9}),
     "phases": (
         "sequence",
         {
+            "parallel": {"checkpointing": "selective"},
             "max_prompt": 96,
             "ema": 0.5,
             "phases": [
