@@ -14,7 +14,7 @@ CLUSTER := tests/cluster
 WHEEL := tests/wheel
 APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/benchmarks/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve served oracles test-ocr test-ray demo test lint site nano release $(TESTS)
+.PHONY: soak soak-serve served oracles test-ocr test-ray test-playground demo test lint site playground nano release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -68,9 +68,25 @@ lint: .venv/dev.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Build the documentation site in build/site; it works without a network and without a server.
+# Build the documentation site in build/site; it works without a network and without a server. Where npm is, the site has
+# the playground, too, whose graphs take minutes the first time.
 site: .venv-site/ready
 	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict --quiet
+	if command -v npm > /dev/null; then $(MAKE) playground && cp -R build/playground build/site/playground; \
+	    else echo "npm is not here: the site has no playground"; fi
+
+# Write the page that runs without a server in build/playground. npm gets onnxruntime-web.
+RUNTIME := build/npm/node_modules/onnxruntime-web
+playground: .venv/playground.ready $(RUNTIME)
+	$(BIN)/python -m openpali.playground build/playground --runtime $(RUNTIME)
+
+$(RUNTIME):
+	npm install --prefix build/npm --no-audit --no-fund --ignore-scripts 'onnxruntime-web@^1.30'
+
+# Compare the answers of the playground with those of Python on held-out images. Takes minutes.
+test-playground: .venv/dev.ready playground
+	$(BIN)/openpali data build stamps clipart
+	$(PYTEST) -m slow -s tests/playground
 
 # Build a wheel and an sdist in dist/, check both, and use the wheel in an empty environment. Takes minutes. The version is
 # in src/openpali/__init__.py.
@@ -99,6 +115,10 @@ nano: .venv/demo.ready
 .venv/dev.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -e '.[dev]'
+	touch $@
+
+.venv/playground.ready: .venv/demo.ready
+	$(INSTALL) -e '.[serve,onnx]'
 	touch $@
 
 # Only the extra docs, without the package: its pages are made from the text of the sources.

@@ -14,10 +14,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from page_modules import Run
+
 from openpali import Pali
 from openpali.playground.build import PAGE
 from openpali.playground.tables import Json, tables_of
-from page_modules import Run
 
 NODE = shutil.which("node")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+BUILT = Path(__file__).parents[2] / "build"
+RUNTIME = BUILT / "npm" / "node_modules" / "onnxruntime-web"
 
 ASK = """async ([question, url]) => {
   const { ask, readPage } = await import(new URL("page/api.js", document.baseURI));
@@ -44,7 +49,7 @@ def files_at(folder: Path) -> Iterator[str]:
 
 
 def ask(page: Page, image: Path | bytes, task: str, text: str = "", lang: str = "") -> dict[str, Any]:
-    """What the models of an open page answer about an image file: {text, openpali, seconds}, or a page that is read."""
+    """What the models of a page answer about an image file: {text, openpali, seconds}, or how they read it."""
     data = image if isinstance(image, bytes) else image.read_bytes()
     url = f"data:image/png;base64,{base64.b64encode(data).decode()}"
     found: dict[str, Any] = page.evaluate(ASK, [{"task": task, "text": text, "lang": lang}, url])

@@ -25,7 +25,25 @@ from openpali.tasks.registry import reader
 
 PROMPTS = ANSWERS = 1000
 SPACES = ["  ", "\t", "\u00a0", "\u3000", "\x1c", "\x85", "\ufeff", " \n "]
-ODD = ["▁", "ß", "İ", "ΣΑΣ", "ﬁ", "👩‍🚀", "\u0301e", "½", "²", "", "{text}", "{lang}", "<extra_id_0>", "$&", "[R]", "<unk>", "</s>"]
+ODD = [
+    "▁",
+    "ß",
+    "İ",
+    "ΣΑΣ",
+    "ﬁ",
+    "👩‍🚀",
+    "\u0301e",
+    "½",
+    "²",
+    "",
+    "{text}",
+    "{lang}",
+    "<extra_id_0>",
+    "$&",
+    "[R]",
+    "<unk>",
+    "</s>",
+]
 
 
 def texts(nano: Pali, rng: np.random.Generator) -> Iterator[str]:
@@ -39,7 +57,9 @@ def texts(nano: Pali, rng: np.random.Generator) -> Iterator[str]:
             if kind == 4:
                 words.append(str(rng.integers(0, 10 ** rng.integers(1, 6))))
             elif kind == 5:
-                words.append("".join(chr(code) for code in rng.choice([*range(32, 1280), *range(0x3040, 0x3100)], 3)))
+                words.append(
+                    "".join(chr(code) for code in rng.choice([*range(32, 1280), *range(0x3040, 0x3100)], 3))
+                )
             elif kind == 6:
                 words.append(f"<mask_token{rng.integers(0, 140)}>")
             else:
@@ -94,7 +114,10 @@ def test_tokens_are_decoded_as_in_python(nano: Pali, run: Run) -> None:
     tokenizer = nano.pipeline().tokenizer
     byte = [tokenizer.piece_id(f"<0x{value:02X}>") for value in range(256)]
     rows = [rng.integers(0, tokenizer.vocab_size + 3, 6).tolist() for _ in range(200)]
-    rows += [[byte[value] for value in rng.choice([0x41, 0x80, 0xC3, 0xE2, 0x96, 0x81, 0xF0, 0x9F, 0xFF], 8)] for _ in range(200)]
+    rows += [
+        [byte[value] for value in rng.choice([0x41, 0x80, 0xC3, 0xE2, 0x96, 0x81, 0xF0, 0x9F, 0xFF], 8)]
+        for _ in range(200)
+    ]
     assert run([["decode", row] for row in rows]) == [tokenizer.decode(row) for row in rows]
 
 
@@ -105,7 +128,9 @@ def test_answers_are_parsed_as_in_python(nano: Pali, tables: Json, run: Run) -> 
     calls, expected = [], []
     for _ in range(ANSWERS):
         asked, text = str(rng.choice(["detect", "refseg", "caption"])), next(many)
-        prompt = pipeline.word(pipeline.task(asked), " and ".join(rng.choice(nano.names, 2)) if asked != "caption" else "")
+        prompt = pipeline.word(
+            pipeline.task(asked), " and ".join(rng.choice(nano.names, 2)) if asked != "caption" else ""
+        )
         if asked == "detect" and rng.random() < 0.7:
             prompt = "detect: apple and horse and truck and a red umbrella and hat"
         ids = pipeline.tokenizer.encode(text)
@@ -122,7 +147,9 @@ def test_answers_are_parsed_as_in_python(nano: Pali, tables: Json, run: Run) -> 
     for call, (name, answer, sure), theirs in zip(calls, expected, found, strict=True):
         assert (theirs["task"], theirs["text"]) == (name, answer.text), call
         assert [each["name"] for each in theirs["objects"]] == [thing.name for thing in answer.objects], call
-        np.testing.assert_allclose([each["box"] for each in theirs["objects"]], [thing.box for thing in answer.objects])
+        np.testing.assert_allclose(
+            [each["box"] for each in theirs["objects"]], [thing.box for thing in answer.objects]
+        )
         np.testing.assert_allclose(theirs["sure"], sure, atol=1e-9)
         several += len(answer.objects) > 1
     assert several > 50
@@ -133,7 +160,9 @@ def test_images_are_resized_as_torch_resizes_them(tables: Json, run: Run, part: 
     rng = np.random.default_rng(3)
     how = tables["parts"][part]["preprocess"]
     preprocess = Preprocess(**how)
-    images = [rng.integers(0, 256, shape, np.uint8) for shape in ((60, 90, 3), (200, 431, 3), (144, 300, 3), (48, 20, 3))]
+    images = [
+        rng.integers(0, 256, shape, np.uint8) for shape in ((60, 90, 3), (200, 431, 3), (144, 300, 3), (48, 20, 3))
+    ]
     images.append(np.full((17, 1000, 3), 255, np.uint8))
     found = run([["preprocess", image.shape[1], image.shape[0], image.ravel().tolist(), how] for image in images])
     for image, theirs in zip(images, found, strict=True):
@@ -163,10 +192,20 @@ def test_masks_are_placed_as_in_python(run: Run) -> None:
     rng = np.random.default_rng(5)
     size, side = Size(90, 70), 64
     coarse = rng.normal(size=(6, 6, 6)).astype(np.float32)
-    values = [np.asarray(PilImage.fromarray(each).resize((side, side), PilImage.Resampling.BICUBIC)) for each in coarse]
-    boxes = [Box(10, 5, 60.5, 42), Box(0, 0, 90, 70), Box(30, 20, 33, 22), Box(89.8, 10, 90, 10.2), Box(2.5, 3.5, 40.5, 66)]
+    values = [
+        np.asarray(PilImage.fromarray(each).resize((side, side), PilImage.Resampling.BICUBIC)) for each in coarse
+    ]
+    boxes = [
+        Box(10, 5, 60.5, 42),
+        Box(0, 0, 90, 70),
+        Box(30, 20, 33, 22),
+        Box(89.8, 10, 90, 10.2),
+        Box(2.5, 3.5, 40.5, 66),
+    ]
     boxes.append(Box(0, 0, 1, 1))
-    found = run([["paste", each.ravel().tolist(), side, box, size] for each, box in zip(values, boxes, strict=True)])
+    found = run(
+        [["paste", each.ravel().tolist(), side, box, size] for each, box in zip(values, boxes, strict=True)]
+    )
     for each, box, counts in zip(values, boxes, found, strict=True):
         ours = paste_mask(each, box, size)
         assert (RunLengths(size, counts).draw(size) != ours).sum() <= 2

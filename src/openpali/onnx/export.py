@@ -20,9 +20,7 @@ from openpali.onnx.graphs import Graph, graphs_of
 OPSET = 18
 
 
-def write(
-    model: Path, out: Path, *, int8: bool = False, parts: Collection[str] | None = None
-) -> Iterator[Path]:
+def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] | None = None) -> Iterator[Path]:
     """Write the graphs of each part of a model, in float32, its ``config.json`` and tokenizer; yield each file.
 
     Args:

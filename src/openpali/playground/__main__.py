@@ -12,7 +12,9 @@ RUNTIME = Path("build/npm/node_modules/onnxruntime-web")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m openpali.playground", description="Write a page without a server.")
+    parser = argparse.ArgumentParser(
+        prog="python -m openpali.playground", description="Write a page without a server."
+    )
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--model", default="nano", help="model folder, or the name of a model")
     parser.add_argument("--float32", action="store_true", help="weights in float32 instead of int8")
@@ -24,7 +26,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     size = sum(file.stat().st_size for file in given.out.rglob("*") if file.is_file())
-    print(f"{given.out} ({size / 1e6:.1f} MB): python -m http.server --directory {given.out}, then open http://localhost:8000")
+    print(
+        f"{given.out} ({size / 1e6:.1f} MB): python -m http.server --directory {given.out}, then open http://localhost:8000"
+    )
     return 0
 
 

@@ -20,20 +20,22 @@ from openpali.onnx.graphs import graphs_of
 from openpali.playground.tables import Json, parts_of, tables_of
 from openpali.serve.web import FOLDER, read_examples
 from openpali.weights.find import find_model
+from openpali.weights.ood import read_ood
 
 PAGE = Path(__file__).parent / "page"
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """Of onnxruntime-web: what calls it, and what computes; both in its folder ``dist``."""
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
-    "connect-src 'self'; font-src 'self'; img-src 'self' blob:; media-src blob:; base-uri 'none'; form-action 'none'"
+    "connect-src 'self'; font-src 'self'; img-src 'self' blob:; media-src blob:; base-uri 'none'; "
+    "form-action 'none'"
 )
 """As that of ``openpali serve``, and WebAssembly may run. A browser then sends nothing to anywhere else."""
 _HEAD = '<meta charset="utf-8">'
 _CHANGES = {
     _HEAD: f'{_HEAD}\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
     '  <a href="docs">API</a>\n': "",
-    "They go to this server and nowhere else.": "They stay on this machine: the model runs in your browser.",
+    "They go to this server and nowhere else.": "It stays on this machine: the model runs in this browser.",
     "Choose images or a video": "Choose an image",
 }
 """What the page of the server says that is not so here."""
@@ -67,7 +69,7 @@ def build(out: Path, runtime: Path, name: str = "nano", *, int8: bool = True) ->
     shutil.copytree(FONTS, page / "fonts", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     _write_examples(page)
     graphs = _write_graphs(pali, find_model(name), out, int8)
-    files = [*graphs, page / "ort" / RUNTIME[1]]
+    files = [*graphs, *_write_detectors(pali, out), page / "ort" / RUNTIME[1]]
     tables = {**tables_of(pali), "int8": int8, "files": {_path(file, out): _facts(file) for file in files}}
     (out / "tables.json").write_text(json.dumps(tables, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
@@ -101,6 +103,18 @@ def _write_graphs(pali: Pali, model: Path, out: Path, int8: bool) -> list[Path]:
         if file.suffix != ".onnx":
             file.unlink()  # the tables say it
     return [file for some in files.values() for file in some]
+
+
+def _write_detectors(pali: Pali, out: Path) -> list[Path]:
+    """The detectors of out-of-distribution images, as float32: mean, whitening, centres and limit of each."""
+    found = []
+    for part in parts_of(pali):
+        if detector := read_ood(pali.parts[part]):
+            values = (detector.mean, detector.whiten, detector.centres, detector.limit)
+            file = out / "models" / part / "ood.bin"
+            file.write_bytes(b"".join(each.float().numpy().astype("<f4").tobytes() for each in values))
+            found.append(file)
+    return found
 
 
 def _older(files: Sequence[Path], folder: Path) -> bool:

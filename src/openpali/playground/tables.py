@@ -1,4 +1,4 @@
-"""What the page has to know of a model, as JSON: tokenizer, prompts, numbers and names, each from where it is used."""
+"""What the page has to know of a model, as JSON: tokenizer, prompts, numbers, names; each from where it is used."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from openpali.data.pipeline.pages import MARGIN, WIDTHS
 from openpali.infer import generate, pages, reading_order, tiles
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import LEAST, LINE, Pali
-from openpali.infer.pipeline import Pipeline
-from openpali.infer.routing import SQUASHED, SURE
+from openpali.infer.pipeline import CONFIDENT, Pipeline
+from openpali.infer.routing import OUT_OF_DISTRIBUTION, SQUASHED, SURE
 from openpali.metrics import calibration
 from openpali.metrics.calibration import Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
@@ -145,7 +145,14 @@ def dialect_tables(dialect: Dialect) -> Json:
 def numbers() -> Json:
     """The numbers of the algorithms, by the module that has them."""
     return {
-        "routing": {"sure": SURE, "squashed": SQUASHED, "line": LINE, "least": LEAST},
+        "routing": {
+            "sure": SURE,
+            "squashed": SQUASHED,
+            "line": LINE,
+            "least": LEAST,
+            "out_of_distribution": OUT_OF_DISTRIBUTION,
+            "confident": CONFIDENT,
+        },
         "calibration": {"largest": calibration.LARGEST, "tiny": calibration.TINY},
         "generation": {
             "repeats": Decoding().max_repeats,
@@ -189,6 +196,7 @@ def _answering(pali: Pali, part: str, written: dict[bytes, int]) -> Json:
             "policy": preprocess.policy,
             "filter": preprocess.filter,
         },
+        "ood": {"size": len(ood.mean), "centres": len(ood.centres)} if (ood := pipeline.ood) else None,
         "boxes": {name: _boxes(pipeline, name) for name in (Detect.name, RefSeg.name)},
         "calibration": {
             name: calibrated(found) for name in TASKS if (found := pipeline.calibration(name)) is not None

@@ -2,6 +2,7 @@
 
 import { paste } from "./masks.js";
 import { Models, integers, tensor } from "./models.js";
+import { Detector } from "./ood.js";
 import { readingOrder } from "./order.js";
 import { cellsOf, linesOf, readLines } from "./pages.js";
 import { GRAPHS, Pali } from "./pali.js";
@@ -36,8 +37,10 @@ export class Engine {
     if (found.objects.some(({ codes }) => codes)) await this.drawMasks(found.objects, image);
     const objects = found.objects.map(({ name, box, mask = null, confidence }) => ({ name, box, mask, confidence }));
     const own = { prompt, confidence: found.confidence, objects, score: found.score, finish_reason: found.finish, part: found.part };
-    const unknown = { out_of_distribution: null, ood_score: null, confidence_holds: false }; // it has no detector
-    return { finish_reason: FINISH[found.finish], text: found.text, openpali: { ...own, ...unknown } };
+    const { odd } = found;
+    const holds = odd === null || odd <= this.tables.numbers.routing.confident;
+    const about = { out_of_distribution: odd === null ? null : odd > 1, ood_score: odd, confidence_holds: holds };
+    return { finish_reason: FINISH[found.finish], text: found.text, openpali: { ...own, ...about } };
   }
 
   /** The answer of the first part that is sure, else of the surest. */
@@ -49,11 +52,18 @@ export class Engine {
       const quiet = { ...hooks, onText: alone ? hooks.onText : () => {} };
       const answer = part === READER ? await this.look(image, prompt, hooks) : await this.write(part, image, prompt, task, quiet);
       found.push({ ...answer, part });
-      if ((answer.confidence ?? 0) >= this.tables.numbers.routing.sure) break;
+      if (this.trust(answer) >= this.tables.numbers.routing.sure) break;
     }
-    const best = found.reduce((one, other) => ((other.confidence ?? 0) > (one.confidence ?? 0) ? other : one));
+    const best = found.reduce((one, other) => (this.trust(other) > this.trust(one) ? other : one));
     if (!alone || best.part === READER) hooks.onText(best.text);
     return best;
+  }
+
+  /** The confidence in an answer, less if the image is out of distribution; 0 without one. */
+  trust({ confidence, odd, objects }) {
+    const sure = [confidence, ...objects.map((each) => each.confidence)].filter((each) => each !== null);
+    const mean = sure.reduce((all, each) => all + each, 0) / (sure.length || 1);
+    return odd > 1 ? (mean * this.tables.numbers.routing.out_of_distribution) / odd : mean;
   }
 
   /** The parts that may answer a task about an image, in the order in which they are asked. */
@@ -67,7 +77,9 @@ export class Engine {
       return Math.max(ratio, 1 / ratio);
     };
     const fit = others.filter((part) => this.tables.parts[part].preprocess.policy === "pad" || mismatch(part) <= squashed);
-    const ordered = others.length > 1 ? (fit.length ? fit : others).sort((a, b) => mismatch(a) - mismatch(b)) : others;
+    const sorted = others.length > 1 ? (fit.length ? fit : others).sort((a, b) => mismatch(a) - mismatch(b)) : others;
+    const compared = others.every((part) => task in this.tables.parts[part].calibration);
+    const ordered = compared ? sorted : sorted.slice(0, 1);
     if (parts.length === others.length) return ordered;
     return image.height <= line ? [READER, ...ordered] : [...ordered, READER];
   }
@@ -81,7 +93,7 @@ export class Engine {
     const words = lines.flatMap((line) => line.words);
     const sure = words.reduce((all, word) => all + word.confidence, 0) / (words.length || 1);
     const text = lines.map((line) => line.text).join("\n");
-    return { text, objects: [], confidence: sure, score: 0, finish: "eos", prompt };
+    return { text, objects: [], confidence: sure, score: 0, finish: "eos", prompt, odd: null };
   }
 
   /** All text of a page, as a server answers. */
@@ -159,11 +171,13 @@ export class Engine {
 
   async part(name) {
     if (!this.parts.has(name)) {
-      const found = await this.models.open(GRAPHS.map((graph) => `${name}/${graph}`));
+      const { ood } = this.tables.parts[name];
+      const detector = ood ? [`${name}/ood.bin`] : [];
+      const found = await this.models.open([...GRAPHS.map((graph) => `${name}/${graph}`), ...detector]);
       const graphs = Object.fromEntries(GRAPHS.map((graph) => [graph, found[`${name}/${graph}`]]));
       const part = this.tables.parts[name];
       const parser = new Parser(this.tables, part.boxes, this.prompts, this.strings);
-      this.parts.set(name, new Pali(graphs, part, this.tokenizers[part.tokenizer], parser, this.tables.numbers));
+      this.parts.set(name, new Pali(graphs, part, this.tokenizers[part.tokenizer], parser, this.tables.numbers, ood && new Detector(found[`${name}/ood.bin`], ood)));
     }
     return this.parts.get(name);
   }

@@ -10,12 +10,12 @@ const THREADS = 4; // at most, where the server lets a page have threads at all
 export class Models {
   /** `files` has the bytes and the checksum of each; `onProgress` is told {loaded, total} in bytes. */
   constructor(files, onProgress) {
-    Object.assign(this, { files, onProgress, sessions: new Map(), runtime: null });
+    Object.assign(this, { files, onProgress, opened: new Map(), runtime: null });
   }
 
-  /** The graphs of parts, ready to run: {"pali/image": session, ...}. */
+  /** The graphs of parts, ready to run, and other files as numbers: {"pali/image": session, "pali/ood.bin": ...}. */
   async open(names) {
-    const missing = names.filter((name) => !this.sessions.has(name));
+    const missing = names.filter((name) => !this.opened.has(name));
     if (missing.length) {
       const wanted = [...(this.runtime ? [] : [RUNTIME]), ...missing.map(fileOf)];
       const progress = { loaded: 0, total: wanted.reduce((all, file) => all + this.files[file].bytes, 0) };
@@ -24,14 +24,15 @@ export class Models {
         tell(0);
         if (!this.runtime) await this.start(await this.bytes(RUNTIME, tell));
         for (const name of missing) {
-          const session = ort.InferenceSession.create(await this.bytes(fileOf(name), tell), { graphOptimizationLevel: "all" });
-          this.sessions.set(name, await session);
+          const bytes = await this.bytes(fileOf(name), tell);
+          const graph = fileOf(name).endsWith(".onnx");
+          this.opened.set(name, graph ? await ort.InferenceSession.create(bytes) : new Float32Array(bytes.buffer));
         }
       } finally {
         this.onProgress(null);
       }
     }
-    return Object.fromEntries(names.map((name) => [name, this.sessions.get(name)]));
+    return Object.fromEntries(names.map((name) => [name, this.opened.get(name)]));
   }
 
   async start(binary) {
@@ -65,7 +66,7 @@ export class Models {
 }
 
 function fileOf(name) {
-  return `models/${name}.onnx`;
+  return name.includes(".") ? `models/${name}` : `models/${name}.onnx`;
 }
 
 /** Keep a file, in place of those of other checksums; without room, it is loaded again next time. */

@@ -8,22 +8,23 @@ import { GrowingText } from "./tokenizer.js";
 export const GRAPHS = ["image", "prompt", "decoder"];
 
 export class Pali {
-  /** `graphs` are sessions by name, `part` the tables of this part. */
-  constructor(graphs, part, tokenizer, parser, numbers) {
-    Object.assign(this, { graphs, part, tokenizer, parser, numbers, seen: new WeakMap() });
+  /** `graphs` are sessions by name, `part` the tables of this part; `detector` may be null. */
+  constructor(graphs, part, tokenizer, parser, numbers, detector) {
+    Object.assign(this, { graphs, part, tokenizer, parser, numbers, detector, seen: new WeakMap() });
   }
 
-  /** Answer a prompt of a task about an image: {text, objects, confidence, score, finish}. */
+  /** Answer a prompt of a task about an image: {text, objects, confidence, score, finish, odd}. */
   async answer(image, prompt, task, most, { onText, check }) {
     const ids = this.tokenizer.encode(prompt);
     if (ids.length > this.part.most) {
       throw new Error(`The prompt has ${ids.length} tokens, this model takes ${this.part.most}: shorten it.`);
     }
     const growing = new GrowingText(this.tokenizer, onText);
-    const written = await this.write(await this.look(image), ids, most, (some) => growing.add(some), check);
+    const { visual, odd } = await this.look(image);
+    const written = await this.write(visual, ids, most, (some) => growing.add(some), check);
     const text = this.tokenizer.decode(written.ids);
     if (text.startsWith(growing.shown)) onText(text.slice(growing.shown.length));
-    return { ...this.read(task, prompt, text, written, [image.height, image.width]), prompt, finish: written.finish };
+    return { ...this.read(task, prompt, text, written, [image.height, image.width]), prompt, finish: written.finish, odd };
   }
 
   /** What the tokens of an answer say. */
@@ -42,12 +43,13 @@ export class Pali {
     return { ...answer, score };
   }
 
-  /** Visual tokens of an image; those of an image that was seen before are kept. */
+  /** Visual tokens of an image, and how odd it is; those of an image that was seen before are kept. */
   async look(image) {
     if (!this.seen.has(image)) {
       const small = preprocess(image, this.part.preprocess);
       const pixels = tensor(scaled([small]), [1, small.height, small.width, 3]);
-      this.seen.set(image, (await this.graphs.image.run({ pixels })).visual);
+      const { visual, patches } = await this.graphs.image.run({ pixels });
+      this.seen.set(image, { visual, odd: this.detector && this.detector.score(patches) });
     }
     return this.seen.get(image);
   }
