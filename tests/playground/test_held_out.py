@@ -36,10 +36,10 @@ from openpali.tasks.example import Example, Image, Size
 from openpali.tasks.registry import form_of, get_task
 from openpali.worlds.benchmarks import pages
 
-PLAYGROUND = BUILT / "playground"
+PLAYGROUND = Path(os.environ.get("OPENPALI_PLAYGROUND", BUILT / "playground"))
 SAMPLES = int(os.environ.get("OPENPALI_PLAYGROUND_SAMPLES", "50"))
 SETS = ("nano/caption", "nano/vqa", "nano/detect", "nano/refseg", "nano/ocr", "real/line")
-PAGES = 20
+PAGES = min(20, SAMPLES)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),

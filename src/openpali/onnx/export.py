@@ -18,6 +18,7 @@ from openpali.model.attention import attending, sdpa
 from openpali.onnx.graphs import Graph, graphs_of
 
 OPSET = 18
+_QUANTIZED = ["MatMul", "Gemm", "Gather"]  # the last are embeddings
 
 
 def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] | None = None) -> Iterator[Path]:
@@ -25,7 +26,8 @@ def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] 
 
     Args:
         model: a model folder, or a bundle, whose parts get folders of their own.
-        int8: weights of matmuls in int8, activations rounded while running (onnxruntime's dynamic quantisation).
+        int8: weights of matmuls and embeddings in int8, with one scale for each output of a matmul, activations
+            rounded while running (onnxruntime's dynamic quantisation).
         parts: of a bundle, that are written; by default all.
 
     Raises:
@@ -47,7 +49,7 @@ def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] 
                 trace(graph, file)
                 if quantization:
                     whole = file.rename(file.with_suffix(".whole"))
-                    quantization.quantize_dynamic(whole, file, op_types_to_quantize=["MatMul", "Gemm"])
+                    quantization.quantize_dynamic(whole, file, op_types_to_quantize=_QUANTIZED, per_channel=True)
                     whole.unlink()
                 yield file
         for about in ("config.json", "tokenizer.model"):

@@ -3,13 +3,14 @@
 const [NORMAL, UNKNOWN, CONTROL, SPECIAL, BYTE] = [1, 2, 3, 4, 6]; // types of pieces
 const SPACE = "▁";
 const UNLIKELY = 10; // by how much an unknown character is below the least likely piece
+const TINY = 2 ** -126; // where SentencePiece begins to look for the greatest score: special tokens are all but certain
 const BROKEN = "\ufffd";
 
 export class Tokenizer {
   constructor({ pieces, scores, types, unknown, pad, eos, unk }) {
     Object.assign(this, { pieces, types, unknown, pad, eos, unk });
     const normal = scores.filter((_, id) => types[id] === NORMAL);
-    const most = Math.max(...normal);
+    const most = Math.max(TINY, ...normal);
     this.least = Math.fround(Math.min(...normal) - UNLIKELY);
     this.scores = scores.map((score, id) =>
       types[id] === SPECIAL ? Math.fround(bytesOf(pieces[id]).length * most) - 0.1 : score,
