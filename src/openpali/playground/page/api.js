@@ -18,7 +18,8 @@ export async function findModels() {
   const tables = await (await call("tables.json")).json();
   worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   worker.addEventListener("message", ({ data }) => ("progress" in data ? tell(data.progress) : waiting.get(data.id)?.(data)));
-  worker.addEventListener("error", () => waiting.forEach((each) => each({ error: { message: "This browser cannot run the models." } })));
+  const failed = { error: { message: "This browser cannot run the models." } };
+  worker.addEventListener("error", () => waiting.forEach((each) => each(failed)));
   worker.postMessage({ tables });
   return [tables.model];
 }

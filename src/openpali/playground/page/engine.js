@@ -12,7 +12,7 @@ import { Prompts } from "./prompts.js";
 import { Strings } from "./strings.js";
 import { Tokenizer } from "./tokenizer.js";
 
-const [FINDER, READER] = ["finder", "reader"]; // parts that take no prompts
+const [FINDER, READER, MASKS] = ["finder", "reader", "mask_vqvae"]; // parts that take no prompts
 const FINISH = { eos: "stop", length: "length", repetition: "length" };
 
 export class Engine {
@@ -34,13 +34,13 @@ export class Engine {
     if (known === "detect") this.checkNames(prompt);
     const image = await this.pixels(blob);
     const found = await this.best(image, prompt, known, hooks);
-    if (found.objects.some(({ codes }) => codes)) await this.drawMasks(found.objects, image);
+    if (MASKS in this.tables.parts && found.objects.some(({ codes }) => codes)) await this.drawMasks(found.objects, image);
     const objects = found.objects.map(({ name, box, mask = null, confidence }) => ({ name, box, mask, confidence }));
-    const own = { prompt, confidence: found.confidence, objects, score: found.score, finish_reason: found.finish, part: found.part };
-    const { odd } = found;
+    const { confidence, score, finish, part, odd } = found;
+    const own = { prompt, confidence, objects, score, finish_reason: finish, part };
     const holds = odd === null || odd <= this.tables.numbers.routing.confident;
     const about = { out_of_distribution: odd === null ? null : odd > 1, ood_score: odd, confidence_holds: holds };
-    return { finish_reason: FINISH[found.finish], text: found.text, openpali: { ...own, ...about } };
+    return { finish_reason: FINISH[finish], text: found.text, openpali: { ...own, ...about } };
   }
 
   /** The answer of the first part that is sure, else of the surest. */
@@ -89,7 +89,8 @@ export class Engine {
   }
 
   async look(image, prompt, hooks) {
-    const lines = image.height <= this.tables.numbers.routing.line ? await this.readLine(image, hooks) : await this.readPage(image, hooks);
+    const alone = image.height <= this.tables.numbers.routing.line;
+    const lines = await (alone ? this.readLine(image, hooks) : this.readPage(image, hooks));
     const words = lines.flatMap((line) => line.words);
     const sure = words.reduce((all, word) => all + word.confidence, 0) / (words.length || 1);
     const text = lines.map((line) => line.text).join("\n");
@@ -153,7 +154,7 @@ export class Engine {
   }
 
   async drawMasks(objects, image) {
-    const { "mask_vqvae/masks": masks } = await this.models.open(["mask_vqvae/masks"]);
+    const { [`${MASKS}/masks`]: masks } = await this.models.open([`${MASKS}/masks`]);
     for (const object of objects) {
       const { mask } = await masks.run({ codes: integers(object.codes, [1, object.codes.length]) });
       object.mask = paste({ values: mask.data, side: mask.dims.at(-1) }, object.box, [image.height, image.width]);
@@ -166,7 +167,8 @@ export class Engine {
     const asked = this.prompts.names(prompt);
     const known = asked.some((name) => names.some((each) => this.strings.alike(name, each)));
     if (!names.length || !asked.length || known) return;
-    throw new Error(`${model.id} does not know ${asked.map((name) => `“${name}”`).join(", ")}. It finds ${names.length} things, such as ${names.slice(0, 3).join(", ")}.`);
+    const unknown = asked.map((name) => `“${name}”`).join(", ");
+    throw new Error(`${model.id} does not know ${unknown}. It finds ${names.length} things, such as ${names.slice(-3).join(", ")}.`);
   }
 
   async part(name) {
@@ -177,7 +179,8 @@ export class Engine {
       const graphs = Object.fromEntries(GRAPHS.map((graph) => [graph, found[`${name}/${graph}`]]));
       const part = this.tables.parts[name];
       const parser = new Parser(this.tables, part.boxes, this.prompts, this.strings);
-      this.parts.set(name, new Pali(graphs, part, this.tokenizers[part.tokenizer], parser, this.tables.numbers, ood && new Detector(found[`${name}/ood.bin`], ood)));
+      const seen = ood && new Detector(found[`${name}/ood.bin`], ood);
+      this.parts.set(name, new Pali(graphs, part, this.tokenizers[part.tokenizer], parser, this.tables.numbers, seen));
     }
     return this.parts.get(name);
   }

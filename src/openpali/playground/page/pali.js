@@ -36,7 +36,8 @@ export class Pali {
     const score = written.logs.reduce((all, log) => all + log, 0);
     const fit = this.part.calibration[task];
     if (fit && written.finish === "eos") {
-      const sure = this.parser.claims(task, written, this.tokenizer, about).map((log) => confidence(log, fit, this.numbers.calibration));
+      const claims = this.parser.claims(task, written, this.tokenizer, about);
+      const sure = claims.map((log) => confidence(log, fit, this.numbers.calibration));
       if (task === "detect" || task === "refseg") answer.objects.forEach((object, i) => (object.confidence = sure[i]));
       else answer.confidence = sure[0];
     }
