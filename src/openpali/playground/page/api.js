@@ -62,6 +62,7 @@ export function watchLoading(show) {
 }
 
 function send(question, urls, signal, onText) {
+  signal.throwIfAborted();
   const id = ++asked;
   const blob = urls.length ? blobOf(urls[0]) : null;
   return new Promise((resolve, reject) => {
