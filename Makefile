@@ -16,7 +16,7 @@ CLUSTER := tests/cluster
 WHEEL := tests/wheel
 APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/benchmarks/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve served oracles test-ocr test-ray demo test lint site nano release $(TESTS)
+.PHONY: soak soak-serve served oracles test-ocr test-ray test-playground demo test lint docs site playground nano release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -70,9 +70,27 @@ lint: .venv/dev.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Build the documentation site in build/site; it works without a network and without a server.
-site: .venv-site/ready
+# Build the documentation site in build/site; it works without a network and without a server. Where npm is, the site has
+# the playground, too, whose graphs take minutes the first time; `make docs` leaves it out.
+site: docs
+	if command -v npm > /dev/null; then $(MAKE) playground && cp -R build/playground build/site/playground; \
+	    else echo "npm is not here: the site has no playground"; fi
+
+docs: .venv-site/ready
 	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict --quiet
+
+# Write the page that runs without a server in build/playground. npm gets onnxruntime-web.
+RUNTIME := build/npm/node_modules/onnxruntime-web
+playground: .venv/dev.ready $(RUNTIME)
+	$(BIN)/python -m openpali.playground build/playground --runtime $(RUNTIME)
+
+$(RUNTIME):
+	npm install --prefix build/npm --no-audit --no-fund --ignore-scripts 'onnxruntime-web@^1.30'
+
+# Compare the answers of the playground with those of Python on held-out images. Takes minutes.
+test-playground: .venv/dev.ready playground
+	$(BIN)/openpali data build stamps clipart
+	$(PYTEST) -m slow -s tests/playground
 
 # Build a wheel and an sdist in dist/, check both, and use the wheel in an empty environment. Takes minutes. The version is
 # in src/openpali/__init__.py.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -20,6 +21,7 @@ from hypothesis import settings
 
 from openpali.architectures.pali import PaliModel
 from openpali.architectures.registry import architectures
+from openpali.cli.main import app
 from openpali.data.media.images import Preprocess
 from openpali.distributed import Ranks
 from openpali.extensions import extensions
@@ -121,6 +123,17 @@ def _write_bundle(home: Path, folder: Path) -> None:
         '[tasks]\nrefseg = "refseg"\nvideo_qa = "video"\n'
     )
     pack_bundle(description, folder)
+
+
+@pytest.fixture(scope="session")
+def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Graphs of the bundle's main part and its masks, by the command."""
+    out = tmp_path_factory.mktemp("graphs")
+    said = CliRunner().invoke(app, ["export", str(bundle / "pali"), "--out", str(out), "--format", "onnx"])
+    assert said.exit_code == 0
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == {line.split(",")[0] for line in said.output.splitlines()}
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -43,17 +43,6 @@ def pali(bundle: Path) -> Pali:
     return Pali.from_pretrained(bundle)
 
 
-@pytest.fixture(scope="module")
-def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The main part and its masks, by the command."""
-    out = tmp_path_factory.mktemp("graphs")
-    said = CliRunner().invoke(app, ["export", str(bundle / "pali"), "--out", str(out), "--format", "onnx"])
-    assert said.exit_code == 0
-    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert written == {line.split(",")[0] for line in said.output.splitlines()}
-    return out
-
-
 @pytest.mark.parametrize("part", ["pali", "siglip", "mask_vqvae", "elements", "reader"])
 def test_graphs_give_what_torch_gives(pali: Pali, exported: Path, tmp_path: Path, part: str) -> None:
     _, model = pali.load(part)
@@ -98,7 +87,7 @@ def answer(pali: Pali, folder: Path, image: np.ndarray, prompt: str) -> list[int
     pipeline = pali.pipeline()
     ids = pipeline.prompt_ids(prompt)
     pixels = pipeline.read([([image], ids)]).images[:, 0].float() / 127.5 - 1
-    [visual] = look.run(None, {"pixels": pixels.numpy()})
+    visual, _ = look.run(None, {"pixels": pixels.numpy()})
     real, *memory = encode.run(None, {"visual": visual, "prompt": np.array([ids])})
     names = [port.name for port in decode.get_inputs()][2:]
     shape = memory[0].shape[1], 0, memory[0].shape[3]

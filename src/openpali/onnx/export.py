@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,17 @@ from openpali.model.attention import attending, sdpa
 from openpali.onnx.graphs import Graph, graphs_of
 
 OPSET = 18
+_QUANTIZED = ["MatMul", "Gemm", "Gather"]  # the last are embeddings
 
 
-def write(model: Path, out: Path, *, int8: bool = False) -> Iterator[Path]:
+def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] | None = None) -> Iterator[Path]:
     """Write the graphs of each part of a model, in float32, its ``config.json`` and tokenizer; yield each file.
 
     Args:
         model: a model folder, or a bundle, whose parts get folders of their own.
-        int8: weights of matmuls in int8, activations rounded while running (onnxruntime's dynamic quantisation).
+        int8: weights of matmuls and embeddings in int8, with one scale for each output of a matmul, activations
+            rounded while running (onnxruntime's dynamic quantisation).
+        parts: of a bundle, that are written; by default all.
 
     Raises:
         ValueError: a part has no graphs, or a package is missing.
@@ -34,10 +37,11 @@ def write(model: Path, out: Path, *, int8: bool = False) -> Iterator[Path]:
     _need("onnxscript")
     quantization = _need("onnxruntime.quantization") if int8 else None
     pali = Pali.from_pretrained(model)
-    graphs = {part: graphs_of(pali.load(part)[1]) for part in pali.parts}  # all of them, or an error
+    wanted = pali.parts if parts is None else parts
+    graphs = {part: graphs_of(pali.load(part)[1]) for part in wanted}  # all of them, or an error
     for part, some in graphs.items():
         source, network = pali.load(part)
-        folder = out / part if len(graphs) > 1 else out
+        folder = out / part if len(pali.parts) > 1 else out
         folder.mkdir(parents=True, exist_ok=True)
         with evaluating(network), attending(network, sdpa):
             for name, graph in some.items():
@@ -45,7 +49,7 @@ def write(model: Path, out: Path, *, int8: bool = False) -> Iterator[Path]:
                 trace(graph, file)
                 if quantization:
                     whole = file.rename(file.with_suffix(".whole"))
-                    quantization.quantize_dynamic(whole, file, op_types_to_quantize=["MatMul", "Gemm"])
+                    quantization.quantize_dynamic(whole, file, op_types_to_quantize=_QUANTIZED, per_channel=True)
                     whole.unlink()
                 yield file
         for about in ("config.json", "tokenizer.model"):

@@ -47,6 +47,14 @@ class Graph(nn.Module):
         return self.function(*inputs)
 
 
+def look(model: PaliModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels ``[B, H, W, 3]`` -> visual tokens ``[B, N, D]``, and patch tokens, by which the out-of-distribution
+    detector knows images.
+    """
+    patches = model.vit(pixels)
+    return cast(Tensor, model.project(patches)), patches
+
+
 def encode_prompt(model: PaliModel, visual: Tensor, prompt: Tensor) -> tuple[Tensor, ...]:
     """Visual tokens ``[B, N, D]`` and a prompt ``[B, P]`` -> which positions of the memory are real, bool
     ``[B, M]``, and its keys and values of each decoder layer, ``[B, h, M, d]``.
@@ -115,9 +123,7 @@ def _pali(model: PaliModel) -> Mapping[str, Graph]:
     prompt = torch.tensor([[5, 6, 7, 1], [5, 1, 0, 0]])
     visual = torch.rand(2, 9, config.d_model)
     return {
-        "image": Graph(
-            model, lambda pixels: model.project(model.vit(pixels)), {"pixels": _pixels(model.vit)}, ["visual"]
-        ),
+        "image": Graph(model, partial(look, model), {"pixels": _pixels(model.vit)}, ["visual", "patches"]),
         "prompt": Graph(
             model,
             partial(encode_prompt, model),

@@ -11,6 +11,9 @@ export class Refused extends Error {
   }
 }
 
+/** Nothing is loaded here: a server has its models before it answers. */
+export function watchLoading() {}
+
 /** The models that answer here, each {id, openpali: {tasks, languages, about, max_images, reads_pages}}. */
 export async function findModels(key) {
   const answer = await call("v1/models", { headers: headers(key) });

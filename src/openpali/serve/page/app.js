@@ -1,6 +1,6 @@
 // The page: images on one side, questions and their answers on the other.
 
-import { Refused, ask, curl, fetchFiles, findExamples, findModels, readPage } from "./api.js";
+import { Refused, ask, curl, fetchFiles, findExamples, findModels, readPage, watchLoading } from "./api.js";
 import { dataUrl, readFiles } from "./images.js";
 import { coloursOf, draw, fill, fillText, labelOf, percent } from "./overlay.js";
 
@@ -75,6 +75,14 @@ function say(text) {
   $("banner").textContent = text;
   $("banner").hidden = !text;
 }
+
+watchLoading((progress) => {
+  $("loading").hidden = !progress;
+  if (!progress) return;
+  const [loaded, total] = [progress.loaded, progress.total].map((bytes) => (bytes / 1e6).toFixed(1));
+  $("loading").querySelector("progress").value = progress.loaded / progress.total;
+  $("loading").querySelector("span").textContent = `${loaded} of ${total} MB`;
+});
 
 // The task
 
@@ -188,7 +196,7 @@ async function add(files) {
     if (video) $("together").firstChild.checked = true;
     if (state.images.length > room) {
       state.images = state.images.slice(-room);
-      say(`This server takes ${room} images at a time: the newest stay.`);
+      say(`${state.model.id} takes ${room} ${room > 1 ? "images" : "image"} at a time here: the newest ${room > 1 ? "stay" : "stays"}.`);
     }
     select(video ? some[0] : state.images.at(-1));
   } catch (error) {
@@ -312,9 +320,10 @@ function cardOf(question, images) {
   card.querySelector(".show")?.addEventListener("click", () => show(answer));
   find(".again").addEventListener("click", () => state.running || run(question, images));
   find(".save").addEventListener("click", () => save(answer));
-  find(".curl pre").textContent = curl(question, images, key());
+  const command = curl(question, images, key());
+  find(".curl pre").textContent = command;
   find(".copy").addEventListener("click", (event) => copy(find(".curl pre").textContent, event.target));
-  find(".curl").hidden = false;
+  find(".curl").hidden = !command;
   find(".copy-text").addEventListener("click", (event) => copy(answer.said.textContent, event.target));
   return answer;
 }

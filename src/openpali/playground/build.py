@@ -1,0 +1,131 @@
+"""Write the page that runs without a server.
+
+    python -m openpali.playground build/playground
+
+The folder holds static files alone: any server of files can offer it, as ``python -m http.server``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from openpali.home import DEMO, FONTS
+from openpali.infer.pali import Pali
+from openpali.onnx.export import write
+from openpali.onnx.graphs import graphs_of
+from openpali.playground.tables import Json, parts_of, tables_of
+from openpali.serve.web import FOLDER, read_examples
+from openpali.weights.find import find_model
+from openpali.weights.ood import read_ood
+
+PAGE = Path(__file__).parent / "page"
+RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+"""Of onnxruntime-web: what calls it, and what computes; both in its folder ``dist``."""
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
+    "connect-src 'self'; font-src 'self'; img-src 'self' blob:; media-src blob:; base-uri 'none'; "
+    "form-action 'none'"
+)
+"""As that of ``openpali serve``, and WebAssembly may run. A browser then sends nothing to anywhere else."""
+_HEAD = '<meta charset="utf-8">'
+_CHANGES = {
+    _HEAD: f'{_HEAD}\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+    '  <a href="docs">API</a>\n': "",
+    "They go to this server and nowhere else.": "It stays on this machine: the model runs in this browser.",
+    "Choose images or a video": "Choose an image",
+}
+"""What the page of the server says that is not so here."""
+
+
+def build(out: Path, runtime: Path, name: str = "nano", *, int8: bool = True) -> None:
+    """Write the page with a model.
+
+    Args:
+        out: folder; graphs of the same model that are there already are kept.
+        runtime: folder of the npm package onnxruntime-web.
+        name: of the model, as :meth:`Pali.from_pretrained` takes it.
+        int8: weights of matmuls in int8; else float32.
+
+    Raises:
+        ValueError: onnxruntime-web is not there, or the model has a part that this page cannot run.
+    """
+    sources = [runtime / "dist" / file for file in RUNTIME]
+    for source in sources:
+        if not source.is_file():
+            raise ValueError(f"there is no {source}: run `npm install onnxruntime-web`, or `make playground`")
+    pali = Pali.from_pretrained(name)
+    page = out / "page"
+    for folder in (FOLDER, PAGE):  # the second has another api.js
+        shutil.copytree(folder, page, dirs_exist_ok=True)
+    (page / "index.html").unlink()
+    (out / "index.html").write_text(_index(), "utf-8")
+    (page / "ort").mkdir(exist_ok=True)
+    for source in sources:
+        shutil.copy(source, page / "ort")
+    shutil.copytree(FONTS, page / "fonts", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    _write_examples(page)
+    graphs = _write_graphs(pali, find_model(name), out, int8)
+    files = [*graphs, *_write_detectors(pali, out), page / "ort" / RUNTIME[1]]
+    tables = {**tables_of(pali), "int8": int8, "files": {_path(file, out): _facts(file) for file in files}}
+    (out / "tables.json").write_text(json.dumps(tables, ensure_ascii=False, separators=(",", ":")), "utf-8")
+
+
+def _index() -> str:
+    text = (FOLDER / "index.html").read_text("utf-8")
+    for old, new in _CHANGES.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def _write_examples(page: Path) -> None:
+    """The demo's questions about one image, with their images."""
+    examples = [each for each in read_examples() if len(each["images"]) == 1]
+    (page / "examples.json").write_text(json.dumps(examples, ensure_ascii=False), "utf-8")
+    for path in [*(image for each in examples for image in each["images"]), "LICENSE", "ATTRIBUTION.md"]:
+        target = page / "examples" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(DEMO / path, target)
+
+
+def _write_graphs(pali: Pali, model: Path, out: Path, int8: bool) -> list[Path]:
+    """The graphs of each part, anew if they are missing, older than its weights, or of another precision."""
+    names = {part: [*graphs_of(pali.load(part)[1])] for part in parts_of(pali)}
+    files = {part: [out / "models" / part / f"{name}.onnx" for name in some] for part, some in names.items()}
+    before = out / "tables.json"
+    same = not before.is_file() or json.loads(before.read_text("utf-8"))["int8"] == int8
+    stale = [part for part, some in files.items() if not same or _older(some, pali.parts[part])]
+    for file in write(model, out / "models", int8=int8, parts=stale):
+        if file.suffix != ".onnx":
+            file.unlink()  # the tables say it
+    return [file for some in files.values() for file in some]
+
+
+def _write_detectors(pali: Pali, out: Path) -> list[Path]:
+    """The detectors of out-of-distribution images, as float32: mean, whitening, centres and limit of each."""
+    found = []
+    for part in parts_of(pali):
+        if detector := read_ood(pali.parts[part]):
+            values = (detector.mean, detector.whiten, detector.centres, detector.limit)
+            file = out / "models" / part / "ood.bin"
+            file.write_bytes(b"".join(each.float().numpy().astype("<f4").tobytes() for each in values))
+            found.append(file)
+    return found
+
+
+def _older(files: Sequence[Path], folder: Path) -> bool:
+    changed = max(path.stat().st_mtime for path in folder.iterdir() if path.is_file())
+    return any(not file.is_file() or file.stat().st_mtime < changed for file in files)
+
+
+def _path(file: Path, out: Path) -> str:
+    return file.relative_to(out).as_posix()
+
+
+def _facts(file: Path) -> Json:
+    data = file.read_bytes()
+    return {"bytes": len(data), "checksum": sha256(data).hexdigest()[:16]}

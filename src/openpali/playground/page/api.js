@@ -1,0 +1,91 @@
+// The models in this browser, in place of a server: what they can do, and questions.
+
+/** A question that cannot be answered; `status` is that of a server that would say so. */
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+let worker = null;
+let asked = 0;
+let tell = () => {};
+const waiting = new Map(); // id -> what to do with messages about a question
+
+/** The models that answer here, each {id, openpali: {tasks, languages, about, max_images, reads_pages}}. */
+export async function findModels() {
+  const tables = await (await call("tables.json")).json();
+  worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  worker.addEventListener("message", ({ data }) => ("progress" in data ? tell(data.progress) : waiting.get(data.id)?.(data)));
+  const failed = { error: { message: "This browser cannot run the models." } };
+  worker.addEventListener("error", () => waiting.forEach((each) => each(failed)));
+  worker.postMessage({ tables });
+  return [tables.model];
+}
+
+/** Questions to try, each {title, images, task, text, lang}, with the addresses of the images. */
+export async function findExamples() {
+  const examples = await (await call("page/examples.json")).json();
+  return examples.map((each) => ({ ...each, images: each.images.map((path) => `page/examples/${path}`) }));
+}
+
+/** The images at addresses of this page, as files. */
+export function fetchFiles(urls) {
+  return Promise.all(
+    urls.map(async (url) => {
+      const blob = await (await call(url)).blob();
+      return new File([blob], url.split("/").at(-1), { type: blob.type });
+    }),
+  );
+}
+
+/** Ask, and hand on each piece of text. Returns the last choice, and all that came. */
+export async function ask(question, urls, key, signal, onText) {
+  const choice = await send(question, urls, signal, onText);
+  return { choice, raw: JSON.stringify(choice, null, 1) };
+}
+
+/** Read all text of a page: {text, lines}, each line {text, block, box, words}. */
+export function readPage(question, urls, key, signal) {
+  return send(question, urls, signal, () => {});
+}
+
+/** No command asks the same: there is no server. */
+export function curl() {
+  return "";
+}
+
+/** Tell how much of the models is loaded: {loaded, total} in bytes, or null if nothing is being loaded. */
+export function watchLoading(show) {
+  tell = show;
+}
+
+function send(question, urls, signal, onText) {
+  signal.throwIfAborted();
+  const id = ++asked;
+  const blob = urls.length ? blobOf(urls[0]) : null;
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => worker.postMessage({ stop: id }));
+    waiting.set(id, ({ text, found, error }) => {
+      if (text) return onText(text);
+      waiting.delete(id);
+      if (found) resolve(found);
+      else reject(error.name === "AbortError" ? new DOMException(error.message, error.name) : new Refused(error.message, 400));
+    });
+    worker.postMessage({ id, question, blob, key: urls[0] });
+  });
+}
+
+/** The bytes of a data URL. */
+function blobOf(url) {
+  const [head, data] = url.split(",");
+  const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
+  return new Blob([bytes], { type: head.slice("data:".length).split(";")[0] });
+}
+
+async function call(path) {
+  const answer = await fetch(path).catch(() => null);
+  if (answer?.ok) return answer;
+  throw new Refused(`${path} cannot be loaded${answer ? `: status ${answer.status}` : ""}.`, 0);
+}

@@ -1,0 +1,258 @@
+// Pages: the finder says where lines are, the reader what they say.
+
+import { median } from "./order.js";
+import { scaled, view } from "./pixels.js";
+import { round } from "./strings.js";
+
+const BATCH = 8; // lines that the reader sees at once: between two, a question can be stopped
+
+// The first pass
+
+/** What the finder says of every cell of an image: {rows, columns, text, up, down}; text is a probability. */
+export async function cellsOf(image, find, { tile: [high, wide], shared: [sharedRows, sharedColumns] }, { cell }) {
+  const starts = (side, tile, shared) => {
+    const found = [0];
+    for (let at = tile - shared; at < side - shared; at += tile - shared) found.push(at);
+    return found;
+  };
+  const [rows, columns] = [image.height, image.width].map((side) => Math.ceil(side / cell));
+  const found = { rows, columns };
+  for (const name of ["text", "up", "down"]) found[name] = new Float32Array(rows * columns);
+  for (const top of starts(image.height, high, sharedRows)) {
+    for (const left of starts(image.width, wide, sharedColumns)) {
+      const said = await find(tileOf(image, top, left, high, wide));
+      const [skipRows, skipColumns] = [top && sharedRows, left && sharedColumns].map((side) => Math.floor(side / 2 / cell));
+      for (let y = skipRows; y < high / cell && top / cell + y < rows; y++) {
+        for (let x = skipColumns; x < wide / cell && left / cell + x < columns; x++) {
+          const [to, from] = [(top / cell + y) * columns + left / cell + x, (y * wide) / cell + x];
+          found.text[to] = 1 / (1 + Math.exp(-said.logits[from]));
+          found.up[to] = said.up[from];
+          found.down[to] = said.down[from];
+        }
+      }
+    }
+  }
+  return found;
+}
+
+/** A part of an image, in the colours of its edge where it reaches beyond that. */
+function tileOf(image, top, left, height, width) {
+  const data = new Uint8Array(3 * height * width);
+  for (let y = 0, at = 0; y < height; y++) {
+    const row = Math.min(top + y, image.height - 1) * image.width;
+    for (let x = 0; x < width; x++, at += 3) {
+      const from = 3 * (row + Math.min(left + x, image.width - 1));
+      data[at] = image.data[from];
+      data[at + 1] = image.data[from + 1];
+      data[at + 2] = image.data[from + 2];
+    }
+  }
+  return { width, height, data };
+}
+
+/** Boxes of lines from cells: runs of a row that touch, or nearly so, and agree on the height of their line. */
+export function linesOf(cells, { cell, gap, same, least, reach, surest }) {
+  const runs = [];
+  const groups = new Groups();
+  const agree = (one, other) => {
+    const both = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
+    return both >= same * (Math.max(one.bottom, other.bottom) - Math.min(one.top, other.top));
+  };
+  let before = [];
+  for (let row = 0; row < cells.rows; row++) {
+    const now = runsOf(cells, row, cell).map((run) => {
+      runs.push(run);
+      return groups.add();
+    });
+    for (let i = 0; i + 1 < now.length; i++) {
+      const [left, right] = [runs[now[i]], runs[now[i + 1]]];
+      const near = (right.first - left.last) * cell <= gap * (left.bottom - left.top);
+      if (near && agree(left, right)) groups.join(now[i], now[i + 1]);
+    }
+    for (const above of before) {
+      for (const run of now) {
+        const touch = runs[above].first < runs[run].last && runs[run].first < runs[above].last;
+        if (touch && agree(runs[above], runs[run])) groups.join(above, run);
+      }
+    }
+    before = now;
+  }
+  const found = [];
+  for (const members of groups.all()) {
+    const some = members.map((i) => runs[i]);
+    const count = some.reduce((all, run) => all + run.last - run.first, 0);
+    const mean = (edge) => some.reduce((all, run) => all + run[edge] * (run.last - run.first), 0) / count;
+    const [top, bottom] = [mean("top"), mean("bottom")];
+    const more = reach * (bottom - top);
+    const xmin = Math.max(0, Math.min(...some.map((run) => run.first)) * cell - more);
+    const xmax = Math.min(cells.columns * cell, Math.max(...some.map((run) => run.last)) * cell + more);
+    const sure = Math.max(...some.map((run) => run.sure));
+    if (bottom - top >= least && sure >= surest) found.push([top, xmin, bottom, xmax]);
+  }
+  return found;
+}
+
+/** Neighbouring cells of a row with text: the first, the one behind the last, and top and bottom of their line. */
+function runsOf({ columns, text, up, down }, row, cell) {
+  const found = [];
+  const [start, centre] = [row * columns, row * cell + cell / 2];
+  for (let first = 0; first < columns; first++) {
+    if (!(text[start + first] > 0.5)) continue;
+    let last = first;
+    while (last < columns && text[start + last] > 0.5) last++;
+    const [above, below] = [up, down].map((each) => Math.fround(median(each.slice(start + first, start + last))));
+    const sure = Math.max(...text.slice(start + first, start + last));
+    found.push({ first, last, top: Math.fround(centre - above), bottom: Math.fround(centre + below), sure });
+    first = last;
+  }
+  return found;
+}
+
+/** Numbers that are joined to groups (union-find). */
+class Groups {
+  parents = [];
+
+  add() {
+    return this.parents.push(this.parents.length) - 1;
+  }
+
+  root(number) {
+    while (this.parents[number] !== number) number = this.parents[number];
+    return number;
+  }
+
+  join(one, other) {
+    this.parents[this.root(one)] = this.root(other);
+  }
+
+  all() {
+    const members = new Map();
+    this.parents.forEach((_, number) => {
+      const root = this.root(number);
+      members.set(root, [...(members.get(root) ?? []), number]);
+    });
+    return members.values();
+  }
+}
+
+// The second pass
+
+/** The words of lines, by their boxes: for each line [{text, box, confidence}]. */
+export async function readLines(image, boxes, read, reader, numbers) {
+  const { patch, widths } = numbers.pages;
+  const [height, widest] = reader.size;
+  const pieces = boxes.flatMap((box, line) => piecesOf(image, box, height, widest, numbers).map((own) => ({ line, ...own })));
+  const order = pieces.map((_, i) => i).sort((a, b) => pieces[a].columns - pieces[b].columns);
+  for (let first = 0; first < order.length; first += BATCH) {
+    const some = order.slice(first, first + BATCH).map((i) => pieces[i]);
+    const most = Math.max(...some.map(({ columns }) => columns)) * patch;
+    const wide = Math.min(Math.ceil(most / widths) * widths, widest);
+    const seen = some.map((piece) => padded(view(image, piece.view, piece.columns * patch, height), wide));
+    const logits = await read(scaled(seen), [some.length, height, wide, 3], some.map(({ columns }) => columns));
+    const size = logits.length / some.length;
+    some.forEach((piece, i) => {
+      const own = logits.subarray(i * size, i * size + piece.columns * reader.steps * (reader.characters.length + 1));
+      piece.words = wordsOf(own, patch / reader.steps, reader.characters, piece.view, boxes[piece.line]);
+    });
+  }
+  return boxes.map((_, line) => pieces.filter((piece) => piece.line === line).flatMap(({ words }) => words));
+}
+
+function padded({ height, width, data }, wide) {
+  const found = new Uint8Array(3 * height * wide);
+  for (let row = 0; row < height; row++) found.set(data.subarray(3 * row * width, 3 * (row + 1) * width), 3 * row * wide);
+  return { height, width: wide, data: found };
+}
+
+/** Parts of a line that the reader can see at once, cut where nothing is written: {view, columns}. */
+function piecesOf(image, box, height, widest, { pages: { margin, patch } }) {
+  const [ymin, xmin, ymax, xmax] = box;
+  const room = margin * (ymax - ymin);
+  const most = (widest / height) * (ymax - ymin + 2 * room);
+  const parts = [];
+  let left = xmin;
+  while (left - room + most < xmax + room) {
+    const cut = cutOf(image, box, left - room + 0.35 * most, left - room + most);
+    parts.push([left, cut - room]);
+    left = cut + room;
+  }
+  return [...parts, [left, xmax]].map(([start, end]) => {
+    const { view: seen, width } = viewOfLine([ymin, start, ymax, end], height, widest, margin, patch);
+    return { view: seen, columns: width / patch };
+  });
+}
+
+/** How the reader sees a line: its box with a margin, and its width in pixels, a multiple of a patch. */
+export function viewOfLine([ymin, xmin, ymax, xmax], height, most, margin, patch) {
+  const tall = ymax - ymin;
+  const [top, bottom] = [ymin - margin * tall, ymax + margin * tall];
+  const [left, right] = [xmin - margin * tall, xmax + margin * tall];
+  const down = height / (bottom - top);
+  const width = Math.min(most, Math.max(patch, -Math.floor(-Math.trunc((right - left) * down) / patch) * patch));
+  return { view: { top, left, down, right: Math.min(down, width / (right - left)) }, width };
+}
+
+/** Where a line is best cut: in the middle of the widest place without ink. */
+function cutOf(image, [ymin, , ymax], first, last) {
+  const [start, end] = [Math.trunc(first), Math.trunc(last)];
+  const [top, bottom] = [round(ymin), round(ymax)];
+  const grey = (y, x) => {
+    if (y < 0 || y >= image.height || x < 0 || x >= image.width) return 0;
+    const at = 3 * (y * image.width + x);
+    return (19595 * image.data[at] + 38470 * image.data[at + 1] + 7471 * image.data[at + 2] + 0x8000) >> 16;
+  };
+  const ranges = [];
+  let [darkest, lightest] = [255, 0];
+  for (let x = start; x < end; x++) {
+    let [low, high] = [255, 0];
+    for (let y = top; y < bottom; y++) [low, high] = [Math.min(low, grey(y, x)), Math.max(high, grey(y, x))];
+    ranges.push(high - low);
+    [darkest, lightest] = [Math.min(darkest, low), Math.max(lightest, high)];
+  }
+  const ink = 0.25 * Math.max(1, lightest - darkest);
+  let best = null;
+  for (let x = 0; x < ranges.length; x++) {
+    if (ranges[x] > ink) continue;
+    let stop = x;
+    while (stop < ranges.length && ranges[stop] <= ink) stop++;
+    if (!best || stop - x > best[1] - best[0]) best = [x, stop];
+    x = stop;
+  }
+  return best ? start + (best[0] + best[1]) / 2 : last;
+}
+
+/** Words of the likeliest characters of each column, of some pixels; a word's box ends with its characters. */
+function wordsOf(logits, step, characters, seen, [ymin, xmin, ymax, xmax]) {
+  const size = characters.length + 1;
+  const letters = [];
+  let before = 0;
+  for (let column = 0; column < logits.length / size; column++) {
+    const own = logits.subarray(column * size, (column + 1) * size);
+    let number = 0;
+    for (let i = 1; i < size; i++) if (own[i] > own[number]) number = i;
+    if (number) {
+      let all = 0;
+      for (const each of own) all += Math.exp(each - own[number]);
+      const sure = Math.fround(1 / all);
+      if (column && number === before) letters.at(-1).sure = Math.max(letters.at(-1).sure, sure);
+      else letters.push({ character: characters[number - 1], column, sure });
+    }
+    before = number;
+  }
+  const words = [];
+  let word = [];
+  for (const letter of [...letters, { character: " " }]) {
+    if (letter.character !== " ") {
+      word.push(letter);
+      continue;
+    }
+    if (!word.length) continue;
+    const [left, right] = [word[0].column, word.at(-1).column + 1].map((at) => seen.left + (at * step) / seen.right);
+    const grow = 0.2 * (ymax - ymin);
+    const box = [ymin, Math.max(xmin, left - grow), ymax, Math.min(xmax, right + grow)];
+    const confidence = word.reduce((all, { sure }) => all * sure, 1);
+    if (box[1] < box[3]) words.push({ text: word.map(({ character }) => character).join(""), box, confidence });
+    word = [];
+  }
+  return words;
+}

@@ -1,0 +1,241 @@
+"""What the page has to know of a model, as JSON: tokenizer, prompts, numbers, names; each from where it is used."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from sentencepiece import sentencepiece_model_pb2
+
+from openpali.data.pipeline.pages import MARGIN, WIDTHS
+from openpali.infer import generate, pages, reading_order, tiles
+from openpali.infer.generate import Decoding
+from openpali.infer.pali import LEAST, LINE, Pali
+from openpali.infer.pipeline import CONFIDENT, Pipeline
+from openpali.infer.routing import OUT_OF_DISTRIBUTION, SQUASHED, SURE
+from openpali.metrics import calibration
+from openpali.metrics.calibration import Calibration
+from openpali.model.pages import CELL, PATCH, Finder, Reader
+from openpali.serve.service import OFFERED, Served
+from openpali.tasks.detect import NOTHING, Detect
+from openpali.tasks.dialects import BLANK, Dialect
+from openpali.tasks.ocr import Ocr
+from openpali.tasks.refseg import RefSeg
+from openpali.tasks.registry import FREE_TEXT, TASKS
+from openpali.text.masks import CODES_PER_MASK
+from openpali.text.tokenizer import MASK_TOKENS, Tokenizer
+from openpali.weights.files import FINDER, MASKS, READER
+
+Json = dict[str, Any]
+_spm: Any = sentencepiece_model_pb2  # generated code, opaque to mypy
+
+
+def routes_of(pali: Pali) -> dict[str, list[str]]:
+    """The parts that answer each task: all that read, else the first. A part that takes no prompts reads lines."""
+    found = {}
+    for name in OFFERED:
+        with suppress(ValueError):  # it lacks the part
+            parts = [*pali.parts_for(name)]
+            found[name] = parts if name == Ocr.name else parts[:1]
+    return found
+
+
+def parts_of(pali: Pali) -> list[str]:
+    """The parts that the page runs, of those that a model has."""
+    readers = (FINDER, READER) if {FINDER, READER} <= pali.parts.keys() else ()
+    masks = (MASKS,) if MASKS in pali.parts else ()
+    answering = (part for parts in routes_of(pali).values() for part in parts)
+    return [*dict.fromkeys((*answering, *masks, *readers))]
+
+
+def tables_of(pali: Pali) -> Json:
+    """All tables of a model; the graphs are beside them."""
+    written: dict[bytes, int] = {}  # tokenizers, by their bytes: parts share them
+    parts = {part: _DESCRIBE.get(part, _answering)(pali, part, written) for part in parts_of(pali)}
+    return {
+        "model": _model(pali, [*parts]),
+        "parts": parts,
+        "tokenizers": [tokenizer_table(Tokenizer(proto)) for proto in written],
+        "routes": routes_of(pali),
+        "names": list(pali.names),
+        **text_tables(),
+        **dialect_tables(pali.dialect),
+        "numbers": numbers(),
+    }
+
+
+def _model(pali: Pali, own: Sequence[str]) -> Json:
+    """What the page asks a server for: see ``v1/models``."""
+    described = {
+        "tasks": Served(pali.name, pali).tasks,
+        "languages": list(pali.languages),
+        "about": pali.about,
+        "max_images": 1,
+        "reads_pages": READER in own,
+    }
+    return {"id": pali.name, "openpali": described}
+
+
+def tokenizer_table(tokenizer: Tokenizer) -> Json:
+    """Pieces, scores and types of a vocabulary that keeps texts as they are.
+
+    Raises:
+        ValueError: it normalises texts, or is no unigram model.
+    """
+    model = _spm.ModelProto.FromString(tokenizer.proto)
+    spec = model.normalizer_spec
+    plain = not spec.precompiled_charsmap and not spec.remove_extra_whitespaces and spec.add_dummy_prefix
+    if model.trainer_spec.model_type != _spm.TrainerSpec.UNIGRAM or not plain:
+        raise ValueError("the page knows unigram vocabularies that keep texts as they are, and this is another one")
+    return {
+        "pieces": [piece.piece for piece in model.pieces],
+        "scores": [piece.score for piece in model.pieces],
+        "types": [piece.type for piece in model.pieces],
+        "unknown": model.trainer_spec.unk_surface,
+        "pad": tokenizer.pad_id,
+        "eos": tokenizer.eos_id,
+        "unk": tokenizer.unk_id,
+    }
+
+
+def text_tables() -> Json:
+    """What Python and a browser see differently: spaces, and letters whatever their case."""
+    characters = [chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) != "Cs"]
+    return {
+        "spaces": "".join(c for c in characters if c.isspace()),
+        "folds": {c: c.casefold() for c in characters if c.casefold() != c},
+    }
+
+
+def dialect_tables(dialect: Dialect) -> Json:
+    """Prompts, what separates names, and tokens of masks."""
+    own = ((family.form or family.name, family.template_in(dialect)) for family in TASKS.values())
+    templates = [[form, template.pattern] for form, template in own if template]
+    forms = dict(templates)
+    tasks = {
+        name: {
+            "prompt": forms.get(family.form or name, ""),
+            "takes": family.takes,
+            "most": family.max_target_tokens,
+            "objects": family.coordinates,
+        }
+        for name, family in TASKS.items()
+    }
+    masks = dialect.masks
+    return {
+        "templates": templates,
+        "tasks": tasks,
+        "blank": BLANK,
+        "free_text": FREE_TEXT,
+        "nothing": NOTHING,
+        "joiner": dialect.names_joiner,
+        "objects_joiner": dialect.objects_joiner,
+        "masks": {
+            "name": masks.name,
+            "digits": masks.digits,
+            "codes": CODES_PER_MASK,
+            "most": MASK_TOKENS,
+        },
+    }
+
+
+def numbers() -> Json:
+    """The numbers of the algorithms, by the module that has them."""
+    return {
+        "routing": {
+            "sure": SURE,
+            "squashed": SQUASHED,
+            "line": LINE,
+            "least": LEAST,
+            "out_of_distribution": OUT_OF_DISTRIBUTION,
+            "confident": CONFIDENT,
+        },
+        "calibration": {"largest": calibration.LARGEST, "tiny": calibration.TINY},
+        "generation": {
+            "repeats": Decoding().max_repeats,
+            "longest": generate._LONGEST_LOOP,
+            "shortest": generate._SHORTEST_REPETITION,
+        },
+        "pages": {
+            "cell": CELL,
+            "patch": PATCH,
+            "margin": MARGIN,
+            "widths": WIDTHS,
+            "gap": pages._GAP,
+            "same": pages._SAME,
+            "least": pages._LEAST,
+            "reach": pages._REACH,
+            "surest": pages._SUREST,
+        },
+        "order": {
+            "alley": reading_order._ALLEY,
+            "gap": reading_order._GAP,
+            "break": reading_order._BREAK,
+            "cell": reading_order._CELL,
+            "alike": reading_order._ALIKE,
+            "aligned": reading_order._ALIGNED,
+        },
+    }
+
+
+def _answering(pali: Pali, part: str, written: dict[bytes, int]) -> Json:
+    pipeline = pali.pipeline(part)
+    preprocess = pipeline.preprocess
+    assert preprocess is not None
+    tokenizer = pipeline.tokenizer
+    return {
+        "tokenizer": written.setdefault(tokenizer.proto, len(written)),
+        "first": pipeline.model.first,
+        "most": pipeline.max_prompt,
+        "preprocess": {
+            "height": preprocess.height,
+            "width": preprocess.width,
+            "policy": preprocess.policy,
+            "filter": preprocess.filter,
+        },
+        "ood": {"size": len(ood.mean), "centres": len(ood.centres)} if (ood := pipeline.ood) else None,
+        "boxes": {name: _boxes(pipeline, name) for name in (Detect.name, RefSeg.name)},
+        "calibration": {
+            name: calibrated(found) for name in TASKS if (found := pipeline.calibration(name)) is not None
+        },
+    }
+
+
+def _boxes(pipeline: Pipeline, name: str) -> Json:
+    task = pipeline.task(name, warn=False)
+    assert isinstance(task, Detect | RefSeg)
+    return {"bins": task.bins, "style": task.style}
+
+
+def calibrated(found: Calibration) -> list[float]:
+    """Temperature and offset."""
+    return [found.temperature, found.offset]
+
+
+def _finder(pali: Pali, part: str, _: dict[bytes, int]) -> Json:
+    finder = pali.load(part)[1]
+    assert isinstance(finder, Finder)
+    tile = finder.vit.config.image_size
+    return {"tile": list(tile), "shared": [tiles._shared(side) for side in tile]}
+
+
+def _reader(pali: Pali, part: str, _: dict[bytes, int]) -> Json:
+    stored, reader = pali.load(part)
+    assert isinstance(reader, Reader)
+    sure = stored.facts.calibration.get(Ocr.name)
+    return {
+        "size": list(reader.vit.config.image_size),
+        "steps": reader.config.steps,
+        "characters": list(reader.config.characters),
+        "calibration": calibrated(sure) if sure else None,
+    }
+
+
+_DESCRIBE: Mapping[str, Callable[[Pali, str, dict[bytes, int]], Json]] = {
+    MASKS: lambda pali, part, written: {},
+    FINDER: _finder,
+    READER: _reader,
+}

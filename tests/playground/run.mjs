@@ -1,0 +1,48 @@
+// Run functions of the page's modules: the folder of the modules and a file {tables, calls: [[name, ...arguments]]}
+// come as arguments, the results go to standard output as JSON.
+
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+const [folder, file] = process.argv.slice(2);
+const load = (name) => import(pathToFileURL(`${folder}/${name}.js`));
+const { tables, calls } = JSON.parse(readFileSync(file, "utf-8"));
+const [{ Strings }, { Tokenizer }, { Prompts }] = await Promise.all(["strings", "tokenizer", "prompts"].map(load));
+const [{ Parser, confidence }, pixels, { paste }] = await Promise.all(["parse", "pixels", "masks"].map(load));
+const [{ readingOrder }, pages] = await Promise.all(["order", "pages"].map(load));
+
+const strings = new Strings(tables);
+const prompts = new Prompts(tables, strings);
+const tokenizers = tables.tokenizers.map((each) => new Tokenizer(each));
+const parserOf = (boxes) => new Parser(tables, boxes, prompts, strings);
+const image = (width, height, data) => ({ width, height, data: Uint8Array.from(data) });
+
+const FUNCTIONS = {
+  encode: (text) => {
+    const ids = tokenizers[0].encode(text);
+    return { ids, text: tokenizers[0].decode(ids) };
+  },
+  decode: (ids) => tokenizers[0].decode(ids),
+  ask: (task, text, lang) => prompts.ask(task, text, lang),
+  recognise: (prompt) => ({ task: prompts.recognise(prompt), names: prompts.names(prompt) }),
+  answer: (boxes, asked, text, size, prompt, logs, fit) => {
+    const parser = parserOf(boxes);
+    const task = parser.reader(asked, text);
+    const about = task === asked ? prompt : "";
+    const written = { ids: tokenizers[0].encode(text), logs };
+    const claims = parser.claims(task, written, tokenizers[0], about);
+    const { text: said, objects } = parser.parse(task, text, size, about);
+    return { task, text: said, objects, sure: claims.map((log) => confidence(log, fit, tables.numbers.calibration)) };
+  },
+  preprocess: (width, height, data, how) => [...pixels.preprocess(image(width, height, data), how).data],
+  view: (width, height, data, seen, wide, high) => [...pixels.view(image(width, height, data), seen, wide, high).data],
+  viewOfLine: (box, height, most) => pages.viewOfLine(box, height, most, tables.numbers.pages.margin, tables.numbers.pages.patch),
+  paste: (values, side, box, size) => paste({ values, side }, box, size).counts,
+  order: (boxes) => readingOrder(boxes, tables.numbers.order),
+  lines: (rows, columns, text, up, down) => {
+    const cells = Object.entries({ text, up, down }).map(([name, values]) => [name, Float32Array.from(values)]);
+    return pages.linesOf({ rows, columns, ...Object.fromEntries(cells) }, tables.numbers.pages);
+  },
+};
+
+console.log(JSON.stringify(calls.map(([name, ...given]) => FUNCTIONS[name](...given))));
