@@ -24,7 +24,7 @@ def with_graphs(name: str, folder: Path, *, int8: bool) -> Pali:
     for part in pali.parts:
         _, model = pali.load(part)
         if isinstance(model, PaliModel):
-            pali.pipeline(part).engine = GraphModel(model, folder / part)
+            pali.pipeline(part).engine = GraphModel(folder / part)
     return pali
 
 
@@ -54,25 +54,22 @@ class Cache:
 
 
 class GraphModel:
-    """What :func:`openpali.infer.generate.write` needs; torch encodes images once more for the detector of
-    out-of-distribution images, which no graph has."""
+    """What :func:`openpali.infer.generate.write` needs."""
 
     first = PaliModel.first
     precision = "fp32"
 
-    def __init__(self, model: PaliModel, folder: Path) -> None:
-        self.vit = model.vit
+    def __init__(self, folder: Path) -> None:
         self._image, self._prompt, self._decoder = (
             onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("image", "prompt", "decoder")
         )
 
-    @torch.inference_mode()
     def look(self, images: Tensor) -> Seen:
         """Images ``[B, F, H, W, 3]``, uint8 in 0..255 or float in -1..1."""
         pixels = images.flatten(0, 1)
         whole = pixels.div(127.5).sub(1) if pixels.dtype == torch.uint8 else pixels.float()
-        [visual] = self._image.run(None, {"pixels": whole.numpy()})
-        return Seen(self.vit(pixels), torch.from_numpy(visual).reshape(len(images), -1, visual.shape[-1]))
+        visual, patches = map(torch.from_numpy, self._image.run(None, {"pixels": whole.numpy()}))
+        return Seen(patches, visual.reshape(len(images), -1, visual.shape[-1]))
 
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
         if visual_BND is None or frames is not None:
