@@ -95,14 +95,21 @@ def bundle(world_with_vocabulary: Path) -> Path:
 
     Processes with the same ``OPENPALI_TESTS_BUNDLE``, such as those of ``make test``, train one together.
     """
-    folder = world_with_vocabulary / "bundle"
-    if shared := os.environ.get("OPENPALI_TESTS_BUNDLE"):
-        make_once(Path(shared), lambda out: _write_bundle(world_with_vocabulary, out))
-        shutil.copytree(shared, folder)
+    home, shared = world_with_vocabulary, os.environ.get("OPENPALI_TESTS_BUNDLE")
+    if shared and Path(shared).is_dir():
+        shutil.copytree(shared, home, dirs_exist_ok=True)
     else:
-        _write_bundle(world_with_vocabulary, folder)
-    assert find_model(str(folder)) == folder
-    return folder
+        _write_bundle(home, home / "bundle")
+        if shared:
+            make_once(Path(shared), lambda out: _copy_models(home, out))
+    assert find_model(str(home / "bundle")) == home / "bundle"
+    return home / "bundle"
+
+
+def _copy_models(home: Path, out: Path) -> None:
+    """The bundle, and the runs that it is made of."""
+    for each in ("bundle", "runs/t"):
+        shutil.copytree(home / each, out / each)
 
 
 def _write_bundle(home: Path, folder: Path) -> None:
