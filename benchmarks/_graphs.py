@@ -30,8 +30,10 @@ def with_graphs(name: str, folder: Path, *, int8: bool) -> Pali:
 
 @dataclass
 class Memory:
-    """Of the encoder: which positions are real ``[B, M]``, and keys and values of each layer ``[B, h, M, d]``."""
+    """Of the encoder: its visual tokens, which positions are real ``[B, M]``, and keys and values of each layer
+    ``[B, h, M, d]``."""
 
+    outputs: Tensor
     mask: Tensor
     tensors: list[np.ndarray]
 
@@ -75,7 +77,7 @@ class GraphModel:
         if visual_BND is None or frames is not None:
             raise ValueError("the graphs take one image and a prompt")
         real, *tensors = self._prompt.run(None, {"visual": visual_BND.numpy(), "prompt": prompt.numpy()})
-        return Memory(torch.from_numpy(real), tensors)
+        return Memory(visual_BND, torch.from_numpy(real), tensors)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         empty = [each[:, :, :0] for each in memory.tensors]
