@@ -51,9 +51,6 @@ class Cache:
         self.real = self.real[index]
         self.memory, self.past = ([each[index] for each in tensors] for tensors in (self.memory, self.past))
 
-    def append(self, other: Cache) -> None:
-        raise NotImplementedError("rows that join later")
-
 
 class GraphModel:
     """What :func:`openpali.infer.generate.write` needs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
 import onnx
+from _graphs import GraphModel
 from openpali import Pali
 from openpali.cli.main import app
 from openpali.infer.generate import Decoding, evaluating
@@ -62,7 +66,7 @@ def test_graphs_give_what_torch_gives(pali: Pali, exported: Path, tmp_path: Path
             np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4)
 
 
-def test_the_graphs_answer_prompts(pali: Pali, exported: Path) -> None:
+def test_the_graphs_answer_prompts(pali: Pali, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"image.onnx", "prompt.onnx", "decoder.onnx", "config.json", "tokenizer.model"}
     assert {path.name for path in (exported / "pali").iterdir()} == names
     image = np.random.default_rng(0).integers(0, 256, (3, 80, 90, 3), np.uint8)
@@ -75,32 +79,10 @@ def test_the_graphs_answer_prompts(pali: Pali, exported: Path) -> None:
     expected = [
         p.answer.text for p in pipeline.predict([[one] for one in image], prompts, decoding=Decoding(max_tokens=8))
     ]
+    monkeypatch.setattr(pipeline, "engine", GraphModel(exported / "pali"))
     for picture, prompt, text in zip(image, prompts, expected, strict=True):
-        assert pipeline.tokenizer.decode(answer(pali, exported / "pali", picture, prompt)) == text
-
-
-def answer(pali: Pali, folder: Path, image: np.ndarray, prompt: str) -> list[int]:
-    """The likeliest tokens, one by one, by the three graphs."""
-    look, encode, decode = (
-        onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("image", "prompt", "decoder")
-    )
-    pipeline = pali.pipeline()
-    ids = pipeline.prompt_ids(prompt)
-    pixels = pipeline.read([([image], ids)]).images[:, 0].float() / 127.5 - 1
-    visual, _ = look.run(None, {"pixels": pixels.numpy()})
-    real, *memory = encode.run(None, {"visual": visual, "prompt": np.array([ids])})
-    names = [port.name for port in decode.get_inputs()][2:]
-    shape = memory[0].shape[1], 0, memory[0].shape[3]
-    past = [np.zeros((1, *shape), np.float32)] * len(memory)
-    token, found = pipeline.model.first, []
-    while len(found) < 8:
-        fed = dict(zip(names, [*memory, *past], strict=True))
-        logits, *past = decode.run(None, {"ids": np.array([[token]]), "real": real, **fed})
-        token = int(logits[0].argmax())
-        if token == pipeline.tokenizer.eos_id:
-            break
-        found.append(token)
-    return found
+        [found] = pipeline.predict([[picture]], [prompt], decoding=Decoding(max_tokens=8))
+        assert found.answer.text == text
 
 
 def test_int8_is_near(pali: Pali, bundle: Path, tmp_path: Path) -> None:

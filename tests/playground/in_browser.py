@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 BUILT = Path(__file__).parents[2] / "build"
 RUNTIME = BUILT / "npm" / "node_modules" / "onnxruntime-web"
 

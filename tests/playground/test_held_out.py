@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from in_browser import BUILT, CHROMIUM, ask, files_at
+from in_browser import BUILT, ask, files_at
 from PIL import Image as PilImage
 from playwright.sync_api import Page, sync_playwright
 
+from browser_fixture import CHROMIUM
 from openpali import Pali
 from openpali.data.sources.mask_formats import RunLengths
 from openpali.data.sources.registry import open_source

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,18 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from in_browser import CHROMIUM, RUNTIME, ask, files_at
+from in_browser import RUNTIME, ask, files_at
 from PIL import Image as PilImage
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from browser_fixture import NEEDS_CHROMIUM, browser
 from openpali import Pali
 from openpali.infer.bulk import as_json
 from openpali.playground.build import build
 
+__all__ = ["browser"]  # a fixture
+
 pytestmark = [
-    pytest.mark.skipif(
-        not (CHROMIUM or os.environ.get("OPENPALI_BROWSER")), reason="no Chromium here: apt-get install chromium"
-    ),
+    NEEDS_CHROMIUM,
     pytest.mark.skipif(
         not RUNTIME.is_dir(), reason="no onnxruntime-web in build/npm: `make playground` gets it with npm"
     ),
@@ -44,15 +44,6 @@ def folder(bundle: Path, exported: Path, tmp_path_factory: pytest.TempPathFactor
     build(out, RUNTIME, str(bundle / "pali"), int8=False)
     assert {path: path.stat().st_mtime for path in out.rglob("*.onnx")} == before, "graphs that are there are kept"
     return out
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=60_000)  # milliseconds: other tests run beside
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +14,10 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image as PILImage
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from requests_to import LIMITS, chat, data_url, service_of, serving
 
+from browser_fixture import NEEDS_CHROMIUM, browser
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction, Row
 from openpali.serve.limits import Limits
@@ -26,22 +25,12 @@ from openpali.serve.service import Service
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM or os.environ.get("OPENPALI_BROWSER")), reason="no Chromium here: apt-get install chromium"
-)
+__all__ = ["browser"]  # a fixture
+
+pytestmark = NEEDS_CHROMIUM
 MASK = np.zeros((60, 90), bool)
 MASK[20:40, 50:80] = True
 FOUND = [Object("horse", Box(10, 20, 40, 60), confidence=0.875), Object("cat", Box(20, 50, 40, 80), MASK, 0.25)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=60_000)  # milliseconds: other tests run beside
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

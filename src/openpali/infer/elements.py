@@ -11,6 +11,7 @@ from PIL import Image as PilImage
 from torch import Tensor
 
 from openpali.infer.tiles import cells_of
+from openpali.metrics.boxes import box_iou
 from openpali.model.elements import ElementFinder
 from openpali.model.pages import CELL
 from openpali.tasks.example import Box, Image, Object, Size
@@ -52,18 +53,10 @@ def find_elements(finder: ElementFinder, image: Image, least: float = LEAST) -> 
 def _merge(edges_N4: Tensor, sure_N: Tensor, highest_N: Tensor) -> Iterator[tuple[Box, float]]:
     """Boxes that are no other's again, and their probabilities: non-maximum suppression; each is the mean of those
     that it suppresses."""
-    left = (edges_N4[:, 2:] > edges_N4[:, :2]).all(1)
+    left, edges = (edges_N4[:, 2:] > edges_N4[:, :2]).all(1), edges_N4.double().numpy()
     while (left & highest_N).any():
-        best = torch.where(left & highest_N, sure_N, -1.0).argmax()
-        same = left & (_iou(edges_N4[best], edges_N4) > _SAME)
+        best = int(torch.where(left & highest_N, sure_N, -1.0).argmax())
+        same = left & torch.from_numpy(box_iou(edges[best : best + 1], edges)[0] > _SAME)
         weight = sure_N * same
         yield Box(*(weight @ edges_N4 / weight.sum()).tolist()), float(sure_N[best])
         left &= ~same
-
-
-def _iou(box_4: Tensor, edges_N4: Tensor) -> Tensor:
-    """IoU ``[N]`` of a box and others."""
-    shared = torch.minimum(box_4[2:], edges_N4[:, 2:]) - torch.maximum(box_4[:2], edges_N4[:, :2])
-    overlap = shared.clamp(min=0).prod(-1)
-    own, other = ((each[..., 2:] - each[..., :2]).prod(-1) for each in (box_4, edges_N4))
-    return overlap / (own + other - overlap)

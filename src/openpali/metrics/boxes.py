@@ -24,7 +24,7 @@ class Detection(NamedTuple):
     score: float = 1.0
 
 
-def box_iou(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Floats:
+def box_iou(a: Sequence[Sequence[float]] | Floats, b: Sequence[Sequence[float]] | Floats) -> Floats:
     """Intersection over union of each box of ``a`` [N, 4] with each of ``b`` [M, 4]: float64 [N, M] in 0..1.
 
     Two boxes without area have IoU 0.
@@ -37,7 +37,7 @@ def box_iou(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Float
     return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0))
 
 
-def _boxes(boxes: Sequence[Sequence[float]]) -> Floats:
+def _boxes(boxes: Sequence[Sequence[float]] | Floats) -> Floats:
     if not len(boxes):
         return np.zeros((0, 4))
     array = np.asarray(boxes, dtype=np.float64)

@@ -1,12 +1,8 @@
 // The models in this browser, in place of a server: what they can do, and questions.
 
-/** A question that cannot be answered; `status` is that of a server that would say so. */
-export class Refused extends Error {
-  constructor(message, status) {
-    super(message);
-    this.status = status;
-  }
-}
+import { Refused, examplesBy, filesBy } from "./examples.js";
+
+export { Refused };
 
 let worker = null;
 let asked = 0;
@@ -25,19 +21,13 @@ export async function findModels() {
 }
 
 /** Questions to try, each {title, images, task, text, lang}, with the addresses of the images. */
-export async function findExamples() {
-  const examples = await (await call("page/examples.json")).json();
-  return examples.map((each) => ({ ...each, images: each.images.map((path) => `page/examples/${path}`) }));
+export function findExamples() {
+  return examplesBy(call);
 }
 
 /** The images at addresses of this page, as files. */
 export function fetchFiles(urls) {
-  return Promise.all(
-    urls.map(async (url) => {
-      const blob = await (await call(url)).blob();
-      return new File([blob], url.split("/").at(-1), { type: blob.type });
-    }),
-  );
+  return filesBy(call, urls);
 }
 
 /** Ask, and hand on each piece of text. Returns the last choice, and all that came. */

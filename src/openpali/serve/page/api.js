@@ -1,15 +1,11 @@
 // The server: what it can do, a question as a stream, and the command that asks the same.
 
+import { Refused, examplesBy, filesBy } from "./examples.js";
+
+export { Refused };
+
 const CHAT = "v1/chat/completions";
 const READ = "v1/read";
-
-/** An answer of the server that is an error; `status` is 0 if there was no answer. */
-export class Refused extends Error {
-  constructor(message, status) {
-    super(message);
-    this.status = status;
-  }
-}
 
 /** Nothing is loaded here: a server has its models before it answers. */
 export function watchLoading() {}
@@ -21,19 +17,13 @@ export async function findModels(key) {
 }
 
 /** Questions to try, each {title, images, task, text, lang}, with the addresses of the images. */
-export async function findExamples() {
-  const examples = await (await call("page/examples.json")).json();
-  return examples.map((each) => ({ ...each, images: each.images.map((path) => `page/examples/${path}`) }));
+export function findExamples() {
+  return examplesBy(call);
 }
 
 /** The images at addresses of this server, as files. */
 export function fetchFiles(urls) {
-  return Promise.all(
-    urls.map(async (url) => {
-      const blob = await (await call(url)).blob();
-      return new File([blob], url.split("/").at(-1), { type: blob.type });
-    }),
-  );
+  return filesBy(call, urls);
 }
 
 /** Ask, and hand on each piece of text. Returns the last choice, and all that came. */
