@@ -24,6 +24,7 @@ from openpali.worlds.builders.pages import jobs, needed, render, sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script
 from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
+from openpali.worlds.builders.pages.themed import ThemedPage
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
 
 CHROMIUM = shutil.which("chromium")
@@ -85,9 +86,11 @@ def test_what_nobody_can_read_is_ignored() -> None:
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "png")
     lines = group([word("one", 0, 1), word("pale", 20, 1), word("two", 48, 1), word("cut", 88, 1)])
-    shot = Shot(png.getvalue(), lines, [Box(0, 0, 1, 1)]).legible()
+    things = [{"box": [3, left, 12, left + 15]} for left in (1, 30)]  # nothing is drawn in the second
+    shot = Shot(png.getvalue(), lines, [Box(0, 0, 1, 1)], things, things[::-1]).legible()
     assert [line.text for line in shot.lines] == ["one", "two"]
     assert [box.xmin for box in shot.ignored] == [0, 20, 88]
+    assert shot.elements == shot.icons == things[:1]
 
 
 def test_no_test_package_is_rendered_and_dev_pages_are_apart() -> None:
@@ -266,16 +269,20 @@ def test_icons_are_rendered_in_black(browser: Browser) -> None:
     assert (images[1::2] > 0).sum() == 20 * 32**2
 
 
-def test_made_pages_show_the_words_of_a_manual(tmp_path: Path) -> None:
+@pytest.mark.parametrize("themed", [False, True])
+def test_made_pages_show_the_words_of_a_manual(tmp_path: Path, themed: bool) -> None:
     (tmp_path / "a.html").write_text("<p id=1>Einige <b>W&ouml;rter</b> stehen hier, und noch mehr.</p>", "utf-8")
     (tmp_path / "icon.svg").write_text("<svg><path d='M0 0'/></svg>")
     pages = []
     for seed in (1, 1, 2):
         rng = np.random.default_rng(seed)
-        pages.append(Page(Words(tmp_path, "de", rng), [tmp_path / "icon.svg"], rng).html())
+        words, icons = Words(tmp_path, "de", rng), [tmp_path / "icon.svg"]
+        page = ThemedPage(words, icons, ["one.css", "two.css"], rng) if themed else Page(words, icons, rng)
+        pages.append(page.html())
     assert pages[0] == pages[1] != pages[2]
     assert "Wörter" in pages[0]
-    assert '<html lang="de">' in pages[0]
+    assert '<html lang="de"' in pages[0]
+    assert not themed or 'href="/one.css"' in pages[0] + pages[2]
 
 
 def test_made_text_differs_from_its_ground() -> None:

@@ -31,6 +31,7 @@ from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot
 from openpali.worlds.builders.pages.made import Page, Words
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
+from openpali.worlds.builders.pages.themed import ThemedPage
 from openpali.worlds.splits import is_heldout
 
 CHUNK = 48  # windows of a shard
@@ -49,7 +50,7 @@ def needed() -> list[str]:
     """The packages that it is built from."""
     sites = [package for each in sources.SITES.values() for package in each.packages]
     fonts = [package for family in _families() for package, _ in lines.FAMILIES[family]]
-    return [*dict.fromkeys([*sites, *sources.ADMIN, sources.ICONS, sources.PDF, *fonts])]
+    return [*dict.fromkeys([*sites, *sources.THEMES, *sources.ADMIN, sources.ICONS, sources.PDF, *fonts])]
 
 
 def build(folder: Path) -> None:
@@ -72,7 +73,8 @@ def build(folder: Path) -> None:
 def jobs() -> list[tuple[str, int]]:
     """Name of the source and number of the shard, for each shard; sources take turns."""
     windows = {name: each.windows for name, each in sources.SITES.items()}
-    windows |= {"admin": sources.ADMIN_WINDOWS, "made": sources.MADE_WINDOWS, **sources.PDF_WINDOWS}
+    windows |= {"admin": sources.ADMIN_WINDOWS, "made": sources.MADE_WINDOWS, "themed": sources.THEMED_WINDOWS}
+    windows |= sources.PDF_WINDOWS
     queues = [[(name, i) for i in range(-(-count // CHUNK))] for name, count in windows.items()]
     places = [((k + 0.5) / len(queue), job) for queue in queues for k, job in enumerate(queue)]
     return [job for _, job in sorted(places)]
@@ -110,20 +112,29 @@ def _admin(rng: np.random.Generator) -> Windows:
         yield from _windows(address, draw, rng)
 
 
-def _made(rng: np.random.Generator) -> Windows:
+def _written(rng: np.random.Generator, *, themed: bool) -> Windows:
+    """Windows of pages that are written by chance, in the words of a manual."""
     code = packages.HELP[rng.integers(len(packages.HELP))]
     words = Words(packages.fetch(f"libreoffice-help-{code}"), code, rng)
     icons = sorted((packages.fetch(sources.ICONS) / "icons").glob("*.svg"))
-    with tempfile.TemporaryDirectory() as folder, site([Path(folder)]) as address:
+    roots = {packages.fetch(name): pattern for name, pattern in sources.THEMES.items()} if themed else {}
+    found = (path.relative_to(root) for root, pattern in roots.items() for path in sorted(root.glob(pattern)))
+    sheets = [path.as_posix() for path in found]
+    with tempfile.TemporaryDirectory() as folder, site([Path(folder), *roots]) as address:
 
         def draw() -> tuple[str, str]:
-            (Path(folder) / "page.html").write_text(Page(words, icons, rng).html(), "utf-8")
+            page = ThemedPage(words, icons, sheets, rng) if themed else Page(words, icons, rng)
+            (Path(folder) / "page.html").write_text(page.html(), "utf-8")
             return "page.html", code
 
         yield from _windows(address, draw, rng)
 
 
-_SERVED = {"admin": _admin, "made": _made}
+_SERVED = {
+    "admin": _admin,
+    "made": functools.partial(_written, themed=False),
+    "themed": functools.partial(_written, themed=True),
+}
 """Sources whose pages are made while they are asked for."""
 
 

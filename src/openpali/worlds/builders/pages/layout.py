@@ -17,6 +17,7 @@ from openpali.tasks.example import Box, Line, Word, around
 
 GAP = 0.9  # widest gap within a line, in font sizes: wider ones separate columns
 _CONTRAST = 32  # least range of a colour, of 256, in the box of a word that one can read
+_FAINT = 12  # and in the box of an element that one can see
 _UNITS = "µμΩΔπ"  # stand beside Latin letters
 _TOUCHING = 0.12  # widest gap between parts of one word, in font sizes
 
@@ -59,7 +60,7 @@ class Shot:
 
     def legible(self) -> Shot:
         """The same without words that nobody can read, of too little contrast or cut by an edge, and without those
-        whose text is wrong: those places are ignored."""
+        whose text is wrong: those places are ignored. Elements and icons of one colour are left out."""
         with Image.open(io.BytesIO(self.png)) as png:
             pixels = np.asarray(png.convert("RGB"))
         lines: list[Line] = []
@@ -72,7 +73,9 @@ class Shot:
                     lines.append(replace(line, words=list(words)))
                 else:
                     ignored += [word.box for word in words]
-        return replace(self, lines=lines, ignored=ignored)
+        elements = [thing for thing in self.elements if _contrast(pixels, thing["box"]) >= _FAINT]
+        icons = [thing for thing in self.icons if _contrast(pixels, thing["box"]) >= _FAINT]
+        return replace(self, lines=lines, ignored=ignored, elements=elements, icons=icons)
 
     def record(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """A record of docs/data.md: elements and icons are its objects."""
@@ -92,11 +95,16 @@ class Shot:
 
 def _is_legible(pixels: NDArray[np.uint8], box: Box) -> bool:
     """Whether a word of an image ``[H, W, 3]`` is whole and differs from what is around it."""
-    rows, columns = slice(max(0, round(box.ymin)), round(box.ymax)), slice(max(0, round(box.xmin)), round(box.xmax))
     height, width = pixels.shape[:2]
     whole = box.xmin > -1 and box.xmax < width + 1 and box.ymin > -1 and box.ymax < height + 1
-    seen = pixels[rows, columns].reshape(-1, 3)
-    return whole and len(seen) > 0 and int(np.ptp(seen, 0).max()) >= _CONTRAST
+    return whole and _contrast(pixels, box) >= _CONTRAST
+
+
+def _contrast(pixels: NDArray[np.uint8], box: Sequence[float]) -> int:
+    """Largest range of a colour in a box of an image ``[H, W, 3]``."""
+    ymin, xmin, ymax, xmax = (max(0, round(side)) for side in box)
+    seen = pixels[ymin:ymax, xmin:xmax].reshape(-1, 3)
+    return int(np.ptp(seen, 0).max()) if len(seen) else 0
 
 
 def has_one_script(text: str) -> bool:

@@ -136,6 +136,12 @@ SITES = {
     "dev-material": Site(("material-dashboard",), "", "pages/*.html", 300),
     "sb-admin": Site(("startbootstrap-sb-admin",), "dist", "*.html", 400),
     "sb-admin-2": Site(("startbootstrap-sb-admin-2",), "", "*.html", 800),
+    "adminlte": Site(("admin-lte@3",), "", "[ip][na]*/**/*.html", 1500),
+    # Tabler's icons are a family to test on: what learns from its pages learns that they are icons, not their names.
+    "tabler": Site(("@tabler/preview",), "dist", "*.html", 1500),
+    "modular": Site(("modular-admin-html",), "", "*.html", 400),
+    "windows-98": Site(("98.css",), "dist", "*.html", 100),
+    "windows-xp": Site(("xp.css",), "dist", "*.html", 100),
 }
 ADMIN = ("django", "asgiref", "sqlparse")
 ADMIN_WINDOWS = 3600
@@ -160,6 +166,15 @@ ADMIN_PAGES = (
     "admin/login/?anonymous=1",
 )
 MADE_WINDOWS = 6000
+THEMED_WINDOWS = 6000
+THEMES = {
+    "bootswatch": "dist/*/bootstrap.min.css",
+    "@coreui/coreui": "dist/css/coreui.min.css",
+    "@tabler/core": "dist/css/tabler.min.css",
+    "admin-lte": "dist/css/adminlte.min.css",
+    "halfmoon": "css/halfmoon.min.css",
+}
+"""Package -> its stylesheets with the classes of Bootstrap 5."""
 ICONS = "bootstrap-icons"
 PDF = "texlive-latex-recommended-doc"
 PDF_WINDOWS = {"pdf": 4500, "dev-pdf": 300}
