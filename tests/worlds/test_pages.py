@@ -24,8 +24,8 @@ from openpali.worlds.builders.pages import jobs, needed, render, sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script
 from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
-from openpali.worlds.builders.pages.themed import ThemedPage
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
+from openpali.worlds.builders.pages.themed import ThemedPage
 
 CHROMIUM = shutil.which("chromium")
 

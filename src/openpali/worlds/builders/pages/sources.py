@@ -137,7 +137,7 @@ SITES = {
     "sb-admin": Site(("startbootstrap-sb-admin",), "dist", "*.html", 400),
     "sb-admin-2": Site(("startbootstrap-sb-admin-2",), "", "*.html", 800),
     "adminlte": Site(("admin-lte@3",), "", "[ip][na]*/**/*.html", 1500),
-    # Tabler's icons are a family to test on: what learns from its pages learns that they are icons, not their names.
+    # Tabler's icons are a family to test on; here they are learned as icons, without their names.
     "tabler": Site(("@tabler/preview",), "dist", "*.html", 1500),
     "modular": Site(("modular-admin-html",), "", "*.html", 400),
     "windows-98": Site(("98.css",), "dist", "*.html", 100),
