@@ -134,6 +134,8 @@ SITES = {
     },
     "sneat": Site(("sneat-bootstrap-html-admin-template-free",), "", "html/*.html", 1500),
     "dev-material": Site(("material-dashboard",), "", "pages/*.html", 300),
+    "dev-black": Site(("black-dashboard",), "", "examples/*.html", 150),
+    "dev-now": Site(("now-ui-dashboard",), "", "examples/*.html", 150),
     "sb-admin": Site(("startbootstrap-sb-admin",), "dist", "*.html", 400),
     "sb-admin-2": Site(("startbootstrap-sb-admin-2",), "", "*.html", 800),
     "adminlte": Site(("admin-lte@3",), "", "[ip][na]*/**/*.html", 1500),
