@@ -133,7 +133,7 @@ class PageReader:
 
     def read(self, image: Image, key: str) -> str:
         """The lines in reading order, as one text."""
-        return " ".join(line.text for line in self.pali.read_page(image))
+        return " ".join(line.text for line in self.pali.page(image).lines)
 
 
 class JsonTexts:

@@ -34,6 +34,7 @@ def read(
 
     from openpali.data.media.documents import open_pages
     from openpali.infer.page_text import FORMATS, ReadPage, draw_page
+    from openpali.infer.pipeline import ood_warning
 
     if out is not None:
         check_not_input(out, *files)
@@ -48,10 +49,14 @@ def read(
             try:
                 for page, image in enumerate(open_pages(file, dpi), 1):
                     number += 1
-                    lines = pali.read_page(image)
-                    typer.echo(writer.page(ReadPage.of(image, lines, file, page)), nl=False)
+                    said = pali.page(image)
+                    typer.echo(writer.page(ReadPage.of(image, said, file, page)), nl=False)
+                    if said.out_of_distribution:
+                        typer.echo(f"openpali: {file}, page {page}: {ood_warning(pali.name)}", err=True)
                     if out is not None:
-                        draw_page(image, lines).save(out if number == 1 else out.with_stem(f"{out.stem}-{number}"))
+                        draw_page(image, said.lines).save(
+                            out if number == 1 else out.with_stem(f"{out.stem}-{number}")
+                        )
             except (ValueError, OSError) as error:
                 errors.append(str(error))
     typer.echo(writer.tail, nl=False)

@@ -26,7 +26,7 @@ from openpali.metrics.calibration import TINY, Calibration, auroc, expected_cali
 from openpali.metrics.scores import mean
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
-from openpali.weights.files import PAGE_TASKS
+from openpali.weights.files import FINDER, PAGE_TASKS
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.ood import CENTRES, fit_ood, write_ood
 
@@ -118,7 +118,8 @@ def calibrate_ood(
         trained_on: fit on ``limit`` of these samples instead; those for fitting only set the limit of the score.
 
     Returns:
-        Each part and how many images it was fitted on; parts with fewer than :data:`CENTRES` are left out.
+        Each part and how many images it was fitted on; parts with fewer than :data:`CENTRES` are left out. That
+        of screens and pages stands with the part that finds lines.
     """
     sources: dict[str, list[Source]] = {}
     for _, part, source in _fitting(benchmarks, pali, data):
@@ -129,12 +130,25 @@ def calibrate_ood(
             known = [(source, range(count)) for source, count in zip(own, counts, strict=True)]
             others = [(source, range(count, count + count // 4)) for source, count in zip(own, counts, strict=True)]
         else:
-            known = [(trained_on, range(0, len(trained_on), math.ceil(len(trained_on) / limit)))]
+            known = [(trained_on, _spread(len(trained_on), limit))]
             others = [(source, range(min(limit, len(source)))) for source in own]
         learnt, held_out = (_features(side, pali.pipeline(part)) for side in (known, others))
         if len(learnt) >= CENTRES and len(held_out):
             write_ood(pali.parts[part], fit_ood(learnt, held_out))
             yield part, len(learnt)
+    for benchmark in benchmarks:
+        if isinstance(benchmark, PageBenchmark) and benchmark.learnt and benchmark.calibration:
+            learnt, held_out = (
+                torch.stack([pali.describe_page(source[i].images[0]) for i in _spread(len(source), limit)])
+                for source in (benchmark.learnt(data), benchmark.calibration(data))
+            )
+            write_ood(pali.parts[FINDER], fit_ood(learnt, held_out))
+            yield FINDER, len(learnt)
+
+
+def _spread(count: int, most: int) -> range:
+    """At most ``most`` of ``count`` numbers, evenly spaced."""
+    return range(0, count, math.ceil(count / most))
 
 
 def _features(samples: Sequence[tuple[Source, range]], pipeline: Pipeline) -> Tensor:

@@ -13,7 +13,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw
 
 from openpali import __version__
-from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.pages import Reading, ReadLine, ReadWord
 from openpali.tasks.example import Box, Image
 
 _COLUMNS = (
@@ -43,6 +43,7 @@ class ReadPage:
         lines: in reading order.
         file: its name; may be empty.
         number: of the page in its file, from 1 on.
+        ood_score: as of :class:`~openpali.infer.pages.Reading`.
     """
 
     height: int
@@ -50,11 +51,12 @@ class ReadPage:
     lines: Sequence[ReadLine]
     file: str = ""
     number: int = 1
+    ood_score: float | None = None
 
     @classmethod
-    def of(cls, image: Image, lines: Sequence[ReadLine], file: str = "", number: int = 1) -> ReadPage:
+    def of(cls, image: Image, said: Reading, file: str = "", number: int = 1) -> ReadPage:
         """Of an image ``[H, W, 3]``."""
-        return cls(image.shape[0], image.shape[1], lines, file, number)
+        return cls(image.shape[0], image.shape[1], said.lines, file, number, said.ood_score)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; boxes are [ymin, xmin, ymax, xmax] in pixels of the page."""
@@ -62,6 +64,8 @@ class ReadPage:
             **({"file": self.file, "page": self.number} if self.file else {}),
             "height": self.height,
             "width": self.width,
+            "out_of_distribution": None if self.ood_score is None else self.ood_score > 1,
+            "ood_score": self.ood_score,
             "text": self.text,
             "lines": [
                 {

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as PilImage
+from torch import Tensor
 
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, view_of_line
 from openpali.infer.reading_order import reading_order
@@ -23,6 +24,7 @@ from openpali.infer.tiles import cells_of
 from openpali.metrics.calibration import Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
+from openpali.weights.ood import OodDetector, describe
 
 LINES = 32  # of a batch
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
@@ -83,23 +85,63 @@ class ReadLine:
         return replace(self, words=words) if words else None
 
 
-def read_page(finder: Finder, reader: Reader, image: Image) -> list[ReadLine]:
-    """The lines of a page ``[H, W, 3]`` uint8, in reading order; those without a character are left out."""
-    boxes = [line.box for line in find_lines(finder, image)]
+@dataclass(frozen=True)
+class Reading:
+    """What a page says.
+
+    Attributes:
+        lines: in reading order.
+        ood_score: out-of-distribution score of the page, above 1 for one in a hundred pages of the training
+            distribution; None without a detector.
+    """
+
+    lines: list[ReadLine]
+    ood_score: float | None = None
+
+    @property
+    def out_of_distribution(self) -> bool | None:
+        """Whether the page is out of distribution, so that no word can be trusted; None: not known."""
+        return None if self.ood_score is None else self.ood_score > 1
+
+
+def read_page(finder: Finder, reader: Reader, image: Image, detector: OodDetector | None = None) -> Reading:
+    """Read a page ``[H, W, 3]`` uint8; lines without a character are left out."""
+    seen = look_at(finder, image)
+    boxes = [line.box for line in seen.lines]
     order = [(i, block) for block, some in enumerate(reading_order(boxes)) for i in some]
     lines = read_lines(reader, image, [boxes[i] for i, _ in order])
-    return [replace(line, block=block) for line, (_, block) in zip(lines, order, strict=True) if line.words]
+    said = [replace(line, block=block) for line, (_, block) in zip(lines, order, strict=True) if line.words]
+    return Reading(said, None if detector is None else float(detector.score(seen.features[None])))
 
 
 # ---- the first pass
 
 
-@torch.inference_mode()
+class Seen(NamedTuple):
+    """What the finder sees on a page: lines, and its features for an OOD detector, float ``[2 D]``."""
+
+    lines: list[FoundLine]
+    features: Tensor
+
+
 def find_lines(finder: Finder, image: Image) -> list[FoundLine]:
     """Where the lines of an image ``[H, W, 3]`` uint8 are."""
-    tile = Size(*finder.vit.config.image_size)
-    logits, up, down = cells_of(lambda tiles: torch.stack(list(finder(tiles)), 1), image, tile)
-    return _lines(logits.sigmoid().numpy(), up.numpy(), down.numpy())
+    return look_at(finder, image).lines
+
+
+@torch.inference_mode()
+def look_at(finder: Finder, image: Image) -> Seen:
+    """The lines of an image ``[H, W, 3]`` uint8, and its features."""
+    tokens: list[Tensor] = []
+
+    def say(tiles: Tensor) -> Tensor:
+        own, cells = finder.vit(tiles)
+        tokens.append(own.flatten(0, 2).cpu())
+        return torch.stack(list(finder.judge(own, cells)), 1)
+
+    logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size))
+    lines = _lines(logits.sigmoid().numpy(), up.numpy(), down.numpy())
+    return Seen(lines, describe(torch.cat(tokens)[None])[0])
 
 
 class _Run(NamedTuple):

@@ -19,6 +19,7 @@ from typing import NamedTuple, cast, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
@@ -30,7 +31,7 @@ from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
 from openpali.infer.generate import Decoding, Generation
 from openpali.infer.icons import name_icons
-from openpali.infer.pages import ReadLine, ReadWord, read_lines, read_page
+from openpali.infer.pages import Reading, ReadLine, ReadWord, look_at, read_lines, read_page
 from openpali.infer.pipeline import (
     BATCH,
     LONGEST_PROMPT,
@@ -70,7 +71,7 @@ from openpali.weights.files import BUNDLE, ELEMENTS, FINDER, ICONS, MAIN, MASKS,
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
-from openpali.weights.ood import read_ood
+from openpali.weights.ood import OodDetector, read_ood
 
 LINE = 72  # pixels; an image that is no higher is read as one line
 LEAST = 0.3  # confidence of a word of a page: most of those below are icons
@@ -234,13 +235,35 @@ class Pali:
     def read_page(self, image: ImageLike) -> list[ReadLine]:
         """Find and read all text of a screen or a page, of any size: its lines in reading order.
 
+        Warns:
+            OutOfDistribution: the image is none of a screen or a page.
+
         Raises:
             ValueError: the image cannot be read, or the model has no parts that read pages.
         """
+        page = self.page(image)
+        if page.out_of_distribution:
+            warnings.warn(ood_warning(self.name), OutOfDistribution, stacklevel=2)
+        return page.lines
+
+    def page(self, image: ImageLike) -> Reading:
+        """The lines of :meth:`read_page`, and how far the image is out of distribution, without a warning."""
         (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
         with self._quick():
-            lines = read_page(cast(Finder, finder), cast(Reader, reader), open_image(image).pixels)
-        return self._sure(lines, LEAST)
+            page = read_page(
+                cast(Finder, finder), cast(Reader, reader), open_image(image).pixels, self.pages_detector
+            )
+        return replace(page, lines=self._sure(page.lines, LEAST))
+
+    @cached_property
+    def pages_detector(self) -> OodDetector | None:
+        """The detector of images that are no screens and no pages; None without one."""
+        return read_ood(self.load(FINDER)[0].folder)
+
+    def describe_page(self, image: ImageLike) -> Tensor:
+        """Features of a screen or a page for :attr:`pages_detector`, ``[2 D]``."""
+        with self._quick():
+            return look_at(cast(Finder, self.load(FINDER)[1]), open_image(image).pixels).features
 
     def _sure(self, lines: list[ReadLine], least: float = 0.0) -> list[ReadLine]:
         """Lines with calibrated confidence, without words of less than ``least``."""
@@ -263,7 +286,7 @@ class Pali:
 
     def read_words(self, image: ImageLike) -> list[ReadWord]:
         """The words of :meth:`read_page`, one after another."""
-        return [word for line in self.read_page(image) for word in line.words]
+        return [word for line in self.page(image).lines for word in line.words]
 
     def screen(self, image: ImageLike) -> Screen:
         """The elements of a screen, such as buttons and icons, if the model finds any, and what is written on it;
@@ -276,7 +299,8 @@ class Pali:
         seen = self._seen
         if seen is None or not np.array_equal(seen[0], pixels):
             elements = self._find_elements(pixels) if ELEMENTS in self.parts else []
-            self._seen = seen = pixels, Screen(elements, self.read_page(pixels))
+            page = self.page(pixels)
+            self._seen = seen = pixels, Screen(elements, page.lines, page.ood_score)
         return seen[1]
 
     def _find_elements(self, pixels: Image) -> list[Object]:
@@ -408,14 +432,16 @@ class Pali:
         task = row.task
         if isinstance(task, Detect):
             screen = self.screen(pixels)
+            score = screen.ood_score
             objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
             text = task.codec.encode_named([(thing.box, thing.name) for thing in objects], row.size) or NOTHING
             answer = Answer(text, tuple(objects))
         else:
-            lines = self._read_line(pixels) if row.size.height <= LINE else self.read_page(pixels)
-            sure = [word.confidence for line in lines for word in line.words]
-            answer = Answer("\n".join(line.text for line in lines), confidence=mean(sure) if sure else 0.0)
-        return Prediction(row.prompt, answer, Generation([], [], 0.0, "eos"), part=part)
+            page = Reading(self._read_line(pixels)) if row.size.height <= LINE else self.page(pixels)
+            score = page.ood_score
+            sure = [word.confidence for line in page.lines for word in line.words]
+            answer = Answer("\n".join(line.text for line in page.lines), confidence=mean(sure) if sure else 0.0)
+        return Prediction(row.prompt, answer, Generation([], [], 0.0, "eos"), score, part)
 
     def log_perplexity(
         self,

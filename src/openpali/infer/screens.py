@@ -95,10 +95,12 @@ class Screen:
     Attributes:
         elements: with their roles; the name of an icon is what it shows.
         lines: in reading order.
+        ood_score: as of :class:`~openpali.infer.pages.Reading`.
     """
 
     elements: Sequence[Object]
     lines: Sequence[ReadLine]
+    ood_score: float | None = None
 
     @cached_property
     def named(self) -> Sequence[Object]:

@@ -56,7 +56,7 @@ class ElementFinder(CellFinder):
         self.head.bias[: len(self.config.roles)] = -4.0  # most cells hold no element
 
     def forward(self, images_BHWC: Tensor) -> ElementCells:
-        said = self.say(images_BHWC).permute(0, 3, 1, 2)  # [B, 5 R, h, w]
+        said = self.say(*self.vit(images_BHWC)).permute(0, 3, 1, 2)  # [B, 5 R, h, w]
         logits, sides = said.tensor_split((len(self.config.roles),), 1)
         sides = sides.reshape(said.shape[0], -1, 4, *said.shape[2:])
         return ElementCells(logits, 4 * CELL * sides.clamp(max=6).exp())

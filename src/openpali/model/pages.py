@@ -137,9 +137,8 @@ class CellFinder(nn.Module):
         nn.init.normal_(self.head.weight, std=0.05)
         nn.init.zeros_(self.head.bias)
 
-    def say(self, images_BHWC: Tensor) -> Tensor:
-        """Images as for :class:`PageViT` -> outputs of each cell, float ``[B, h, w, outputs]``."""
-        tokens, cells = self.vit(images_BHWC)  # [B, rows, columns, D], [B, h, w, 64]
+    def say(self, tokens: Tensor, cells: Tensor) -> Tensor:
+        """What :class:`PageViT` returns -> outputs of each cell, float ``[B, h, w, outputs]``."""
         seen = self.within(tokens).unflatten(-1, (CELLS, CELLS, -1)).transpose(2, 3)
         seen = seen.flatten(3, 4).flatten(1, 2)  # [B, h, w, channels]
         seen = seen + self.around(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -158,7 +157,11 @@ class Finder(CellFinder):
         self.head.bias[0] = -2.0  # most cells hold no text
 
     def forward(self, images_BHWC: Tensor) -> Cells:
-        logits, up, down = self.say(images_BHWC).unbind(-1)
+        return self.judge(*self.vit(images_BHWC))
+
+    def judge(self, tokens: Tensor, cells: Tensor) -> Cells:
+        """The same by what the ViT returns."""
+        logits, up, down = self.say(tokens, cells).unbind(-1)
         return Cells(logits, 2 * CELL * up.exp(), 2 * CELL * down.exp())
 
 

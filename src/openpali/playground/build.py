@@ -19,6 +19,7 @@ from openpali.onnx.export import write
 from openpali.onnx.graphs import graphs_of
 from openpali.playground.tables import Json, parts_of, tables_of
 from openpali.serve.web import FOLDER, read_examples
+from openpali.weights.files import PAGES
 from openpali.weights.find import find_model
 from openpali.weights.ood import read_ood
 
@@ -106,9 +107,10 @@ def _write_graphs(pali: Pali, model: Path, out: Path, int8: bool) -> list[Path]:
 
 
 def _write_detectors(pali: Pali, out: Path) -> list[Path]:
-    """The detectors of out-of-distribution images, as float32: mean, whitening, centres and limit of each."""
+    """The detectors of out-of-distribution images, as float32: mean, whitening, centres and limit of each. The
+    graphs of pages do not give what theirs needs."""
     found = []
-    for part in parts_of(pali):
+    for part in (part for part in parts_of(pali) if part not in PAGES):
         if detector := read_ood(pali.parts[part]):
             values = (detector.mean, detector.whiten, detector.centres, detector.limit)
             file = out / "models" / part / "ood.bin"

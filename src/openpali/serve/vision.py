@@ -68,7 +68,7 @@ def vision_router(service: Service) -> APIRouter:
 
         def work(images: Sequence[Image]) -> ReadPage:
             [image] = images
-            return ReadPage.of(image, model.pali.read_page(image))
+            return ReadPage.of(image, model.pali.page(image))
 
         page = await service.in_turn(request, [(body.image, "image")], list, work)
         return JSONResponse({"model": model.name, **page.as_json()})

@@ -78,7 +78,7 @@ def read_screens(pali: Pali) -> Iterator[ScreenRead]:
     for parts in SCREENS:
         example = chosen[parts]
         began = time.perf_counter()
-        lines = pali.read_page(example.images[0])
+        lines = pali.page(example.images[0]).lines
         seconds = time.perf_counter() - began
         found, true = counted_words(example, [word for line in lines for word in line.words])
         yield ScreenRead(example, lines, word_f1([found], [true]).summary["word_f1"], seconds)

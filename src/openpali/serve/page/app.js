@@ -342,7 +342,15 @@ function finishPage(answer, found, milliseconds) {
   answer.card.querySelector(".copy-text").hidden = !found.text;
   const gap = (line, i) => (i && line.block !== found.lines[i - 1].block ? "\n" : "");
   answer.said.textContent = found.lines.map((line, i) => gap(line, i) + line.text).join("\n") || "No text.";
+  if (found.out_of_distribution) warn(answer);
   show(answer);
+}
+
+function warn(answer) {
+  const warning = answer.card.querySelector(".warning");
+  warning.textContent =
+    `This image is out of the distribution that ${answer.question.model || state.model.id} was trained on: do not trust the answer.`;
+  warning.hidden = false;
 }
 
 function finish(answer, { choice, raw }, milliseconds) {
@@ -356,11 +364,7 @@ function finish(answer, { choice, raw }, milliseconds) {
   if (own.confidence !== null) find(".meta").append(` · ${percent(own.confidence)} sure`);
   if (!answer.said.textContent) answer.said.textContent = "Nothing.";
   if (reason === "length") answer.said.append(" …");
-  if (own.out_of_distribution) {
-    find(".warning").textContent =
-      `This image is out of the distribution that ${answer.question.model || state.model.id} was trained on: do not trust the answer.`;
-    find(".warning").hidden = false;
-  }
+  if (own.out_of_distribution) warn(answer);
   answer.objects = own.objects;
   answer.said.hidden = own.objects.length > 0; // coordinates, which are drawn now
   const colours = coloursOf(own.objects);

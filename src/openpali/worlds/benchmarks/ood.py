@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
@@ -14,10 +18,14 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import CONFIDENT
 from openpali.metrics.calibration import auroc
 from openpali.metrics.scores import Scores, mean
+from openpali.tasks.example import Image
+from openpali.weights.files import FINDER
+from openpali.weights.ood import OodDetector
 from openpali.worlds.benchmarks.nano import heldout, told
 from openpali.worlds.builders.ood import SETS, shard
 
 KINDS = ("single", "scene", "word")  # of the world
+NO_PAGES = ("photograph", "icon")  # kinds of the data set that are no screens and no pages
 EACH = 300  # images of each kind, at most
 LIMIT = 1.0  # OOD score beyond which an image is out of distribution
 
@@ -37,27 +45,57 @@ def detection(
     """
     if not isinstance(model, Pali) or "pali" not in model.parts or model.pipeline().ood is None:
         raise ValueError(f"{model.name} has no OOD detector: run `openpali calibrate` on it")
+    known = {kind: heldout(world, kind, SEEDS[split]) for kind in KINDS}
+    pipeline = model.pipeline()
+    return _scored(known, _others(split, SETS[split]), pipeline.ood, pipeline.describe, limit, advance)
+
+
+def page_detection(
+    known: Callable[[], Mapping[str, Source]], model: Encoders, data: Path, limit: int | None, advance: Advance
+) -> Embedded:
+    """The same for the detector of screens and pages, which ``known`` opens: photographs and icons are none."""
+    if not isinstance(model, Pali) or FINDER not in model.parts or model.pages_detector is None:
+        raise ValueError(f"{model.name} has no OOD detector of pages: run `openpali calibrate --suite pages` on it")
+
+    def describe(images: Sequence[Image]) -> Tensor:
+        return torch.stack([model.describe_page(image) for image in images])
+
+    return _scored(known(), _others("heldout", NO_PAGES), model.pages_detector, describe, limit, advance)
+
+
+def _others(split: EvalSplit, kinds: Iterable[str]) -> dict[str, Source]:
     folder = data_folder("ood")
-    sources: dict[str, Source] = {kind: heldout(world, kind, SEEDS[split]) for kind in KINDS}
-    sources |= {kind: open_source(str(shard(folder, split, kind)), {}) for kind in SETS[split]}
+    return {kind: open_source(str(shard(folder, split, kind)), {}) for kind in kinds}
+
+
+def _scored(
+    known: Mapping[str, Source],
+    unknown: Mapping[str, Source],
+    detector: OodDetector | None,
+    describe: Callable[[Sequence[Image]], Tensor],
+    limit: int | None,
+    advance: Advance,
+) -> Embedded:
+    """Scores of a detector by kinds of images that are in distribution, and that are not."""
+    assert detector is not None
+    sources = {**known, **unknown}
     counts = {kind: min(limit or EACH, EACH, len(source)) for kind, source in sources.items()}
-    pipeline, seen, total = model.pipeline(), Seen(), sum(counts.values())
-    assert pipeline.ood is not None
+    seen, total = Seen(), sum(counts.values())
     found: dict[str, list[float]] = {}
     for kind, source in sources.items():
         images = [seen.image(source[i].images[0]) for i in range(counts[kind])]
-        found[kind] = pipeline.ood.score(pipeline.describe(images)).tolist()
+        found[kind] = detector.score(describe(images)).tolist()
         advance(sum(map(len, found.values())), total)
-    own, others = ([each for kind in kinds for each in found[kind]] for kinds in (KINDS, SETS[split]))
+    own, others = ([each for kind in kinds for each in found[kind]] for kinds in (known, unknown))
     shares: dict[str, list[float]] = {}
-    for name, kinds in (("detected", [*SETS[split]]), ("false_alarms", [*KINDS])):
+    for name, kinds in (("detected", [*unknown]), ("false_alarms", [*known])):
         above = {kind: [float(each > LIMIT) for each in found[kind]] for kind in kinds}
         shares[name] = [each for kind in kinds for each in above[kind]]
         shares |= {f"{name}/{kind}": values for kind, values in above.items()}
     shares["unsure"] = [float(each > CONFIDENT) for each in others]
     shares["world_unsure"] = [float(each > CONFIDENT) for each in own]
     scores = {name: mean(values) for name, values in shares.items()}
-    scores |= {"auroc": auroc(own, others), **{f"auroc/{kind}": auroc(own, found[kind]) for kind in SETS[split]}}
+    scores |= {"auroc": auroc(own, others), **{f"auroc/{kind}": auroc(own, found[kind]) for kind in unknown}}
     return Embedded(scores=Scores(scores, shares), n=total, of=total, data=seen.hash)
 
 

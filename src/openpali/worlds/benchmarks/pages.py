@@ -10,7 +10,7 @@ from pathlib import Path
 from openpali.data.pipeline.elements import elements_of
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import AnswerPage, Benchmark, PageBenchmark
+from openpali.eval.benchmark import AnswerPage, Benchmark, EncoderBenchmark, PageBenchmark
 from openpali.eval.elements import elements_by
 from openpali.eval.pages import words_by
 from openpali.infer.pali import Pali
@@ -19,6 +19,7 @@ from openpali.metrics.words import pointing
 from openpali.tasks.example import Example, Object
 from openpali.weights.files import ELEMENTS, READER
 from openpali.worlds.benchmarks.icons import REAL_ICONS
+from openpali.worlds.benchmarks.ood import page_detection
 
 _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"
@@ -58,7 +59,7 @@ def _words(pali: Pali) -> AnswerPage:
 
 def page_suite() -> list[Benchmark]:
     """Words of screens (windows of dashboards, half of them dark, and native dialogs) and of pages of a manual in
-    ten languages; elements of the windows, and what expressions mean there; and icons."""
+    ten languages; elements of the windows, and what expressions mean there; icons; and images that are none."""
     return [
         PageBenchmark(
             name="real/screens",
@@ -69,6 +70,7 @@ def page_suite() -> list[Benchmark]:
             part=READER,
             answer=_words,
             calibration=_dev,
+            learnt=lambda root: open_source("pages/[!d]*", {}),
         ),
         PageBenchmark(
             name="real/documents",
@@ -97,6 +99,17 @@ def page_suite() -> list[Benchmark]:
             score=pointing,
         ),
         REAL_ICONS,
+        EncoderBenchmark(
+            name="real/ood",
+            title="Photographs and icons that are told from screens and pages",
+            split="all of real/screens and real/documents; photographs and icons of the data set ood",
+            metric="detected",
+            home="`openpali data build ood` fetches them",
+            run=partial(
+                page_detection,
+                lambda: {"screen": open_screens(), "document": open_source(str(DOCUMENTS), {})},
+            ),
+        ),
     ]
 
 

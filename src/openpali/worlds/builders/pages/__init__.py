@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -130,7 +130,7 @@ def _written(rng: np.random.Generator, *, themed: bool) -> Windows:
         yield from _windows(address, draw, rng)
 
 
-_SERVED = {
+_SERVED: Mapping[str, Callable[[np.random.Generator], Windows]] = {
     "admin": _admin,
     "made": functools.partial(_written, themed=False),
     "themed": functools.partial(_written, themed=True),

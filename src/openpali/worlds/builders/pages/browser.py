@@ -120,9 +120,9 @@ class _Files(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
-    def copyfile(self, source: Any, outputfile: Any) -> None:
+    def handle(self) -> None:
         with suppress(ConnectionError):  # a page that was left before it was loaded
-            super().copyfile(source, outputfile)
+            super().handle()
 
 
 def shoot(browser: Browser, address: str, look: Look, scrolls: list[float]) -> Generator[Shot, None, None]:
