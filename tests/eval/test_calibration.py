@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import openpali
@@ -43,6 +44,7 @@ from openpali.weights.format import add_facts, open_model
 from openpali.weights.ood import fit_ood, read_ood, write_ood
 from openpali.weights.quantize import write_int8
 from openpali.worlds.benchmarks.nano import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, First, heldout
+from openpali.worlds.benchmarks.pages import page_suite
 from openpali.worlds.builders.ood import SETS, shard
 from openpali.worlds.builders.output import write_shards
 from openpali.worlds.world import World
@@ -451,6 +453,29 @@ def test_the_benchmark_separates_the_world_from_other_images(
     assert card.data["seed"] == SEEDS[split]
     with pytest.raises(ValueError, match="run `openpali calibrate`"):
         run(benchmark, Pali.from_pretrained(bundle), Path(), limit=3)
+
+
+def test_photographs_are_told_from_pages(bundle: Path, world_with_vocabulary: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, folder := tmp_path / "bundle")
+    [benchmark] = [each for each in page_suite() if each.name == "real/ood"]
+    with pytest.raises(ValueError, match="--suite pages"):
+        run(benchmark, Pali.from_pretrained(folder), Path(), limit=2)
+    pali = Pali.from_pretrained(folder)
+    known, others = (
+        torch.stack([pali.describe_page(grey(i)) for i in some]) for some in (range(80), range(80, 90))
+    )
+    write_ood(folder / "finder", fit_ood(known, others))
+    (data := world_with_vocabulary / "data" / "ood").mkdir(exist_ok=True)
+    for kind in ("photograph", "icon"):
+        with io.BytesIO() as out:
+            Image.fromarray(NOISE).save(out, "JPEG")
+            write_shards(data, f"heldout-{kind}", [("noise", {"jpg": out.getvalue(), "json": b"{}"})])
+    card = run(benchmark, Pali.from_pretrained(folder), Path(), limit=2).card
+    assert card.n == 2 + 2 + 1 + 1
+    assert {"detected/photograph", "detected/icon", "false_alarms/screen", "false_alarms/document"} <= {
+        *card.scores
+    }
+    assert all(0 <= value <= 1 for value in card.scores.values())
 
 
 def test_nano_knows_the_demo_and_not_a_chart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +10,20 @@ from typing import cast
 
 import numpy as np
 import pytest
+from PIL import Image as PilImage
+from typer.testing import CliRunner
 
 import openpali.eval.pages as module
 from openpali import Pali
+from openpali.cli.main import app
 from openpali.distributed import Ranks
 from openpali.eval.benchmark import PageBenchmark
-from openpali.eval.calibrate import calibrate
+from openpali.eval.calibrate import calibrate, calibrate_ood
 from openpali.eval.elements import elements_by
 from openpali.eval.pages import FindingEvaluator, PageAnswers, ReadingEvaluator, WholePageEvaluator, words_by
 from openpali.eval.runner import run as run_benchmark
 from openpali.infer.pages import FoundLine, ReadLine, ReadWord
+from openpali.infer.pipeline import OutOfDistribution
 from openpali.infer.screens import Screen
 from openpali.metrics.boxes import detection_f1
 from openpali.metrics.calibration import expected_calibration_error
@@ -174,6 +179,43 @@ def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_pat
     assert scores["ece"] == pytest.approx(ece)
     [again] = calibrate([benchmark], Pali.from_pretrained(folder), tmp_path)
     assert again == fitted  # not of calibrated confidences
+
+
+class Grey:
+    """Grey images with a little noise, other ones for each seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int, /) -> Example:
+        rng = np.random.default_rng((self.seed, index))
+        pixels = 120 + rng.integers(0, 8, (80, 96, 3))
+        return Example(str(index), [pixels.astype(np.uint8)])
+
+
+def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    noise = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
+    assert Pali.from_pretrained(folder).page(noise).out_of_distribution is None
+    [screens] = [each for each in page_suite() if each.name == "real/screens"]
+    benchmark = replace(screens, learnt=lambda root: Grey(1), calibration=lambda root: Grey(2))
+    [fitted] = calibrate_ood([benchmark], Pali.from_pretrained(folder), tmp_path)
+    assert fitted == ("finder", 100)
+    pali = Pali.from_pretrained(folder)
+    assert not pali.page(Grey(3)[7].images[0]).out_of_distribution
+    assert pali.page(noise).out_of_distribution
+    with pytest.warns(OutOfDistribution):
+        pali.read_page(noise)
+    [prediction] = pali.predict([[noise]], ["ocr"], part="reader", raw=True)
+    assert prediction.out_of_distribution
+    file = tmp_path / "noise.png"
+    PilImage.fromarray(noise).save(file)
+    done = CliRunner().invoke(app, ["read", str(file), "--model", str(folder), "--format", "json"])
+    assert json.loads(done.stdout)["out_of_distribution"]
+    assert f"{file}, page 1" in done.stderr
 
 
 def test_screens_have_windows_and_dialogs_whose_words_are_in_the_image() -> None:

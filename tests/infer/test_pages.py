@@ -16,12 +16,15 @@ from openpali.data.pipeline.pages import MARGIN, View, mark_cells, view_of_line
 from openpali.infer import pages
 from openpali.infer.pages import (
     FoundLine,
+    Reading,
     ReadLine,
     ReadWord,
+    Seen,
     _lines,
     _pieces,
     _words,
     find_lines,
+    look_at,
     read_lines,
     read_page,
 )
@@ -80,15 +83,23 @@ def test_a_hole_in_a_line_does_not_cut_it() -> None:
     assert len(_lines((text == 1).astype(np.float32), up, down)) == 2
 
 
+class SeeingNothing(nn.Module):
+    """In place of a ViT: its tokens are the mean colour, its cells the image itself."""
+
+    config = ViTConfig(16, (16, 16), 8, 1, 8, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images.float().mean((1, 2))[:, None, None], images
+
+
 class KnowingFinder(nn.Module):
     """Finds what is in one channel of the image: the number of a line of ``BOXES`` plus 1."""
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.device("meta"):
-            self.vit = ViT(ViTConfig(16, (16, 16), 8, 1, 8, 1))
+        self.vit = SeeingNothing()
 
-    def forward(self, images: Tensor) -> Cells:
+    def judge(self, tokens: Tensor, images: Tensor) -> Cells:
         self.seen = images.shape
         cells = images[:, CELL // 2 :: CELL, CELL // 2 :: CELL].long()  # the pixel at each centre
         number = cells[..., 0]
@@ -174,16 +185,24 @@ def test_lines_are_read_into_words_with_boxes() -> None:
 
 def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = [Box(20 * i, left, 20 * i + 14, left + 300) for left in (0, 350) for i in range(4)]
-    monkeypatch.setattr(pages, "find_lines", lambda *_: [FoundLine(box, 1.0) for box in sorted(columns)])
+    seen = Seen([FoundLine(box, 1.0) for box in sorted(columns)], torch.zeros(2))
+    monkeypatch.setattr(pages, "look_at", lambda *_: seen)
     monkeypatch.setattr(pages, "read_lines", lambda *given: [ReadLine([ReadWord("a", b, 1)], b) for b in given[2]])
     read = read_page(cast(Finder, None), cast(Reader, None), np.zeros((100, 700, 3), np.uint8))
-    assert [(line.box, line.block) for line in read] == [(box, i // 4) for i, box in enumerate(columns)]
+    assert [(line.box, line.block) for line in read.lines] == [(box, i // 4) for i, box in enumerate(columns)]
 
 
 def test_an_empty_page_has_no_text() -> None:
-    assert (
-        read_page(cast(Finder, KnowingFinder()), cast(Reader, KnowingReader()), np.zeros((9, 9, 3), np.uint8)) == []
-    )
+    finder, reader = cast(Finder, KnowingFinder()), cast(Reader, KnowingReader())
+    assert read_page(finder, reader, np.zeros((9, 9, 3), np.uint8)) == Reading([])
+
+
+def test_a_page_is_known_by_all_of_its_tiles() -> None:
+    page = np.zeros((256, 700, 3), np.uint8)
+    page[:, 400:, 2] = 90  # a channel in which no line is found
+    features = look_at(cast(Finder, KnowingFinder()), page).features
+    assert 0 < features[2] < 90  # the mean over tiles
+    assert features[5].exp() > 10  # and how they differ
 
 
 def test_words_are_as_sure_as_their_characters() -> None:

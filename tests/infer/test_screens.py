@@ -17,7 +17,7 @@ from openpali import Pali
 from openpali.cli.main import app
 from openpali.data.pipeline.elements import ROLES, mark_elements
 from openpali.infer.elements import SCALE, find_elements
-from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.pages import Reading, ReadLine, ReadWord
 from openpali.infer.pali import LEAST
 from openpali.infer.pipeline import Sized
 from openpali.infer.screens import Screen
@@ -183,7 +183,7 @@ def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, m
     pali.names = ["horse"]
     del pali.parts["elements"]
     line = ReadLine([ReadWord("Save", Box(10, 20, 30, 60), 0.9)], Box(10, 20, 30, 60))
-    monkeypatch.setattr(pali, "read_page", lambda image: [line])
+    monkeypatch.setattr(pali, "page", lambda image: Reading([line]))
     assert pali.screen(screenshot).elements == []
     [found] = pali.detect([screenshot], ["Save"])[0]
     assert (found.name, found.confidence) == ("Save", 0.9)
