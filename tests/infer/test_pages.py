@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -154,6 +155,9 @@ def test_long_lines_are_cut_between_words() -> None:
     assert all(piece.columns <= 32 and piece.line == 3 for piece in pieces)
     for piece in pieces[1:]:
         assert 0 < (piece.view.left - 40) % 50 < 20  # in a space
+    for piece, after in pairwise(pieces):
+        assert piece.view.left + piece.shown / piece.view.right == pytest.approx(after.view.left, abs=1.5)
+    assert pieces[-1].shown == pieces[-1].columns * 16
 
 
 class KnowingReader(nn.Module):
@@ -181,6 +185,14 @@ def test_lines_are_read_into_words_with_boxes() -> None:
     assert first.box.xmin < 40 < first.box.xmax
     assert first.box.xmax < second.box.xmin < 140 < 164 < second.box.xmax
     assert first.confidence == pytest.approx(1, abs=1e-3)
+
+
+def test_no_letter_is_read_twice_where_a_line_is_cut() -> None:
+    image = np.full((40, 2000, 3), 40, np.uint8)
+    for left in range(16, 1880, 28):
+        image[8:30, left : left + 10], image[8:30, left + 10 : left + 20] = 80, 120
+    [line] = read_lines(cast(Reader, KnowingReader()), image, [Box(5, 16, 33, 1888)])
+    assert [word.text for word in line.words] == ["ab"] * 67
 
 
 def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 from torch import Tensor
 
-from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, view_of_line
+from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, end_at, view_of_line
 from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
 from openpali.metrics.calibration import Calibration
@@ -231,11 +231,17 @@ class _Groups:
 
 
 class _Piece(NamedTuple):
-    """A part of a line that the reader sees at once: the line, and what of the page."""
+    """A part of a line that the reader sees at once.
+
+    Attributes:
+        columns: of patches in its view.
+        shown: columns of pixels up to where the line is cut.
+    """
 
     line: int
     view: View
     columns: int
+    shown: int
 
 
 @torch.inference_mode()
@@ -253,7 +259,7 @@ def read_lines(reader: Reader, image: Image, boxes: Sequence[Box]) -> list[ReadL
         batch = np.zeros((len(some), height, min(wide, widest), 3), np.uint8)
         for row, i in zip(batch, some, strict=True):
             own = pieces[i].columns * PATCH
-            row[:, :own] = pieces[i].view.of(page, height, own)
+            row[:, :own] = end_at(pieces[i].view.of(page, height, own), pieces[i].shown)
         columns = torch.tensor([pieces[i].columns for i in some])
         scores = reader(torch.from_numpy(batch), columns).softmax(-1)
         for i, row in zip(some, scores.numpy(), strict=True):
@@ -276,7 +282,8 @@ def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int)
         left = cut + room
     for start, right in [*parts, (left, box.xmax)]:
         view, wide = view_of_line(box._replace(xmin=start, xmax=right), height, widest)
-        yield _Piece(line, view, wide // PATCH)
+        ends = right == box.xmax
+        yield _Piece(line, view, wide // PATCH, wide if ends else int((right + room - view.left) * view.right))
 
 
 def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> float:

@@ -180,12 +180,13 @@ class ReadingEncoder:
     ) -> _Piece | None:
         """A random piece of a random line that the reader can write."""
         words: Sequence[Word] = ()
+        following: Sequence[Word] = ()
         text, box = example.text, without_margin(example.size)
         if example.lines:
             line = example.lines[int(rng.integers(len(example.lines)))]
             if not line.readable:
                 return None
-            words = _cut(line, width / height / (1 + 2 * MARGIN) - 0.5, rng)
+            words, following = _cut(line, width / height / (1 + 2 * MARGIN) - 0.5, rng)
             text, box = " ".join(word.text for word in words), around(word.box for word in words)
         numbers = numbers_of(text)
         if not numbers:
@@ -196,6 +197,8 @@ class ReadingEncoder:
         if len(numbers) + sum(a == b for a, b in pairwise(numbers)) > columns:
             return None
         pixels = view.of(image, height, width)
+        for word in following[:1]:
+            pixels = end_at(pixels, int((word.box.xmin - view.left) * view.right))
         if rng.random() < self.recoloured:
             pixels = recolour(pixels, rng)
         middles = [min(max(0, int((x - view.left) * view.right / step)), columns - 1) for x in _middles(words)]
@@ -251,8 +254,15 @@ def view_of_line(box: Box, height: int, width: int, rng: np.random.Generator | N
     return View(top, left, down, min(across, wide / (right - left))), wide
 
 
-def _cut(line: Line, most: float, rng: np.random.Generator) -> list[Word]:
-    """Some words of a line, from a random one on, at most ``most`` times as wide as high."""
+def end_at(pixels: Image, column: int) -> Image:
+    """A view ``[H, W, 3]`` without what it shows from a column on, which is of no word that is to be read."""
+    column = max(1, column)
+    pixels[:, column:] = pixels[:, column - 1 : column]
+    return pixels
+
+
+def _cut(line: Line, most: float, rng: np.random.Generator) -> tuple[list[Word], Sequence[Word]]:
+    """Some words of a line, from a random one on, at most ``most`` times as wide as high; and those after them."""
     first = int(rng.integers(len(line.words)))
     last = len(line.words) if rng.random() < 0.85 else first + 1
     chosen = [line.words[first]]
@@ -261,7 +271,7 @@ def _cut(line: Line, most: float, rng: np.random.Generator) -> list[Word]:
         if box.xmax - box.xmin > most * (box.ymax - box.ymin):
             break
         chosen.append(word)
-    return chosen
+    return chosen, line.words[first + len(chosen) :]
 
 
 def _middles(words: Sequence[Word]) -> Iterator[float]:

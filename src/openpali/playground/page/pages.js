@@ -147,7 +147,7 @@ export async function readLines(image, boxes, read, reader, numbers) {
     const some = order.slice(first, first + BATCH).map((i) => pieces[i]);
     const most = Math.max(...some.map(({ columns }) => columns)) * patch;
     const wide = Math.min(Math.ceil(most / widths) * widths, widest);
-    const seen = some.map((piece) => padded(view(image, piece.view, piece.columns * patch, height), wide));
+    const seen = some.map((piece) => padded(endAt(view(image, piece.view, piece.columns * patch, height), piece.shown), wide));
     const logits = await read(scaled(seen), [some.length, height, wide, 3], some.map(({ columns }) => columns));
     const size = logits.length / some.length;
     some.forEach((piece, i) => {
@@ -164,7 +164,16 @@ function padded({ height, width, data }, wide) {
   return { height, width: wide, data: found };
 }
 
-/** Parts of a line that the reader can see at once, cut where nothing is written: {view, columns}. */
+/** A view without what it shows from a column on, which belongs to another piece. */
+function endAt({ height, width, data }, column) {
+  for (let row = 0; row < height; row++) {
+    const start = 3 * (row * width + column);
+    for (let i = start; i < 3 * (row + 1) * width; i++) data[i] = data[i - 3];
+  }
+  return { height, width, data };
+}
+
+/** Parts of a line that the reader can see at once, cut where nothing is written: {view, columns, shown}. */
 function piecesOf(image, box, height, widest, { pages: { margin, patch } }) {
   const [ymin, xmin, ymax, xmax] = box;
   const room = margin * (ymax - ymin);
@@ -178,7 +187,8 @@ function piecesOf(image, box, height, widest, { pages: { margin, patch } }) {
   }
   return [...parts, [left, xmax]].map(([start, end]) => {
     const { view: seen, width } = viewOfLine([ymin, start, ymax, end], height, widest, margin, patch);
-    return { view: seen, columns: width / patch };
+    const shown = end === xmax ? width : Math.trunc((end + room - seen.left) * seen.right);
+    return { view: seen, columns: width / patch, shown };
   });
 }
 
