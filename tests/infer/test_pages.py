@@ -189,10 +189,10 @@ def test_lines_are_read_into_words_with_boxes() -> None:
 
 def test_no_letter_is_read_twice_where_a_line_is_cut() -> None:
     image = np.full((40, 2000, 3), 40, np.uint8)
-    for left in range(16, 1880, 28):
+    for left in range(16, 1880, 26):
         image[8:30, left : left + 10], image[8:30, left + 10 : left + 20] = 80, 120
-    [line] = read_lines(cast(Reader, KnowingReader()), image, [Box(5, 16, 33, 1888)])
-    assert [word.text for word in line.words] == ["ab"] * 67
+    [line] = read_lines(cast(Reader, KnowingReader()), image, [Box(5, 16, 33, 1884)])
+    assert [word.text for word in line.words] == ["ab"] * 72
 
 
 def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
