@@ -127,6 +127,24 @@ def test_characters_have_places_in_their_words() -> None:
     assert lone["places"].tolist() == [[-1, -1]]  # nobody knows
 
 
+def test_the_next_word_of_a_line_is_not_seen() -> None:
+    """Else a model learns to leave out letters at the end of a box."""
+    [image], [line, _] = page().images, page().lines
+    image[20:42, 66:80] = [200, 0, 0]
+    whole, cut = 0, 0
+    for seed in range(200):
+        batch = ReadingEncoder(pieces=1, recoloured=0).encode(
+            Example("x", [image], lines=[line]), OCR, Preprocess(32, 512), generator(seed)
+        )
+        [shown] = batch["lines"]
+        red = bool(((shown[..., 0] > 120) & (shown[..., 1] < 60)).any())
+        said = "".join(CHARACTERS[n - 1] for n in batch["characters"][0])
+        assert red == ("c" in said)
+        whole, cut = whole + red, cut + (not red)
+    assert whole
+    assert cut
+
+
 def test_what_cannot_be_read_is_a_bad_sample() -> None:
     encoder = ReadingEncoder(16)
     with pytest.raises(ValueError, match="page has no line"):
