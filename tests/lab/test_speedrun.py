@@ -107,7 +107,9 @@ def test_a_killed_speedrun_goes_on(
     assert [row[2:4] for row in rows] == [[f"{held_out[name]:.3f}", f"{of_nano[name]:.3f}"] for name in FLOORS]
 
     # nothing is left to do
-    again = run_typed("openpali speedrun", monkeypatch, capsys, {"speedrun": TINY})
+    with monkeypatch.context() as patch:
+        patch.setattr(Pali, "from_pretrained", None)
+        again = run_typed("openpali speedrun", patch, capsys, {"speedrun": TINY})
     assert (len(trained), json.loads((folder / "speedrun.json").read_text())) == (4, log)
     assert again.splitlines()[-8:] == printed.splitlines()[-8:]
 
