@@ -17,7 +17,7 @@ CLUSTER := tests/cluster
 WHEEL := tests/wheel
 APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/benchmarks/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve served oracles test-ocr test-ray test-playground demo test lint docs site playground nano release $(TESTS)
+.PHONY: soak soak-serve served oracles test-ocr test-ray test-playground demo test lint docs site playground nano speedrun release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -111,6 +111,13 @@ nano: .venv/demo.ready
 	set -e; for stage in $(STAGES); do $(TRAIN) recipes/$$stage.toml; done
 	$(BIN)/openpali pack recipes/nano/bundle.toml --out src/openpali/models/nano
 	set -e; for suite in nano pages; do $(BIN)/openpali calibrate src/openpali/models/nano --suite $$suite; done
+
+# Train a small model from nothing, score it and serve its page; the same command goes on where it was interrupted.
+# SPEEDRUN has options, as in `make speedrun SPEEDRUN='--size pico --seed 1'`.
+speedrun: .venv/demo.ready
+	$(INSTALL) -e '.[train,serve]'
+	set -e; for name in stamps clipart nano-vocabulary; do $(BIN)/openpali data build $$name; done
+	$(BIN)/openpali speedrun $(SPEEDRUN)
 
 .venv/demo.ready: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -9,6 +9,7 @@ EXTENSION = Extension(
         "plan": "openpali.lab.cli.plan:plan",
         "sizes": "openpali.lab.cli.sizes:sizes",
         "study": "openpali.lab.cli.study:study",
+        "speedrun": "openpali.lab.cli.speedrun:speedrun",
         "fairness": "openpali.lab.cli.fairness:fairness",
     },
     options={

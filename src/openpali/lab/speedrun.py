@@ -1,0 +1,210 @@
+"""A speedrun: from nothing to a model of one's own, by the recipes in ``recipes/speedrun``.
+
+Each stage is a run of the trainer, which resumes from its checkpoints. A log says what is done and how long it
+took. Development sets show what each stage has learned; held-out sets are asked at the end alone.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from openpali.architectures.pali import PRESETS
+from openpali.distributed import Ranks
+from openpali.eval.benchmark import DEV
+from openpali.eval.registry import find_benchmark
+from openpali.eval.runner import run as evaluate
+from openpali.home import home
+from openpali.infer.pali import Pali
+from openpali.progress import Say
+from openpali.reports.progress import progress_bar
+from openpali.train.load import load_recipe
+from openpali.train.recipe import Recipe
+from openpali.train.recipe_file import as_toml, read_table
+from openpali.train.run_folder import RunFolder
+from openpali.train.start import inherit
+from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_tokenizer, pack_bundle
+from openpali.weights.find import RECIPES
+from openpali.whole import write_whole
+
+STAGES = ("0_siglip", "1_multimodal", "2_all")
+FLOORS = {  # benchmark -> the score that counts, and its least value for an entry in docs/speedrun.md
+    "nano/retrieval": ("r@1/mean", 0.9),
+    "nano/caption": ("exact/mean", 0.85),
+    "nano/ocr": ("exact", 0.5),
+    "nano/detect": ("f1@0.5", 0.75),
+    "nano/vqa": ("acc", 0.75),
+}
+GLANCE = 100  # samples of each development set
+TICK = 5.0  # seconds from one time in the log to the next
+
+Scores = Mapping[str, float]  # benchmark -> the score that counts
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the dial sets: width and depth, by a preset, and factors on the samples and the learning rates."""
+
+    preset: str
+    samples: float
+    rate: float
+
+
+SIZES = {each.preset: each for each in (Size("pico", 0.25, 1.0), Size("nano", 1.0, 1.0), Size("mini", 2.0, 0.5))}
+
+
+@dataclass
+class Log:
+    """What a speedrun has come to, in a file that rank 0 writes.
+
+    Attributes:
+        seconds: that each part of it took, over all sittings.
+        scores: by what was scored.
+    """
+
+    file: Path
+    writes: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
+
+    @property
+    def minutes(self) -> float:
+        return sum(self.seconds.values()) / 60
+
+    def write(self) -> None:
+        if self.writes:
+            known = {"seconds": self.seconds.copy(), "scores": self.scores.copy()}  # two threads write
+            write_whole(self.file, f"{json.dumps(known, indent=1)}\n".encode())
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Add the time of a part, every few seconds: a sitting that is killed counts, too."""
+        before, began, ended = self.seconds.get(part, 0.0), time.monotonic(), threading.Event()
+
+        def add() -> None:
+            self.seconds[part] = before + time.monotonic() - began
+            self.write()
+
+        def tick() -> None:
+            while not ended.wait(TICK):
+                add()
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            add()
+
+
+@dataclass(frozen=True)
+class Speedrun:
+    """A speedrun of a size with a seed.
+
+    Attributes:
+        limit: held-out samples of each benchmark.
+        overrides: of every recipe, after those of the size.
+    """
+
+    size: Size
+    seed: int
+    limit: int
+    overrides: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """Of its model, and of the folder of its runs."""
+        return f"speedrun/{self.size.preset}-{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return home() / "runs" / self.name
+
+    def recipe(self, stage: str) -> Recipe:
+        """The recipe of a stage at this size: images have as many patches at any."""
+        path = RECIPES / "speedrun" / f"{stage}.toml"
+        whole = load_recipe(path)
+        patch, own = (PRESETS[preset].vision.patch_size for preset in (whole.model.preset, self.size.preset))
+        changes = {
+            "name": f"{self.name}/{stage}",
+            "seed": whole.seed + len(STAGES) * self.seed,
+            "scale": self.size.samples,
+            "model.preset": self.size.preset,
+            "optimizer.lr": whole.optimizer.lr * self.size.rate,
+            **{f"model.init.{part}": self._own(origin) for part, origin in whole.model.init.items()},
+            **{f"phases.{i}.size": phase.pixels.width // patch * own for i, phase in enumerate(whole.phases)},
+        }
+        return load_recipe(path, [*(f"{key}={value}" for key, value in changes.items()), *self.overrides])
+
+    def do(self, ranks: Ranks, say: Say) -> tuple[Scores, Scores, float]:
+        """Do what is left of it; returns the scores of its model and of nano, and the minutes. Collective."""
+        file = self.folder / "speedrun.json"
+        known = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        log = Log(file, ranks.rank == 0, **cast(dict[str, Any], ranks.gather(known)[0]))
+        for stage in STAGES:
+            asked = [name for name in FLOORS if (name == "nano/retrieval") == (stage == STAGES[0])]
+            with log.timing(stage) if stage not in log.scores else nullcontext():
+                self._train(stage, ranks)
+                found = self._score(log, stage, f"{self.name}/{stage}", [n + DEV for n in asked], GLANCE, ranks)
+            say(f"{stage}: {log.seconds[stage] / 60:.1f} min; {describe(found)}, of {GLANCE} development samples")
+        told = f"held out, {self.limit} samples"
+        with log.timing("scores") if told not in log.scores else nullcontext():
+            if ranks.rank == 0:
+                self._pack()
+            ranks.gather(None)  # the others wait for the model
+            ours = self._score(log, told, self.name, FLOORS, self.limit, ranks)
+        return ours, self._score(log, f"nano, {told}", "nano", FLOORS, self.limit, ranks), log.minutes
+
+    def _train(self, stage: str, ranks: Ranks) -> None:
+        folder = RunFolder(self.folder / stage)
+        recipe = inherit(self.recipe(stage), folder.path).recipe
+        if (folder.path / "model" / "config.json").is_file():
+            folder.check_same(recipe, "choose another --seed")
+        else:
+            Trainer(recipe, folder.path, ranks, open_tokenizer(recipe.model.tokenizer)).train()
+        ranks.gather(None)  # rank 0 writes the model while the others wait
+
+    def _score(self, log: Log, told: str, model: str, asked: Iterable[str], limit: int, ranks: Ranks) -> Scores:
+        """The scores of a model, unless the log has them."""
+        if told not in log.scores:
+            pali, scores = Pali.from_pretrained(model, device=ranks.device), {}
+            with progress_bar(quiet=ranks.rank > 0) as watch:
+                for name in asked:
+                    benchmark, plain = find_benchmark(name), name.removesuffix(DEV)
+                    done = evaluate(
+                        benchmark, pali, home() / "data", limit=limit, ranks=ranks, watch=watch(benchmark)
+                    )
+                    scores[plain] = done.card.scores[FLOORS[plain][0]]
+            log.scores[told] = scores
+            log.write()
+        return log.scores[told]
+
+    def _pack(self) -> None:
+        """Join encoder and answers to one model, which says that it knows the names and languages of nano."""
+        described = read_table(RECIPES / "nano" / "bundle.toml")
+        parts = {"pali": f"{self.name}/{STAGES[-1]}", "siglip": f"{self.name}/{STAGES[0]}"}
+        known = {"languages": described["languages"], "names": described["names"], "parts": parts}
+        write_whole(self.folder / "bundle.toml", as_toml(known).encode())
+        pack_bundle(self.folder / "bundle.toml", self.folder / "model")
+
+    def _own(self, stage: str) -> str:
+        """The run of this speedrun for one that a recipe names."""
+        return f"{self.name}/{stage.rpartition('/')[2]}"
+
+
+def describe(scores: Scores) -> str:
+    return ", ".join(f"{name} {FLOORS[name][0]} {value:.3f}" for name, value in scores.items())
+
+
+def missed(scores: Scores) -> list[str]:
+    """The benchmarks whose floors are not met."""
+    return [name for name, (_, least) in FLOORS.items() if not scores[name] >= least]
