@@ -18,13 +18,13 @@ from openpali.worlds.builders.base import datasets
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.S)
 BLOCKS = BLOCK.findall((ROOT / "README.md").read_text("utf-8"))
-COMMANDS = [
+COMMANDS = dict.fromkeys(  # each once
     line
     for language, block in BLOCKS
     if language == "bash"
     for line in block.splitlines()
     if line.startswith("openpali ")
-]
+)
 PYTHON = [block for language, block in BLOCKS if language == "python"]
 SHORT = ["scale=0.0001", "batch=4", "micro=1", "model.preset=pico", "workers=0"]
 SHORT += ["phases.0.samples=4", "optimizer.warmup=0", "optimizer.cooldown=0"]
