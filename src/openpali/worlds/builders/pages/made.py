@@ -180,15 +180,35 @@ def _tag(opening: str, css: str, inner: str) -> str:
     return f'<{opening} style="{css}">{inner}</{opening.split()[0]}>'
 
 
-class Page:
-    """Writes the HTML of a page.
+class Writer:
+    """What pages are written with.
 
     Args:
         icons: SVG files.
     """
 
     def __init__(self, words: Words, icons: Sequence[Path], rng: np.random.Generator) -> None:
-        self.words, self.icons, self.rng, self.style = words, icons, rng, Style(rng)
+        self.words, self.icons, self.rng = words, icons, rng
+
+    def chance(self, share: float) -> bool:
+        return bool(self.rng.random() < share)
+
+    def several(self, make: Callable[[], str], least: int, most: int) -> str:
+        return "".join(make() for _ in range(int(self.rng.integers(least, most + 1))))
+
+    def icon(self) -> str:
+        return self.icons[int(self.rng.integers(len(self.icons)))].read_text("utf-8")
+
+    def initials(self) -> str:
+        return escape("".join(word[0] for word in self.words.some(2, 2).split()).upper())
+
+
+class Page(Writer):
+    """Writes the HTML of a page; arguments as for :class:`Writer`."""
+
+    def __init__(self, words: Words, icons: Sequence[Path], rng: np.random.Generator) -> None:
+        super().__init__(words, icons, rng)
+        self.style = Style(rng)
 
     def html(self) -> str:
         """A page of cards in columns, with or without a bar at the top and at the side."""
@@ -205,18 +225,9 @@ class Page:
             f'{side if r.random() < 0.6 else ""}<main style="{grid}">{cards}</main></div></body></html>'
         )
 
-    def chance(self, share: float) -> bool:
-        return bool(self.rng.random() < share)
-
-    def several(self, make: Callable[[], str], least: int, most: int) -> str:
-        return "".join(make() for _ in range(int(self.rng.integers(least, most + 1))))
-
     def text(self, least: float = 10, most: float = 17, *, of: Callable[[], str] | None = None) -> str:
         """A label in a type of its own."""
         return f'<span style="{self.style.type(least, most)}">{escape((of or self.words.label)())}</span>'
-
-    def icon(self) -> str:
-        return self.icons[int(self.rng.integers(len(self.icons)))].read_text("utf-8")
 
     def heading(self, least: float = 13, most: float = 24) -> str:
         level = self.rng.integers(1, 5)
@@ -250,10 +261,10 @@ class Page:
     def avatar(self) -> str:
         side = self.rng.integers(24, 48)
         ground, light = self.style.ground()
-        letters = "".join(word[0] for word in self.words.some(2, 2).split()).upper()
+        letters = self.initials()
         return (
             f'<span class="avatar" style="width:{side}px;height:{side}px;background:{ground};'
-            f'color:{self.style.ink(light)}">{escape(letters)}</span>'
+            f'color:{self.style.ink(light)}">{letters}</span>'
         )
 
     def tick(self, kind: str) -> str:

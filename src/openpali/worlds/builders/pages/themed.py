@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openpali.worlds.builders.pages.made import Words
+from openpali.worlds.builders.pages.made import Words, Writer
 
 _CSS = """
 svg { width: 1em; height: 1em; vertical-align: -.125em; fill: currentColor }
@@ -25,7 +25,7 @@ _GROUNDS = ("bg-body", "bg-body-tertiary", "bg-light", "bg-dark", "bg-primary", 
 _DARK = 0.35  # share of pages in a stylesheet's dark colours
 
 
-class ThemedPage:
+class ThemedPage(Writer):
     """Writes the HTML of a page.
 
     Args:
@@ -36,7 +36,7 @@ class ThemedPage:
     def __init__(
         self, words: Words, icons: Sequence[Path], sheets: Sequence[str], rng: np.random.Generator
     ) -> None:
-        self.words, self.icons, self.rng = words, icons, rng
+        super().__init__(words, icons, rng)
         self.sheet = words.pick(*sheets)
         self.small = words.pick("", "", "", "-sm", "-lg")
         """Size of the page's buttons and fields."""
@@ -59,12 +59,6 @@ class ThemedPage:
             f"{self.footer() if self.chance(0.4) else ''}</main></div></body></html>"
         )
 
-    def chance(self, share: float) -> bool:
-        return bool(self.rng.random() < share)
-
-    def several(self, make: Callable[[], str], least: int, most: int) -> str:
-        return "".join(make() for _ in range(int(self.rng.integers(least, most + 1))))
-
     def some(self, least: int = 1, most: int = 3) -> str:
         return escape(self.words.some(least, most), quote=True)
 
@@ -80,9 +74,6 @@ class ThemedPage:
     def sized(self, css: str) -> str:
         """A class in the page's size."""
         return f"{css} {css}{self.small}" if self.small else css
-
-    def icon(self) -> str:
-        return self.icons[int(self.rng.integers(len(self.icons)))].read_text("utf-8")
 
     def heading(self, least: int = 3, most: int = 6) -> str:
         level = int(self.rng.integers(least, most + 1))
@@ -110,8 +101,8 @@ class ThemedPage:
         return f'<button type=button class="btn btn-sm {css} p-{self.rng.integers(1, 3)}">{self.icon()}</button>'
 
     def avatar(self) -> str:
-        letters = "".join(word[0] for word in self.words.some(2, 2).split()).upper()
-        return f'<span class="avatar rounded-circle text-bg-{self.kind()}">{escape(letters)}</span> '
+        initials = self.initials()
+        return f'<span class="avatar rounded-circle text-bg-{self.kind()}">{initials}</span> '
 
     def tick(self, kind: str) -> str:
         """A checkbox, a radio button or a switch."""
