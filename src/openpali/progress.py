@@ -51,13 +51,13 @@ class Lines:
 
 
 @contextmanager
-def heartbeat(what: str, say: Say = say_line) -> Iterator[None]:
-    """Say every :data:`PERIOD` seconds that ``what`` goes on."""
-    began, done = time.monotonic(), threading.Event()
+def repeating(seconds: float, do: Callable[[], None]) -> Iterator[None]:
+    """Call ``do`` every so many seconds, in a thread of its own."""
+    done = threading.Event()
 
     def beat() -> None:
-        while not done.wait(PERIOD):
-            say(f"{what}: {duration(time.monotonic() - began)} so far")
+        while not done.wait(seconds):
+            do()
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -66,6 +66,14 @@ def heartbeat(what: str, say: Say = say_line) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+@contextmanager
+def heartbeat(what: str, say: Say = say_line) -> Iterator[None]:
+    """Say every :data:`PERIOD` seconds that ``what`` goes on."""
+    began = time.monotonic()
+    with repeating(PERIOD, lambda: say(f"{what}: {duration(time.monotonic() - began)} so far")):
+        yield
 
 
 @contextmanager

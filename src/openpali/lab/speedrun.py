@@ -7,7 +7,6 @@ took. Development sets show what each stage has learned; held-out sets are asked
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,7 +21,7 @@ from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run as evaluate
 from openpali.home import home
 from openpali.infer.pali import Pali
-from openpali.progress import Say
+from openpali.progress import Say, repeating
 from openpali.reports.progress import progress_bar
 from openpali.train.load import load_recipe
 from openpali.train.recipe import Recipe
@@ -86,23 +85,16 @@ class Log:
     @contextmanager
     def timing(self, part: str) -> Iterator[None]:
         """Add the time of a part, every few seconds: a sitting that is killed counts, too."""
-        before, began, ended = self.seconds.get(part, 0.0), time.monotonic(), threading.Event()
+        before, began = self.seconds.get(part, 0.0), time.monotonic()
 
         def add() -> None:
             self.seconds[part] = before + time.monotonic() - began
             self.write()
 
-        def tick() -> None:
-            while not ended.wait(TICK):
-                add()
-
-        thread = threading.Thread(target=tick, daemon=True)
-        thread.start()
         try:
-            yield
+            with repeating(TICK, add):
+                yield
         finally:
-            ended.set()
-            thread.join()
             add()
 
 
