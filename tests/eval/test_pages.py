@@ -202,6 +202,10 @@ def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_p
     assert Pali.from_pretrained(folder).page(noise).out_of_distribution is None
     [screens] = [each for each in page_suite() if each.name == "real/screens"]
     benchmark = replace(screens, learnt=lambda root: Grey(1), calibration=lambda root: Grey(2))
+    without = Pali.from_pretrained(folder)
+    del without.parts["finder"]
+    assert [*calibrate_ood([benchmark], without, tmp_path)] == []
+    assert [*calibrate_ood([benchmark], Pali.from_pretrained(folder), tmp_path, limit=10)] == []  # too few
     [fitted] = calibrate_ood([benchmark], Pali.from_pretrained(folder), tmp_path)
     assert fitted == ("finder", 100)
     pali = Pali.from_pretrained(folder)

@@ -133,17 +133,23 @@ def calibrate_ood(
             known = [(trained_on, _spread(len(trained_on), limit))]
             others = [(source, range(min(limit, len(source)))) for source in own]
         learnt, held_out = (_features(side, pali.pipeline(part)) for side in (known, others))
-        if len(learnt) >= CENTRES and len(held_out):
-            write_ood(pali.parts[part], fit_ood(learnt, held_out))
-            yield part, len(learnt)
+        yield from _fit_ood(pali, part, learnt, held_out)
     for benchmark in benchmarks:
-        if isinstance(benchmark, PageBenchmark) and benchmark.learnt and benchmark.calibration:
+        if not isinstance(benchmark, PageBenchmark) or FINDER not in pali.parts:
+            continue
+        if benchmark.learnt and benchmark.calibration:
             learnt, held_out = (
                 torch.stack([pali.describe_page(source[i].images[0]) for i in _spread(len(source), limit)])
                 for source in (benchmark.learnt(data), benchmark.calibration(data))
             )
-            write_ood(pali.parts[FINDER], fit_ood(learnt, held_out))
-            yield FINDER, len(learnt)
+            yield from _fit_ood(pali, FINDER, learnt, held_out)
+
+
+def _fit_ood(pali: Pali, part: str, learnt: Tensor, held_out: Tensor) -> Iterator[tuple[str, int]]:
+    """Fit and store the detector of a part, unless there are too few images."""
+    if len(learnt) >= CENTRES and len(held_out):
+        write_ood(pali.parts[part], fit_ood(learnt, held_out))
+        yield part, len(learnt)
 
 
 def _spread(count: int, most: int) -> range:

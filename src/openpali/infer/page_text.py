@@ -15,6 +15,7 @@ from PIL import ImageDraw
 from openpali import __version__
 from openpali.infer.pages import Reading, ReadLine, ReadWord
 from openpali.tasks.example import Box, Image
+from openpali.weights.ood import is_out
 
 _COLUMNS = (
     *("level", "page_num", "block_num", "par_num", "line_num", "word_num"),
@@ -64,7 +65,7 @@ class ReadPage:
             **({"file": self.file, "page": self.number} if self.file else {}),
             "height": self.height,
             "width": self.width,
-            "out_of_distribution": None if self.ood_score is None else self.ood_score > 1,
+            "out_of_distribution": is_out(self.ood_score),
             "ood_score": self.ood_score,
             "text": self.text,
             "lines": [

@@ -24,7 +24,7 @@ from openpali.infer.tiles import cells_of
 from openpali.metrics.calibration import Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
-from openpali.weights.ood import OodDetector, describe
+from openpali.weights.ood import OodDetector, describe, is_out
 
 LINES = 32  # of a batch
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
@@ -101,7 +101,7 @@ class Reading:
     @property
     def out_of_distribution(self) -> bool | None:
         """Whether the page is out of distribution, so that no word can be trusted; None: not known."""
-        return None if self.ood_score is None else self.ood_score > 1
+        return is_out(self.ood_score)
 
 
 def read_page(finder: Finder, reader: Reader, image: Image, detector: OodDetector | None = None) -> Reading:

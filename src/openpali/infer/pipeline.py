@@ -38,7 +38,7 @@ from openpali.tasks.example import Example, Image, Size
 from openpali.tasks.registry import Tools, open_task, reader, recognise, same_form
 from openpali.text.choices import Choices
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.ood import OodDetector, describe
+from openpali.weights.ood import OodDetector, describe, is_out
 
 
 class Sized(NamedTuple):
@@ -122,7 +122,7 @@ class Prediction:
     @property
     def out_of_distribution(self) -> bool | None:
         """Whether the images are out of distribution, so that no answer can be trusted; None: not known."""
-        return None if self.ood_score is None else self.ood_score > 1
+        return is_out(self.ood_score)
 
     @property
     def confidence_holds(self) -> bool:

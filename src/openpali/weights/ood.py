@@ -47,6 +47,11 @@ class OodDetector:
         return torch.cdist(whitened_ND, self.centres.float()).amin(1)
 
 
+def is_out(score: float | None) -> bool | None:
+    """Whether images of an OOD score are out of distribution; None: not known."""
+    return None if score is None else score > 1
+
+
 def describe(tokens_BND: Tensor) -> Tensor:
     """Features of images, ``[B, 2 D]``: mean of the patch tokens, and logarithm of their standard deviation."""
     tokens_BND = tokens_BND.float()
