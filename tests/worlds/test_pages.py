@@ -136,6 +136,17 @@ def test_lines_of_a_pdf_stand_where_they_are_drawn(pdf: Path, dpi: float) -> Non
     assert len(shot.ignored) == len("turned")
 
 
+def test_slender_and_combined_characters_do_not_end_words_of_a_pdf(tmp_path: Path) -> None:
+    figure = pyplot.figure(figsize=(4, 3))
+    figure.text(0.1, 0.8, "in foo.txt, yes", size=14, family="DejaVu Sans Mono")
+    figure.text(0.1, 0.5, "A\u0300 Roma", size=14)
+    with pyplot.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(tmp_path / "page.pdf")
+    pyplot.close(figure)
+    words = [[word.text for word in line.words] for line in print_page(tmp_path / "page.pdf", 0, 100).lines]
+    assert words == [["in", "foo.txt,", "yes"], ["A\u0300", "Roma"]]
+
+
 def test_a_pdf_can_be_light_on_dark(pdf: Path) -> None:
     image = Image.open(io.BytesIO(print_page(pdf, 0, 72, inverted=True).png))
     assert image.getpixel((0, 0)) == (0, 0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def _words(page: Any, scale: float) -> tuple[list[Written], list[Box]]:
     words: list[Written] = []
     ignored: list[Box] = []
     text, edges, base = "", [0.0, 0.0], (0.0, 0.0)  # of the word so far: left and right, baseline and size
+    end = 0.0  # where the next character of the word begins, if nothing is between
     last: Box | None = None  # a ligature is several characters in one box
 
     def finish() -> None:
@@ -61,7 +63,7 @@ def _words(page: Any, scale: float) -> tuple[list[Written], list[Box]]:
             words.append(Written(text, Box(baseline - 0.85 * size, left, baseline + 0.25 * size, right), size))
         text = ""
 
-    for character, box, baseline, size, upright in _characters(page, scale):
+    for character, box, (start, stop), baseline, size, upright in _characters(page, scale):
         if not character.strip():
             finish()
             continue
@@ -69,10 +71,11 @@ def _words(page: Any, scale: float) -> tuple[list[Written], list[Box]]:
             finish()
             ignored.append(box)
             continue
-        beside = abs(baseline - base[0]) < _LEVEL * size and -0.5 * size < box.xmin - edges[1] < 0.25 * size
-        if text and not beside and box != last:
+        beside = abs(baseline - base[0]) < _LEVEL * size and -0.5 * size < start - end < 0.25 * size
+        accent = unicodedata.combining(character)
+        if text and not beside and not accent and box != last:
             finish()
-        last = box
+        last, end = box, stop
         if not text:
             edges, base = [box.xmin, box.xmax], (baseline, size)
         text += "-" if character == _HYPHEN else character
@@ -82,8 +85,9 @@ def _words(page: Any, scale: float) -> tuple[list[Written], list[Box]]:
     return words, ignored
 
 
-def _characters(page: Any, scale: float) -> Iterator[tuple[str, Box, float, float, bool]]:
-    """Each character with its box, baseline, font size in pixels, and whether it stands upright."""
+def _characters(page: Any, scale: float) -> Iterator[tuple[str, Box, tuple[float, float], float, float, bool]]:
+    """Each character with the box of its ink, where it begins and where the next one does, its baseline, its font
+    size in pixels, and whether it stands upright."""
     raw, height = pypdfium2.raw, page.get_height()
     texts = page.get_textpage()
     number = ctypes.c_double
@@ -94,10 +98,13 @@ def _characters(page: Any, scale: float) -> Iterator[tuple[str, Box, float, floa
         raw.FPDFText_GetCharOrigin(texts, index, x, y)
         left, right, bottom, top = number(), number(), number(), number()
         raw.FPDFText_GetCharBox(texts, index, left, right, bottom, top)
+        loose = raw.FS_RECTF()  # with the room on both sides that the font gives the character
+        raw.FPDFText_GetLooseCharBox(texts, index, loose)
         size = scale * _font_size(raw, texts, index)
         angle = raw.FPDFText_GetCharAngle(texts, index)
         box = Box(*(scale * edge for edge in (height - top.value, left.value, height - bottom.value, right.value)))
-        yield character, box, scale * (height - y.value), size, min(angle, 6.2832 - angle) < 0.02
+        room = (scale * loose.left, scale * loose.right)
+        yield character, box, room, scale * (height - y.value), size, min(angle, 6.2832 - angle) < 0.02
 
 
 def _font_size(raw: Any, texts: Any, index: int) -> float:
