@@ -18,10 +18,12 @@ from openpali import Pali
 from openpali.cli.main import app
 from openpali.distributed import Ranks
 from openpali.eval.benchmark import PageBenchmark
-from openpali.eval.calibrate import calibrate, calibrate_ood
+from openpali.eval.calibrate import calibrate, calibrate_language, calibrate_ood
+from openpali.eval.cards import hash_model
 from openpali.eval.elements import elements_by
 from openpali.eval.pages import FindingEvaluator, PageAnswers, ReadingEvaluator, WholePageEvaluator, words_by
 from openpali.eval.runner import run as run_benchmark
+from openpali.infer import ctc
 from openpali.infer.pages import FoundLine, ReadLine, ReadWord
 from openpali.infer.pipeline import OutOfDistribution
 from openpali.infer.screens import Screen
@@ -30,6 +32,9 @@ from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.words import pointing, word_f1
 from openpali.model.pages import Finder, Reader
 from openpali.tasks.example import Box, Example, Image, Line, Object, Word
+from openpali.text.language import fit_language
+from openpali.weights.format import copy_fitted
+from openpali.weights.language import read_language, write_language
 from openpali.worlds.benchmarks.pages import page_suite, points_by
 
 LINES = [Line([Word("one", Box(10, 10, 30, 60))]), Line([Word("ﬁve", Box(50, 10, 70, 90))])]
@@ -220,6 +225,41 @@ def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_p
     done = CliRunner().invoke(app, ["read", str(file), "--model", str(folder), "--format", "json"])
     assert json.loads(done.stdout)["out_of_distribution"]
     assert f"{file}, page 1" in done.stderr
+
+
+def test_the_language_model_of_a_reader_is_fitted_and_goes_with_it(bundle: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    before = hash_model(Pali.from_pretrained(folder), ["reader"])
+    assert Pali.from_pretrained(folder).reading_language is None
+    [screens] = [each for each in page_suite() if each.name == "real/screens"]
+    benchmark = replace(screens, texts=lambda: ["as the world turns"] * 10)
+    [(part, ngrams)] = calibrate_language([benchmark, *page_suite()[1:]], Pali.from_pretrained(folder))
+    pali = Pali.from_pretrained(folder)
+    assert part == "reader"
+    assert pali.reading_language
+    assert len(pali.reading_language.ngrams) == ngrams
+    assert hash_model(pali, ["reader"]) != before
+    copy_fitted(folder / "reader", tmp_path)
+    copied = read_language(tmp_path)
+    assert copied
+    assert copied.log_probs.tolist() == pali.reading_language.log_probs.tolist()
+
+
+def test_the_language_model_reads_pages_and_prompts(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctc, "WEIGHT", 3.0)  # the reader is a random one
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    image = np.random.default_rng(0).integers(0, 256, (160, 200, 3), np.uint8)
+    before = Pali.from_pretrained(folder).read_words(image)
+    write_language(folder / "reader", fit_language(["bbbb"] * 50, tuple(" <ab&")))
+    pali = Pali.from_pretrained(folder)
+    words = pali.read_words(image)
+    assert [word.text for word in words] != [word.text for word in before]
+    shares = [np.mean([c == "b" for word in some for c in word.text]) for some in (words, before)]
+    assert shares[0] > shares[1] + 0.1
+    [prediction] = pali.predict([[image]], ["ocr"], part="reader", raw=True)
+    assert prediction.answer.text.split() == [word.text for word in words]
 
 
 def test_screens_have_windows_and_dialogs_whose_words_are_in_the_image() -> None:

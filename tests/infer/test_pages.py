@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from openpali.data.pipeline.pages import MARGIN, View, mark_cells, view_of_line
 from openpali.infer import pages
+from openpali.infer.ctc import greedy
 from openpali.infer.pages import (
     FoundLine,
     Reading,
@@ -221,5 +222,5 @@ def test_words_are_as_sure_as_their_characters() -> None:
     scores = np.full((6, 4), 0.01, np.float32)
     for column, (number, probability) in enumerate([(2, 0.5), (2, 0.9), (0, 1.0), (3, 0.8), (1, 1.0), (2, 0.7)]):
         scores[column, number] = probability
-    words = list(_words(scores, CELL, tuple(" ab"), View(0, 0, 1, 1), Box(0, 0, 10, 24)))
+    words = list(_words(greedy(scores), CELL, tuple(" ab"), View(0, 0, 1, 1), Box(0, 0, 10, 24)))
     assert [(w.text, round(w.confidence, 3)) for w in words] == [("ab", 0.72), ("a", 0.7)]

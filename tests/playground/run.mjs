@@ -10,6 +10,7 @@ const { tables, calls } = JSON.parse(readFileSync(file, "utf-8"));
 const [{ Strings }, { Tokenizer }, { Prompts }] = await Promise.all(["strings", "tokenizer", "prompts"].map(load));
 const [{ Parser, confidence }, pixels, { paste }] = await Promise.all(["parse", "pixels", "masks"].map(load));
 const [{ readingOrder }, pages] = await Promise.all(["order", "pages"].map(load));
+const [{ readColumns }, { LanguageModel }] = await Promise.all(["ctc", "language"].map(load));
 
 const strings = new Strings(tables);
 const prompts = new Prompts(tables, strings);
@@ -39,6 +40,13 @@ const FUNCTIONS = {
   viewOfLine: (box, height, most) => pages.viewOfLine(box, height, most, tables.numbers.pages.margin, tables.numbers.pages.patch),
   paste: (values, side, box, size) => paste({ values, side }, box, size).counts,
   order: (boxes) => readingOrder(boxes, tables.numbers.order),
+  columns: (several, { ngrams, logProbs, backoffs, order }) => {
+    const values = new Float32Array(4 * ngrams.length);
+    new Float64Array(values.buffer, 0, ngrams.length).set(ngrams);
+    values.set([...logProbs, ...backoffs], 2 * ngrams.length);
+    const language = new LanguageModel(values, { ngrams: ngrams.length, order });
+    return several.map((rows) => readColumns(rows.map((row) => Float32Array.from(row)), language, tables.numbers.ctc));
+  },
   lines: (rows, columns, text, up, down) => {
     const cells = Object.entries({ text, up, down }).map(([name, values]) => [name, Float32Array.from(values)]);
     return pages.linesOf({ rows, columns, ...Object.fromEntries(cells) }, tables.numbers.pages);

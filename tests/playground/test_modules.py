@@ -15,6 +15,7 @@ from openpali import Pali
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.pages import View, view_of_line
 from openpali.data.sources.mask_formats import RunLengths
+from openpali.infer.ctc import greedy, read_columns
 from openpali.infer.generate import Generation
 from openpali.infer.pages import _lines
 from openpali.infer.reading_order import reading_order
@@ -22,6 +23,8 @@ from openpali.playground.tables import Json
 from openpali.tasks.example import Box, Object, Size
 from openpali.tasks.refseg import paste_mask
 from openpali.tasks.registry import reader
+from openpali.text.characters import CHARACTERS, numbers_of
+from openpali.text.language import ORDER, fit_language
 
 PROMPTS = ANSWERS = 1000
 SPACES = ["  ", "\t", "\u00a0", "\u3000", "\x1c", "\x85", "\ufeff", " \n "]
@@ -228,6 +231,26 @@ def test_lines_are_found_and_ordered_as_in_python(run: Run) -> None:
     orders = [reading_order(boxes) for boxes in pages]
     assert run([["order", boxes] for boxes in pages]) == orders
     assert sum(len(order) > 1 for order in orders) > 50
+
+
+def test_columns_are_read_with_the_language_model_as_in_python(run: Run) -> None:
+    rng = np.random.default_rng(7)
+    language = fit_language(["the words that a page says", "NOTIFICATIONS", "слово"] * 9, CHARACTERS)
+    letters = numbers_of("thewordsNOTI слово") or []
+    several = []
+    for _ in range(60):
+        scores = rng.random((30, 1 + len(CHARACTERS))) * 1e-4
+        scores[:, [0, *letters]] += rng.dirichlet([3.0, *[0.05] * len(letters)], 30)
+        several.append((scores / scores.sum(1, keepdims=True)).astype(np.float32))
+    ours = [read_columns(scores, language) for scores in several]
+    about = {"ngrams": language.ngrams.tolist(), "order": ORDER}
+    about |= {"logProbs": language.log_probs.tolist(), "backoffs": language.backoffs.tolist()}
+    [theirs] = run([["columns", [scores.tolist() for scores in several], about]])
+    for one, other in zip(ours, theirs, strict=True):
+        assert [[each.number, each.column] for each in one] == [[each["number"], each["column"]] for each in other]
+        found = [each["probability"] for each in other]
+        np.testing.assert_allclose(found, [each.probability for each in one], rtol=1e-4)
+    assert sum(one != greedy(scores) for one, scores in zip(ours, several, strict=True)) > 20
 
 
 def page(rng: np.random.Generator) -> list[Box]:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import shutil
+import struct
 import subprocess
 import tarfile
 import zipfile
@@ -17,13 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from PIL import Image
 
 from openpali.data.sources.registry import open_source
 from openpali.home import FONTS, data_folder, home
-from openpali.worlds.builders import clipart, emoji, lines, ood, output, packages, stamps
+from openpali.worlds.builders import clipart, emoji, lines, ood, output, packages, page_texts, stamps
 from openpali.worlds.builders.base import Dataset, build, datasets, expect, named
 from openpali.worlds.builders.output import write_shards
+from openpali.worlds.builders.pages.sources import Site
 from openpali.worlds.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
 
 
@@ -388,6 +391,46 @@ def test_lines(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (folder / "fonts/X/X Bold.otf").read_bytes() == b"font"
     assert (folder / "text-de.txt").read_text("utf-8") == "1.1. Grundsätzliches\ncd /\nins Wurzelverzeichnis\n"
     assert "terms of fonts-x" in (folder / "LICENCE").read_text()
+
+
+def test_page_texts_are_what_people_see_of_pages(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = package(debian, "site") / "html"
+    pages.mkdir()
+    text = "<title>Home</title><script>no()</script><p>Two <b>bold</b>\nwords<td>cell<td>cell<style>p {}</style>"
+    (pages / "index.html").write_text(text)
+    catalogue = package(debian, "django") / "conf/locale/pt_BR/LC_MESSAGES/django.mo"
+    held_out = catalogue.parents[2] / "nl/LC_MESSAGES/django.mo"
+    for path, message in ((catalogue, "Salvar\ntudo"), (held_out, "Opslaan")):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(messages(("Save", message)))
+    printed = debian / "page.pdf"
+    figure = pyplot.figure(figsize=(4, 3))
+    figure.text(0.1, 0.8, "A page")
+    with pyplot.rc_context({"pdf.fonttype": 42}):
+        figure.savefig(printed)
+    pyplot.close(figure)
+    monkeypatch.setattr(packages, "fetch", lambda name: package(debian, name))
+    site = Site(("site",), "html", "*.html", 1)
+    monkeypatch.setattr(page_texts, "SITES", {"site": site, "dev-site": site})
+    monkeypatch.setattr(page_texts, "printed_files", lambda dev: [] if dev else [printed])
+    folder = build("page-texts")
+    texts = {path.stem: path.read_text("utf-8").splitlines() for path in folder.iterdir()}
+    assert texts.keys() == {"site", "admin", "pdf"}
+    assert texts["site"] == ["Home", "Two bold words", "cell"]
+    assert texts["admin"] == ["Salvar", "tudo"]
+    assert texts["pdf"] == ["A page"]
+
+
+def messages(*pairs: tuple[str, str]) -> bytes:
+    """A catalogue of GNU gettext."""
+    texts = [[one.encode() for one, _ in pairs], [other.encode() for _, other in pairs]]
+    head = 28 + 16 * len(pairs)
+    places, data = b"", b""
+    for side in texts:
+        for text in side:
+            places += struct.pack("<2I", len(text), head + len(data))
+            data += text + b"\0"
+    return struct.pack("<7I", 0x950412DE, 0, len(pairs), 28, 28 + 8 * len(pairs), 0, 0) + places + data
 
 
 def test_clip_art(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ def calibrate(
     """Fit a model's confidence and its detector of out-of-distribution images, and store both with it."""
     from openpali.cli.models import open_pali
     from openpali.eval.benchmark import own_benchmark
+    from openpali.eval.calibrate import calibrate_language
     from openpali.eval.suites import find_suite
     from openpali.home import home
 
@@ -42,6 +43,8 @@ def calibrate(
         raise ValueError("--task is for your own data: name its file")
     benchmarks = [own_benchmark(file, task)] if file else find_suite(suite)
     pali, root = open_pali(model, "torch", "fp32", device), data or home() / "data"
+    for part, ngrams in calibrate_language(benchmarks, pali):
+        typer.echo(f"{part}: language model of {ngrams:,} n-grams")
     fitted = fit_confidence(benchmarks, pali, root, limit, batch_size)
     fit_detector(benchmarks, pali, root, limit)
     if not fitted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -275,6 +275,7 @@ class PageBenchmark(Benchmark):
         calibration: opens the samples that confidence is fitted on; None: it is not.
         learnt: opens samples like those that were learned from, which an OOD detector is fitted on; the samples
             for calibration set its limit. None: no detector is fitted.
+        texts: texts like those to read, which a language model is fitted on; None: none is.
         kinds: parts of a sample's key that are slices of the card, such as "dark".
         score: of what is found on each page, and what is there.
     """
@@ -287,5 +288,6 @@ class PageBenchmark(Benchmark):
     right: Callable[[Sequence[Detection], Sequence[Detection]], list[bool]] = right_words
     calibration: Open | None = None
     learnt: Open | None = None
+    texts: Callable[[], Iterable[str]] | None = None
     kinds: Sequence[str] = ()
     score: Callable[[Sequence[Sequence[Detection]], Sequence[Sequence[Detection]]], Scores] = word_f1

@@ -1,9 +1,10 @@
-"""Fit the confidence of a model's answers, and its detector of out-of-distribution images.
+"""Fit the confidence of a model's answers, its detector of out-of-distribution images, and the language model of
+its reader of lines.
 
 The samples are drawn by neither training nor a benchmark.
 
-``openpali calibrate`` stores both with each part of the model: temperatures and offsets as a fact, the detector as
-:mod:`openpali.weights.ood`. A model folder that training writes has neither: other weights differ in both.
+``openpali calibrate`` stores them with each part of the model: temperatures and offsets as a fact, the others as
+:mod:`openpali.weights.ood` and :mod:`openpali.weights.language`. A model folder that training writes has none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -24,10 +26,13 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Pipeline
 from openpali.metrics.calibration import TINY, Calibration, auroc, expected_calibration_error, fit_calibration
 from openpali.metrics.scores import mean
+from openpali.model.pages import Reader
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
+from openpali.text.language import fit_language
 from openpali.weights.files import FINDER, PAGE_TASKS
 from openpali.weights.format import add_facts, open_model
+from openpali.weights.language import write_language
 from openpali.weights.ood import CENTRES, fit_ood, write_ood
 
 OOD_IMAGES = 600  # samples of each benchmark
@@ -84,6 +89,23 @@ def calibrate(
             and page_benchmark.part in pali.parts
         ):
             yield _calibrate_pages(page_benchmark, pali, page_benchmark.calibration(data), limit, watch)
+
+
+def calibrate_language(benchmarks: Sequence[Benchmark], pali: Pali) -> Iterator[tuple[str, int]]:
+    """Fit and store the language model of each part that reads lines. The fit of :func:`calibrate` depends on it.
+
+    Args:
+        pali: as for :func:`calibrate`.
+
+    Returns:
+        Each part and the number of n-grams.
+    """
+    for benchmark in benchmarks:
+        if isinstance(benchmark, PageBenchmark) and benchmark.texts and benchmark.part in pali.parts:
+            reader = cast(Reader, pali.load(benchmark.part)[1])
+            language = fit_language(benchmark.texts(), reader.config.characters)
+            write_language(pali.parts[benchmark.part], language)
+            yield benchmark.part, len(language.ngrams)
 
 
 def _calibrate_pages(

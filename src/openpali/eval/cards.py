@@ -20,7 +20,7 @@ from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import PALI3
 from openpali.tasks.scoring import Answered
-from openpali.weights.files import ADAPTER, CONFIG, OOD_FOLDERS, PAGES, TOKENIZER
+from openpali.weights.files import ADAPTER, CONFIG, LANGUAGE, OOD_FOLDERS, PAGES, TOKENIZER
 from openpali.weights.format import open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
@@ -284,7 +284,7 @@ def is_error(metric: str) -> bool:
 
 
 def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
-    """SHA-256 over the configuration, weights, tokenizer and OOD detector of parts and of their bases.
+    """SHA-256 over the configuration, weights, tokenizer and what was fitted of parts and of their bases.
 
     Args:
         parts: those that are asked; none: all but those that read pages, which no prompt asks.
@@ -299,7 +299,8 @@ def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
             folders[part] = base
     seen = Seen()
     for part, folder in sorted(folders.items()):
-        for pattern in (CONFIG, ADAPTER, "*.safetensors*", TOKENIZER, *(f"{name}/*" for name in OOD_FOLDERS)):
+        fitted = (f"{name}/*" for name in (*OOD_FOLDERS, LANGUAGE))
+        for pattern in (CONFIG, ADAPTER, "*.safetensors*", TOKENIZER, *fitted):
             for path in sorted(folder.glob(pattern)):
                 seen.texts(part, path.relative_to(folder).as_posix(), _hash_file(path))
     return seen.hash

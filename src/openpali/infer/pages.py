@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import prod
 from typing import NamedTuple
 
@@ -19,11 +19,13 @@ from PIL import Image as PilImage
 from torch import Tensor
 
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, end_at, view_of_line
+from openpali.infer.ctc import Letter, read_columns
 from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
 from openpali.metrics.calibration import Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
+from openpali.text.language import SPACE, LanguageModel
 from openpali.weights.ood import OodDetector, describe, is_out
 
 LINES = 32  # of a batch
@@ -104,12 +106,18 @@ class Reading:
         return is_out(self.ood_score)
 
 
-def read_page(finder: Finder, reader: Reader, image: Image, detector: OodDetector | None = None) -> Reading:
+def read_page(
+    finder: Finder,
+    reader: Reader,
+    image: Image,
+    language: LanguageModel | None = None,
+    detector: OodDetector | None = None,
+) -> Reading:
     """Read a page ``[H, W, 3]`` uint8; lines without a character are left out."""
     seen = look_at(finder, image)
     boxes = [line.box for line in seen.lines]
     order = [(i, block) for block, some in enumerate(reading_order(boxes)) for i in some]
-    lines = read_lines(reader, image, [boxes[i] for i, _ in order])
+    lines = read_lines(reader, image, [boxes[i] for i, _ in order], language)
     said = [replace(line, block=block) for line, (_, block) in zip(lines, order, strict=True) if line.words]
     return Reading(said, None if detector is None else float(detector.score(seen.features[None])))
 
@@ -245,8 +253,10 @@ class _Piece(NamedTuple):
 
 
 @torch.inference_mode()
-def read_lines(reader: Reader, image: Image, boxes: Sequence[Box]) -> list[ReadLine]:
-    """What lines of an image ``[H, W, 3]`` uint8 say, by their boxes."""
+def read_lines(
+    reader: Reader, image: Image, boxes: Sequence[Box], language: LanguageModel | None = None
+) -> list[ReadLine]:
+    """What lines of an image ``[H, W, 3]`` uint8 say, by their boxes; ``language`` decides where unclear."""
     page = PilImage.fromarray(image)
     (height, widest), steps = reader.vit.config.image_size, reader.config.steps
     pieces = [piece for i, box in enumerate(boxes) for piece in _pieces(page, i, box, height, widest)]
@@ -263,8 +273,9 @@ def read_lines(reader: Reader, image: Image, boxes: Sequence[Box]) -> list[ReadL
         columns = torch.tensor([pieces[i].columns for i in some])
         scores = reader(torch.from_numpy(batch), columns).softmax(-1)
         for i, row in zip(some, scores.numpy(), strict=True):
-            spoken, box = row[: pieces[i].columns * steps], boxes[pieces[i].line]
-            said[i] = list(_words(spoken, PATCH // steps, reader.config.characters, pieces[i].view, box))
+            letters = read_columns(row[: pieces[i].columns * steps], language)
+            box = boxes[pieces[i].line]
+            said[i] = list(_words(letters, PATCH // steps, reader.config.characters, pieces[i].view, box))
     for i, piece in enumerate(pieces):
         words[piece.line] += said[i]
     return [ReadLine(own, around([box, *(w.box for w in own)])) for own, box in zip(words, boxes, strict=True)]
@@ -299,25 +310,14 @@ def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> float:
 
 
 def _words(
-    scores: NDArray[np.float32], step: int, characters: Sequence[str], view: View, line: Box
+    letters: Sequence[Letter], step: int, characters: Sequence[str], view: View, line: Box
 ) -> Iterator[ReadWord]:
-    """Words of the likeliest characters of each column ``[T, 1 + C]``, of ``step`` pixels; a word's box ends with
-    its characters."""
-    best = scores.argmax(-1)
-    letters: list[tuple[str, int, float]] = []  # character, column, probability
-    for column, number in enumerate(best.tolist()):
-        if number and (column == 0 or number != best[column - 1]):
-            letters.append((characters[number - 1], column, float(scores[column, number])))
-        elif number:
-            letters[-1] = (*letters[-1][:2], max(letters[-1][2], float(scores[column, number])))
-    word: list[tuple[str, int, float]] = []
-    for letter in [*letters, (" ", 0, 1.0)]:
-        if letter[0] != " ":
-            word.append(letter)
-        elif word:
-            left, right = (view.left + column * step / view.right for column in (word[0][1], word[-1][1] + 1))
-            grow = 0.2 * (line.ymax - line.ymin)  # CTC fires somewhere within a character
-            box = Box(line.ymin, max(line.xmin, left - grow), line.ymax, min(line.xmax, right + grow))
-            if box.xmin < box.xmax:
-                yield ReadWord("".join(c for c, _, _ in word), box, float(np.prod([p for _, _, p in word])))
-            word = []
+    """The words of a line, whose columns are ``step`` pixels wide; a word's box ends with its characters."""
+    grow = 0.2 * (line.ymax - line.ymin)  # CTC fires somewhere within a character
+    for is_space, some in groupby(letters, lambda letter: letter.number == SPACE):
+        word = list(some)
+        left, right = (view.left + column * step / view.right for column in (word[0].column, word[-1].column + 1))
+        box = Box(line.ymin, max(line.xmin, left - grow), line.ymax, min(line.xmax, right + grow))
+        if not is_space and box.xmin < box.xmax:
+            text = "".join(characters[letter.number - 1] for letter in word)
+            yield ReadWord(text, box, float(np.prod([letter.probability for letter in word])))

@@ -64,12 +64,14 @@ from openpali.tasks.ocr import Ocr
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
 from openpali.tensors import multiplies_bf16
+from openpali.text.language import LanguageModel
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.convert import write_stored
 from openpali.weights.files import BUNDLE, ELEMENTS, FINDER, ICONS, MAIN, MASKS, PAGES, READER
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
+from openpali.weights.language import read_language
 from openpali.weights.mask_codec import open_mask_codec
 from openpali.weights.ood import OodDetector, read_ood
 
@@ -251,9 +253,18 @@ class Pali:
         (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
         with self._quick():
             page = read_page(
-                cast(Finder, finder), cast(Reader, reader), open_image(image).pixels, self.pages_detector
+                cast(Finder, finder),
+                cast(Reader, reader),
+                open_image(image).pixels,
+                self.reading_language,
+                self.pages_detector,
             )
         return replace(page, lines=self._sure(page.lines, LEAST))
+
+    @cached_property
+    def reading_language(self) -> LanguageModel | None:
+        """The language model of the part that reads lines; None without one."""
+        return read_language(self.load(READER)[0].folder)
 
     @cached_property
     def pages_detector(self) -> OodDetector | None:
@@ -276,7 +287,10 @@ class Pali:
         """What an image says that is a single line."""
         with self._quick():
             lines = read_lines(
-                cast(Reader, self.load(READER)[1]), pixels, [without_margin(Size(*pixels.shape[:2]))]
+                cast(Reader, self.load(READER)[1]),
+                pixels,
+                [without_margin(Size(*pixels.shape[:2]))],
+                self.reading_language,
             )
         return self._sure(lines)
 

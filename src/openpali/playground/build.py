@@ -19,7 +19,7 @@ from openpali.onnx.export import write
 from openpali.onnx.graphs import graphs_of
 from openpali.playground.tables import Json, parts_of, tables_of
 from openpali.serve.web import FOLDER, read_examples
-from openpali.weights.files import PAGES
+from openpali.weights.files import PAGES, READER
 from openpali.weights.find import find_model
 from openpali.weights.ood import read_ood
 
@@ -70,7 +70,7 @@ def build(out: Path, runtime: Path, name: str = "nano", *, int8: bool = True) ->
     shutil.copytree(FONTS, page / "fonts", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     _write_examples(page)
     graphs = _write_graphs(pali, find_model(name), out, int8)
-    files = [*graphs, *_write_detectors(pali, out), page / "ort" / RUNTIME[1]]
+    files = [*graphs, *_write_detectors(pali, out), *_write_language(pali, out), page / "ort" / RUNTIME[1]]
     tables = {**tables_of(pali), "int8": int8, "files": {_path(file, out): _facts(file) for file in files}}
     (out / "tables.json").write_text(json.dumps(tables, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
@@ -117,6 +117,16 @@ def _write_detectors(pali: Pali, out: Path) -> list[Path]:
             file.write_bytes(b"".join(each.float().numpy().astype("<f4").tobytes() for each in values))
             found.append(file)
     return found
+
+
+def _write_language(pali: Pali, out: Path) -> list[Path]:
+    """The language model of the reader: n-grams as float64; log-probabilities and backoffs as float32."""
+    if READER not in parts_of(pali) or not (language := pali.reading_language):
+        return []
+    values = (language.ngrams.astype("<f8"), language.log_probs.astype("<f4"), language.backoffs.astype("<f4"))
+    file = out / "models" / READER / "language.bin"
+    file.write_bytes(b"".join(each.tobytes() for each in values))
+    return [file]
 
 
 def _older(files: Sequence[Path], folder: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from sentencepiece import sentencepiece_model_pb2
 
 from openpali.data.pipeline.pages import MARGIN, WIDTHS
-from openpali.infer import generate, pages, reading_order, tiles
+from openpali.infer import ctc, generate, pages, reading_order, tiles
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import LEAST, LINE, Pali
 from openpali.infer.pipeline import CONFIDENT, Pipeline
@@ -25,6 +25,7 @@ from openpali.tasks.dialects import BLANK, Dialect
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.registry import FREE_TEXT, TASKS
+from openpali.text.language import ORDER
 from openpali.text.masks import CODES_PER_MASK
 from openpali.text.tokenizer import MASK_TOKENS, Tokenizer
 from openpali.weights.files import FINDER, MASKS, READER
@@ -170,6 +171,16 @@ def numbers() -> Json:
             "reach": pages._REACH,
             "surest": pages._SUREST,
         },
+        "ctc": {
+            "weight": ctc.WEIGHT,
+            "bonus": ctc.BONUS,
+            "sure": ctc.SURE,
+            "cut": ctc.CUT,
+            "beams": ctc.BEAMS,
+            "choices": ctc.CHOICES,
+            "least": ctc.LEAST,
+            "nothing": ctc.NOTHING,
+        },
         "order": {
             "alley": reading_order._ALLEY,
             "gap": reading_order._GAP,
@@ -231,6 +242,9 @@ def _reader(pali: Pali, part: str, _: dict[bytes, int]) -> Json:
         "steps": reader.config.steps,
         "characters": list(reader.config.characters),
         "calibration": calibrated(sure) if sure else None,
+        "language": {"ngrams": len(language.ngrams), "order": ORDER}
+        if (language := pali.reading_language)
+        else None,
     }
 
 

@@ -19,7 +19,7 @@ from openpali.mistakes import reason
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.files import ADAPTER, BUNDLE, MAIN, MASKS, TOKENIZER
 from openpali.weights.find import candidates, find_model, name_of
-from openpali.weights.format import copy_ood, open_model
+from openpali.weights.format import copy_fitted, open_model
 from openpali.weights.hub import SCHEME
 from openpali.weights.write import write_bundle, write_model
 
@@ -139,7 +139,7 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
             tokenizer=source.tokenizer if architecture_of(source.config).vocabulary(source.config) else None,
             facts=facts,
         )
-        copy_ood(source.folder, folder / part)
+        copy_fitted(source.folder, folder / part)
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     write_bundle(folder, list(origins), tasks, languages, about, names)
     return sizes

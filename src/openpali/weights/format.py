@@ -32,7 +32,7 @@ from openpali.tasks.dialects import Dialect
 from openpali.tensors import MappedTensors, WidenedTensors, fingerprint, load_exactly
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, require_layers
-from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, OOD, OOD_FOLDERS, TOKENIZER
+from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, LANGUAGE, OOD, OOD_FOLDERS, TOKENIZER
 from openpali.weights.find import find_model
 from openpali.weights.write import FORMAT, POSITIONS, describe, write_model
 
@@ -212,13 +212,16 @@ def write_again(source: ModelFolder, out: Path, weights: Mapping[str, Tensor], f
     """Write a model with other weights and facts."""
     tokenizer = source.tokenizer if source.has_tokenizer else None
     write_model(out, weights, source.config, preprocess=source.preprocess, tokenizer=tokenizer, facts=facts)
-    copy_ood(source.folder, out)
+    copy_fitted(source.folder, out)
 
 
-def copy_ood(source: Path, out: Path) -> None:
-    """Give the copy of a model its OOD detector, see :mod:`openpali.weights.ood`."""
+def copy_fitted(source: Path, out: Path) -> None:
+    """Give the copy of a model its OOD detector and its language model, see :mod:`openpali.weights.ood` and
+    :mod:`openpali.weights.language`."""
     if found := ood_folder(source):
         shutil.copytree(found, out / OOD)
+    if (source / LANGUAGE).is_dir():
+        shutil.copytree(source / LANGUAGE, out / LANGUAGE)
 
 
 def ood_folder(folder: Path) -> Path | None:

@@ -17,7 +17,7 @@ from openpali.data.media.images import Preprocess
 from openpali.tensors import write_tensors
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, remove_adapter, write_adapter
-from openpali.weights.files import BUNDLE, CONFIG, OOD_FOLDERS, TOKENIZER
+from openpali.weights.files import BUNDLE, CONFIG, LANGUAGE, OOD_FOLDERS, TOKENIZER
 from openpali.whole import write_whole
 
 FORMAT = 1
@@ -36,7 +36,7 @@ def write_model(
     """Write a model folder, or one with an adapter in the place of weights. ``facts`` is what else is recorded.
 
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
-    What was fitted to them, confidence and OOD detector, goes, and so does an adapter.
+    What was fitted to them goes: confidence, OOD detector, language model. So does an adapter.
     """
     if (folder / BUNDLE).is_file():
         raise ValueError(f"{folder} holds a bundle of models, which would hide this one: choose another --out")
@@ -45,7 +45,7 @@ def write_model(
     else:
         write_tensors(folder, weights)
         remove_adapter(folder)
-    for name in OOD_FOLDERS:
+    for name in (*OOD_FOLDERS, LANGUAGE):
         shutil.rmtree(folder / name, ignore_errors=True)
     if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)

@@ -22,6 +22,7 @@ EXTENSION = Extension(
         "ood": f"{_BUILDERS}.ood:DATASET",
         "emoji": f"{_BUILDERS}.emoji:DATASET",
         "pages": f"{_BUILDERS}.pages:DATASET",
+        "page-texts": f"{_BUILDERS}.page_texts:DATASET",
         "icons": f"{_BUILDERS}.icons:DATASET",
         "nano-vocabulary": f"{_BUILDERS}.vocabularies:NANO",
         "mini-vocabulary": f"{_BUILDERS}.vocabularies:MINI",

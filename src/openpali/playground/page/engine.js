@@ -1,6 +1,7 @@
 // What the page asks a server for, answered here: which parts of the model a question goes to, and what comes back.
 
 import { paste } from "./masks.js";
+import { LanguageModel } from "./language.js";
 import { Models, integers, tensor } from "./models.js";
 import { Detector } from "./ood.js";
 import { readingOrder } from "./order.js";
@@ -23,6 +24,7 @@ export class Engine {
     this.prompts = new Prompts(tables, this.strings);
     this.tokenizers = tables.tokenizers.map((each) => new Tokenizer(each));
     this.parts = new Map();
+    this.language = null;
     this.image = { blob: null, pixels: null };
   }
 
@@ -129,12 +131,15 @@ export class Engine {
   }
 
   async words(image, boxes, check) {
-    const { "reader/lines": reader } = await this.models.open(["reader/lines"]);
+    const about = this.tables.parts[READER];
+    const names = ["reader/lines", ...(about.language ? ["reader/language.bin"] : [])];
+    const { "reader/lines": reader, "reader/language.bin": values } = await this.models.open(names);
+    if (values) this.language ??= new LanguageModel(values, about.language);
     const read = async (pixels, shape, columns) => {
       await check();
       return (await reader.run({ pixels: tensor(pixels, shape), columns: integers(columns, [columns.length]) })).logits.data;
     };
-    return readLines(image, boxes, read, this.tables.parts[READER], this.tables.numbers);
+    return readLines(image, boxes, read, about, this.language, this.tables.numbers);
   }
 
   /** Lines with calibrated confidence, without words of less than the least. */

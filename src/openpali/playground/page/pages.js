@@ -1,5 +1,6 @@
 // Pages: the finder says where lines are, the reader what they say.
 
+import { readColumns } from "./ctc.js";
 import { median } from "./order.js";
 import { scaled, view } from "./pixels.js";
 import { round } from "./strings.js";
@@ -137,8 +138,8 @@ class Groups {
 
 // The second pass
 
-/** The words of lines, by their boxes: for each line [{text, box, confidence}]. */
-export async function readLines(image, boxes, read, reader, numbers) {
+/** The words of lines, by their boxes: for each line [{text, box, confidence}]. Without a language model, null. */
+export async function readLines(image, boxes, read, reader, language, numbers) {
   const { patch, widths } = numbers.pages;
   const [height, widest] = reader.size;
   const pieces = boxes.flatMap((box, line) => piecesOf(image, box, height, widest, numbers).map((own) => ({ line, ...own })));
@@ -152,7 +153,8 @@ export async function readLines(image, boxes, read, reader, numbers) {
     const size = logits.length / some.length;
     some.forEach((piece, i) => {
       const own = logits.subarray(i * size, i * size + piece.columns * reader.steps * (reader.characters.length + 1));
-      piece.words = wordsOf(own, patch / reader.steps, reader.characters, piece.view, boxes[piece.line]);
+      const box = boxes[piece.line];
+      piece.words = wordsOf(own, patch / reader.steps, reader.characters, language, numbers.ctc, piece.view, box);
     });
   }
   return boxes.map((_, line) => pieces.filter((piece) => piece.line === line).flatMap(({ words }) => words));
@@ -231,38 +233,34 @@ function cutOf(image, [ymin, , ymax], first, last) {
   return best ? start + (best[0] + best[1]) / 2 : last;
 }
 
-/** Words of the likeliest characters of each column, of some pixels; a word's box ends with its characters. */
-function wordsOf(logits, step, characters, seen, [ymin, xmin, ymax, xmax]) {
-  const size = characters.length + 1;
-  const letters = [];
-  let before = 0;
-  for (let column = 0; column < logits.length / size; column++) {
-    const own = logits.subarray(column * size, (column + 1) * size);
-    let number = 0;
-    for (let i = 1; i < size; i++) if (own[i] > own[number]) number = i;
-    if (number) {
-      let all = 0;
-      for (const each of own) all += Math.exp(each - own[number]);
-      const sure = Math.fround(1 / all);
-      if (column && number === before) letters.at(-1).sure = Math.max(letters.at(-1).sure, sure);
-      else letters.push({ character: characters[number - 1], column, sure });
-    }
-    before = number;
-  }
+/** The words of a line from what the reader says of each column, of some pixels; a box ends with its characters. */
+function wordsOf(logits, step, characters, language, numbers, seen, [ymin, xmin, ymax, xmax]) {
+  const grow = 0.2 * (ymax - ymin);
   const words = [];
   let word = [];
-  for (const letter of [...letters, { character: " " }]) {
-    if (letter.character !== " ") {
-      word.push(letter);
+  for (const letter of [...readColumns(probabilities(logits, characters.length + 1), language, numbers), null]) {
+    const character = letter ? characters[letter.number - 1] : " ";
+    if (character !== " ") {
+      word.push({ ...letter, character });
       continue;
     }
     if (!word.length) continue;
     const [left, right] = [word[0].column, word.at(-1).column + 1].map((at) => seen.left + (at * step) / seen.right);
-    const grow = 0.2 * (ymax - ymin);
     const box = [ymin, Math.max(xmin, left - grow), ymax, Math.min(xmax, right + grow)];
-    const confidence = word.reduce((all, { sure }) => all * sure, 1);
-    if (box[1] < box[3]) words.push({ text: word.map(({ character }) => character).join(""), box, confidence });
+    const confidence = word.reduce((all, { probability }) => all * probability, 1);
+    if (box[1] < box[3]) words.push({ text: word.map((each) => each.character).join(""), box, confidence });
     word = [];
   }
   return words;
+}
+
+/** Logits to the probabilities of each column. */
+function probabilities(logits, size) {
+  return Array.from({ length: logits.length / size }, (_, column) => {
+    const own = logits.subarray(column * size, (column + 1) * size);
+    const most = own.reduce((one, other) => Math.max(one, other));
+    const found = own.map((each) => Math.exp(each - most));
+    const all = found.reduce((sum, each) => sum + each, 0);
+    return found.map((each) => each / all);
+  });
 }

@@ -13,6 +13,7 @@ from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import AnswerPage, Benchmark, EncoderBenchmark, PageBenchmark
 from openpali.eval.elements import elements_by
 from openpali.eval.pages import words_by
+from openpali.home import data_folder
 from openpali.infer.pali import Pali
 from openpali.metrics.boxes import Detection, detection_f1, right_boxes
 from openpali.metrics.words import pointing
@@ -53,6 +54,12 @@ def _dev(root: Path) -> Source:
     return open_source("pages/dev-*", {})
 
 
+def _texts() -> Iterator[str]:
+    """What the packages say that pages are learnt from."""
+    for path in sorted(data_folder("page-texts").glob("*.txt")):
+        yield from path.read_text("utf-8").splitlines()
+
+
 def _words(pali: Pali) -> AnswerPage:
     return words_by(pali.read_words)
 
@@ -71,6 +78,7 @@ def page_suite() -> list[Benchmark]:
             answer=_words,
             calibration=_dev,
             learnt=lambda root: open_source("pages/[!d]*", {}),
+            texts=_texts,
         ),
         PageBenchmark(
             name="real/documents",

@@ -173,9 +173,7 @@ def _look(rng: np.random.Generator, language: str, families: list[str]) -> Look:
 
 
 def _printed(rng: np.random.Generator, *, dev: bool) -> Windows:
-    root = packages.fetch(sources.PDF)
-    found = sorted((root / "usr/share/doc/texlive-doc").rglob("*.pdf"))
-    files = [path for path in found if is_heldout("pdf", path.name) == dev]
+    files = printed_files(dev=dev)
     while True:
         path = files[rng.integers(len(files))]
         number, dpi = int(rng.integers(count_pages(path))), float(rng.uniform(80, 180))
@@ -184,6 +182,12 @@ def _printed(rng: np.random.Generator, *, dev: bool) -> Windows:
         about = {"page": f"{path.name}#{number}", "dpi": round(dpi), "dark": inverted, "language": ""}
         if shot.lines:
             yield shot, about
+
+
+def printed_files(*, dev: bool) -> list[Path]:
+    """The PDF files that are learned from, or those for decisions while training."""
+    found = sorted((packages.fetch(sources.PDF) / "usr/share/doc/texlive-doc").rglob("*.pdf"))
+    return [path for path in found if is_heldout("pdf", path.name) == dev]
 
 
 def _families() -> list[str]:

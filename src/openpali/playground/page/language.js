@@ -1,0 +1,49 @@
+// A language model of characters: how likely a character is after those before it.
+
+const SIZE = 1024; // an n-gram is a number with a digit for each character, the last one lowest
+
+export class LanguageModel {
+  /** `values` holds `ngrams` increasing n-grams as doubles, then log-probabilities, then the weights of contexts. */
+  constructor(values, { ngrams, order }) {
+    this.keys = new Float64Array(values.buffer, 0, ngrams);
+    [this.logProbs, this.backoffs] = [2, 3].map((at) => values.subarray(at * ngrams, (at + 1) * ngrams));
+    this.longest = SIZE ** (order - 1);
+    this.known = new Map();
+  }
+
+  /** The logarithm of the probability of the character `number` after a context. */
+  logProb(context, number) {
+    const whole = context * SIZE + number;
+    if (!this.known.has(whole)) this.known.set(whole, this.find(context, number));
+    return this.known.get(whole);
+  }
+
+  find(context, number) {
+    const place = this.place(context * SIZE + number);
+    if (place >= 0) return this.logProbs[place];
+    const own = this.place(context);
+    return (own < 0 ? 0 : this.backoffs[own]) + this.logProb(shortened(context), number);
+  }
+
+  place(ngram) {
+    let [low, high] = [0, this.keys.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.keys[middle] < ngram) low = middle + 1;
+      else high = middle;
+    }
+    return this.keys[low] === ngram ? low : -1;
+  }
+
+  /** The context of the character after `number`. */
+  extended(context, number) {
+    return (context * SIZE + number) % this.longest;
+  }
+}
+
+/** An n-gram without its first character. */
+function shortened(ngram) {
+  let first = 1;
+  while (first * SIZE <= ngram) first *= SIZE;
+  return ngram % first;
+}
