@@ -7,7 +7,6 @@ Where the columns are not sure, a prefix beam search with a language model decid
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,11 +20,11 @@ Scores = NDArray[np.float32]
 # chosen on the pages of packages that nothing is learnt from or scored on
 WEIGHT = 0.2  # of the language model's log-probabilities
 BONUS = 0.3  # for each character, since a language model likes short texts
-SURE = 0.9  # probability of the likeliest way to read a part of a line from which on it is taken
+SURE = 0.6  # probability of the likeliest way to read a part of a line from which on it is taken
 CUT = 0.99  # probability of a space from which on it ends such a part
 BEAMS = 8
 CHOICES = 6  # characters that are tried in a column
-LEAST = 1e-3  # probability of a character that is tried
+LEAST = 5e-3  # probability of a character that is tried
 NOTHING = 0.998  # probability of "no new character" from which on nothing is tried
 
 
@@ -87,38 +86,28 @@ def _cuts(scores: Scores) -> list[int]:
 
 
 class _Beam(NamedTuple):
-    """A text that columns may say. Probabilities are logarithms.
+    """A text that columns may say.
 
     Attributes:
-        closed: of all ways to read the columns as this text that end with "no new character".
+        closed: probability of all ways to read the columns as this text that end with "no new character".
         open: of those that end with its last character, which may go on.
-        prior: what the language model adds.
-        context: of the next character.
+        prior: what the language model multiplies them by.
+        context: of the next character, for the language model.
+        columns: where its characters begin.
     """
 
     closed: float
     open: float
     prior: float
     context: int
-    columns: tuple[int, ...]  # where its characters begin
-
-    @property
-    def seen(self) -> float:
-        return _add(self.closed, self.open)
+    columns: tuple[int, ...]
 
     @property
     def score(self) -> float:
-        return self.seen + self.prior
-
-    def joined(self, other: _Beam) -> _Beam:
-        """Both, which are ways to one text."""
-        columns = self.columns if self.seen >= other.seen else other.columns
-        return self._replace(
-            closed=_add(self.closed, other.closed), open=_add(self.open, other.open), columns=columns
-        )
+        return (self.closed + self.open) * self.prior
 
 
-Beams = Mapping[Text, _Beam]
+Beams = dict[Text, _Beam]
 
 
 def search(scores: Scores, language: LanguageModel, context: int) -> list[Letter]:
@@ -128,50 +117,57 @@ def search(scores: Scores, language: LanguageModel, context: int) -> list[Letter
         scores: as for :func:`read_columns`.
         context: what is before the part, for the language model.
     """
-    beams: Beams = {(): _Beam(0.0, -math.inf, 0.0, context, ())}
-    for column, row in enumerate(scores):
-        if row[0] >= NOTHING:
-            beams = {text: beam._replace(closed=beam.seen, open=-math.inf) for text, beam in beams.items()}
-        else:
-            beams = _best(_step(beams, column, row, language))
+    beams: Beams = {(): _Beam(1.0, 0.0, 1.0, context, ())}
+    nothing = scores[:, 0].tolist()
+    tried: list[list[tuple[int, float]]] = [[] for _ in scores]
+    for column, number in np.argwhere(scores >= LEAST).tolist():
+        if number and nothing[column] < NOTHING:
+            tried[column].append((number, float(scores[column, number])))
+    for column, some in enumerate(tried):
+        if some or any(beam.open for beam in beams.values()):
+            likeliest = sorted(some, key=lambda pair: -pair[1])[:CHOICES]
+            beams = _best(_step(beams, column, nothing[column], likeliest, language))
     text = max(beams, key=lambda each: beams[each].score)
-    columns = [*beams[text].columns, len(scores)]
-    share = 1 / sum(math.exp(beam.score - beams[text].score) for beam in beams.values())
+    share = beams[text].score / sum(beam.score for beam in beams.values())
     letters = []
-    for number, (first, last) in zip(text, pairwise(columns), strict=True):
+    for number, (first, last) in zip(text, pairwise([*beams[text].columns, len(scores)]), strict=True):
         seen = float(scores[first : max(last, first + 1), number].max())
         letters.append(Letter(number, first, seen * share ** (1 / len(text))))
     return letters
 
 
-def _step(beams: Beams, column: int, row: Scores, language: LanguageModel) -> dict[Text, _Beam]:
-    """The texts after one more column, ``[1 + C]``."""
-    likeliest = np.argsort(-row[1:])[:CHOICES] + 1
-    tried = [(int(number), math.log(row[number])) for number in likeliest if row[number] >= LEAST]
-    nothing = math.log(max(float(row[0]), 1e-9))
-    after: dict[Text, _Beam] = {}
+def _step(
+    beams: Beams, column: int, nothing: float, tried: list[tuple[int, float]], language: LanguageModel
+) -> Beams:
+    """The texts after one more column, by the probabilities of "no new character" and of those that are tried."""
+    after: Beams = {}
 
-    def add(text: Text, beam: _Beam) -> None:
-        after[text] = after[text].joined(beam) if text in after else beam
+    def add(text: Text, closed: float, opened: float, beam: _Beam) -> None:
+        old = after.get(text)
+        if old is None:
+            after[text] = _Beam(closed, opened, *beam[2:])
+        else:
+            columns = (old if old.closed + old.open >= closed + opened else beam).columns
+            after[text] = _Beam(old.closed + closed, old.open + opened, old.prior, old.context, columns)
 
     for text, beam in beams.items():
-        add(text, beam._replace(closed=beam.seen + nothing, open=-math.inf))
+        closed, opened, prior, context, columns = beam
+        add(text, (closed + opened) * nothing, 0.0, beam)
         for number, probability in tried:
-            ways = beam.seen
+            ways = closed + opened
             if text and number == text[-1]:
-                add(text, beam._replace(closed=-math.inf, open=beam.open + probability))
-                ways = beam.closed  # a letter comes twice only if something was between
-            prior = beam.prior + WEIGHT * language.log_prob(beam.context, number) + BONUS
-            context = extended(beam.context, number)
-            add((*text, number), _Beam(-math.inf, ways + probability, prior, context, (*beam.columns, column)))
+                add(text, 0.0, opened * probability, beam)
+                ways = closed  # a letter comes twice only if something was between
+            if ways:
+                weight = prior * math.exp(WEIGHT * language.log_prob(context, number) + BONUS)
+                grown = _Beam(0.0, 0.0, weight, extended(context, number), (*columns, column))
+                add((*text, number), 0.0, ways * probability, grown)
     return after
 
 
-def _best(beams: Beams) -> dict[Text, _Beam]:
-    return dict(sorted(beams.items(), key=lambda item: -item[1].score)[:BEAMS])
-
-
-def _add(one: float, other: float) -> float:
-    """The logarithm of the sum of two probabilities."""
-    high, low = max(one, other), min(one, other)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
+def _best(beams: Beams) -> Beams:
+    """The best texts, with probabilities in relation to that of the best, which would become 0 in long lines."""
+    ranked = sorted(beams.items(), key=lambda item: -item[1].score)[:BEAMS]
+    first = ranked[0][1]
+    most = first.closed + first.open
+    return {text: beam._replace(closed=beam.closed / most, open=beam.open / most) for text, beam in ranked}

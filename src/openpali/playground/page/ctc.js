@@ -44,60 +44,64 @@ function cutsOf(rows, cut) {
 
 /** What a part of a line says: the best of texts that are held as {closed, open, prior, context, letters}. */
 function search(rows, language, context, numbers) {
-  let beams = new Map([["", { closed: 0, open: -Infinity, prior: 0, context, letters: [] }]]);
+  let beams = new Map([["", { closed: 1, open: 0, prior: 1, context, letters: [] }]]);
   rows.forEach((row, column) => {
-    if (row[0] >= numbers.nothing) for (const beam of beams.values()) Object.assign(beam, { closed: seen(beam), open: -Infinity });
-    else beams = best(step(beams, column, row, language, numbers), numbers.beams);
+    const sure = row[0] >= numbers.nothing;
+    const tried = sure ? [] : triedIn(row, numbers);
+    if (tried.length || [...beams.values()].some(({ open }) => open)) {
+      beams = best(step(beams, column, row, tried, language, numbers), numbers.beams);
+    }
   });
-  const scores = [...beams.values()].map(score);
-  const { letters } = [...beams.values()][scores.indexOf(Math.max(...scores))];
-  const share = 1 / scores.reduce((all, each) => all + Math.exp(each - Math.max(...scores)), 0);
-  return letters.map(({ number, column }, i) => {
-    const end = Math.max(letters[i + 1]?.column ?? rows.length, column + 1);
-    const sure = Math.max(...rows.slice(column, end).map((row) => row[number]));
-    return { number, column, probability: sure * share ** (1 / letters.length) };
+  const found = [...beams.values()];
+  const first = found.reduce((one, other) => (score(other) > score(one) ? other : one));
+  const share = score(first) / found.reduce((all, beam) => all + score(beam), 0);
+  return first.letters.map(({ number, column }, i, { length }) => {
+    const end = Math.max(first.letters[i + 1]?.column ?? rows.length, column + 1);
+    const seen = Math.max(...rows.slice(column, end).map((row) => row[number]));
+    return { number, column, probability: seen * share ** (1 / length) };
   });
 }
 
+/** The characters that are tried in a column, the likeliest first. */
+function triedIn(row, { least, choices }) {
+  const found = [];
+  for (let number = 1; number < row.length; number++) if (row[number] >= least) found.push(number);
+  return found.sort((a, b) => row[b] - row[a]).slice(0, choices);
+}
+
 /** The texts after one more column. */
-function step(beams, column, row, language, { weight, bonus, choices, least }) {
-  const likeliest = Array.from(row, (_, i) => i).slice(1).sort((a, b) => row[b] - row[a]).slice(0, choices);
-  const tried = likeliest.filter((number) => row[number] >= least);
-  const nothing = Math.log(Math.max(row[0], 1e-9));
+function step(beams, column, row, tried, language, { weight, bonus }) {
   const after = new Map();
-  const add = (text, beam) => after.set(text, after.has(text) ? joined(after.get(text), beam) : beam);
+  const add = (text, closed, open, { prior, context, letters }) => {
+    const old = after.get(text);
+    if (!old) return after.set(text, { closed, open, prior, context, letters });
+    if (closed + open > old.closed + old.open) old.letters = letters;
+    old.closed += closed;
+    old.open += open;
+  };
   for (const [text, beam] of beams) {
-    add(text, { ...beam, closed: seen(beam) + nothing, open: -Infinity });
+    const { closed, open, prior, context, letters } = beam;
+    add(text, (closed + open) * row[0], 0, beam);
     for (const number of tried) {
-      const probability = Math.log(row[number]);
-      let ways = seen(beam);
-      if (number === beam.letters.at(-1)?.number) {
-        add(text, { ...beam, closed: -Infinity, open: beam.open + probability });
-        ways = beam.closed; // a letter comes twice only if something was between
+      let ways = closed + open;
+      if (number === letters.at(-1)?.number) {
+        add(text, 0, open * row[number], beam);
+        ways = closed; // a letter comes twice only if something was between
       }
-      const prior = beam.prior + weight * language.logProb(beam.context, number) + bonus;
-      const grown = { prior, context: language.extended(beam.context, number), letters: [...beam.letters, { number, column }] };
-      add(text + String.fromCharCode(number), { closed: -Infinity, open: ways + probability, ...grown });
+      if (!ways) continue;
+      const grown = { context: language.extended(context, number), letters: [...letters, { number, column }] };
+      grown.prior = prior * Math.exp(weight * language.logProb(context, number) + bonus);
+      add(text + String.fromCharCode(number), 0, ways * row[number], grown);
     }
   }
   return after;
 }
 
-/** Both, which are ways to one text. */
-function joined(one, other) {
-  const { letters } = seen(one) >= seen(other) ? one : other;
-  return { ...one, closed: sum(one.closed, other.closed), open: sum(one.open, other.open), letters };
-}
-
+/** The best texts, with probabilities in relation to that of the best, which would become 0 in long lines. */
 function best(beams, most) {
-  return new Map([...beams].sort(([, one], [, other]) => score(other) - score(one)).slice(0, most));
+  const ranked = [...beams].sort(([, one], [, other]) => score(other) - score(one)).slice(0, most);
+  const [[, { closed, open }]] = ranked;
+  return new Map(ranked.map(([text, beam]) => [text, { ...beam, closed: beam.closed / (closed + open), open: beam.open / (closed + open) }]));
 }
 
-const score = (beam) => seen(beam) + beam.prior;
-const seen = ({ closed, open }) => sum(closed, open);
-
-/** The logarithm of the sum of two probabilities. */
-function sum(one, other) {
-  const [high, low] = [Math.max(one, other), Math.min(one, other)];
-  return low === -Infinity ? high : high + Math.log1p(Math.exp(low - high));
-}
+const score = ({ closed, open, prior }) => (closed + open) * prior;
