@@ -15,8 +15,8 @@ def build(
     name: Annotated[
         str,
         typer.Argument(
-            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, ood, emoji, pages, icons, "
-            "nano-vocabulary, mini-vocabulary, or all (without emoji, pages and icons, which need npm or Chromium)"
+            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, ood, emoji, pages, page-texts, icons, "
+            "nano-vocabulary, mini-vocabulary, or all (without emoji, pages, page-texts and icons, which need npm)"
         ),
     ],
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
