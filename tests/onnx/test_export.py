@@ -85,11 +85,12 @@ def test_the_graphs_answer_prompts(pali: Pali, exported: Path, monkeypatch: pyte
         assert found.answer.text == text
 
 
-def test_int8_is_near(pali: Pali, bundle: Path, tmp_path: Path) -> None:
+def test_int8_is_near(pali: Pali, bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     said = CliRunner().invoke(
         app, ["export", str(bundle / "elements"), "--out", str(tmp_path), "--format", "onnx", "--int8"]
     )
     assert said.exit_code == 0
+    assert not [each for each in caplog.records if "pre-processing" in each.getMessage()]
     graph = graphs_of(pali.load("elements")[1])["tiles"]
     session = onnxruntime.InferenceSession(tmp_path / "tiles.onnx")
     pixels = other_inputs(graph)["pixels"]

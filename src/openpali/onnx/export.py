@@ -79,6 +79,8 @@ def trace(graph: Graph, file: Path) -> None:
             shape = value.shape
             assert shape is not None
             assert not any(isinstance(shape[axis], int) for axis in varying), value
+        # shapes are inferred and constants are folded: else onnxruntime logs that this be done before quantisation
+        program.model.metadata_props["onnx.quant.pre_process"] = "onnxruntime.quant"
         program.save(file, external_data=False)
 
 
