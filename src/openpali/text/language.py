@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from openpali.text.characters import plain
 
 BITS = 10  # of a character: 5 of them fit a double of a browser exactly
 ORDER = 5  # characters of the longest n-grams
+_KEPT = 1 << 16  # probabilities that are not looked up again
 SPACE = 1  # the number of the space, which begins and ends every text
 _LEAST = (1, 1, 3, 6, 8)  # occurrences of an n-gram of 1 to ORDER characters that is kept
 
@@ -38,18 +40,15 @@ class LanguageModel:
     ngrams: NDArray[np.int64]
     log_probs: NDArray[np.float32]
     backoffs: NDArray[np.float32]
-    _known: dict[int, float] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         # lists: one number is found much faster than in an array
         self._keys: list[int] = self.ngrams.tolist()
+        self._known = lru_cache(_KEPT)(self._find)
 
     def log_prob(self, context: int, number: int) -> float:
         """Of the character ``number`` after ``context``, an n-gram of ``ORDER - 1`` characters at most."""
-        whole = context << BITS | number
-        if whole not in self._known:
-            self._known[whole] = self._find(context, number)
-        return self._known[whole]
+        return self._known(context, number)
 
     def _find(self, context: int, number: int) -> float:
         place = self._place(context << BITS | number)

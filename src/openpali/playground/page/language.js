@@ -1,6 +1,7 @@
 // A language model of characters: how likely a character is after those before it.
 
 const SIZE = 1024; // an n-gram is a number with a digit for each character, the last one lowest
+const KEPT = 65536; // probabilities that are not looked up again
 
 export class LanguageModel {
   /** `values` holds `ngrams` increasing n-grams as doubles, then log-probabilities, then the weights of contexts. */
@@ -14,6 +15,7 @@ export class LanguageModel {
   /** The logarithm of the probability of the character `number` after a context. */
   logProb(context, number) {
     const whole = context * SIZE + number;
+    if (this.known.size > KEPT) this.known.clear();
     if (!this.known.has(whole)) this.known.set(whole, this.find(context, number));
     return this.known.get(whole);
   }
