@@ -17,7 +17,7 @@ CLUSTER := tests/cluster
 WHEEL := tests/wheel
 APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/benchmarks/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve served oracles test-ocr test-ray test-playground demo test lint docs site playground nano speedrun release $(TESTS)
+.PHONY: soak soak-serve served oracles test-ocr reading test-ray test-playground demo test lint docs site playground nano speedrun release $(TESTS)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -64,6 +64,15 @@ oracles: .venv/dev.ready
 test-ocr: .venv/dev.ready
 	$(INSTALL) -e '.[ocr]'
 	$(PYTEST) tests/benchmarks/test_rapidocr.py
+
+# Score what nano reads, finds and points at on real screens and pages, and let Tesseract and RapidOCR read them. Takes half
+# an hour. Needs Tesseract with its languages: benchmarks/reading.py names the packages.
+reading: .venv/dev.ready
+	$(INSTALL) -e '.[ocr]'
+	set -e; for name in lines ood; do $(BIN)/openpali data build $$name; done
+	set -e; for name in screens documents points icons ood line; do $(BIN)/openpali eval real/$$name; done
+	$(BIN)/openpali eval nano/line
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py --limit 0
 
 lint: .venv/dev.ready
 	$(BIN)/ruff check
