@@ -65,6 +65,13 @@ def test_what_columns_are_sure_of_stays(language: LanguageModel) -> None:
     assert read_columns(strange, language) == greedy(strange)
 
 
+def test_columns_that_say_anything_say_something(language: LanguageModel) -> None:
+    scores = np.full((9, 1 + len(CHARACTERS)), 1 / len(CHARACTERS), np.float32)
+    scores[:, 0] = 0
+    assert read_columns(scores, language) == []
+    assert read_columns(scores[:0], language) == []
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_search_finds_the_best_text(
     seed: int, language: LanguageModel, monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,6 @@ CHOICES = 6  # characters that are tried in a column
 LEAST = 5e-3  # probability of a character that is tried
 NOTHING = 0.998  # probability of "no new character" from which on nothing is tried
 
-
 Text = tuple[int, ...]
 
 
@@ -118,7 +117,7 @@ def search(scores: Scores, language: LanguageModel, context: int) -> list[Letter
         context: what is before the part, for the language model.
     """
     beams: Beams = {(): _Beam(1.0, 0.0, 1.0, context, ())}
-    nothing = scores[:, 0].tolist()
+    nothing = scores[:, 0].clip(1e-9).tolist()  # of 0 no way would be left
     tried: list[list[tuple[int, float]]] = [[] for _ in scores]
     for column, number in np.argwhere(scores >= LEAST).tolist():
         if number and nothing[column] < NOTHING:

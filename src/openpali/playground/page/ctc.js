@@ -81,7 +81,7 @@ function step(beams, column, row, tried, language, { weight, bonus }) {
   };
   for (const [text, beam] of beams) {
     const { closed, open, prior, context, letters } = beam;
-    add(text, (closed + open) * row[0], 0, beam);
+    add(text, (closed + open) * Math.max(row[0], 1e-9), 0, beam); // of 0 no way would be left
     for (const number of tried) {
       let ways = closed + open;
       if (number === letters.at(-1)?.number) {
