@@ -22,6 +22,7 @@ svg { width: 1em; height: 1em; vertical-align: -.125em; fill: currentColor }
 """
 _KINDS = ("primary", "primary", "secondary", "success", "danger", "warning", "info", "light", "dark")
 _GROUNDS = ("bg-body", "bg-body-tertiary", "bg-light", "bg-dark", "bg-primary", "bg-body-secondary")
+_SHORT = (".nav-link", ".list-group-item-action", "th", ".btn", "h4,h5,h6", "small", ".breadcrumb", ".badge")
 _DARK = 0.35  # share of pages in a stylesheet's dark colours
 
 
@@ -51,6 +52,7 @@ class ThemedPage(Writer):
         head = f'<div class="d-flex mb-3">{self.heading(1, 3)}{self.several(self.button, 0, 3)}</div>'
         primary = f"#{self.rng.integers(1 << 24):06x}"
         own = f"<style>:root{{--bs-link-color:{primary}}}</style>" if self.chance(0.15) else ""
+        own += self.capitals() if self.chance(0.3) else ""
         return (
             f'<!doctype html><html lang="{self.words.language}" data-bs-theme="{mode}"><meta charset="utf-8">'
             f'<link rel="stylesheet" href="/{self.sheet}"><style>{_CSS}</style>{own}<body>{self.bar()}'
@@ -58,6 +60,12 @@ class ThemedPage(Writer):
             f'{crumbs}{head}<div class="row row-cols-{columns} g-{self.rng.integers(1, 5)}">{cards}</div>'
             f"{self.footer() if self.chance(0.4) else ''}</main></div></body></html>"
         )
+
+    def capitals(self) -> str:
+        """A style that sets short texts in spaced capitals, as designers like to."""
+        parts = [part for part in _SHORT if self.chance(0.4)] or [_SHORT[0]]
+        space = self.words.pick("0", ".03em", ".06em", ".1em")
+        return f"<style>{','.join(parts)}{{text-transform:uppercase;letter-spacing:{space}}}</style>"
 
     def some(self, least: int = 1, most: int = 3) -> str:
         return escape(self.words.some(least, most), quote=True)
@@ -132,7 +140,8 @@ class ThemedPage(Writer):
             return f'<div class="mb-2">{label}<textarea {css} rows={rows}>{self.some(2, 9)}</textarea></div>'
         filled = "value" if self.chance(0.4) else "placeholder"
         of = self.words.pick("text", "text", "text", "email", "password", "number", "search")
-        value = str(self.rng.integers(1000)) if of == "number" else self.label()
+        dots = self.words.pick("...", "", "", "") if filled == "placeholder" else ""
+        value = str(self.rng.integers(1000)) if of == "number" else self.label() + dots
         given = f'<input type={of} {css} {filled}="{value}">'
         if kind < 0.72:
             before = f'<span class="input-group-text">{self.icon() if self.chance(0.6) else self.number()}</span>'
@@ -155,7 +164,8 @@ class ThemedPage(Writer):
 
         mode = ' data-bs-theme="dark"' if (dark := self.chance(0.4)) else ""
         ground = self.words.pick("bg-primary", "bg-dark") if dark else self.words.pick(*_GROUNDS[:3])
-        search = f'<input type=search class="form-control w-auto" placeholder="{self.some()}">'
+        hint = self.some() + self.words.pick("...", "")
+        search = f'<input type=search class="form-control w-auto" placeholder="{hint}">'
         inner = (
             f'{self.tool() if self.chance(0.5) else ""}<a class="navbar-brand ms-2" href="#">{self.some(1, 2)}</a>'
             f'<ul class="navbar-nav me-auto">{self.several(item, 0, 6)}</ul>{search if self.chance(0.5) else ""}'
