@@ -1,5 +1,6 @@
 """Detection, referring segmentation, drawing."""
 
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from openpali.architectures.registry import find_dialect
 from openpali.infer.generate import Generation
 from openpali.reports.drawing import COLORS, colors_of, draw_answer
 from openpali.tasks import get_task
+from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Example, Object, Size, tight_box
 from openpali.tasks.refseg import crop_mask, paste_mask
 
@@ -102,6 +104,69 @@ def test_detection_refuses_a_name_that_asks_for_two(example, rng) -> None:
     assert (
         get_task("detect", dialect=find_dialect("paligemma")).write(named, rng).prompt == "detect salt and pepper"
     )
+
+
+@pytest.mark.parametrize(("style", "dialect"), [("text", "pali3"), ("token", "paligemma")])
+def test_what_an_expression_refers_to_is_detected(style: str, dialect: str, example, tokenizer, rng) -> None:
+    task = get_task("detect", of="expression", style=style, dialect=find_dialect(dialect))
+    for expression, called in (
+        ("the cats and  dogs, on the left", "the cats and dogs, on the left"),
+        ("2 dogs", "dog" if style == "text" else "2 dogs"),  # a number would be read as a coordinate
+    ):
+        asked = replace(example, expression=expression, referred=[1])
+        sample = task.write(asked, rng)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a comma joins no names here
+            assert sample.prompt == task.ask(" ".join(expression.split()))
+        [thing] = task.parse(sample.target, example.size, prompt=sample.prompt, strict=True).objects
+        assert (thing.name, thing.box) == (called, near(DOG2))
+        ids = tokenizer.encode(sample.target.replace(called, "thing"))
+        answer = task.parse(tokenizer.decode(ids), example.size, prompt=sample.prompt)
+        assert [each.name for each in answer.objects] == ["thing"]  # whatever it is called
+        if style == "text":
+            certain = Generation(ids, [0.0] * (len(ids) + 1), 0.0, "eos")
+            values = task.measure(asked, sample, answer, certain, tokenizer)
+            assert [row[0] for row in (*values["found"], *values["true"])] == [" ".join(expression.split())] * 2
+            assert values["found"][0][1:5] == near(DOG2)
+            assert values["true"][0][1:5] == list(DOG2)
+
+
+def test_what_is_thinner_than_a_bin_is_a_bin_wide(example, rng) -> None:
+    task = get_task("detect", of="expression", bins=11)  # of 20 x 30 pixels
+    for box, target in (
+        (Box(50, 91, 52, 93), "2 3 3 4"),
+        (Box(198, 298, 200, 300), "9 9 10 10"),
+        (Box(0, 0, 2, 2), "0 0 1 1"),
+        (Box(30, 45, 50, 75), "2 2 3 3"),  # as wide as a bin, but both edges are rounded to the same
+        (Box(50, 10, 52, 100), "2 0 3 3"),
+    ):
+        sample = task.write(replace(example, objects=[Object("icon", box)], referred=[0]), rng)
+        assert sample.target == f"{target} the horse on the left"
+
+
+def test_elements_that_no_tokens_were_written_for_are_measured(example, tokenizer, rng) -> None:
+    task = get_task("detect", of="expression")
+    answer = Answer("none", (Object("horse", HORSE, confidence=0.25),))
+    values = task.measure(example, task.write(example, rng), answer, Generation([], [], 0.0, "eos"), tokenizer)
+    assert values["found"] == [["the horse on the left", *HORSE, 0.25]]
+
+
+def test_objects_are_written_as_far_as_they_can_be() -> None:
+    things = [Object("5 stars", Box(1, 1, 20, 20)), Object("menu", Box(0, 0, 50, 50))]
+    assert get_task("detect").spell(things, Size(100, 100)) == "0 0 500 500 menu"
+    assert get_task("detect").spell(things[:1], Size(100, 100)) == "none"
+
+
+def test_expressions_that_refer_to_nothing_are_refused(example, rng) -> None:
+    task = get_task("detect", of="expression")
+    for wrong, message in (
+        ({"expression": " "}, "expression"),
+        ({"referred": []}, "referred"),
+        ({"referred": [3]}, "object 3 of 3"),
+        ({"objects": [Object("dog", Box(5, 5, 5, 9))], "referred": [0]}, "scene-7: box"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            task.write(replace(example, **wrong), rng)
 
 
 def test_detection_refuses_examples_that_cannot_be_written(example, rng) -> None:

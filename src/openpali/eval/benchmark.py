@@ -95,7 +95,8 @@ class AnswerBenchmark(Benchmark):
         scorer: scores the answers instead of the task, if the benchmark has another protocol.
         measure: values of an example that such a scorer needs, besides those that the task measures.
         part: the part of a bundle of models that its samples are for: confidence is fitted for it, and it is asked
-            even if the bundle lists it for no task.
+            even if the bundle lists it for no task. One that reads pages takes no prompts: the bundle picks whether
+            it answers, or the part that the bundle lists for the task.
         calibration: data root -> similar samples, neither scored nor trained on, to fit the confidence of answers
             on; None: the benchmark has none.
     """

@@ -106,9 +106,9 @@ def _run_answers(
     began = time.perf_counter()
     source = benchmark.open(data)
     parts = pali.parts_for(benchmark.task)
-    if benchmark.part in pali.parts and benchmark.part not in parts:  # the bundle itself would not ask it
-        parts = (benchmark.part,)
-    part = benchmark.part if benchmark.part in parts else parts[0]
+    if benchmark.part in pali.parts and benchmark.part not in parts:  # the bundle itself may not ask it
+        parts = (*parts, benchmark.part) if benchmark.part in PAGES else (benchmark.part,)
+    part = benchmark.part if benchmark.part in parts and benchmark.part not in PAGES else parts[0]
     asked = " or ".join(parts) if (pali.folder / BUNDLE).is_file() else None  # a single model has no other
     pipeline = pali.pipeline(part)
     calibrated = pipeline.calibration(benchmark.task) is not None

@@ -57,7 +57,7 @@ from openpali.model.icons import IconClassifier
 from openpali.model.pages import Finder, Reader
 from openpali.model.vision_language import VisionLanguageModel
 from openpali.tasks.base import Answer, Task
-from openpali.tasks.detect import NOTHING, Detect, alike
+from openpali.tasks.detect import Detect, alike
 from openpali.tasks.dialects import PALI3, Dialect
 from openpali.tasks.example import Box, Image, Object, Size
 from openpali.tasks.ocr import Ocr
@@ -448,8 +448,7 @@ class Pali:
             screen = self.screen(pixels)
             score = screen.ood_score
             objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
-            text = task.codec.encode_named([(thing.box, thing.name) for thing in objects], row.size) or NOTHING
-            answer = Answer(text, tuple(objects))
+            answer = Answer(task.spell(objects, row.size), tuple(objects))
         else:
             page = Reading(self._read_line(pixels)) if row.size.height <= LINE else self.page(pixels)
             score = page.ood_score

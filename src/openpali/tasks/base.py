@@ -269,3 +269,13 @@ def require(value: T, example: Example, field: str) -> T:
     if not value:
         raise ValueError(f"sample {example.key} has no {field}")
     return value
+
+
+def referred(example: Example) -> list[Object]:
+    """The objects that the expression of an example refers to, at least one."""
+    found = []
+    for index in require(example.referred, example, "referred objects"):
+        if not 0 <= index < len(example.objects):
+            raise ValueError(f"sample {example.key} refers to object {index} of {len(example.objects)} objects")
+        found.append(example.objects[index])
+    return found

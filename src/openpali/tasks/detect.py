@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from openpali.metrics.boxes import Detection, right_boxes
 from openpali.tasks import scoring
-from openpali.tasks.base import Answer, Sample, Task, choose, require
+from openpali.tasks.base import Answer, Sample, Task, choose, referred, require
 from openpali.tasks.confidence import Generated, box_log_probs, scored_boxes
 from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.scoring import Answered
@@ -28,9 +29,11 @@ class CommaInName(UserWarning):
 
 @dataclass(frozen=True)
 class Detect(Task):
-    """Find all instances of the names asked for.
+    """Find all instances of the names asked for, or what an expression refers to.
 
     Attributes:
+        of: what is asked for: the names of objects ("names"), or the example's expression ("expression"), which is
+            never taken apart, and whose answer may have any name.
         bins: positions along each side of the image that coordinates are rounded to, 2 to 10,000.
         style: coordinates as plain integers ("text"), or as location tokens ("token").
         max_names: most names in a prompt.
@@ -47,6 +50,7 @@ class Detect(Task):
     right: ClassVar[str] = "f1@0.5"
     max_target_tokens: ClassVar[int] = 256
 
+    of: Literal["names", "expression"] = "names"
     bins: int = 1000
     style: Literal["text", "token"] = "text"
     max_names: int = 2
@@ -54,6 +58,8 @@ class Detect(Task):
     order: Literal["random", "reading"] = "random"
 
     def __post_init__(self) -> None:
+        if self.of not in ("names", "expression"):
+            raise ValueError(f"of is {self.of!r}; it must be 'names' or 'expression'")
         if self.max_names < 1:
             raise ValueError(f"max_names is {self.max_names}; it must be at least 1")
         if not 0 <= self.absent <= 1:
@@ -68,6 +74,8 @@ class Detect(Task):
         return LocationCodec(self.bins, self.style, self.dialect.objects_joiner)
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
+        if self.of == "expression":
+            return self._refer(example)
         objects = self._objects(example)
         present = sorted({thing.name for thing in objects})
         missing = sorted({*map(self.codec.spelled, example.vocabulary)} - set(present))
@@ -96,9 +104,28 @@ class Detect(Task):
         target = target or NOTHING
         return Sample(self.template.render(between.join(names)), target, (target,))
 
+    def _refer(self, example: Example) -> Sample:
+        """The objects that the expression refers to; each is called so, or by its name where that cannot be read.
+
+        What is thinner than a bin, as icons on large screens may be, is one bin wide.
+        """
+        expression, codec = self._expression(example), self.codec
+        things = [(codec.widened(thing.box, example.size), thing.name) for thing in referred(example)]
+        try:
+            target = codec.encode_named([(box, expression) for box, _ in things], example.size)
+        except ValueError:  # "5 star hotel" would be read as a coordinate
+            try:
+                target = codec.encode_named(things, example.size)
+            except ValueError as error:
+                raise ValueError(f"sample {example.key}: {error}") from error
+        return Sample(self.template.render(expression), target, (target,))
+
     def ask(self, text: str = "", *, lang: str = "en") -> str:
-        """``text`` is a name, or several with the dialect's joiner. A comma is part of a name, and warned of."""
-        if "," in text:  # one text for all requests, so that a server holds and shows it once
+        """``text`` is a name, or several with the dialect's joiner. A comma is part of a name, and warned of.
+
+        It may also be an expression, if the task asks for that.
+        """
+        if "," in text and self.of == "names":  # one text for all, so that a server holds and shows it once
             message = f"a comma is part of a name: write {self.dialect.names_joiner!r} between several names"
             warnings.warn(message, CommaInName, stacklevel=2)
         return super().ask(text, lang=lang)
@@ -127,9 +154,20 @@ class Detect(Task):
     def measure(
         self, example: Example, sample: Sample, answer: Answer, generated: Generated, tokenizer: Tokenizer
     ) -> Mapping[str, Any]:
-        """Boxes as lists of name, four edges and confidence: ``found``, and ``true`` of the names asked for."""
+        """Boxes as lists of name, four edges and confidence: ``found``, and ``true`` of the names asked for.
+
+        All are named by the expression, if one is asked for.
+        """
         wanted = self._wanted(sample.prompt)
         scored = scored_boxes(generated, tokenizer, self.codec, example.size, wanted)
+        if not generated.ids:  # the part that answers writes no tokens
+            scored = [Detection(each.name, each.box, each.confidence or 0.0) for each in answer.objects]
+        if self.of == "expression":
+            name = self._expression(example)
+            return {
+                "found": [[name, *map(float, thing.box), thing.score] for thing in scored],
+                "true": [[name, *map(float, thing.box), 1.0] for thing in referred(example)],
+            }
         asked = {thing.name for thing in self.parse(sample.target, example.size).objects}
         true = [thing for thing in self._objects(example) if thing.name in asked]
         return {
@@ -143,11 +181,25 @@ class Detect(Task):
         """Whether a prompt asks for a name: it, or one of which it is a part or that is a part of it."""
         asked = (self.template.read(prompt) or {}).get("text", "")
         names = (asked, *self.names_in(prompt))
-        return lambda name: not asked or any(alike(name, each) for each in names)
+        return lambda name: not asked or self.of == "expression" or any(alike(name, each) for each in names)
 
     def names_in(self, prompt: str) -> list[str]:
         asked = (self.template.read(prompt) or {}).get("text", "")
+        if self.of == "expression":
+            return [asked] if asked else []
         return asked.split(self.dialect.names_joiner) if asked else []
+
+    def spell(self, objects: Sequence[Object], size: Size) -> str:
+        """An answer with those of the objects that can be written: not with a name that starts with a number."""
+        written = []
+        for thing in objects:
+            with suppress(ValueError):
+                written.append(self.codec.encode_named([(thing.box, thing.name)], size))
+        return self.dialect.objects_joiner.join(written) or NOTHING
+
+    def _expression(self, example: Example) -> str:
+        """The expression, with one space between words."""
+        return require(" ".join(example.expression.split()), example, "expression")
 
     def _objects(self, example: Example) -> list[Object]:
         """The objects, with their names as answers spell them."""

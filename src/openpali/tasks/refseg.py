@@ -15,7 +15,7 @@ from PIL import Image as PilImage
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.masks import overlap
 from openpali.tasks import scoring
-from openpali.tasks.base import Answer, Need, Sample, Task, require
+from openpali.tasks.base import Answer, Need, Sample, Task, referred, require
 from openpali.tasks.confidence import Generated, part_log_probs
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 from openpali.tasks.scoring import Answered
@@ -103,10 +103,7 @@ class RefSeg(Task):
             raise ValueError("task refseg needs the mask VQ-VAE to write targets: pass it as masks")
         expression = require(example.expression.strip(), example, "expression")
         parts, way = [], self.dialect
-        for index in require(example.referred, example, "referred objects"):
-            if not 0 <= index < len(example.objects):
-                raise ValueError(f"sample {example.key} refers to object {index} of {len(example.objects)} objects")
-            thing = example.objects[index]
+        for index, thing in zip(example.referred, referred(example), strict=True):
             if thing.mask is None:
                 raise ValueError(f"sample {example.key} has no mask for object {index} ({thing.name!r})")
             try:

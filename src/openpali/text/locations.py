@@ -54,14 +54,26 @@ class LocationCodec:
         """
         if len(box) != 4 or not all(map(math.isfinite, box)):
             raise ValueError(f"box {tuple(box)} is not four finite numbers")
-        sides = (*size, *size)
         ymin, xmin, ymax, xmax = bins = [
-            min(max(round(x / side * (self.bins - 1)), 0), self.bins - 1)
-            for x, side in zip(box, sides, strict=True)
+            self._nearest(x, side) for x, side in zip(box, (*size, *size), strict=True)
         ]
         if ymax <= ymin or xmax <= xmin:
             raise ValueError(f"box {tuple(box)} is empty in {self.bins} bins of an image of {tuple(size)}")
         return " ".join(map(str, bins)) if self.style == "text" else "".join(f"<loc{b:04d}>" for b in bins)
+
+    def widened(self, box: Sequence[float], size: tuple[int, int]) -> Coordinates:
+        """The box, of which sides so thin that :meth:`encode` refuses them are one bin wide, around its centre.
+
+        A box without area stays without it.
+        """
+        edges = [*box]
+        for axis, side in enumerate(size):
+            low, high = edges[axis], edges[axis + 2]
+            if low < high and self._nearest(low, side) == self._nearest(high, side):
+                first = min(max(int((low + high) / 2 / side * (self.bins - 1)), 0), self.bins - 2)
+                edges[axis], edges[axis + 2] = (each / (self.bins - 1) * side for each in (first, first + 1))
+        ymin, xmin, ymax, xmax = edges
+        return ymin, xmin, ymax, xmax
 
     def decode(self, text: str, size: tuple[int, int]) -> Coordinates:
         """Read a text that is exactly one box, into pixels of an image of ``size`` (height, width).
@@ -131,6 +143,10 @@ class LocationCodec:
     def spelled(self, name: str) -> str:
         """A name as it is written and read back: its words, with one space between them."""
         return " ".join(self.words(name))
+
+    def _nearest(self, coordinate: float, side: int) -> int:
+        """The bin of a coordinate; outside the image, the first or the last."""
+        return min(max(round(coordinate / side * (self.bins - 1)), 0), self.bins - 1)
 
     def _bin(self, word: str) -> int | None:
         """The bin that a word states, or ``None`` if it is not a coordinate."""
