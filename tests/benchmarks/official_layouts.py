@@ -1,4 +1,4 @@
-"""Writes each data set of the paper, tiny, in the layout in which its owners distribute it.
+"""Writes each data set of the paper, and of screens, tiny, in the layout in which its owners distribute it.
 
 Images are drawn in one colour that their name determines, so that a test can see which one was read; frame ``i``
 of a video is grey of value ``5 * i``.
@@ -659,6 +659,95 @@ def write_refs(root: Path, name: str, split_by: str, splits: dict[str, list[int]
     )
 
 
+SCREEN_BOX = (10, 12, 24, 8)  # left, top, width, height
+
+
+def _screenspot(folder: str, suffix: str, images: str) -> Callable[[Path], Expected]:
+    def write(root: Path) -> Expected:
+        sources = {"mobile": ("ios", "android"), "desktop": ("macos", "windows"), "web": ("shop", "gitlab")}
+        for platform, systems in sources.items():
+            rows = []
+            for i, system in enumerate(systems):
+                name = f"{platform}_3b0ad239-da6b-4f6f-8f12-f674dc90ff3{i}.png"
+                draw(root / folder / images / name)
+                row = {
+                    "img_filename": name,
+                    "bbox": list(SCREEN_BOX),
+                    # "and" and a number at the start would mean something in names of objects
+                    "instruction": f"open and close the {platform} menu" if i == 0 else "2 open and close the menu",
+                    "data_type": ("text", "icon")[i],
+                    "data_source": system,
+                }
+                rows.append(row)
+            dump(root / folder / f"screenspot_{platform}{suffix}.json", rows)
+        return Expected(
+            6,
+            "mobile_0",
+            "open and close the mobile menu",
+            [],
+            "mobile-text",
+            "mobile_3b0ad239-da6b-4f6f-8f12-f674dc90ff30.png",
+            f"{folder}/screenspot_web{suffix}.json",
+            (f"{folder}/screenspot_mobile{suffix}.json", "data_type"),
+        )
+
+    return write
+
+
+def screenspot_pro(root: Path) -> Expected:
+    from openpali.benchmarks.screenspot import APPLICATIONS
+
+    left, top, width, height = SCREEN_BOX
+    for i, application in enumerate(APPLICATIONS):
+        name, _, platform = application.rpartition("_")
+        image = f"{name}_{platform[:3]}/screenshot_2024-11-28_15-16-{i:02d}.png"
+        draw(root / "screenspot-pro" / "images" / image)
+        row = {
+            "img_filename": image,
+            "bbox": [left, top, left + width, top + height],
+            "instruction": f"open the menu of {name}",
+            "instruction_cn": "打开菜单",
+            "id": f"{application}_0",
+            "application": name,
+            "platform": platform,
+            "img_size": [64, 48],
+            "ui_type": ("icon", "text")[i % 2],
+            "group": ("Dev", "CAD")[i // 13],
+        }
+        dump(root / "screenspot-pro" / "annotations" / f"{application}.json", [row])
+    return Expected(
+        26,
+        "android_studio_macos_0",
+        "open the menu of android_studio",
+        [],
+        "Dev-icon",
+        "screenshot_2024-11-28_15-16-00.png",
+        "screenspot-pro/annotations/word_macos.json",
+        ("screenspot-pro/annotations/android_studio_macos.json", "group"),
+    )
+
+
+def screenqa(root: Path) -> Expected:
+    rows = [
+        {"image_id": 5, "question": "How many exercises are there?", "ground_truth": ["12", "12 exercises"]},
+        {"image_id": 5, "question": "What is the price?", "ground_truth": ["<no answer>"]},
+        {"image_id": 10, "question": "Which tab is selected?", "ground_truth": ['"Learn" tab', "Learn"]},
+    ]
+    dump(root / "screen_qa" / "short_answers" / "test.json", rows)
+    for screen in (5, 10):
+        draw(root / "rico" / "combined" / f"{screen}.jpg", (96, 54))
+    return Expected(
+        3,
+        "5_0",
+        "How many exercises are there?",
+        ["12", "12 exercises"],
+        "",
+        "5.jpg",
+        "screen_qa/short_answers/test.json",
+        ("screen_qa/short_answers/test.json", "ground_truth"),
+    )
+
+
 def _refcoco(name: str, split_by: str, split: str) -> Callable[[Path], Expected]:
     def write(root: Path) -> Expected:
         write_refs(root, name, split_by, REFCOCO_SPLITS[name])
@@ -881,6 +970,10 @@ ANSWERING: dict[str, Callable[[Path], Expected]] = {
     "activitynet-qa": activitynet_qa,
     "msvd-qa": msvd_qa,
     "nextqa": nextqa,
+    "screenspot": _screenspot("screenspot", "", "screenspot_imgs"),
+    "screenspot-v2": _screenspot("screenspot-v2", "_v2", "screenspotv2_image"),
+    "screenspot-pro": screenspot_pro,
+    "screenqa": screenqa,
 }
 
 

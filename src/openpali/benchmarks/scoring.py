@@ -7,10 +7,13 @@ from functools import cache, wraps
 
 from openpali.benchmarks.metrics import vqa
 from openpali.benchmarks.metrics.nextqa import nextqa
+from openpali.benchmarks.metrics.screenqa import short_answers
 from openpali.benchmarks.metrics.wordnet import WordNet
 from openpali.home import data_folder
+from openpali.metrics.boxes import Detection
 from openpali.metrics.exact import exact_match
 from openpali.metrics.scores import Scores, mean
+from openpali.metrics.words import pointing
 from openpali.tasks.example import Example
 from openpali.tasks.scoring import Answered, Score, by_kind, exact, first_references, references, slices, texts
 
@@ -45,6 +48,20 @@ def counts(rows: Sequence[Answered]) -> Scores:
 def relaxed(rows: Sequence[Answered]) -> Scores:
     """ChartQA's relaxed accuracy."""
     return vqa.relaxed_accuracy(texts(rows), first_references(rows))
+
+
+def screenqa(rows: Sequence[Answered]) -> Scores:
+    """ScreenQA's F1 of words and exact match."""
+    return short_answers(texts(rows), references(rows))
+
+
+def clicks(rows: Sequence[Answered]) -> Scores:
+    """Whether the centre of the first box of an answer lies in the true box, edges included (ScreenSpot)."""
+    found, true = (
+        [[Detection(name, box, score) for name, *box, score in row.values[side][:1]] for row in rows]
+        for side in ("found", "true")
+    )
+    return pointing(found, true)
 
 
 @cache

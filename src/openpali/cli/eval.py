@@ -31,7 +31,10 @@ def evaluate(
         typer.Option(help="Task of your data (vqa, detect, ...); default: what the first sample is for"),
     ] = "",
     suite: Annotated[
-        str, typer.Option(help="Run many benchmarks: nano, mini, or paper for every official data set under --data")
+        str,
+        typer.Option(
+            help="Run many benchmarks: nano, mini, pages; paper, screens: official data sets under --data"
+        ),
     ] = "",
     split: Annotated[
         EvalSplit,

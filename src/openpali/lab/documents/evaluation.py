@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from openpali.benchmarks.paper import suite
+from openpali.benchmarks import paper, screens
 from openpali.eval.benchmark import AnswerBenchmark, Benchmark
 from openpali.eval.cards import show
 from openpali.lab.documents.tables import table, write_between
+from openpali.tasks.detect import Detect
 from openpali.tasks.registry import get_task
 
 
-def render() -> str:
+def render(benchmarks: Sequence[Benchmark]) -> str:
     """Markdown: how each benchmark is scored, which files it reads and where to get them, and remarks."""
-    benchmarks = suite()
     scoring = [
         (
             f"`{b.name}`",
@@ -60,8 +61,9 @@ def prompt_of(benchmark: Benchmark) -> str:
     if not isinstance(benchmark, AnswerBenchmark):
         return ""
     task = get_task(benchmark.task, **benchmark.options)
+    slot = task.of if isinstance(task, Detect) else task.takes
     lang = "{lang}" if "languages" in benchmark.split else "en"
-    return f"`{task.ask(f'{{{task.takes}}}' if task.takes else '', lang=lang)}`"
+    return f"`{task.ask(f'{{{slot}}}' if slot else '', lang=lang)}`"
 
 
 def decoding_of(benchmark: Benchmark) -> str:
@@ -75,7 +77,8 @@ def decoding_of(benchmark: Benchmark) -> str:
 
 def write_into(path: Path) -> None:
     """Replace the tables of a document; raises ``ValueError`` if it has no marks."""
-    write_between(path, "benchmarks", render())
+    write_between(path, "benchmarks", render(paper.suite()))
+    write_between(path, "screens", render(screens.suite()))
 
 
 def _number(benchmark: Benchmark, name: str, value: float) -> str:

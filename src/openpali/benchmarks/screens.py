@@ -1,0 +1,12 @@
+"""Benchmarks of screens, none of which is in the paper."""
+
+from __future__ import annotations
+
+from openpali.benchmarks import screenqa, screenspot
+from openpali.eval.benchmark import Benchmark
+
+_DATASETS = (screenspot, screenqa)
+
+
+def suite() -> list[Benchmark]:
+    return [benchmark for dataset in _DATASETS for benchmark in dataset.BENCHMARKS]

@@ -1,0 +1,177 @@
+"""ScreenSpot and ScreenQA: which clicks and answers are right, and who is asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from official_layouts import ANSWERING, SCREEN_BOX
+
+from openpali.benchmarks.metrics.screenqa import normalize, short_answers
+from openpali.eval.benchmark import AnswerBenchmark
+from openpali.eval.registry import find_benchmark
+from openpali.eval.runner import run
+from openpali.infer.pali import Pali
+from openpali.infer.screens import Screen
+from openpali.tasks.detect import Detect
+from openpali.tasks.example import Box, Object
+from openpali.tasks.scoring import Answered
+
+LEFT, TOP, WIDTH, HEIGHT = SCREEN_BOX
+TRUE = Box(TOP, LEFT, TOP + HEIGHT, LEFT + WIDTH)
+
+
+def benchmark(name: str) -> AnswerBenchmark:
+    found = find_benchmark(name)
+    assert isinstance(found, AnswerBenchmark)
+    return found
+
+
+def clicked(*boxes: Box, kind: str = "web-text") -> Answered:
+    """An answer of these boxes, where ``TRUE`` is right."""
+    found = [["menu", *box, 1.0] for box in boxes]
+    return Answered(0, "k", "p", "", (), kind, {"found": found, "true": [["menu", *TRUE, 1.0]]})
+
+
+def around(x: float, y: float) -> Box:
+    """A box with this centre."""
+    return Box(y - 3, x - 5, y + 3, x + 5)
+
+
+@pytest.mark.parametrize("name", ["screenspot", "screenspot-v2", "screenspot-pro"])
+def test_boxes_are_read_as_their_owners_write_them(name: str, tmp_path: Path) -> None:
+    ANSWERING[name](tmp_path)
+    for each in (benchmark(name).open(tmp_path)[i] for i in (0, 1)):
+        assert [thing.box for thing in each.objects] == [TRUE]
+        assert each.referred == [0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ([TRUE], 1),
+        ([around(LEFT, TOP)], 1),  # the centre is a corner of the true box
+        ([around(LEFT + WIDTH, TOP + HEIGHT)], 1),
+        ([around(LEFT + WIDTH + 0.01, TOP + 1)], 0),
+        ([around(LEFT + 1, TOP + HEIGHT + 0.01)], 0),
+        ([around(LEFT - 0.01, TOP + 1)], 0),
+        ([around(TOP + 1, LEFT + 1)], 0),  # x and y exchanged
+        ([Box(0, 0, 100, 100)], 0),  # holds the true box, but its centre is elsewhere
+        ([], 0),
+        ([around(0, 0), TRUE], 0),  # one click
+        ([TRUE, around(0, 0)], 1),
+    ],
+)
+def test_which_clicks_are_right(answer: list[Box], right: float) -> None:
+    for name in ("screenspot", "screenspot-v2", "screenspot-pro"):
+        scores = benchmark(name).score([clicked(*answer)])
+        assert scores.summary["pointing"] == right
+        assert scores.per_sample["pointing"] == [right]
+
+
+def test_scores_of_platforms_and_of_text_and_icons() -> None:
+    hit, miss = clicked(TRUE), clicked()
+    rows = [
+        *(replace(hit, kind=kind) for kind in ("mobile-text", "mobile-text", "mobile-icon", "web-text")),
+        *(replace(miss, kind=kind) for kind in ("web-icon", "web-text", "web-text", "desktop-text")),
+    ]
+    scores = benchmark("screenspot").score(rows).summary
+    assert scores == pytest.approx(
+        {
+            "pointing": 4 / 8,
+            "pointing/mobile": 1,
+            "pointing/web": 1 / 4,
+            "pointing/desktop": 0,
+            "pointing/text": 3 / 6,
+            "pointing/icon": 1 / 2,
+            "pointing/mobile-text": 1,
+            "pointing/mobile-icon": 1,
+            "pointing/web-text": 1 / 3,
+            "pointing/web-icon": 0,
+            "pointing/desktop-text": 0,
+            "mean_pointing": (1 + 1 + 1 / 3 + 0 + 0) / 5,
+        }
+    )
+    assert "mean_pointing" not in benchmark("screenspot-pro").score(rows).summary
+
+
+def test_the_mean_is_that_of_the_owners_table() -> None:
+    """SeeClick's row: 78.0, 52.0, 72.2, 30.0, 55.7 and 32.5 percent make 53.4."""
+    shares = {"mobile-text": 780, "mobile-icon": 520, "desktop-text": 722, "desktop-icon": 300}
+    shares |= {"web-text": 557, "web-icon": 325}
+    rows = [
+        clicked(*([TRUE] if i < share else []), kind=kind) for kind, share in shares.items() for i in range(1000)
+    ]
+    assert benchmark("screenspot").score(rows).summary["mean_pointing"] == pytest.approx(0.534)
+
+
+def test_an_instruction_is_asked_as_a_whole(tmp_path: Path) -> None:
+    ANSWERING["screenspot"](tmp_path)
+    found = benchmark("screenspot")
+    task, source = Detect(**found.options), found.open(tmp_path)
+    for index, name in ((0, "open and close the mobile menu"), (1, "2 open and close the menu")):
+        sample = task.write(source[index], np.random.default_rng(0))
+        assert sample.prompt == f"detect: {name}"
+        assert task.names_in(sample.prompt) == [name]
+        [thing] = task.parse(sample.target, source[index].size, prompt=sample.prompt, strict=True).objects
+        assert thing.box == pytest.approx(TRUE, abs=0.04)
+
+
+def test_a_bundle_that_finds_elements_is_asked_as_users_ask_it(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ANSWERING["screenspot"](tmp_path)
+    meant = Object("open close menu", TRUE, confidence=0.5, role="button")
+    for elements, share in (([meant], 1), ([replace(meant, box=Box(40, 50, 48, 64))], 0), ([], 0)):
+        monkeypatch.setattr(Screen, "named", property(lambda self: self.elements))  # nothing is written on it
+        monkeypatch.setattr(Pali, "screen", lambda self, image, own=elements: Screen(own, []))
+        pali = Pali.from_pretrained(bundle)
+        pali.names = ["horse"]  # it knows, and so no menu
+        done = run(benchmark("screenspot"), pali, tmp_path)
+        told = {row.text == "none" for row in done.rows if row.kind.endswith("text")}
+        assert told == {not elements}
+        assert done.scores.summary["pointing"] == share
+        assert {name: part["n"] for name, part in done.card.slices.items()} == {
+            f"{platform}-{what}": 1 for platform in ("mobile", "desktop", "web") for what in ("text", "icon")
+        }
+
+
+def test_a_model_without_parts_for_screens_is_asked_itself(bundle: Path, tmp_path: Path) -> None:
+    ANSWERING["screenspot"](tmp_path)
+    done = run(benchmark("screenspot"), Pali.from_pretrained(bundle / "pali"), tmp_path, limit=2)
+    assert done.card.scores["pointing"] in (0, 0.5, 1)
+    assert done.rows[0].prompt == "detect: open and close the mobile menu"
+
+
+# ---- ScreenQA
+
+
+@pytest.mark.parametrize(
+    ("prediction", "references", "same", "alike"),
+    [  # the results of the official script
+        ("The Learn tab!", ["learn tab"], 1, 1),
+        ("learn", ['"Learn" tab', "<no answer>"], 0, 2 / 3),
+        ("<no answer>", ["Learn", "<no answer>"], 1, 1),
+        ("<no answer>", ["Learn"], 0, 0),
+        ("no answer", ["<no answer>"], 0, 0),
+        ("Learn", ["<no answer>"], 0, 0),
+        ("an", ["the"], 1, 0),  # nothing is left of either
+        ("12 12 exercises", ["12 exercises", "12"], 0, 0.8),
+        ("$4.50", ["4.50"], 1, 1),
+        ("4-50", ["4 50"], 0, 0),
+    ],
+)
+def test_short_answers(prediction: str, references: list[str], same: float, alike: float) -> None:
+    scores = short_answers([prediction], [references])
+    assert scores.summary == pytest.approx({"exact_match": same, "f1": alike})
+    assert scores.per_sample["f1"] == [pytest.approx(alike)]
+
+
+def test_normal_form_of_short_answers() -> None:
+    assert normalize("  The “theatre” of\tan A-list, a ") == "“theatre” of alist"
+
+
+def test_empty_answers_are_wrong() -> None:
+    assert benchmark("screenqa").score([Answered(0, "k", "p", "", ("Learn",))]).summary["f1"] == 0
