@@ -35,7 +35,8 @@ def bench(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A working folder with the files that the page names; the tiny bundle is shipped as ``nano``."""
     for name in datasets():
         (home() / "data" / name).mkdir(exist_ok=True)
-    ANSWERING["docvqa"](tmp_path / "DATA")
+    for name in ("docvqa", "screenqa"):
+        ANSWERING[name](tmp_path / "DATA")
     image, record = Image.fromarray(np.zeros((8, 8, 3), np.uint8)), {"question": "what?", "answers": ["a horse"]}
     image.save(tmp_path / "photo.png")
     (tmp_path / "mine-test.jsonl").write_text(json.dumps({"images": ["photo.png"], **record}) + "\n")

@@ -37,7 +37,8 @@ def run(script: str, *arguments: str) -> None:
 
 def run_here(script: str, *arguments: str) -> None:
     """Run a benchmark that measures no memory in this process."""
-    with pytest.MonkeyPatch.context() as patch:
+    eager = torch.compiler.set_stance("force_eager")  # a C++ compiler takes minutes
+    with eager, pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         patch.setattr(sys, "argv", [script, *arguments])
         runpy.run_path(str(FOLDER / script), run_name="__main__")

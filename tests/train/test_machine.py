@@ -31,20 +31,28 @@ def test_attention_is_counted() -> None:
     assert backward == pytest.approx(7 * product)  # 2 forward, 5 backward, which recomputes the scores
 
 
-def test_the_peak_is_of_the_fastest_matmul(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rate", "size"), [(1e12, 1024), (1e9, 256)], ids=["fast", "emulated"])
+def test_the_peak_is_of_the_fastest_matmul(rate: float, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 
     class Matrix:
         products = 0
 
+        def __init__(self, side: int) -> None:
+            self.side = side
+            Matrix.products = 0
+
         def __matmul__(self, other: Matrix) -> torch.Tensor:
             Matrix.products += 1
-            clock[0] += 100.0 if Matrix.products < 4 else 1.0  # prepares the kernel, then waits for the core
+            waits = 1.0 if Matrix.products < 4 else 0.0  # prepares the kernel, then waits for the core
+            clock[0] += waits + 2 * self.side**3 / rate * self.side / size  # the right size is the fastest
             return torch.zeros(1, 1)
 
-    monkeypatch.setattr(torch, "randn", lambda *size, **options: Matrix())
+    monkeypatch.setattr(torch, "randn", lambda *size, **options: Matrix(size[0]))
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    assert matmul_peak(torch.device("cpu"), torch.float32, seconds=0.3) == 2 * 1024**3
+    peak = matmul_peak(torch.device("cpu"), torch.float32, seconds=0.3)
+    assert peak == pytest.approx(rate)
+    assert clock[0] < 10
 
 
 def test_precisions() -> None:

@@ -38,8 +38,20 @@ FEWEST_PRODUCTS = 8  # of which the fastest counts: where others take the core, 
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
-    """FLOP/s of a large matmul on this device, with all threads: the baseline for a step's throughput."""
+    """FLOP/s of a large matmul on this device, with all threads: the baseline for a step's throughput.
+
+    Of a smaller one where these are slow, as bf16 is on CPUs without it: eight large ones would take half a minute.
+    """
     size = 8192 if device.type == "cuda" else 1024
+    small = size // 4
+    best = _product_rate(device, dtype, small, seconds / 10)
+    if 2 * size**3 / best > seconds:
+        return best
+    return _product_rate(device, dtype, size, seconds)
+
+
+def _product_rate(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -> float:
+    """FLOP/s of the fastest product of square matrices."""
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     _ = a @ b  # the first call prepares the kernel
     best, end = 0.0, time.perf_counter() + seconds
