@@ -10,12 +10,21 @@ from openpali.benchmarks.metrics.nextqa import nextqa
 from openpali.benchmarks.metrics.screenqa import short_answers
 from openpali.benchmarks.metrics.wordnet import WordNet
 from openpali.home import data_folder
-from openpali.metrics.boxes import Detection
 from openpali.metrics.exact import exact_match
 from openpali.metrics.scores import Scores, mean
 from openpali.metrics.words import pointing
 from openpali.tasks.example import Example
-from openpali.tasks.scoring import Answered, Score, by_kind, exact, first_references, references, slices, texts
+from openpali.tasks.scoring import (
+    Answered,
+    Score,
+    boxes,
+    by_kind,
+    exact,
+    first_references,
+    references,
+    slices,
+    texts,
+)
 
 
 def vqa_accuracy(rows: Sequence[Answered]) -> Scores:
@@ -57,10 +66,7 @@ def screenqa(rows: Sequence[Answered]) -> Scores:
 
 def clicks(rows: Sequence[Answered]) -> Scores:
     """Whether the centre of the first box of an answer lies in the true box, edges included (ScreenSpot)."""
-    found, true = (
-        [[Detection(name, box, score) for name, *box, score in row.values[side][:1]] for row in rows]
-        for side in ("found", "true")
-    )
+    found, true = ([some[:1] for some in side] for side in boxes(rows))
     return pointing(found, true)
 
 

@@ -106,10 +106,7 @@ def detections(rows: Sequence[Answered]) -> Scores:
 
     Where there is no true box, IoU is 1 for no answer, else 0. There is no AP if no sample has a true box.
     """
-    found, true = (
-        [[Detection(name, box, score) for name, *box, score in row.values[side]] for row in rows]
-        for side in ("found", "true")
-    )
+    found, true = boxes(rows)
     ious = [
         float(box_iou([thing.box for thing in there], [thing.box for thing in seen]).max(axis=1).mean())
         if seen and there
@@ -120,6 +117,15 @@ def detections(rows: Sequence[Answered]) -> Scores:
     precision = average_precision(found, true).summary if any(true) else {}
     named = {f"{name}/mean": value for name, value in precision.items()}  # see `tasks.confidence`
     return Scores({"iou": mean(ious)} | f1.summary | named, {"iou": ious} | f1.per_sample)
+
+
+def boxes(rows: Sequence[Answered]) -> tuple[list[list[Detection]], list[list[Detection]]]:
+    """The boxes of each answer, and the true ones, as tasks measure them."""
+    found, true = (
+        [[Detection(name, box, score) for name, *box, score in row.values[side]] for row in rows]
+        for side in ("found", "true")
+    )
+    return found, true
 
 
 # ---- kinds of sample
