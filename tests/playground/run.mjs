@@ -40,11 +40,11 @@ const FUNCTIONS = {
   viewOfLine: (box, height, most) => pages.viewOfLine(box, height, most, tables.numbers.pages.margin, tables.numbers.pages.patch),
   paste: (values, side, box, size) => paste({ values, side }, box, size).counts,
   order: (boxes) => readingOrder(boxes, tables.numbers.order),
-  columns: (several, { ngrams, logProbs, backoffs, order }) => {
+  columns: (several, { ngrams, logProbs, backoffs, order, bits }) => {
     const values = new Float32Array(4 * ngrams.length);
     new Float64Array(values.buffer, 0, ngrams.length).set(ngrams);
     values.set([...logProbs, ...backoffs], 2 * ngrams.length);
-    const language = new LanguageModel(values, { ngrams: ngrams.length, order });
+    const language = new LanguageModel(values, { ngrams: ngrams.length, order, bits });
     return several.map((rows) => readColumns(rows.map((row) => Float32Array.from(row)), language, tables.numbers.ctc));
   },
   lines: (rows, columns, text, up, down) => {

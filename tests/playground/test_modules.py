@@ -24,7 +24,7 @@ from openpali.tasks.example import Box, Object, Size
 from openpali.tasks.refseg import paste_mask
 from openpali.tasks.registry import reader
 from openpali.text.characters import CHARACTERS, numbers_of
-from openpali.text.language import ORDER, fit_language
+from openpali.text.language import BITS, ORDER, fit_language
 
 PROMPTS = ANSWERS = 1000
 SPACES = ["  ", "\t", "\u00a0", "\u3000", "\x1c", "\x85", "\ufeff", " \n "]
@@ -243,7 +243,7 @@ def test_columns_are_read_with_the_language_model_as_in_python(run: Run) -> None
         scores[:, [0, *letters]] += rng.dirichlet([3.0, *[0.05] * len(letters)], 30)
         several.append((scores / scores.sum(1, keepdims=True)).astype(np.float32))
     ours = [read_columns(scores, language) for scores in several]
-    about = {"ngrams": language.ngrams.tolist(), "order": ORDER}
+    about = {"ngrams": language.ngrams.tolist(), "order": ORDER, "bits": BITS}
     about |= {"logProbs": language.log_probs.tolist(), "backoffs": language.backoffs.tolist()}
     [theirs] = run([["columns", [scores.tolist() for scores in several], about]])
     for one, other in zip(ours, theirs, strict=True):

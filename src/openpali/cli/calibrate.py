@@ -32,7 +32,7 @@ def calibrate(
     limit: Annotated[int | None, typer.Option(help="Fit on the first N samples of each task", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
 ) -> None:
-    """Fit a model's confidence and its detector of out-of-distribution images, and store both with it."""
+    """Fit and store a model's confidence, its out-of-distribution detector, and its reader's language model."""
     from openpali.cli.models import open_pali
     from openpali.eval.benchmark import own_benchmark
     from openpali.eval.calibrate import calibrate_language

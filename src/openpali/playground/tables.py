@@ -25,7 +25,7 @@ from openpali.tasks.dialects import BLANK, Dialect
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.registry import FREE_TEXT, TASKS
-from openpali.text.language import ORDER
+from openpali.text.language import BITS, ORDER, LanguageModel
 from openpali.text.masks import CODES_PER_MASK
 from openpali.text.tokenizer import MASK_TOKENS, Tokenizer
 from openpali.weights.files import FINDER, MASKS, READER
@@ -242,10 +242,13 @@ def _reader(pali: Pali, part: str, _: dict[bytes, int]) -> Json:
         "steps": reader.config.steps,
         "characters": list(reader.config.characters),
         "calibration": calibrated(sure) if sure else None,
-        "language": {"ngrams": len(language.ngrams), "order": ORDER}
-        if (language := pali.reading_language)
-        else None,
+        "language": language_of(pali.reading_language),
     }
+
+
+def language_of(found: LanguageModel | None) -> Json | None:
+    """How a language model is laid out."""
+    return None if found is None else {"ngrams": len(found.ngrams), "order": ORDER, "bits": BITS}
 
 
 _DESCRIBE: Mapping[str, Callable[[Pali, str, dict[bytes, int]], Json]] = {

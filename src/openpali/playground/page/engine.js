@@ -1,7 +1,7 @@
 // What the page asks a server for, answered here: which parts of the model a question goes to, and what comes back.
 
-import { paste } from "./masks.js";
 import { LanguageModel } from "./language.js";
+import { paste } from "./masks.js";
 import { Models, integers, tensor } from "./models.js";
 import { Detector } from "./ood.js";
 import { readingOrder } from "./order.js";
