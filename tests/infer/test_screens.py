@@ -16,15 +16,13 @@ from typer.testing import CliRunner
 from openpali import Pali
 from openpali.cli.main import app
 from openpali.data.pipeline.elements import ROLES, mark_elements
-from openpali.infer.elements import SCALE, find_elements
+from openpali.infer.elements import find_elements
 from openpali.infer.pages import Reading, ReadLine, ReadWord
 from openpali.infer.pali import LEAST
 from openpali.infer.pipeline import Sized
 from openpali.infer.screens import Screen
 from openpali.metrics.calibration import Calibration
-from openpali.model.elements import ElementCells, ElementFinderConfig
-from openpali.model.pages import CELL
-from openpali.model.vit import ViT, ViTConfig
+from openpali.model.elements import ElementFinderConfig, Found
 from openpali.tasks.example import Box, Object, Size, around
 from openpali.weights.format import add_facts
 
@@ -116,46 +114,44 @@ def test_a_role_finds_all_of_it_and_words_find_the_one() -> None:
 
 
 class KnowingFinder(nn.Module):
-    """Finds elements of a blank screen where they are, whichever tile is asked about."""
+    """Knows which proposals are elements."""
 
     def __init__(self, elements: list[Object]) -> None:
         super().__init__()
-        self.config = ElementFinderConfig(ViTConfig(16, (16, 16), 8, 1, 8, 1), ROLES)
-        with torch.device("meta"):
-            self.vit = ViT(self.config.vision)
+        self.config = ElementFinderConfig(16, 8, 1, 8, 1, ROLES)
         self.elements = elements
 
-    def forward(self, images: Tensor) -> ElementCells:
-        found = []
-        for image in images.float():  # pixels hold a quarter of their place; tiles start at multiples of 192
-            top, left = ((image[0, 0, :2] * 4 * SCALE / 192).round() * 192).tolist()
-            moved = [
-                element(each.role, *(np.multiply(each.box, SCALE) - (top, left, top, left)))
-                for each in self.elements
-            ]
-            which, boxes = (torch.from_numpy(each) for each in mark_elements(moved, ROLES, 256, 256))
-            edges = boxes[(which.long() - 1).clamp(min=0)]
-            centre = torch.arange(64) * CELL + CELL / 2
-            centre = torch.stack(torch.meshgrid(centre, centre, indexing="ij"), -1)
-            sides = torch.cat((centre - edges[..., :2], edges[..., 2:] - centre), -1)
-            found.append((torch.where(which > 0, 5.0, -5.0), sides.permute(0, 3, 1, 2)))
-        return ElementCells(*(torch.stack(each) for each in zip(*found, strict=True)))
+    def forward(self, views: Tensor, kinds: Tensor, boxes: Tensor, counts: Tensor, sizes: Tensor) -> Found:
+        assert counts.tolist() == [len(views)] == [len(kinds)]
+        which, elements = (torch.from_numpy(each) for each in mark_elements(self.elements, ROLES, boxes.numpy()))
+        edges = elements[(which - 1).clamp(min=0)]
+        centre = ((boxes[:, :2] + boxes[:, 2:]) / 2)[:, None]
+        return Found(
+            torch.where(which > 0, 5.0, -5.0), torch.cat((centre - edges[..., :2], edges[..., 2:] - centre), -1)
+        )
 
 
-def test_elements_are_found_across_tiles_once_each() -> None:
+def test_elements_are_found_once_each() -> None:
     elements = [
         element("button", 40, 60, 70, 160),
-        element("textbox", 300, 300, 340, 700),  # over two tiles
+        element("textbox", 300, 300, 340, 700),
         element("icon", 48, 70, 62, 84),
-        element("link", 500, 820, 520, 890),
+        element("link", 496, 780, 524, 899),  # larger than its text
     ]
-    rows, columns = np.mgrid[:560, :900]
-    found = find_elements(KnowingFinder(elements), (np.stack([rows, columns, 0 * rows], -1) // 4).astype(np.uint8))
+    image = np.full((560, 900, 3), 240, np.uint8)
+    for thing, colour in zip(elements[:3], (90, 255, 0), strict=True):
+        ymin, xmin, ymax, xmax = map(int, thing.box)
+        image[ymin:ymax, xmin:xmax] = colour
+    found = find_elements(KnowingFinder(elements), image, [Box(500, 820, 520, 890)])
     assert sorted(thing.role for thing in found) == sorted(each.role for each in elements)
     for thing in found:
         [true] = [each for each in elements if each.role == thing.role]
-        assert thing.box == pytest.approx(true.box, abs=3)
+        assert thing.box == pytest.approx(true.box, abs=0.1)
         assert thing.confidence == pytest.approx(torch.tensor(5.0).sigmoid().item())
+
+
+def test_a_blank_screen_has_no_elements() -> None:
+    assert find_elements(KnowingFinder([]), np.full((80, 90, 3), 7, np.uint8), []) == []
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The finder of elements: shapes, and its loss beside perfect answers."""
+"""The finder of elements: shapes, padding, and its loss beside perfect answers."""
 
 from __future__ import annotations
 
@@ -8,72 +8,96 @@ import torch
 from torch import Tensor
 
 from openpali.data.pipeline.elements import ROLES, mark_elements
-from openpali.model.elements import ElementCells, ElementFinder, ElementFinderConfig, element_loss
+from openpali.model.elements import ElementFinder, ElementFinderConfig, Found, element_loss
 from openpali.model.init import materialise
-from openpali.model.pages import CELL
-from openpali.model.vit import ViTConfig
 from openpali.tasks.example import Box, Object
 
-SIZE = 64, 128
 ELEMENTS = [
     Object("button", Box(8, 10, 40, 90), role="button"),
     Object("icon", Box(16, 20, 30, 34), role="icon"),
     Object("icon", Box(50, 100, 62, 112), role="icon"),
 ]
+BOXES = torch.tensor([[8.0, 10, 40, 90], [17, 21, 29, 33], [50, 100, 62, 111], [20, 40, 30, 80], [90, 5, 99, 60]])
+
+
+@pytest.fixture(scope="module")
+def finder() -> ElementFinder:
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = ElementFinder(ElementFinderConfig(16, 32, 1, 64, 2, ROLES))
+    return materialise(model).eval()
+
+
+def inputs(count: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(count)
+    views = torch.randint(0, 256, (count, 2, 16, 16, 3), dtype=torch.uint8, generator=generator)
+    return [views, torch.arange(count) % 3, BOXES[:count]]
+
+
+def test_it_says_something_of_every_proposal_and_role(finder) -> None:
+    found = finder(*inputs(5), torch.tensor([5]), torch.tensor([[100.0, 200]]))
+    assert found.logits.shape == (5, len(ROLES))
+    assert found.sides.shape == (5, len(ROLES), 4)
+    assert torch.all(found.sides > 0)
+    assert found.logits.sigmoid().mean() < 0.1  # most proposals are no element of a role
+    assert found.boxes(BOXES).shape == (5, len(ROLES), 4)
+
+
+@torch.no_grad()
+def test_a_screen_is_judged_alike_beside_others(finder) -> None:
+    sizes = torch.tensor([[100.0, 200], [300, 400]])
+    both = [torch.cat(pair) for pair in zip(inputs(3), inputs(5), strict=True)]
+    together = finder(*both, torch.tensor([3, 5]), sizes)
+    for rows, count, size in ((slice(0, 3), 3, sizes[:1]), (slice(3, 8), 5, sizes[1:])):
+        alone = finder(*inputs(count), torch.tensor([count]), size)
+        torch.testing.assert_close(together.logits[rows], alone.logits, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together.sides[rows], alone.sides, atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_proposals_see_each_other(finder) -> None:
+    size = torch.tensor([[100.0, 200]])
+    one, more = (finder(*inputs(5), torch.tensor(counts), size.expand(len(counts), 2)) for counts in ([5], [1, 4]))
+    assert not torch.allclose(one.logits, more.logits)
 
 
 def truth() -> tuple[Tensor, Tensor]:
-    which, boxes = mark_elements(ELEMENTS, ROLES, *SIZE)
-    return torch.from_numpy(which)[None], torch.from_numpy(boxes)[None]
+    which, boxes = mark_elements(ELEMENTS, ROLES, BOXES.numpy())
+    return torch.from_numpy(which), torch.from_numpy(boxes)
 
 
-def perfect(which: Tensor, boxes: Tensor, moved: float = 0.0) -> ElementCells:
-    rows, columns = (torch.arange(side // CELL) * CELL + CELL / 2 for side in SIZE)
-    number = which.long() - 1
-    edges = boxes[0][number.clamp(min=0)]  # [1, R, h, w, 4]
-    centre = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), -1)
+def perfect(which: Tensor, elements: Tensor, moved: float = 0.0) -> Found:
+    edges = elements[(which - 1).clamp(min=0)]  # [T, R, 4]
+    centre = ((BOXES[:, :2] + BOXES[:, 2:]) / 2)[:, None]
     sides = torch.cat((centre - edges[..., :2], edges[..., 2:] - centre - moved), -1)
-    return ElementCells(torch.where(which != 0, 12.0, -12.0), sides.permute(0, 1, 4, 2, 3))
-
-
-def test_it_says_something_of_every_role_and_cell() -> None:
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        finder = ElementFinder(ElementFinderConfig(ViTConfig(16, (4, 8), 32, 1, 64, 2), ROLES))
-    materialise(finder)
-    cells = finder(torch.randint(0, 256, (2, *SIZE, 3), dtype=torch.uint8))
-    assert cells.logits.shape == (2, len(ROLES), 16, 32)
-    assert cells.sides.shape == (2, len(ROLES), 4, 16, 32)
-    assert torch.all(cells.sides > 0)
-    assert cells.logits.sigmoid().mean() < 0.1  # most cells hold no element
-
-
-def test_the_cells_of_elements_are_marked() -> None:
-    which, boxes = truth()
-    marked = [number for number in which.unique().tolist() if number > 0]
-    assert marked == [1, 2, 3]
-    for number in marked:
-        role, rows, columns = (which[0] == number).nonzero().T
-        box = boxes[0, number - 1]
-        assert ROLES[int(role[0])] in ("button", "icon")
-        assert torch.all((rows * CELL + CELL > box[0]) & (rows * CELL < box[2]))
-        assert torch.all((columns * CELL + CELL > box[1]) & (columns * CELL < box[3]))
-
-
-def test_an_element_that_is_mostly_outside_is_left_open() -> None:
-    which, _ = mark_elements([Object("link", Box(10, -90, 30, 20), role="link")], ROLES, *SIZE)
-    assert set(np.unique(which).tolist()) == {0, -1}
+    return Found(torch.where(which > 0, 12.0, -12.0), sides)
 
 
 def test_a_perfect_answer_has_no_loss_and_a_worse_one_has() -> None:
-    which, boxes = truth()
-    assert element_loss(perfect(which, boxes), which, boxes).item() == pytest.approx(0, abs=1e-3)
-    assert element_loss(perfect(which, boxes, moved=2), which, boxes).item() > 0.05
-    missed = perfect(which, boxes)
-    assert element_loss(missed._replace(logits=-missed.logits.abs()), which, boxes).item() > 1
+    which, elements = truth()
+    assert sorted(np.unique(which).tolist()) == [0, 1, 2, 3]
+    known = BOXES, torch.tensor([5]), which, elements
+    assert element_loss(perfect(which, elements), *known).item() == pytest.approx(0, abs=1e-3)
+    assert element_loss(perfect(which, elements, moved=2), *known).item() > 0.05
+    missed = perfect(which, elements)
+    assert element_loss(missed._replace(logits=-missed.logits.abs()), *known).item() > 1
+    found = element_loss(missed._replace(logits=missed.logits.abs()), *known).item()
+    assert found > 1  # elements where none are
 
 
-def test_an_image_without_elements_has_a_finite_loss() -> None:
-    which, boxes = torch.zeros(2, len(ROLES), 16, 32, dtype=torch.int16), torch.zeros(2, 1, 4)
-    cells = ElementCells(torch.full(which.shape, -3.0), torch.ones(2, len(ROLES), 4, 16, 32))
-    assert torch.all(element_loss(cells, which, boxes).isfinite())
+def test_the_loss_of_a_screen_is_its_own() -> None:
+    which, elements = truth()
+    said = perfect(which, elements, moved=1)
+    alone = element_loss(said, BOXES, torch.tensor([5]), which, elements)
+    twice = Found(*(torch.cat((each, each)) for each in said))
+    more = torch.where(which > 0, which + len(elements), 0)
+    both = element_loss(
+        twice, BOXES.repeat(2, 1), torch.tensor([5, 5]), torch.cat((which, more)), elements.repeat(2, 1)
+    )
+    torch.testing.assert_close(both, alone.expand(2))
+
+
+def test_a_screen_without_elements_has_a_finite_loss() -> None:
+    said = Found(torch.full((5, len(ROLES)), -3.0), torch.ones(5, len(ROLES), 4))
+    none = torch.zeros(5, len(ROLES), dtype=torch.long)
+    assert torch.all(element_loss(said, BOXES, torch.tensor([2, 3]), none, torch.zeros(0, 4)).isfinite())

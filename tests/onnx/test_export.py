@@ -21,9 +21,12 @@ from openpali.infer.generate import Decoding, evaluating
 from openpali.onnx.export import trace
 from openpali.onnx.graphs import Graph, graphs_of
 
-SIZES = {"batch": 3, "visual": 11, "prompt": 7, "memory": 6, "past": 4, "columns": 5}
+SIZES = {"batch": 3, "visual": 11, "prompt": 7, "memory": 6, "past": 4, "columns": 5, "proposals": 6}
 OTHERS = {  # inputs that are not just any number
     "columns": torch.tensor([5, 2, 3]),
+    "kinds": torch.tensor([0, 0, 1, 2, 1, 2]),
+    "boxes": torch.tensor([[4.0 * i, 9 * i, 4 * i + 12, 14 * i + 30] for i in range(6)]),
+    "size": torch.tensor([[500.0, 700]]),
     "prompt": torch.tensor([[5, 6, 1, 0, 0, 0, 0], [2, 3, 4, 5, 6, 7, 1], [5, 1, 0, 0, 0, 0, 0]]),
     "real": torch.tensor([[True] * 6, [True] * 2 + [False] * 4, [True] * 5 + [False]]),
 }
@@ -91,14 +94,14 @@ def test_int8_is_near(pali: Pali, bundle: Path, tmp_path: Path, caplog: pytest.L
     )
     assert said.exit_code == 0
     assert not [each for each in caplog.records if "pre-processing" in each.getMessage()]
-    graph = graphs_of(pali.load("elements")[1])["tiles"]
-    session = onnxruntime.InferenceSession(tmp_path / "tiles.onnx")
-    pixels = other_inputs(graph)["pixels"]
+    graph = graphs_of(pali.load("elements")[1])["elements"]
+    session = onnxruntime.InferenceSession(tmp_path / "elements.onnx")
+    inputs = other_inputs(graph)
     with torch.no_grad():
-        whole, _ = graph(pixels)
-    small, _ = session.run(None, {"pixels": pixels.numpy()})
+        whole, _ = graph(*inputs.values())
+    small, _ = session.run(None, {key: value.numpy() for key, value in inputs.items()})
     assert 1e-5 < np.abs(small - whole.numpy()).mean() < 0.1 * whole.std()
-    matmuls = [node for node in onnx.load(tmp_path / "tiles.onnx").graph.node if "MatMul" in node.op_type]
+    matmuls = [node for node in onnx.load(tmp_path / "elements.onnx").graph.node if "MatMul" in node.op_type]
     assert any(node.op_type == "MatMulInteger" for node in matmuls)
 
 

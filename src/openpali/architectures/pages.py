@@ -8,7 +8,7 @@ from openpali.architectures.base import Architecture
 from openpali.architectures.siglip.architecture import PRESETS
 from openpali.model.elements import ElementFinder, ElementFinderConfig
 from openpali.model.pages import Finder, FinderConfig, Reader, ReaderConfig
-from openpali.model.vit import Block
+from openpali.model.vit import Block, ViTConfig
 
 
 class FinderArchitecture(Architecture[FinderConfig]):
@@ -32,13 +32,15 @@ class ReaderArchitecture(Architecture[ReaderConfig]):
     blocks = {Block: ()}
 
 
+def _of_elements(shape: ViTConfig) -> ElementFinderConfig:
+    return ElementFinderConfig(32, shape.width, shape.depth, shape.mlp_dim, shape.heads, ())
+
+
 class ElementFinderArchitecture(Architecture[ElementFinderConfig]):
     """Finds elements. A recipe sets the roles of a preset."""
 
     kind = "elements"
     config = ElementFinderConfig
     network = ElementFinder
-    presets = {
-        name: ElementFinderConfig(replace(shape.vision, patch_size=16), ()) for name, shape in PRESETS.items()
-    }
+    presets = {name: _of_elements(shape.vision) for name, shape in PRESETS.items()}
     blocks = {Block: ()}

@@ -18,7 +18,8 @@ from openpali.tasks.example import Example, Object
 
 
 class ElementEvaluator(PageEvaluator):
-    """Precision, recall and F1 of elements by role at an IoU of .5, over all windows together."""
+    """Precision, recall and F1 of elements by role at an IoU of .5, over all windows together. Where lines of text
+    are is known."""
 
     def run(self, finder: ElementFinder, ranks: Ranks = ALONE) -> Pages:
         """Evaluate. Collective: call it on every rank."""
@@ -26,7 +27,8 @@ class ElementEvaluator(PageEvaluator):
         return Pages(detection_f1([found for found, _ in pages], [true for _, true in pages]), self.n)
 
     def _page(self, finder: ElementFinder, example: Example) -> tuple[list[Detection], list[Detection]]:
-        return _by_role(find_elements(finder, example.images[0])), _by_role(elements_of(example))
+        lines = [line.box for line in example.lines]
+        return _by_role(find_elements(finder, example.images[0], lines)), _by_role(elements_of(example))
 
 
 def elements_by(pali: Pali) -> AnswerPage:

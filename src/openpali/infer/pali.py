@@ -312,16 +312,16 @@ class Pali:
         pixels = open_image(image).pixels
         seen = self._seen
         if seen is None or not np.array_equal(seen[0], pixels):
-            elements = self._find_elements(pixels) if ELEMENTS in self.parts else []
             page = self.page(pixels)
+            elements = self._find_elements(pixels, page.lines) if ELEMENTS in self.parts else []
             self._seen = seen = pixels, Screen(elements, page.lines, page.ood_score)
         return seen[1]
 
-    def _find_elements(self, pixels: Image) -> list[Object]:
+    def _find_elements(self, pixels: Image, lines: Sequence[ReadLine]) -> list[Object]:
         """Elements with calibrated confidence; the name of an icon is what it shows."""
         stored, finder = self.load(ELEMENTS)
         with self._quick():
-            elements = find_elements(cast(ElementFinder, finder), pixels)
+            elements = find_elements(cast(ElementFinder, finder), pixels, [line.box for line in lines])
         if calibration := stored.facts.calibration.get(Detect.name):
             elements = [replace(thing, confidence=calibration.of(thing.confidence)) for thing in elements]
         icons = [thing.box for thing in elements if thing.role == "icon"] if ICONS in self.parts else []

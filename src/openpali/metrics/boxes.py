@@ -6,7 +6,7 @@ Boxes are (ymin, xmin, ymax, xmax) with exclusive far edges, in pixels of the or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .scores import Scores, check_paired
 
 Floats = NDArray[np.float64]
+Boxes = Sequence[Sequence[float]] | NDArray[np.floating[Any]]
 
 
 class Detection(NamedTuple):
@@ -24,7 +25,7 @@ class Detection(NamedTuple):
     score: float = 1.0
 
 
-def box_iou(a: Sequence[Sequence[float]] | Floats, b: Sequence[Sequence[float]] | Floats) -> Floats:
+def box_iou(a: Boxes, b: Boxes) -> Floats:
     """Intersection over union of each box of ``a`` [N, 4] with each of ``b`` [M, 4]: float64 [N, M] in 0..1.
 
     Two boxes without area have IoU 0.
@@ -37,7 +38,7 @@ def box_iou(a: Sequence[Sequence[float]] | Floats, b: Sequence[Sequence[float]] 
     return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0))
 
 
-def _boxes(boxes: Sequence[Sequence[float]] | Floats) -> Floats:
+def _boxes(boxes: Boxes) -> Floats:
     if not len(boxes):
         return np.zeros((0, 4))
     array = np.asarray(boxes, dtype=np.float64)

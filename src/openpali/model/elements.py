@@ -1,97 +1,193 @@
-"""Finding the elements of a screen, such as buttons and icons: a head on patches and cells, no decoder.
+"""Finding the elements of a screen, such as buttons and icons: what each proposal is, and how far it reaches.
 
-For every role and every cell of 4 x 4 pixels it says whether such an element is there, and how far its four sides
-are, as FCOS (arXiv 1904.01355) does on a CNN. Sides are of each role, since elements lie in each other: an icon in
-a button. As in VarifocalNet (arXiv 2008.13367) the probability of an element is the IoU of its box.
+A proposal (:mod:`openpali.data.pipeline.proposals`) is a token: how it looks, and where it is. Tokens of a screen
+attend to each other: a link is one of a column of links. For every role a token says whether such an element is
+there, and how far its four sides are, as the cells of FCOS do (arXiv 1904.01355): of each role, since elements lie
+in each other, an icon in a button. As in VarifocalNet (arXiv 2008.13367) the probability of an element is the IoU
+of its box.
 
-Shapes: B batch, R roles, h w cells.
+Shapes: B screens, T proposals of all, P of one, R roles, M elements of all, S side of a view, D width.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from openpali.model.pages import CELL, CellFinder
-from openpali.model.vit import ViTConfig
+from openpali.model.init import init_children
+from openpali.model.layers import Conv2d, Embedding, Linear
+from openpali.model.vit import Transformer, scaled
 
-_CHANNELS = 64  # of what is known of a cell
+KINDS = ("text", "region", "figure")
+"""Of proposals: a line of text, a region of one colour, and what has several."""
+VIEWS = 2
+"""Of a proposal: itself, and with what is around it."""
+_CHANNELS = (3, 24, 48, 96)  # of the convolutions, each of stride 2
+_SCREEN = 800.0, 1400.0  # height and width of a usual screen in pixels, by which places are measured
+_TEXT = 20.0  # height of a usual line in pixels, by which sizes are measured
+_WAVES = 4  # of a place or a size: 1, 2, 4, 8 halves of it
+_NARROW = 3.0  # least half side of a proposal in pixels, by which distances are measured
 _GAMMA = 2.0  # of the focal loss (arXiv 1708.02002)
-_ABSENT = 0.5  # weight of a cell without an element, beside that of one of an element of a single cell
+_ABSENT = 0.5  # weight of a proposal without an element, beside one with
 
 
 @dataclass(frozen=True)
 class ElementFinderConfig:
-    """Shape of a finder of elements: that of its ViT, and the roles in the order of its outputs."""
+    """Shape of a finder of elements.
 
-    vision: ViTConfig
+    Attributes:
+        side: of a view in pixels, a multiple of 8.
+        width, depth, mlp_dim, heads: of the transformer.
+        roles: in the order of its outputs.
+    """
+
+    side: int
+    width: int
+    depth: int
+    mlp_dim: int
+    heads: int
     roles: tuple[str, ...]
 
 
-class ElementCells(NamedTuple):
-    """What is said of every role and cell.
+class Found(NamedTuple):
+    """What is said of every proposal and role.
 
     Attributes:
-        logits: ``[B, R, h, w]`` float, of the IoU of the box of ``sides`` with the element here, 0 if none is.
-        sides: ``[B, R, 4, h, w]`` float, pixels from the centre of the cell up, left, down and right, above 0.
+        logits: ``[T, R]`` float, of the IoU of the box of ``sides`` with the element here, 0 if none is.
+        sides: ``[T, R, 4]`` float, pixels from the centre of the proposal up, left, down and right, above 0.
     """
 
     logits: Tensor
     sides: Tensor
 
+    def boxes(self, boxes_T4: Tensor) -> Tensor:
+        """Boxes of elements ``[T, R, 4]`` by those of the proposals."""
+        centre = _centres(boxes_T4)[:, None]
+        return torch.cat((centre - self.sides[..., :2], centre + self.sides[..., 2:]), -1)
 
-class ElementFinder(CellFinder):
-    """Images ``[B, H, W, 3]`` as for :class:`~openpali.model.pages.PageViT` -> :class:`ElementCells`."""
+
+class ElementFinder(nn.Module):
+    """Proposals -> :class:`Found`.
+
+    ``forward`` takes views ``[T, 2, S, S, 3]`` uint8, kinds ``[T]`` and boxes ``[T, 4]`` in pixels, of one screen
+    after another; the proposals of each screen, ``counts_B``; and their heights and widths ``sizes_B2`` in pixels.
+    """
 
     def __init__(self, config: ElementFinderConfig) -> None:
-        super().__init__(config.vision, _CHANNELS, 5 * len(config.roles))
+        super().__init__()
         self.config = config
+        seen = VIEWS * _CHANNELS[-1] * (config.side // 2 ** (len(_CHANNELS) - 1)) ** 2
+        self.convolutions = nn.ModuleList(Conv2d(a, b, 3, 2, 1) for a, b in pairwise(_CHANNELS))
+        self.looks = Linear(seen, config.width)
+        self.kind = Embedding(len(KINDS), config.width)
+        self.place = _Dense2(8 + 12 * _WAVES, config.width, config.width)
+        self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
+        self.head = _Dense2(config.width, 2 * config.width, 5 * len(config.roles))
 
     def init_weights(self) -> None:
-        super().init_weights()
-        self.head.bias[: len(self.config.roles)] = -4.0  # most cells hold no element
+        init_children(self)
+        nn.init.normal_(self.kind.weight, std=0.5)
+        nn.init.normal_(self.head.last.weight, std=0.01)
+        self.head.last.bias[: len(self.config.roles)] = -3.5  # most proposals are no element of a role
 
-    def forward(self, images_BHWC: Tensor) -> ElementCells:
-        said = self.say(*self.vit(images_BHWC)).permute(0, 3, 1, 2)  # [B, 5 R, h, w]
-        logits, sides = said.tensor_split((len(self.config.roles),), 1)
-        sides = sides.reshape(said.shape[0], -1, 4, *said.shape[2:])
-        return ElementCells(logits, 4 * CELL * sides.clamp(max=6).exp())
+    def forward(
+        self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, counts_B: Tensor, sizes_B2: Tensor
+    ) -> Found:
+        known_TD = self.look(views_T, kinds_T, boxes_T4, sizes_B2.repeat_interleave(counts_B, 0))
+        real_BP = torch.arange(int(counts_B.max()), device=counts_B.device) < counts_B[:, None]
+        x_BPD = known_TD.new_zeros(*real_BP.shape, known_TD.shape[-1])
+        x_BPD[real_BP] = known_TD
+        return self.judge(self.relate(x_BPD, real_BP)[real_BP], boxes_T4)
+
+    def look(self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, sizes_T2: Tensor) -> Tensor:
+        """What is known of each proposal by itself, ``[T, D]``."""
+        x = scaled(views_T, self.looks.weight.dtype).flatten(0, 1).permute(0, 3, 1, 2)  # [2 T, 3, S, S]
+        for convolution in self.convolutions:
+            x = F.gelu(convolution(x), approximate="tanh")
+        looks = self.looks(x.reshape(kinds_T.shape[0], -1))
+        return cast(Tensor, looks + self.kind(kinds_T) + self.place(_places(boxes_T4, sizes_T2)))
+
+    def relate(self, x_BPD: Tensor, real_BP: Tensor | None = None) -> Tensor:
+        """The same when proposals have seen each other; those that are not ``real`` are padding."""
+        mask = None if real_BP is None else real_BP[:, None, None]
+        return cast(Tensor, self.encoder(x_BPD, mask=mask))
+
+    def judge(self, x_TD: Tensor, boxes_T4: Tensor) -> Found:
+        """What is said by what is known of proposals in their screens."""
+        said = self.head(x_TD).float()
+        logits, sides = said.tensor_split((len(self.config.roles),), -1)
+        half = ((boxes_T4[:, 2:] - boxes_T4[:, :2]) / 2).clamp(min=_NARROW).repeat(1, 2)[:, None]
+        return Found(logits, half * sides.unflatten(-1, (-1, 4)).clamp(-4, 5).exp())
 
 
-def element_loss(cells: ElementCells, which_BRhw: Tensor, boxes_BM4: Tensor) -> Tensor:
-    """Loss of each image ``[B]``, for each of its elements: focal loss where no element is; and where one is, what
+class _Dense2(nn.Module):
+    """Linear -> tanh-approximated GELU -> linear."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.first, self.last = Linear(inputs, hidden), Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.last(F.gelu(self.first(x.to(self.first.weight.dtype)), approximate="tanh")))
+
+
+def _centres(boxes: Tensor) -> Tensor:
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def _places(boxes_T4: Tensor, sizes_T2: Tensor) -> Tensor:
+    """Where boxes are in their screens, and how large: numbers around 1 and waves of them, ``[T, 8 + 12 W]``."""
+    usual = boxes_T4.new_tensor(_SCREEN)
+    centres, sizes = _centres(boxes_T4), (boxes_T4[:, 2:] - boxes_T4[:, :2]).clamp(min=1)
+    large = (sizes / _TEXT).log()
+    beyond = (sizes_T2 - centres) / usual
+    shares = centres / sizes_T2
+    waves = torch.cat((centres / usual, large / 3, shares), -1)[..., None]  # [T, 6, 1]
+    angles = waves * (math.pi * 2 ** torch.arange(_WAVES, device=waves.device))  # [T, 6, W]
+    numbers = (beyond, large, sizes / sizes_T2, sizes_T2 / usual)
+    return torch.cat((*numbers, angles.sin().flatten(1), angles.cos().flatten(1)), -1)
+
+
+def element_loss(found: Found, boxes_T4: Tensor, counts_B: Tensor, which_TR: Tensor, elements_M4: Tensor) -> Tensor:
+    """Loss of each screen ``[B]``, for each of its elements: focal loss where no element is; and where one is, what
     its probability costs beyond that of the IoU of its box (cross-entropy), and 1 - GIoU.
 
-    The boxes of elements count alike. A probability counts by cells, since a false element has as many as a true
-    one, but less for those of large elements, which would outnumber the others.
+    The boxes of elements count alike. A probability counts by proposals, but less for those of elements with many,
+    which would outnumber the others.
 
     Args:
-        cells: of the model.
-        which_BRhw: number of the element that a cell is in, from 1 on; 0 where no element of the role is, and -1
-            where nobody knows.
-        boxes_BM4: each element's [ymin, xmin, ymax, xmax] in pixels of the image.
+        found: by the model.
+        boxes_T4: of the proposals.
+        counts_B: proposals of each screen.
+        which_TR: number of the element that a proposal is in, from 1 on; 0 where no element of the role is.
+        elements_M4: boxes of the elements of all screens, in pixels.
     """
-    logits = cells.logits
-    absent = (logits.sigmoid() ** _GAMMA * F.softplus(logits) * (which_BRhw == 0)).sum((1, 2, 3))
-    image, role, row, column = (which_BRhw > 0).nonzero(as_tuple=True)
-    number = which_BRhw[image, role, row, column].long() - 1
-    sizes = torch.zeros_like(boxes_BM4[..., 0]).index_put_(  # [B, M]: cells of each
-        (image, number), torch.ones_like(image, dtype=boxes_BM4.dtype), accumulate=True
+    logits, screens = found.logits, len(counts_B)
+    screen_T = torch.arange(screens, device=counts_B.device).repeat_interleave(counts_B)
+    absent = (logits.sigmoid() ** _GAMMA * F.softplus(logits) * (which_TR == 0)).sum(1)
+    proposal, role = (which_TR > 0).nonzero(as_tuple=True)
+    number = which_TR[proposal, role].long() - 1
+    sizes_M = torch.zeros_like(elements_M4[:, 0]).index_add(
+        0, number, torch.ones_like(number, dtype=elements_M4.dtype)
     )
-    said = cells.sides[image, role, :, row, column]  # [n, 4]
-    centre = (torch.stack((row, column), -1) * CELL + CELL / 2).to(boxes_BM4.dtype)
-    edges = boxes_BM4[image, number]
-    iou, giou = _overlap(said, torch.cat((centre - edges[:, :2], edges[:, 2:] - centre), -1))
+    of_each = sizes_M[number]
+    edges, centre = elements_M4[number], _centres(boxes_T4)[proposal]
+    true = torch.cat((centre - edges[:, :2], edges[:, 2:] - centre), -1)
+    iou, giou = _overlap(found.sides[proposal, role], true.clamp(min=0.01))
     iou = iou.detach()
-    own = F.binary_cross_entropy_with_logits(logits[image, role, row, column], iou, reduction="none")
+    own = F.binary_cross_entropy_with_logits(logits[proposal, role], iou, reduction="none")
     own = own - torch.special.entr(iou) - torch.special.entr(1 - iou)
-    of_each = sizes[image, number]
     missed = own / of_each.sqrt() + (1 - giou) / of_each
-    return (_ABSENT * absent).index_add(0, image, missed) / (sizes > 0).sum(1).clamp(min=1)
+    total = logits.new_zeros(screens).index_add(0, screen_T, _ABSENT * absent)
+    total = total.index_add(0, screen_T[proposal], missed)
+    elements_B = logits.new_zeros(screens).index_add(0, screen_T[proposal], 1 / of_each)
+    return total / elements_B.clamp(min=1)
 
 
 def _overlap(one_N4: Tensor, other_N4: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,5 +198,5 @@ def _overlap(one_N4: Tensor, other_N4: Tensor) -> tuple[Tensor, Tensor]:
         (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3]) for sides in (both, either, one_N4, other_N4)
     )
     union = area + other - shared
-    iou = (shared / union).clamp(0, 1)  # a cell's centre may lie beyond the edge of a narrow element
+    iou = (shared / union).clamp(0, 1)
     return iou, shared / union + union / hull - 1

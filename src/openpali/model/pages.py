@@ -122,38 +122,21 @@ class Cells(NamedTuple):
     down: Tensor
 
 
-class CellFinder(nn.Module):
-    """A head on every cell of an image, which knows ``channels`` of the cell and its patch."""
+class Finder(nn.Module):
+    """Images ``[B, H, W, 3]`` as for :class:`PageViT` -> :class:`Cells` of ``H / 4`` x ``W / 4``."""
 
-    def __init__(self, vision: ViTConfig, channels: int, outputs: int) -> None:
+    def __init__(self, config: FinderConfig) -> None:
         super().__init__()
-        self.vit = PageViT(vision)
-        self.within = Linear(vision.width, CELLS**2 * channels)
-        self.around = nn.Conv2d(_CHANNELS[1], channels, 3, padding=1)
-        self.head = Linear(channels, outputs)
+        self.config = config
+        self.vit = PageViT(config.vision)
+        self.within = Linear(config.vision.width, CELLS**2 * _CELL_CHANNELS)
+        self.around = nn.Conv2d(_CHANNELS[1], _CELL_CHANNELS, 3, padding=1)
+        self.head = Linear(_CELL_CHANNELS, len(Cells._fields))
 
     def init_weights(self) -> None:
         init_children(self)
         nn.init.normal_(self.head.weight, std=0.05)
         nn.init.zeros_(self.head.bias)
-
-    def say(self, tokens: Tensor, cells: Tensor) -> Tensor:
-        """What :class:`PageViT` returns -> outputs of each cell, float ``[B, h, w, outputs]``."""
-        seen = self.within(tokens).unflatten(-1, (CELLS, CELLS, -1)).transpose(2, 3)
-        seen = seen.flatten(3, 4).flatten(1, 2)  # [B, h, w, channels]
-        seen = seen + self.around(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return cast(Tensor, self.head(F.gelu(seen, approximate="tanh")).float())
-
-
-class Finder(CellFinder):
-    """Images ``[B, H, W, 3]`` as for :class:`PageViT` -> :class:`Cells` of ``H / 4`` x ``W / 4``."""
-
-    def __init__(self, config: FinderConfig) -> None:
-        super().__init__(config.vision, _CELL_CHANNELS, len(Cells._fields))
-        self.config = config
-
-    def init_weights(self) -> None:
-        super().init_weights()
         self.head.bias[0] = -2.0  # most cells hold no text
 
     def forward(self, images_BHWC: Tensor) -> Cells:
@@ -161,7 +144,11 @@ class Finder(CellFinder):
 
     def judge(self, tokens: Tensor, cells: Tensor) -> Cells:
         """The same by what the ViT returns."""
-        logits, up, down = self.say(tokens, cells).unbind(-1)
+        seen = self.within(tokens).unflatten(-1, (CELLS, CELLS, -1)).transpose(2, 3)
+        seen = seen.flatten(3, 4).flatten(1, 2)  # [B, h, w, 32]
+        seen = seen + self.around(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        said = self.head(F.gelu(seen, approximate="tanh")).float()  # [B, h, w, 3]
+        logits, up, down = said.unbind(-1)
         return Cells(logits, 2 * CELL * up.exp(), 2 * CELL * down.exp())
 
 

@@ -17,7 +17,7 @@ from openpali.architectures.mask_vqvae import GRID, MaskVQVAE
 from openpali.architectures.pali import PaliModel
 from openpali.architectures.siglip.network import SigLIP
 from openpali.model.cache import Pair, behind
-from openpali.model.elements import ElementFinder
+from openpali.model.elements import VIEWS, ElementFinder
 from openpali.model.icons import IconClassifier
 from openpali.model.pages import PATCH, Finder, Reader
 from openpali.model.t5 import DecoderLayer, EncoderDecoder, RelativeBias
@@ -152,9 +152,24 @@ def _siglip(model: SigLIP) -> Mapping[str, Graph]:
     }
 
 
-def _finder(model: Finder | ElementFinder) -> Mapping[str, Graph]:
-    outputs = ["logits", "up", "down"] if isinstance(model, Finder) else ["logits", "sides"]
+def _finder(model: Finder) -> Mapping[str, Graph]:
+    outputs = ["logits", "up", "down"]
     return {"tiles": Graph(model, lambda pixels: tuple(model(pixels)), {"pixels": _pixels(model.vit)}, outputs)}
+
+
+def _elements(model: ElementFinder) -> Mapping[str, Graph]:
+    def screen(views: Tensor, kinds: Tensor, boxes: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+        known = model.look(views, kinds, boxes, size.expand(kinds.shape[0], 2))
+        return tuple(model.judge(model.relate(known[None])[0], boxes))
+
+    side = model.config.side
+    inputs: Inputs = {
+        "views": (torch.rand(3, VIEWS, side, side, 3) * 2 - 1, {0: "proposals"}),
+        "kinds": (torch.tensor([0, 1, 2]), {0: "proposals"}),
+        "boxes": (torch.tensor([[9.0, 9, 21, 60], [5, 5, 30, 90], [12, 70, 20, 78]]), {0: "proposals"}),
+        "size": (torch.tensor([[600.0, 800.0]]), {}),
+    }
+    return {"elements": Graph(model, screen, inputs, ["logits", "sides"])}
 
 
 def _reader(model: Reader) -> Mapping[str, Graph]:
@@ -180,7 +195,7 @@ _MAKERS: Mapping[type[nn.Module], Callable[[Any], Mapping[str, Graph]]] = {
     PaliModel: _pali,
     SigLIP: _siglip,
     Finder: _finder,
-    ElementFinder: _finder,
+    ElementFinder: _elements,
     Reader: _reader,
     IconClassifier: _icons,
     MaskVQVAE: _masks,

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as PilImage
 
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, first_image
-from openpali.data.pipeline.pages import random_view, recolour
+from openpali.data.pipeline.pages import recolour
+from openpali.data.pipeline.proposals import propose, shares, views
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.words import holds_centre
-from openpali.model.pages import CELL
-from openpali.tasks.base import Task
-from openpali.tasks.example import Box, Example, Image, Object, around
+from openpali.tasks.base import Task, require
+from openpali.tasks.example import Box, Example, Object, around
 
 ROLES = (
     *("button", "checkbox", "columnheader", "combobox", "heading", "icon", "image", "link", "listbox"),
     *("progressbar", "radio", "slider", "switch", "tab", "textbox"),
 )
 """Of elements, as ARIA names them, and icons. A field for a search or a number is a textbox."""
-_SAME = {"img": "image", "figure": "image", "searchbox": "textbox", "spinbutton": "textbox"}
-_LEAST_SEEN = 0.5  # of an element's area: of the rest nobody knows how far it reaches
+_ROLE = {"img": "image", "figure": "image", "searchbox": "textbox", "spinbutton": "textbox"}
+_WITHIN = 0.7  # share of a proposal in an element from which on it is in it
+_SAME_BOX = 0.5  # IoU from which on a proposal is the element
+_ZOOM = 1.35  # by which screens are enlarged or reduced at most
+_MOVED = 0.06  # deviation of the sides of lines, in their heights: a finder places them so
+_MISSED = 0.03  # share of lines, and of proposals, that are left out
+_TAKEN = 0.1  # share of icons that are taken for lines of text
 
 
 def elements_of(example: Example) -> list[Object]:
     """The elements of a window with roles of :data:`ROLES`; an icon is no image, and a heading is where its words
     are."""
     words = [word.box for line in example.lines for word in line.words]
-    known = [(_SAME.get(thing.role, thing.role), thing) for thing in example.objects]
+    known = [(_ROLE.get(thing.role, thing.role), thing) for thing in example.objects]
     icons = [thing.box for role, thing in known if role == "icon"]
     kept = []
     for role, thing in known:
@@ -45,79 +49,78 @@ def elements_of(example: Example) -> list[Object]:
 
 @dataclass(frozen=True)
 class ElementEncoder:
-    """Random parts of a window at random scales, and where their elements are.
+    """The proposals of a window, with lines of text as a finder would place them, and which elements they are in.
 
-    Batches have ``images [N, H, W, 3]`` uint8, ``which [N, R, h, w]`` int16, and ``boxes [N, M, 4]`` float32, as
-    :func:`~openpali.model.elements.element_loss` takes them; the parts of an example stand together.
+    Batches have, for T proposals of B windows with M elements, ``counts [B]``, proposals of each, ``sizes [B, 2]``,
+    ``views [T, 2, S, S, 3]`` uint8, ``kinds [T]``, ``boxes [T, 4]``, ``which [T, R]`` and ``elements [M, 4]``, as
+    :class:`~openpali.model.elements.ElementFinder` and :func:`~openpali.model.elements.element_loss` take them.
 
     Attributes:
-        parts: of an example.
-        scales: least and most enlargement of a window.
-        recoloured: share of parts in other colours.
+        side: of views in pixels.
+        recoloured: share of windows in other colours.
     """
 
+    side: int
     roles: Sequence[str] = ROLES
-    parts: int = 4
-    scales: tuple[float, float] = (0.4, 1.0)
-    recoloured: float = 0.25
+    recoloured: float = 0.4
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
-        image, elements = PilImage.fromarray(first_image(example)), elements_of(example)
-        size = preprocess.height, preprocess.width
-        parts = [self._part(image, elements, *size, rng) for _ in range(self.parts)]
+        image, things = first_image(example), elements_of(example)
+        lines = [line.box for line in require(example.lines, example, "lines") if rng.random() > _MISSED]
+        lines += [thing.box for thing in things if thing.role == "icon" and rng.random() < _TAKEN]
+        boxes, kinds = propose(image, [_moved(line, rng) for line in lines])
+        kept = rng.random(len(boxes)) > _MISSED
+        boxes, kinds = boxes[kept], kinds[kept]
+        if not len(boxes):
+            raise ValueError("nothing is on the screen")
+        seen = views(image, boxes, self.side)
+        if rng.random() < self.recoloured:
+            seen = recolour(seen, rng)
+        which, elements = mark_elements(things, self.roles, boxes)
+        zoom = np.float32(_ZOOM ** rng.uniform(-1, 1))
+        size = np.array(image.shape[:2], np.float32)
         return {
-            "images": np.stack([pixels for pixels, _, _ in parts]),
-            "which": np.stack([which for _, which, _ in parts]),
-            "boxes": np.stack([boxes for _, _, boxes in parts]),
+            "views": seen,
+            "kinds": kinds,
+            "boxes": zoom * boxes,
+            "sizes": zoom * size,
+            "which": which,
+            "elements": zoom * elements,
         }
 
-    def _part(
-        self, image: PilImage.Image, elements: Sequence[Object], height: int, width: int, rng: np.random.Generator
-    ) -> tuple[Image, NDArray[np.int16], NDArray[np.float32]]:
-        view = random_view(image, height, width, self.scales, rng)
-        seen = [replace(thing, box=view.box(thing.box)) for thing in elements]
-        pixels = view.of(image, height, width)
-        if rng.random() < self.recoloured:
-            pixels = recolour(pixels, rng)
-        return pixels, *mark_elements(seen, self.roles, height, width)
-
     def collate(self, samples: Sequence[Arrays]) -> Batch:
-        most = max(s["boxes"].shape[1] for s in samples)
-        boxes = np.zeros((len(samples), self.parts, most, 4), np.float32)
-        for row, sample in zip(boxes, samples, strict=True):
-            row[:, : sample["boxes"].shape[1]] = sample["boxes"]
-        stacked = {key: torch.from_numpy(np.concatenate([s[key] for s in samples])) for key in ("images", "which")}
-        return {**stacked, "boxes": torch.from_numpy(boxes).flatten(0, 1)}
+        before = np.cumsum([0, *(len(s["elements"]) for s in samples[:-1])])
+        which = [np.where(s["which"] > 0, s["which"] + n, 0) for s, n in zip(samples, before, strict=True)]
+        return {
+            "counts": torch.tensor([len(s["boxes"]) for s in samples]),
+            "sizes": torch.from_numpy(np.stack([s["sizes"] for s in samples])),
+            "which": torch.from_numpy(np.concatenate(which)),
+            **{
+                key: torch.from_numpy(np.concatenate([s[key] for s in samples]))
+                for key in ("views", "kinds", "boxes", "elements")
+            },
+        }
 
 
 def mark_elements(
-    elements: Sequence[Object], roles: Sequence[str], height: int, width: int
-) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """For each role and cell, the number of the element that is there, from 1 on, or 0; and all boxes.
+    elements: Sequence[Object], roles: Sequence[str], boxes: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """For each box ``[P, 4]`` and role, the number of the element that the box is or is in, from 1 on, or 0.
 
-    Cells of an element that is mostly outside have -1. Where two of a role lie in each other, the smaller has the
-    cell.
+    Where it is in two of a role, that of the smaller.
+
+    Returns:
+        The numbers ``[P, R]``, and the boxes of all elements ``[M, 4]``.
     """
-    which = np.zeros((len(roles), height // CELL, width // CELL), np.int16)
-    ordered = sorted(elements, key=lambda each: -_area(each.box))
-    for number, thing in enumerate(ordered, 1):
-        ymin, xmin, ymax, xmax = thing.box
-        seen = Box(max(0, ymin), max(0, xmin), min(height, ymax), min(width, xmax))
-        own = which[roles.index(thing.role)]
-        if seen.ymax > seen.ymin and seen.xmax > seen.xmin:
-            known = _area(seen) >= _LEAST_SEEN * _area(thing.box)
-            own[_cells(seen.ymin, seen.ymax), _cells(seen.xmin, seen.xmax)] = number if known else -1
-    return which, np.array([thing.box for thing in ordered], np.float32).reshape(-1, 4)
+    true = np.array([thing.box for thing in elements], np.float32).reshape(-1, 4)
+    which = np.zeros((len(boxes), len(roles)), np.int64)
+    own = (shares(boxes, true) >= _WITHIN) | (box_iou(boxes, true) > _SAME_BOX)  # [P, M]
+    for number in np.argsort(-(true[:, 2:] - true[:, :2]).prod(1), kind="stable"):
+        which[own[:, number], roles.index(elements[number].role)] = number + 1
+    return which, true
 
 
-def _cells(first: float, last: float) -> slice:
-    """Cells whose centres are in an interval, or the one that its centre is in."""
-    start, stop = int(np.ceil(first / CELL - 0.5)), int(np.floor(last / CELL - 0.5)) + 1
-    if stop <= start:
-        start = int((first + last) / 2 // CELL)
-        stop = start + 1
-    return slice(start, stop)
-
-
-def _area(box: Box) -> float:
-    return (box.ymax - box.ymin) * (box.xmax - box.xmin)
+def _moved(box: Box, rng: np.random.Generator) -> Box:
+    moves = rng.normal(0, _MOVED * (box.ymax - box.ymin), 4)
+    moved = Box(*(np.array(box) + moves).tolist())
+    return moved if moved.ymin + 2 < moved.ymax and moved.xmin + 2 < moved.xmax else box

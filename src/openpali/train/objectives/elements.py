@@ -10,56 +10,62 @@ from pydantic import Field
 
 from openpali.data.pipeline.elements import ROLES, ElementEncoder
 from openpali.data.pipeline.encode import Batch, Encoder
+from openpali.data.pipeline.proposals import MOST
 from openpali.eval.elements import ElementEvaluator
-from openpali.model.elements import ElementCells, ElementFinderConfig, element_loss
-from openpali.model.pages import CELL
+from openpali.model.elements import VIEWS, ElementFinderConfig, Found, element_loss
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, of_pages
-from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
+from openpali.train.objectives.base import Lengths, Losses, Objective
 from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, PageEvalSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 
 
 class ElementRecipe(EvaluatedRecipe):
-    """What one can point at on screens: where it is. Its entries have ``objects``, and the task ``ocr``.
+    """What one can point at on screens: where it is. Its entries have ``lines`` and ``objects``, and the task
+    ``ocr``; the ``size`` of its phases is that of a view of a proposal."""
 
-    Attributes:
-        crops: parts of a window in a sample.
-    """
-
-    crops: int = Field(4, gt=0)
     parts: ClassVar[bool] = True
     evals: list[PageEvalSpec] = Field([])
 
 
 class ElementObjective(Objective[ElementRecipe]):
-    """A head on every patch and its cells, for each role."""
+    """What the proposals of a screen are."""
 
     recipe_class: ClassVar[type[Recipe]] = ElementRecipe
 
     def configure(self) -> ElementFinderConfig:
         shape: ElementFinderConfig = shape_of(self.recipe, "elements")
+        sizes = {(phase.pixels.height, phase.pixels.width) for phase in self.recipe.phases}
+        if sizes != {(shape.side, shape.side)}:
+            raise ValueError(f"a finder of elements sees proposals in {shape.side} pixels: set size = {shape.side}")
         return shape if shape.roles else dataclasses.replace(shape, roles=ROLES)
 
     def make_encoder(self) -> Encoder:
-        return ElementEncoder(self.config.roles, self.recipe.crops)
+        return ElementEncoder(self.config.side, self.config.roles)
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
-        cells, here = cast(ElementCells, self.model(batch["images"])), batch["which"] > 0
-        rows = element_loss(cells, batch["which"], batch["boxes"])
-        found = cells.logits.detach() > 0
+        inputs = (batch[name] for name in ("views", "kinds", "boxes", "counts", "sizes"))
+        found, here = cast(Found, self.model(*inputs)), batch["which"] > 0
+        rows = element_loss(found, batch["boxes"], batch["counts"], batch["which"], batch["elements"])
+        said = found.logits.detach() > 0
         extra = {
-            "missed": (here & ~found).sum() / here.sum(),
-            "false": (found & (batch["which"] == 0)).sum() / found.sum().clamp(min=1),
+            "missed": (here & ~said).sum() / here.sum().clamp(min=1),
+            "false": (said & ~here).sum() / said.sum().clamp(min=1),
         }
-        per_row = rows.detach().view(-1, self.recipe.crops).mean(1)
-        return Losses(rows.sum() / total_weight, per_row, extra)
+        return Losses(rows.sum() / total_weight, rows.detach(), extra)
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
-        cells = phase.pixels.height // CELL, phase.pixels.width // CELL
-        parts = rows * self.recipe.crops
-        which = torch.zeros(parts, len(self.config.roles), *cells, dtype=torch.int16)
-        return {"images": blank_images(phase, parts), "which": which, "boxes": torch.zeros(parts, 1, 4)}
+        count, side, roles = rows * MOST, self.config.side, len(self.config.roles)
+        boxes = torch.tensor([0.0, 0.0, 16.0, 16.0]).repeat(count, 1)
+        return {
+            "counts": torch.full((rows,), MOST),
+            "sizes": torch.full((rows, 2), 1000.0),
+            "views": torch.zeros(count, VIEWS, side, side, 3, dtype=torch.uint8),
+            "kinds": torch.zeros(count, dtype=torch.long),
+            "boxes": boxes,
+            "which": torch.zeros(count, roles, dtype=torch.long),
+            "elements": boxes[:rows],
+        }
 
     @classmethod
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: ElementRecipe, tools: Tools) -> Evaluation:

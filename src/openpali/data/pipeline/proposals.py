@@ -1,0 +1,139 @@
+"""What on a screen may be an element: lines of text, flat regions, and figures that stand out of them.
+
+Screens are drawn of rectangles of one colour and of small figures. Segmentation places these to the pixel, which a
+network learns slowly; what they are is left to the network, as in UIED (arXiv 2008.05132).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+
+from openpali.metrics.boxes import box_iou
+from openpali.model.elements import KINDS, VIEWS
+from openpali.tasks.example import Box, Image
+
+MOST = 320  # proposals of a screen; the largest are kept
+_FLAT = 8  # of 255: most difference of neighbouring pixels of a region
+_REGION = 8  # least side of a region in pixels
+_FEWEST = 40  # pixels of a region
+_FIGURE = 5  # least side of a figure in pixels
+_REACH = 2  # pixels across which parts are one figure
+_MOST_AREA = 0.8  # of the screen; what is larger is its ground
+_TEXT = 0.7  # share of a figure within a line of text from which on it is a part of it
+_AROUND_TEXT = 2.0  # pixels by which text reaches beyond its line
+_SAME = 0.85  # IoU from which on two proposals are one
+_MARGINS = ((2.0, 0.1), (16.0, 0.4))  # around a proposal in each view: pixels, and heights of it
+_WIDE = 4.0  # heights of a proposal that count as its width at most, for margins
+_BEYOND = 64  # pixels by which views reach beyond the screen
+
+
+class Proposals(NamedTuple):
+    """What may be an element.
+
+    Attributes:
+        boxes: float32 ``[P, 4]``, [ymin, xmin, ymax, xmax] in pixels.
+        kinds: int64 ``[P]``, indices into :data:`KINDS`.
+    """
+
+    boxes: NDArray[np.float32]
+    kinds: NDArray[np.int64]
+
+
+def propose(image: Image, lines: Sequence[Box]) -> Proposals:
+    """The proposals of a screen ``[H, W, 3]`` uint8 with these lines of text, which come first."""
+    from scipy import ndimage  # takes half a second to import
+
+    edges = _edges(image)
+    flat, sizes = _components(~edges, diagonal=False)
+    flat[:, 2:] += 1  # an edge is the last pixel before a change
+    near = edges
+    for axis in (0, 1):
+        near = ndimage.maximum_filter1d(near, 2 * _REACH + 1, axis)
+    joined, _ = _components(near, diagonal=True)
+    single, _ = _components(edges, diagonal=True)
+    joined += np.array([_REACH, _REACH, 1 - _REACH, 1 - _REACH], np.float32)
+    single[:, 2:] += 1
+    regions = flat[(_sides(flat).min(1) >= _REGION) & (sizes >= _FEWEST)]
+    figures = np.concatenate((joined, single))
+    figures = figures[_sides(figures).min(1) >= _FIGURE]
+
+    text = np.array(lines, np.float32).reshape(-1, 4)
+    groups = [text, *(_beside(boxes, text, image.shape[0] * image.shape[1]) for boxes in (regions, figures))]
+    boxes = np.concatenate(groups)
+    kinds = np.repeat(np.arange(len(KINDS)), [len(group) for group in groups])
+    kept = _distinct(boxes, len(text))
+    return Proposals(boxes[kept], kinds[kept])
+
+
+def views(image: Image, boxes: NDArray[np.float32], side: int) -> Image:
+    """How proposals look, alone and with what is around them: uint8 ``[P, 2, side, side, 3]``."""
+    padded = np.pad(image, ((_BEYOND, _BEYOND), (_BEYOND, _BEYOND), (0, 0)), mode="edge")
+    screen = PilImage.fromarray(padded)
+    seen = np.empty((len(boxes), VIEWS, side, side, 3), np.uint8)
+    for own, (ymin, xmin, ymax, xmax) in zip(seen, (boxes + _BEYOND).tolist(), strict=True):
+        for view, (least, share) in zip(own, _MARGINS, strict=True):
+            down = least + share * (ymax - ymin)
+            across = least + share * min(xmax - xmin, _WIDE * (ymax - ymin))
+            left, top = max(0, xmin - across), max(0, ymin - down)
+            part = left, top, min(screen.width, xmax + across), min(screen.height, ymax + down)
+            view[:] = screen.resize((side, side), PilImage.Resampling.BILINEAR, part, reducing_gap=1.5)
+    return seen
+
+
+def shares(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The share of each box's area that is in each other: ``[P, 4]``, ``[M, 4]`` -> ``[P, M]``."""
+    first = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    last = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = (last - first).clip(0).prod(-1)  # [P, M]
+    return np.asarray(shared / _sides(boxes).prod(1).clip(1e-6)[:, None])
+
+
+def _edges(image: Image) -> NDArray[np.bool_]:
+    """Pixels that differ from the one to the right or below, ``[H, W]``."""
+    edges = np.zeros(image.shape[:2], bool)
+    for channel in np.ascontiguousarray(image.transpose(2, 0, 1)):
+        right, below = (channel[:, :-1], channel[:, 1:]), (channel[:-1], channel[1:])
+        for (one, other), marked in ((right, edges[:, :-1]), (below, edges[:-1])):
+            marked |= np.maximum(one, other) - np.minimum(one, other) > _FLAT
+    return edges
+
+
+def _components(mask: NDArray[np.bool_], diagonal: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Boxes ``[N, 4]`` of the connected components of a mask ``[H, W]``, and their pixels ``[N]``."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, np.ones((3, 3)) if diagonal else None)
+    boxes = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in ndimage.find_objects(labels)]
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    return np.array(boxes, np.float32).reshape(-1, 4), sizes
+
+
+def _beside(boxes: NDArray[np.float32], text: NDArray[np.float32], area: int) -> NDArray[np.float32]:
+    """Those that are neither a part of a line of text nor the ground of the screen."""
+    boxes = boxes[_sides(boxes).prod(1) < _MOST_AREA * area]
+    grown = text + np.array([-1, -1, 1, 1], np.float32) * _AROUND_TEXT
+    return np.asarray(boxes[shares(boxes, grown).max(1, initial=0) < _TEXT])
+
+
+def _distinct(boxes: NDArray[np.float32], lines: int) -> NDArray[np.int64]:
+    """The first of those that are one, and all of the first ``lines``; of too many, the largest."""
+    same = box_iou(boxes, boxes) > _SAME
+    alive = np.ones(len(boxes), bool)
+    for number in range(lines, len(boxes)):
+        if alive[number]:
+            alive[number + 1 :] &= ~same[number, number + 1 :]
+    areas = _sides(boxes).prod(1)
+    areas[:lines] = np.inf
+    kept = np.flatnonzero(alive)
+    largest: NDArray[np.int64] = np.sort(kept[np.argsort(-areas[kept], kind="stable")[:MOST]])
+    return largest
+
+
+def _sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Height and width of each, ``[N, 2]``."""
+    return np.asarray(boxes[:, 2:] - boxes[:, :2])
