@@ -12,8 +12,8 @@ from openpali.metrics.boxes import box_iou
 from openpali.model.elements import ElementFinder
 from openpali.tasks.example import Box, Image, Object
 
-LEAST = 0.3  # probability of an element that is found
-_SAME = 0.5  # IoU from which on two boxes of a role are one element
+LEAST = 0.45  # probability of an element that is found
+_SAME = 0.4  # IoU from which on two boxes of a role are one element
 
 
 @torch.inference_mode()

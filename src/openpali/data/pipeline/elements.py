@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +27,12 @@ _ROLE = {"img": "image", "figure": "image", "searchbox": "textbox", "spinbutton"
 _WITHIN = 0.7  # share of a proposal in an element from which on it is in it
 _SAME_BOX = 0.5  # IoU from which on a proposal is the element
 _ZOOM = 1.35  # by which screens are enlarged or reduced at most
-_MOVED = 0.06  # deviation of the sides of lines, in their heights: a finder places them so
+_MOVED = 0.1  # deviation of the sides of lines, in their heights: a finder places them so
 _MISSED = 0.03  # share of lines, and of proposals, that are left out
+_SPLIT = 0.06  # share of lines of several words that are two
 _TAKEN = 0.1  # share of icons that are taken for lines of text
+_READ = 0.7  # share of text without truth that is found
+_HIGHEST = 48.0  # pixels of such text
 
 
 def elements_of(example: Example) -> list[Object]:
@@ -66,9 +69,7 @@ class ElementEncoder:
 
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         image, things = first_image(example), elements_of(example)
-        lines = [line.box for line in require(example.lines, example, "lines") if rng.random() > _MISSED]
-        lines += [thing.box for thing in things if thing.role == "icon" and rng.random() < _TAKEN]
-        boxes, kinds = propose(image, [_moved(line, rng) for line in lines])
+        boxes, kinds = propose(image, [*_found_lines(example, things, rng)])
         kept = rng.random(len(boxes)) > _MISSED
         boxes, kinds = boxes[kept], kinds[kept]
         if not len(boxes):
@@ -118,6 +119,24 @@ def mark_elements(
     for number in np.argsort(-(true[:, 2:] - true[:, :2]).prod(1), kind="stable"):
         which[own[:, number], roles.index(elements[number].role)] = number + 1
     return which, true
+
+
+def _found_lines(example: Example, things: Sequence[Object], rng: np.random.Generator) -> Iterator[Box]:
+    """Lines as a finder would find them: some in two parts, some icons among them, and text without truth."""
+    for line in require(example.lines, example, "lines"):
+        if rng.random() > _MISSED:
+            cut = int(rng.integers(1, len(line.words))) if len(line.words) > 1 and rng.random() < _SPLIT else 0
+            for words in (line.words[:cut], line.words[cut:]):
+                if words:
+                    yield _moved(around(word.box for word in words), rng)
+    known = [thing.box for thing in things]
+    for box in example.ignored:
+        field = known and float(box_iou([box], known).max()) > _SAME_BOX
+        if box.ymax - box.ymin <= _HIGHEST and not field and rng.random() < _READ:
+            yield _moved(box, rng)
+    for thing in things:
+        if thing.role == "icon" and rng.random() < _TAKEN:
+            yield _moved(thing.box, rng)
 
 
 def _moved(box: Box, rng: np.random.Generator) -> Box:

@@ -17,7 +17,7 @@ from openpali.metrics.boxes import box_iou
 from openpali.model.elements import KINDS, VIEWS
 from openpali.tasks.example import Box, Image
 
-MOST = 320  # proposals of a screen; the largest are kept
+MOST = 320  # proposals of a screen beside its lines; the largest are kept
 _FLAT = 8  # of 255: most difference of neighbouring pixels of a region
 _REGION = 8  # least side of a region in pixels
 _FEWEST = 40  # pixels of a region
@@ -49,18 +49,17 @@ def propose(image: Image, lines: Sequence[Box]) -> Proposals:
     from scipy import ndimage  # takes half a second to import
 
     edges = _edges(image)
-    flat, sizes = _components(~edges, diagonal=False)
-    flat[:, 2:] += 1  # an edge is the last pixel before a change
+    regions = _components(~edges, _FEWEST, diagonal=False)
+    regions[:, 2:] += 1  # an edge is the last pixel before a change
     near = edges
     for axis in (0, 1):
         near = ndimage.maximum_filter1d(near, 2 * _REACH + 1, axis)
-    joined, _ = _components(near, diagonal=True)
-    single, _ = _components(edges, diagonal=True)
+    joined, single = (_components(each, _FIGURE, diagonal=True) for each in (near, edges))
     joined += np.array([_REACH, _REACH, 1 - _REACH, 1 - _REACH], np.float32)
     single[:, 2:] += 1
-    regions = flat[(_sides(flat).min(1) >= _REGION) & (sizes >= _FEWEST)]
     figures = np.concatenate((joined, single))
     figures = figures[_sides(figures).min(1) >= _FIGURE]
+    regions = regions[_sides(regions).min(1) >= _REGION]
 
     text = np.array(lines, np.float32).reshape(-1, 4)
     groups = [text, *(_beside(boxes, text, image.shape[0] * image.shape[1]) for boxes in (regions, figures))]
@@ -103,14 +102,17 @@ def _edges(image: Image) -> NDArray[np.bool_]:
     return edges
 
 
-def _components(mask: NDArray[np.bool_], diagonal: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Boxes ``[N, 4]`` of the connected components of a mask ``[H, W]``, and their pixels ``[N]``."""
+def _components(mask: NDArray[np.bool_], fewest: int, diagonal: bool) -> NDArray[np.float32]:
+    """Boxes ``[N, 4]`` of the connected components of a mask ``[H, W]`` that have so many pixels at least."""
     from scipy import ndimage
 
-    labels, count = ndimage.label(mask, np.ones((3, 3)) if diagonal else None)
-    boxes = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in ndimage.find_objects(labels)]
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    return np.array(boxes, np.float32).reshape(-1, 4), sizes
+    labels, _ = ndimage.label(mask, np.ones((3, 3)) if diagonal else None)
+    large = np.bincount(labels.ravel()) >= fewest
+    large[0] = False  # no component
+    numbers = np.where(large, large.cumsum(), 0)  # photographs have a million small ones
+    found = ndimage.find_objects(numbers[labels])
+    boxes = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in found]
+    return np.array(boxes, np.float32).reshape(-1, 4)
 
 
 def _beside(boxes: NDArray[np.float32], text: NDArray[np.float32], area: int) -> NDArray[np.float32]:
@@ -121,17 +123,18 @@ def _beside(boxes: NDArray[np.float32], text: NDArray[np.float32], area: int) ->
 
 
 def _distinct(boxes: NDArray[np.float32], lines: int) -> NDArray[np.int64]:
-    """The first of those that are one, and all of the first ``lines``; of too many, the largest."""
-    same = box_iou(boxes, boxes) > _SAME
-    alive = np.ones(len(boxes), bool)
-    for number in range(lines, len(boxes)):
-        if alive[number]:
-            alive[number + 1 :] &= ~same[number, number + 1 :]
+    """The first ``lines``, and of the others the largest; of those that are one, the first."""
     areas = _sides(boxes).prod(1)
     areas[:lines] = np.inf
-    kept = np.flatnonzero(alive)
-    largest: NDArray[np.int64] = np.sort(kept[np.argsort(-areas[kept], kind="stable")[:MOST]])
-    return largest
+    largest = np.argsort(-areas, kind="stable")
+    known = np.sort(largest[: lines + 4 * MOST])
+    same = box_iou(boxes[known], boxes[known]) > _SAME
+    alive = np.ones(len(known), bool)
+    for at in range(lines, len(known)):
+        if alive[at]:
+            alive[at + 1 :] &= ~same[at, at + 1 :]
+    kept = known[alive]
+    return np.sort(kept[np.argsort(-areas[kept], kind="stable")][: lines + MOST])
 
 
 def _sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
