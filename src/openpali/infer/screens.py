@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -52,6 +52,8 @@ _LABELS = {
     **dict.fromkeys(("checkbox", "radio", "switch"), ("right of",)),
 }
 """On which sides of an element its label stands, by role."""
+_OTHER_ROLE = 0.75  # how well what is named fits if its role is another
+_PART = 0.8  # and if more is written on it
 _ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
 _NEAR = 2.5  # heights of an element within which its label stands
 
@@ -132,8 +134,10 @@ class Screen:
     def _best(self, wanted: Wanted) -> Object | None:
         fits = [self._fit(wanted, thing) for thing in self.named]
         most = max(fits, default=0.0)
-        if wanted.words and most < 0.5:
-            return self._written(wanted)
+        if wanted.words:
+            share, written = self._written(wanted)
+            if most < 0.5 or _OTHER_ROLE * share > most:
+                return written
         some = [thing for fit, thing in zip(fits, self.named, strict=True) if fit >= 0.95 * most and fit > 0]
         if not some:
             return None
@@ -144,24 +148,26 @@ class Screen:
             return ordered[wanted.order] if wanted.order < len(ordered) else None
         return max(some, key=lambda thing: thing.confidence or 0.0)
 
-    def _written(self, wanted: Wanted) -> Object | None:
-        """Words of a line that is no element: those that are most alike."""
+    def _written(self, wanted: Wanted) -> tuple[float, Object | None]:
+        """How alike the words of a line are that are most alike, 0..1, and these words; (0, None) if none are."""
         best: tuple[float, Sequence[ReadWord]] = (0.5, ())
         for words in (line.words for line in self.lines):
-            for first, count in itertools.product(range(len(words)), range(1, len(wanted.words) + 1)):
-                some = words[first : first + count]
-                best = max(best, (_share(wanted.words, _words(_text(some))), some), key=lambda pair: pair[0])
-        if not (found := best[1]):
-            return None
+            for share, at in _parts(wanted.words, [word.text for word in words]):
+                best = max(best, (share, words[at]), key=lambda pair: pair[0])
+        share, found = best
+        if not found:
+            return 0.0, None
         sure = prod(word.confidence for word in found)
-        return Object(_text(found), around(word.box for word in found), confidence=sure)
+        return share, Object(_text(found), around(word.box for word in found), confidence=sure)
 
     def _fit(self, wanted: Wanted, thing: Object) -> float:
         """How well an element fits, 0..1."""
         role = 1.0 if not wanted.roles or thing.role in wanted.roles else 0.0
         if not wanted.words:
             return role
-        return (0.75 + 0.25 * role) * _share(wanted.words, _words(thing.name))
+        words = _words(thing.name)
+        part, _ = max(_parts(wanted.words, words), default=(0.0, slice(0)), key=lambda pair: pair[0])
+        return (role or _OTHER_ROLE) * max(_share(wanted.words, words), _PART * part)
 
     def _name(self, thing: Object) -> str:
         inside = [word for line in self.lines for word in line.words if holds_centre(thing.box, word.box)]
@@ -192,6 +198,13 @@ def _words(text: str) -> list[str]:
 
 def _text(words: Sequence[ReadWord]) -> str:
     return " ".join(word.text for word in words)
+
+
+def _parts(wanted: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[float, slice]]:
+    """How alike each run of texts is that has as many as are wanted, or fewer, and where it is."""
+    for first, count in itertools.product(range(len(texts)), range(1, len(wanted) + 1)):
+        at = slice(first, first + count)
+        yield _share(wanted, _words(" ".join(texts[at]))), at
 
 
 def _share(wanted: Sequence[str], written: Sequence[str]) -> float:
