@@ -28,7 +28,9 @@ _WITHIN = 0.7  # share of a proposal in an element from which on it is in it
 _SAME_BOX = 0.5  # IoU from which on a proposal is the element
 _ZOOM = 1.35  # by which screens are enlarged or reduced at most
 _MOVED = 0.1  # deviation of the sides of lines, in their heights: a finder places them so
-_MISSED = 0.03  # share of lines, and of proposals, that are left out
+_SHIFT = 0.06  # by which what is on a screen is moved at most, in its sizes
+_MISSED = 0.03  # share of lines that are left out
+_DROPPED = 0.1  # share of proposals that are left out
 _SPLIT = 0.06  # share of lines of several words that are two
 _TAKEN = 0.1  # share of icons that are taken for lines of text
 _READ = 0.7  # share of text without truth that is found
@@ -70,7 +72,7 @@ class ElementEncoder:
     def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
         image, things = first_image(example), elements_of(example)
         boxes, kinds = propose(image, [*_found_lines(example, things, rng)])
-        kept = rng.random(len(boxes)) > _MISSED
+        kept = rng.random(len(boxes)) > _DROPPED
         boxes, kinds = boxes[kept], kinds[kept]
         if not len(boxes):
             raise ValueError("nothing is on the screen")
@@ -79,14 +81,15 @@ class ElementEncoder:
             seen = recolour(seen, rng)
         which, elements = mark_elements(things, self.roles, boxes)
         zoom = np.float32(_ZOOM ** rng.uniform(-1, 1))
-        size = np.array(image.shape[:2], np.float32)
+        size = zoom * np.array(image.shape[:2], np.float32)
+        moved = np.tile(size * rng.uniform(-_SHIFT, _SHIFT, 2).astype(np.float32), 2)
         return {
             "views": seen,
             "kinds": kinds,
-            "boxes": zoom * boxes,
-            "sizes": zoom * size,
+            "boxes": zoom * boxes + moved,
+            "sizes": size,
             "which": which,
-            "elements": zoom * elements,
+            "elements": zoom * elements + moved,
         }
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
