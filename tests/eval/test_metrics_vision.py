@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from openpali.benchmarks.metrics.retrieval import language_macro, retrieval
 from openpali.metrics.bootstrap import bootstrap_interval
-from openpali.metrics.boxes import Detection, average_precision, box_iou, detection_f1
+from openpali.metrics.boxes import Detection, average_precision, box_iou, detection_f1, distinct
 from openpali.metrics.edit import edit_distance
 from openpali.metrics.masks import mask_scores, overlap
 from openpali.metrics.ocr import ocr
@@ -55,6 +55,13 @@ detections = st.builds(Detection, st.sampled_from(["cat", "dog"]), boxes)
 image_boxes = st.lists(
     st.tuples(st.lists(detections, max_size=4), st.lists(detections, max_size=4)), min_size=1, max_size=4
 )
+
+
+def test_boxes_that_are_one_are_kept_once_the_first_of_them() -> None:
+    boxes = [(0, 0, 10, 10), (0, 1, 10, 11), (0, 0, 10, 40), (0, 2, 10, 12), (50, 0, 60, 10)]
+    assert distinct(boxes, 0.5).tolist() == [0, 2, 4]
+    assert distinct(boxes, 0.75).tolist() == [0, 2, 3, 4]  # the fourth is like the second alone, which is left out
+    assert distinct([], 0.5).tolist() == []
 
 
 def test_box_iou() -> None:

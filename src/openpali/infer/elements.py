@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from openpali.data.pipeline.proposals import propose, views
-from openpali.metrics.boxes import box_iou
+from openpali.metrics.boxes import distinct
 from openpali.model.elements import ElementFinder
 from openpali.tasks.example import Box, Image, Object
 
@@ -37,17 +36,9 @@ def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], lea
     found: list[Object] = []
     for number, name in enumerate(finder.config.roles):
         [here] = (probability[:, number] >= least).nonzero(as_tuple=True)
-        for box, sure in _distinct(edges[here, number], probability[here, number]):
+        here = here[probability[here, number].argsort(descending=True, stable=True)]
+        here = here[(edges[here, number, 2:] > edges[here, number, :2]).all(1)]
+        for proposal in here[distinct(edges[here, number].numpy(), _SAME)].tolist():
+            box, sure = Box(*edges[proposal, number].tolist()), float(probability[proposal, number])
             found.append(Object(name, box, confidence=sure, role=name))
     return sorted(found, key=lambda thing: -(thing.confidence or 0.0))
-
-
-def _distinct(edges_N4: Tensor, sure_N: Tensor) -> Iterator[tuple[Box, float]]:
-    """Boxes that are no other's again, and their probabilities: non-maximum suppression."""
-    left = (edges_N4[:, 2:] > edges_N4[:, :2]).all(1)
-    edges = edges_N4.double().numpy()
-    while left.any():
-        best = int(torch.where(left, sure_N, -1.0).argmax())
-        yield Box(*edges[best].tolist()), float(sure_N[best])
-        left &= ~torch.from_numpy(box_iou(edges[best : best + 1], edges)[0] > _SAME)
-        left[best] = False

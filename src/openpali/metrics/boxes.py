@@ -38,6 +38,21 @@ def box_iou(a: Boxes, b: Boxes) -> Floats:
     return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0))
 
 
+def distinct(boxes: Boxes, most: float) -> NDArray[np.int64]:
+    """Non-maximum suppression of boxes [N, 4], the best first.
+
+    Returns:
+        Indices of the boxes to keep, in their order: none has an IoU above ``most`` with one before it.
+    """
+    same = box_iou(boxes, boxes) > most
+    left, kept = np.ones(len(boxes), bool), []
+    for number in range(len(boxes)):
+        if left[number]:
+            kept.append(number)
+            left &= ~same[number]
+    return np.array(kept, np.int64)
+
+
 def _boxes(boxes: Boxes) -> Floats:
     if not len(boxes):
         return np.zeros((0, 4))

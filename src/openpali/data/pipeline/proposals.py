@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
-from openpali.metrics.boxes import box_iou
+from openpali.metrics.boxes import distinct
 from openpali.model.elements import KINDS, VIEWS
 from openpali.tasks.example import Box, Image
 
@@ -62,11 +62,13 @@ def propose(image: Image, lines: Sequence[Box]) -> Proposals:
     regions = regions[_sides(regions).min(1) >= _REGION]
 
     text = np.array(lines, np.float32).reshape(-1, 4)
-    groups = [text, *(_beside(boxes, text, image.shape[0] * image.shape[1]) for boxes in (regions, figures))]
-    boxes = np.concatenate(groups)
-    kinds = np.repeat(np.arange(len(KINDS)), [len(group) for group in groups])
-    kept = _distinct(boxes, len(text))
-    return Proposals(boxes[kept], kinds[kept])
+    groups = [_beside(boxes, text, image.shape[0] * image.shape[1]) for boxes in (regions, figures)]
+    others = np.concatenate(groups)
+    kinds = np.repeat([KINDS.index("region"), KINDS.index("figure")], [len(group) for group in groups])
+    kept = _distinct(others)
+    return Proposals(
+        np.concatenate((text, others[kept])), np.concatenate((np.zeros(len(text), np.int64), kinds[kept]))
+    )
 
 
 def views(image: Image, boxes: NDArray[np.float32], side: int) -> Image:
@@ -122,19 +124,12 @@ def _beside(boxes: NDArray[np.float32], text: NDArray[np.float32], area: int) ->
     return np.asarray(boxes[shares(boxes, grown).max(1, initial=0) < _TEXT])
 
 
-def _distinct(boxes: NDArray[np.float32], lines: int) -> NDArray[np.int64]:
-    """The first ``lines``, and of the others the largest; of those that are one, the first."""
+def _distinct(boxes: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The largest; of those that are one, the first."""
     areas = _sides(boxes).prod(1)
-    areas[:lines] = np.inf
-    largest = np.argsort(-areas, kind="stable")
-    known = np.sort(largest[: lines + 4 * MOST])
-    same = box_iou(boxes[known], boxes[known]) > _SAME
-    alive = np.ones(len(known), bool)
-    for at in range(lines, len(known)):
-        if alive[at]:
-            alive[at + 1 :] &= ~same[at, at + 1 :]
-    kept = known[alive]
-    return np.sort(kept[np.argsort(-areas[kept], kind="stable")][: lines + MOST])
+    largest = np.sort(np.argsort(-areas, kind="stable")[: 4 * MOST])
+    kept = largest[distinct(boxes[largest], _SAME)]
+    return np.asarray(np.sort(kept[np.argsort(-areas[kept], kind="stable")[:MOST]]))
 
 
 def _sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
