@@ -86,8 +86,18 @@
       .map((m) => m[0]).filter((c) => !/-(lg|sm|xs|fw|\dx|spin|stack|inverse|circle-\dx)$/.test(c));
     return found[0] || "";
   };
+  // Whether an element paints nothing of its own but text, such as a paragraph that reaches over an icon beside it.
+  const clear = (el) => style(el).backgroundImage === "none" && /, 0\)$/.test(style(el).backgroundColor)
+    && !/^(img|svg|canvas|video|iframe|input|select|textarea)$/i.test(el.tagName);
+  const uncovered = (el, x, y) => {
+    for (const hit of document.elementsFromPoint(x, y)) {
+      if (el.contains(hit)) return true;
+      if (!clear(hit)) return false;
+    }
+    return false;
+  };
   const addIcon = (el, r) => {
-    if (inside(r) && r.width <= 200 && r.height <= 200 && !hidden(el) && el.contains(hitAt(r.left + r.width / 2, r.top + r.height / 2)))
+    if (inside(r) && r.width <= 200 && r.height <= 200 && !hidden(el) && uncovered(el, r.left + r.width / 2, r.top + r.height / 2))
       icons.push({ name: iconName(el), box: box(r) });
   };
 
@@ -114,7 +124,7 @@
     }
     const cut = ellipsis(el);
     const fill = style(el).webkitTextFillColor; // clear where a gradient is clipped to the text
-    const clear = fill.startsWith("rgba") && /, 0(\.0\d*)?\)$/.test(fill);
+    const unfilled = fill.startsWith("rgba") && /, 0(\.0\d*)?\)$/.test(fill);
     const turned = style(el).writingMode !== "horizontal-tb";
     const pattern = /\S+/g;
     for (let m = pattern.exec(text); m; m = pattern.exec(text)) {
@@ -144,7 +154,7 @@
         const shown = transformed(raw.replace(/\u00AD|\u200B|\u200E|\u200F/g, ""), el, offset === 0);
         if (!shown) continue;
         const b = textBox(r, font);
-        const doubtful = clear || PICTURE.test(shown) || turned || !seen(el, r) || (cut && r.right > cut.right - 2 * font.size);
+        const doubtful = unfilled || PICTURE.test(shown) || turned || !seen(el, r) || (cut && r.right > cut.right - 2 * font.size);
         if (doubtful) {
           // text of which nothing is seen is nothing; text that is cut or half covered is left open
           const y = (r.top + r.bottom) / 2;
