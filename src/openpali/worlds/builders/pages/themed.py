@@ -24,6 +24,8 @@ _KINDS = ("primary", "primary", "secondary", "success", "danger", "warning", "in
 _GROUNDS = ("bg-body", "bg-body-tertiary", "bg-light", "bg-dark", "bg-primary", "bg-body-secondary")
 _SHORT = (".nav-link", ".list-group-item-action", "th", ".btn", "h4,h5,h6", "small", ".breadcrumb", ".badge")
 _DARK = 0.35  # share of pages in a stylesheet's dark colours
+_MORE = ("M4 6l4 4 4-4", "M4 6l4 4 4-4", "M6 4l4 4-4 4", "M10 4l-4 4 4 4", "M8 3v10M3 8h10")
+"""Paths of the marks of what opens more: chevrons and a plus, in 16 x 16."""
 
 
 class ThemedPage(Writer):
@@ -159,7 +161,7 @@ class ThemedPage(Writer):
 
         def item() -> str:
             icon = self.icon() + " " if self.chance(0.25) else ""
-            more = " dropdown-toggle" if self.chance(0.2) else ""
+            more = ' dropdown-toggle" role="button' if self.chance(0.2) else ""
             return f'<li class="nav-item"><a class="nav-link{more}" href="#">{icon}{self.some(1, 2)}</a></li>'
 
         mode = ' data-bs-theme="dark"' if (dark := self.chance(0.4)) else ""
@@ -175,22 +177,39 @@ class ThemedPage(Writer):
         return f'<nav class="navbar navbar-expand {ground} px-2"{mode}>{inner}</nav>'
 
     def menu(self) -> str:
-        """Links at the side, with titles between them; one of them is chosen."""
+        """Links at the side, with titles between them; one of them is chosen. What opens more links is a button, as
+        the ARIA Authoring Practices say."""
         icons, pills = self.chance(0.75), self.words.pick("nav-pills", "", "list-group list-group-flush")
         item, rows = ("list-group-item list-group-item-action" if "list" in pills else "nav-link"), []
         chosen = int(self.rng.integers(8))
+        opening = float(self.rng.uniform(0.1, 0.9)) if self.chance(0.5) else 0.0  # share of entries
+        mark = self.words.pick(*_MORE)
         for number in range(int(self.rng.integers(5, 16))):
             if self.chance(0.12):
                 rows.append(f'<small class="d-block px-3 pt-3 text-body-secondary">{self.some(1, 2)}</small>')
             text = (self.icon() + " " if icons else "") + self.some() + (self.badge() if self.chance(0.08) else "")
             active = " active" if number == chosen else ""
-            rows.append(f'<a href="#" class="{item}{active}">{text}</a>')
+            if self.chance(opening):
+                rows.append(self.opener(f"{item}{active}", text, mark))
+                if self.chance(0.25):
+                    rows.append(self.several(lambda: f'<a href="#" class="{item} ps-5">{self.some()}</a>', 1, 4))
+            else:
+                rows.append(f'<a href="#" class="{item}{active}">{text}</a>')
         mode = ' data-bs-theme="dark"' if (dark := self.chance(0.35)) else ""
         ground = "bg-dark" if dark else self.words.pick("bg-body", "bg-body-tertiary", "bg-light", "border-end")
         name = f'<a href="#" class="d-block fs-5 p-3">{self.some(1, 2)}</a>' if self.chance(0.4) else ""
         wide = int(self.rng.integers(160, 280))
         nav = f'<nav class="nav flex-column {pills}">{"".join(rows)}</nav>'
         return f'<aside class="side {ground} p-2" style="width:{wide}px"{mode}>{name}{nav}</aside>'
+
+    def opener(self, css: str, text: str, mark: str) -> str:
+        """An entry of a menu that opens more, with a mark at its end."""
+        drawn = f'<path d="{mark}" style="fill:none;stroke:currentColor;stroke-width:1.5"/>'
+        inner = f'<span class="flex-fill">{text}</span><svg viewBox="0 0 16 16">{drawn}</svg>'
+        css += " d-flex align-items-center text-start"
+        if self.chance(0.5):
+            return f'<a href="#" role="button" aria-expanded="false" class="{css}">{inner}</a>'
+        return f'<button type=button class="{css} w-100">{inner}</button>'
 
     def crumbs(self) -> str:
         items = self.several(lambda: f'<li class="breadcrumb-item">{self.link()}</li>', 1, 3)
