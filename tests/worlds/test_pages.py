@@ -160,7 +160,8 @@ PAGE = """<!doctype html><html lang="el"><head><meta charset="utf-8"><style>
   .cut { width: 60px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
   .over { position: relative; } .over i { position: absolute; inset: 0; background: #888; }
   .count::before { content: "Chapter 1 "; } .fade { opacity: 0; } #tall { height: 2000px; }
-  .floats { float: left; width: 24px; } .floats::before { content: "\\e001"; } p { position: relative; margin: 6px 0; }
+  .floats { float: left; width: 24px; } .floats::before { content: "\\e001"; }
+  p { position: relative; margin: 6px 0; }
 </style></head><body>
   <div style="text-transform: uppercase">άλφα <b>be</b>ta</div>
   <div class="cut">hidden by dots at its end</div>
@@ -171,7 +172,8 @@ PAGE = """<!doctype html><html lang="el"><head><meta charset="utf-8"><style>
   <select multiple size="2" style="width: 150px"><option>listed</option></select><input type="date" value="">
   <input value="typed text"><button aria-label="Close">x</button>
   <a href="#"><svg width="16" height="16"><rect width="16" height="16"/></svg></a>
-  <div><i class="floats fa-home"></i><p>beside</p></div><div class="over">&nbsp;<b class="floats fa-lost"></b><i></i></div>
+  <div><i class="floats fa-home"></i><p>beside</p></div>
+  <div class="over">&nbsp;<b class="floats fa-lost"></b><i></i></div>
   <div style="width: 70px">word-which-breaks</div>
   <div style="display: flex; gap: 60px"><span>left</span><span>right</span></div>
   <img src="none.png" alt="missing" width="40" height="20">
