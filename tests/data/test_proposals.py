@@ -12,7 +12,7 @@ from PIL import ImageDraw
 from openpali.data.pipeline.elements import ROLES, ElementEncoder, elements_of, mark_elements
 from openpali.data.pipeline.proposals import MOST, propose, shares, views
 from openpali.metrics.boxes import box_iou
-from openpali.model.elements import KINDS
+from openpali.model.elements import KINDS, VIEWS
 from openpali.tasks.example import Box, Example, Image, Line, Object, Word
 
 TEXT = Box(28, 40, 44, 100)
@@ -75,15 +75,27 @@ def test_any_screen_has_boxes_within_it(height: int, width: int, blank: bool) ->
     assert boxes.shape == (len(kinds), 4)
     assert (boxes[:, 2:] > boxes[:, :2]).all()
     assert ((boxes >= 0) & (boxes <= np.array([height, width] * 2) + 1)).all()
-    assert views(image, boxes, 16).shape == (len(boxes), 2, 16, 16, 3)
+    assert views(image, boxes, 16).shape == (len(boxes), VIEWS, 16, 16, 3)
 
 
 def test_views_show_a_proposal_and_what_is_around(screen) -> None:
-    [[alone, around]] = views(screen, np.array([BUTTON], np.float32), 32)
+    [[alone, around, *_]] = views(screen, np.array([BUTTON], np.float32), 32)
     blue = [(view[..., 0] < 100).mean() for view in (alone, around)]
     assert blue[0] > 2 * blue[1] > 0.1
     corner = np.array([[0, 0, 4, 4]], np.float32)
     assert (views(screen, corner, 8) == 250).all()  # the screen goes on beyond its edges
+
+
+def test_views_show_both_ends_in_true_proportions() -> None:
+    image = np.full((60, 400, 3), 255, np.uint8)
+    image[24:32, 24:32] = image[24:32, 364:372, :2] = 0  # a black square in the left end, a blue one in the right
+    [[*_, start, end]] = views(image, np.array([[20, 20, 36, 376]], np.float32), 32)
+    for view, channel in ((start, 2), (end, 0)):
+        rows, columns = np.nonzero(view[..., channel] < 128)
+        assert abs(np.ptp(rows) - np.ptp(columns)) < 2 < np.ptp(rows)
+    assert (start[..., 2] < 128).any()
+    assert not (end[..., 2] < 128).any()
+    views(image, np.array([[20, -300, 36, 50], [20, 350, 36, 700]], np.float32), 32)  # cut by edges of the screen
 
 
 def test_proposals_belong_to_the_smallest_element_of_each_role() -> None:
@@ -109,7 +121,7 @@ def test_windows_become_batches_whose_numbers_name_their_elements(screen) -> Non
     samples = [encoder.encode(each, None, None, rng) for each in windows]  # type: ignore[arg-type]
     batch = encoder.collate(samples)
     counts = batch["counts"].tolist()
-    assert batch["views"].shape == (sum(counts), 2, 16, 16, 3)
+    assert batch["views"].shape == (sum(counts), VIEWS, 16, 16, 3)
     assert batch["boxes"].shape == (sum(counts), 4)
     assert batch["elements"].shape == (3, 4)
     for part, sample in zip(batch["which"].split(counts), samples, strict=True):

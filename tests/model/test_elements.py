@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from openpali.data.pipeline.elements import ROLES, mark_elements
-from openpali.model.elements import ElementFinder, ElementFinderConfig, Found, element_loss
+from openpali.model.elements import VIEWS, ElementFinder, ElementFinderConfig, Found, element_loss
 from openpali.model.init import materialise
 from openpali.tasks.example import Box, Object
 
@@ -30,7 +30,7 @@ def finder() -> ElementFinder:
 
 def inputs(count: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(count)
-    views = torch.randint(0, 256, (count, 2, 16, 16, 3), dtype=torch.uint8, generator=generator)
+    views = torch.randint(0, 256, (count, VIEWS, 16, 16, 3), dtype=torch.uint8, generator=generator)
     return [views, torch.arange(count) % 3, BOXES[:count]]
 
 

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from openpali.model.init import init_children
 from openpali.model.layers import Conv2d, Embedding, Linear
-from openpali.model.vit import Transformer, scaled
+from openpali.model.vit import MLP, Transformer, scaled
 
 KINDS = ("text", "region", "figure")
 """Of proposals: a line of text, a region of one colour, and what has several."""
-VIEWS = 2
-"""Of a proposal: itself, and with what is around it."""
+VIEWS = 4
+"""Of a proposal: itself, with what is around it, and its left and its right end in true proportions."""
+_WHOLE = 2  # views of all of it
 _CHANNELS = (3, 24, 48, 96)  # of the convolutions, each of stride 2
 _SCREEN = 800.0, 1400.0  # height and width of a usual screen in pixels, by which places are measured
 _TEXT = 20.0  # height of a usual line in pixels, by which sizes are measured
@@ -75,26 +76,27 @@ class Found(NamedTuple):
 class ElementFinder(nn.Module):
     """Proposals -> :class:`Found`.
 
-    ``forward`` takes views ``[T, 2, S, S, 3]`` uint8, kinds ``[T]`` and boxes ``[T, 4]`` in pixels, of one screen
+    ``forward`` takes views ``[T, 4, S, S, 3]`` uint8, kinds ``[T]`` and boxes ``[T, 4]`` in pixels, of one screen
     after another; the proposals of each screen, ``counts_B``; and their heights and widths ``sizes_B2`` in pixels.
     """
 
     def __init__(self, config: ElementFinderConfig) -> None:
         super().__init__()
         self.config = config
-        seen = VIEWS * _CHANNELS[-1] * (config.side // 2 ** (len(_CHANNELS) - 1)) ** 2
+        seen = _CHANNELS[-1] * (config.side // 2 ** (len(_CHANNELS) - 1)) ** 2
         self.convolutions = nn.ModuleList(Conv2d(a, b, 3, 2, 1) for a, b in pairwise(_CHANNELS))
-        self.looks = Linear(seen, config.width)
+        self.looks = Linear(_WHOLE * seen, config.width)
+        self.ends = Linear((VIEWS - _WHOLE) * seen, config.width)
         self.kind = Embedding(len(KINDS), config.width)
-        self.place = _Dense2(8 + 12 * _WAVES, config.width, config.width)
+        self.place = MLP(8 + 12 * _WAVES, config.width, config.width)
         self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
-        self.head = _Dense2(config.width, 2 * config.width, 5 * len(config.roles))
+        self.head = MLP(config.width, 2 * config.width, 5 * len(config.roles))
 
     def init_weights(self) -> None:
         init_children(self)
         nn.init.normal_(self.kind.weight, std=0.5)
-        nn.init.normal_(self.head.last.weight, std=0.01)
-        self.head.last.bias[: len(self.config.roles)] = -3.5  # most proposals are no element of a role
+        nn.init.normal_(self.head.down.weight, std=0.01)
+        self.head.down.bias[: len(self.config.roles)] = -3.5  # most proposals are no element of a role
 
     def forward(
         self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, counts_B: Tensor, sizes_B2: Tensor
@@ -107,11 +109,12 @@ class ElementFinder(nn.Module):
 
     def look(self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, sizes_T2: Tensor) -> Tensor:
         """What is known of each proposal by itself, ``[T, D]``."""
-        x = scaled(views_T, self.looks.weight.dtype).flatten(0, 1).permute(0, 3, 1, 2)  # [2 T, 3, S, S]
+        x = scaled(views_T, self.looks.weight.dtype).flatten(0, 1).permute(0, 3, 1, 2)  # [4 T, 3, S, S]
         for convolution in self.convolutions:
             x = F.gelu(convolution(x), approximate="tanh")
-        looks = self.looks(x.reshape(kinds_T.shape[0], -1))
-        return cast(Tensor, looks + self.kind(kinds_T) + self.place(_places(boxes_T4, sizes_T2)))
+        whole, ends = (seen.flatten(1) for seen in x.unflatten(0, (-1, VIEWS)).tensor_split((_WHOLE,), 1))
+        place = self.place(_places(boxes_T4, sizes_T2).to(x.dtype))
+        return cast(Tensor, self.looks(whole) + self.ends(ends) + self.kind(kinds_T) + place)
 
     def relate(self, x_BPD: Tensor, real_BP: Tensor | None = None) -> Tensor:
         """The same when proposals have seen each other; those that are not ``real`` are padding."""
@@ -124,17 +127,6 @@ class ElementFinder(nn.Module):
         logits, sides = said.tensor_split((len(self.config.roles),), -1)
         half = ((boxes_T4[:, 2:] - boxes_T4[:, :2]) / 2).clamp(min=_NARROW).repeat(1, 2)[:, None]
         return Found(logits, half * sides.unflatten(-1, (-1, 4)).clamp(-4, 5).exp())
-
-
-class _Dense2(nn.Module):
-    """Linear -> tanh-approximated GELU -> linear."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
-        super().__init__()
-        self.first, self.last = Linear(inputs, hidden), Linear(hidden, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.last(F.gelu(self.first(x.to(self.first.weight.dtype)), approximate="tanh")))
 
 
 def _centres(boxes: Tensor) -> Tensor:

@@ -60,12 +60,12 @@ class Attention(AttentionLayer):
 
 
 class MLP(nn.Module):
-    """Dense -> tanh-approximated GELU -> Dense."""
+    """Dense -> tanh-approximated GELU -> Dense, of ``width`` numbers or ``out``."""
 
-    def __init__(self, width: int, mlp_dim: int) -> None:
+    def __init__(self, width: int, mlp_dim: int, out: int | None = None) -> None:
         super().__init__()
         self.up = Linear(width, mlp_dim)
-        self.down = Linear(mlp_dim, width)
+        self.down = Linear(mlp_dim, out or width)
 
     def init_weights(self) -> None:
         init_children(self)

@@ -72,18 +72,26 @@ def propose(image: Image, lines: Sequence[Box]) -> Proposals:
 
 
 def views(image: Image, boxes: NDArray[np.float32], side: int) -> Image:
-    """How proposals look, alone and with what is around them: uint8 ``[P, 2, side, side, 3]``."""
+    """How proposals look, alone, with what is around them, and at their ends: uint8 ``[P, 4, side, side, 3]``."""
     padded = np.pad(image, ((_BEYOND, _BEYOND), (_BEYOND, _BEYOND), (0, 0)), mode="edge")
     screen = PilImage.fromarray(padded)
     seen = np.empty((len(boxes), VIEWS, side, side, 3), np.uint8)
-    for own, (ymin, xmin, ymax, xmax) in zip(seen, (boxes + _BEYOND).tolist(), strict=True):
-        for view, (least, share) in zip(own, _MARGINS, strict=True):
-            down = least + share * (ymax - ymin)
-            across = least + share * min(xmax - xmin, _WIDE * (ymax - ymin))
-            left, top = max(0, xmin - across), max(0, ymin - down)
-            part = left, top, min(screen.width, xmax + across), min(screen.height, ymax + down)
+    for own, box in zip(seen, (boxes + _BEYOND).tolist(), strict=True):
+        alone, around = (_grown(box, *margin) for margin in _MARGINS)
+        ymin, xmin, ymax, xmax = alone[0], max(0, alone[1]), alone[2], min(screen.width, alone[3])
+        start, end = (ymin, xmin, ymax, xmin + ymax - ymin), (ymin, xmax - ymax + ymin, ymax, xmax)
+        for view, (top, left, bottom, right) in zip(own, (alone, around, start, end), strict=True):
+            part = max(0, left), max(0, top), min(screen.width, right), min(screen.height, bottom)
             view[:] = screen.resize((side, side), PilImage.Resampling.BILINEAR, part, reducing_gap=1.5)
     return seen
+
+
+def _grown(box: Sequence[float], least: float, share: float) -> tuple[float, float, float, float]:
+    """A box with so many pixels around it and this share of its sides."""
+    ymin, xmin, ymax, xmax = box
+    down = least + share * (ymax - ymin)
+    across = least + share * min(xmax - xmin, _WIDE * (ymax - ymin))
+    return ymin - down, xmin - across, ymax + down, xmax + across
 
 
 def shares(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
