@@ -20,7 +20,7 @@ from openpali.data.pipeline.pages import (
 )
 from openpali.model.pages import CELL
 from openpali.rng import generator
-from openpali.tasks.example import Box, Example, Line, Word
+from openpali.tasks.example import Box, Example, Line, Object, Word
 from openpali.tasks.registry import get_task
 from openpali.text.characters import CHARACTERS, numbers_of, plain
 
@@ -143,6 +143,26 @@ def test_the_next_word_of_a_line_is_not_seen() -> None:
         whole, cut = whole + red, cut + (not red)
     assert whole
     assert cut
+
+
+def test_icons_say_nothing_alone_or_beside_a_line() -> None:
+    [image], [line, _] = page().images, page().lines
+    (ymin, xmin, ymax, _), red = line.box, [200, 0, 0]
+    places = Box(ymin, xmin - 14, ymax, xmin - 3), Box(80, 90, 96, 106)
+    icons = [Object("", place, role="icon") for place in places]
+    for icon in icons:
+        top, left, bottom, right = map(int, icon.box)
+        image[top:bottom, left:right] = red
+    seen = set()
+    for seed in range(300):
+        batch = ReadingEncoder(pieces=1, recoloured=0).encode(
+            Example("x", [image], lines=[line], objects=icons), OCR, Preprocess(32, 512), generator(seed)
+        )
+        [shown] = batch["lines"]
+        ink = bool(((shown[..., 0] > 120) & (shown[..., 1] < 60)).any())
+        seen.add((ink, "".join(CHARACTERS[n - 1] for n in batch["characters"][0] if n)))
+    assert {(True, ""), (True, "ab c"), (False, "ab c")} <= seen
+    assert (False, "") not in seen
 
 
 def test_what_cannot_be_read_is_a_bad_sample() -> None:

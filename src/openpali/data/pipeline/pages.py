@@ -14,6 +14,7 @@ from PIL import Image as PilImage
 
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, first_image
+from openpali.metrics.words import holds_centre
 from openpali.model.pages import CELL, CELLS, PATCH
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Box, Example, Image, Line, Size, Word, around
@@ -22,6 +23,9 @@ from openpali.text.characters import numbers_of, plain
 _CORE = 0.22  # half the height of a line's middle, in heights of its box
 _LEAST = 2.05  # the same in pixels, so that a cell's centre is always in it
 MARGIN = 0.07  # around a line, in heights of its box
+_ICONS = 0.06  # share of pieces that are an icon, which says nothing
+_BESIDE = 0.4  # share of lines beside an icon that are seen with it, as a finder may take both for one
+_NEAR = 0.7  # heights of a line within which an icon is beside it
 WIDTHS = 64  # pixels; lines of a batch are padded to a multiple of it: libraries keep a compiled matmul per shape
 
 
@@ -142,7 +146,8 @@ def mark_cells(
 
 @dataclass(frozen=True)
 class ReadingEncoder:
-    """Pieces of lines at the height of the reader; an example without ``lines`` is one line, its ``text``.
+    """Pieces of lines at the height of the reader, and some icons, which say nothing; an example without ``lines``
+    is one line, its ``text``.
 
     Batches have ``lines [R, H, W, 3]`` uint8, with padding on the right, ``columns [R]``, patches in a row of each
     line, ``characters [R, L]``, numbers counted from 1 and padded with 0, ``places [R, L]``, the step of the reader
@@ -167,7 +172,7 @@ class ReadingEncoder:
             raise ValueError(f"{example.key} has no line that fits {size[1]} pixels and that the reader can write")
         columns = [piece.pixels.shape[1] // PATCH for piece in pieces]
         lines = np.zeros((len(pieces), size[0], max(columns) * PATCH, 3), np.uint8)
-        characters = np.zeros((len(pieces), max(len(piece.numbers) for piece in pieces)), np.int64)
+        characters = np.zeros((len(pieces), max(1, *(len(piece.numbers) for piece in pieces))), np.int64)
         places = np.full_like(characters, -1)
         for row, (pixels, numbers, middles) in enumerate(pieces):
             lines[row, :, : pixels.shape[1]] = pixels
@@ -178,18 +183,25 @@ class ReadingEncoder:
     def _piece(
         self, example: Example, image: PilImage.Image, height: int, width: int, rng: np.random.Generator
     ) -> _Piece | None:
-        """A random piece of a random line that the reader can write."""
+        """A random piece of a random line that the reader can write, or an icon."""
         words: Sequence[Word] = ()
         following: Sequence[Word] = ()
         text, box = example.text, without_margin(example.size)
-        if example.lines:
+        icons = [thing.box for thing in example.objects if thing.role == "icon"]
+        if icons and rng.random() < _ICONS:
+            text, box = "", icons[int(rng.integers(len(icons)))]
+            if any(holds_centre(box, word.box) for line in example.lines for word in line.words):
+                return None
+        elif example.lines:
             line = example.lines[int(rng.integers(len(example.lines)))]
             if not line.readable:
                 return None
             words, following = _cut(line, width / height / (1 + 2 * MARGIN) - 0.5, rng)
             text, box = " ".join(word.text for word in words), around(word.box for word in words)
+            if rng.random() < _BESIDE:
+                box = _with_icons(box, icons, ends=not following)
         numbers = numbers_of(text)
-        if not numbers:
+        if numbers is None or (text and not numbers):
             return None
         view, width = view_of_line(box, height, width, rng)
         step = PATCH // self.steps  # pixels
@@ -272,6 +284,18 @@ def _cut(line: Line, most: float, rng: np.random.Generator) -> tuple[list[Word],
             break
         chosen.append(word)
     return chosen, line.words[first + len(chosen) :]
+
+
+def _with_icons(line: Box, icons: Sequence[Box], *, ends: bool) -> Box:
+    """The box of a line with an icon on its left, and one on its right if the line ends there."""
+    reach, (ymin, xmin, ymax, xmax) = _NEAR * (line.ymax - line.ymin), line
+    for icon in icons:
+        if ymin < (icon.ymin + icon.ymax) / 2 < ymax:
+            if 0 <= line.xmin - icon.xmax <= reach:
+                xmin = icon.xmin
+            elif ends and 0 <= icon.xmin - line.xmax <= reach:
+                xmax = icon.xmax
+    return line._replace(xmin=xmin, xmax=xmax)
 
 
 def _middles(words: Sequence[Word]) -> Iterator[float]:

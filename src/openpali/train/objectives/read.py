@@ -78,7 +78,7 @@ class ReadObjective(Objective[ReadRecipe]):
         widest = -(-int(columns[-1]) * PATCH // WIDTHS) * WIDTHS
         logits = self.model(batch["lines"][:, :, :widest], columns)
         steps = columns * self.config.steps
-        lines = reading_loss(logits, steps, characters) / (characters > 0).sum(1)
+        lines = reading_loss(logits, steps, characters) / (characters > 0).sum(1).clamp(min=1)
         placed = placing_loss(logits, batch["places"], characters)
         misread = (best_path(logits.detach(), steps, characters.shape[1]) != characters).any(1)
         return lines, placed, misread
