@@ -1,4 +1,4 @@
-"""Writes each data set of the paper, and of screens, tiny, in the layout in which its owners distribute it.
+"""Writes each data set of the paper, and of screens, tiny, in the layout of its owners.
 
 Images are drawn in one colour that their name determines, so that a test can see which one was read; frame ``i``
 of a video is grey of value ``5 * i``.
@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,34 @@ def dump_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
 def dump_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
+
+
+def dump_examples(path: Path, rows: list[dict[str, list]]) -> None:
+    """A TFRecord file of ``tf.train.Example``s, byte by byte as protobuf's and TensorFlow's documents say."""
+
+    def varint(value: int) -> bytes:
+        return bytes([value]) if value < 128 else bytes([value % 128 + 128]) + varint(value // 128)
+
+    def field(number: int, data: bytes) -> bytes:
+        return varint(8 * number + 2) + varint(len(data)) + data
+
+    def feature(values: list) -> bytes:
+        if not values:
+            return b""
+        if isinstance(values[0], str):
+            return field(1, b"".join(field(1, value.encode()) for value in values))
+        if isinstance(values[0], float):
+            return field(2, field(1, struct.pack(f"<{len(values)}f", *values)))
+        return field(3, field(1, b"".join(map(varint, values))))
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for row in rows:
+            entries = [
+                field(1, field(1, name.encode()) + field(2, feature(values))) for name, values in row.items()
+            ]
+            data = field(1, b"".join(entries))
+            file.write(struct.pack("<Q4x", len(data)) + data + bytes(4))
 
 
 def karpathy(root: Path) -> None:
@@ -748,6 +777,37 @@ def screenqa(root: Path) -> Expected:
     )
 
 
+def ui_refexp(root: Path) -> Expected:
+    left, top, width, height = SCREEN_BOX
+    edges = {"ymin": top / 96, "xmin": left / 54, "ymax": (top + height) / 96, "xmax": (left + width) / 54}
+    rows = []
+    for number, (screen, text) in enumerate(((61654, "click on the bell icon"), (35617, "2 select the blue icon"))):
+        boxes = {f"image/object/bbox/{edge}": [0.5, 0.5, 0.5] for edge in edges}
+        for edge, value in edges.items():
+            boxes[f"image/object/bbox/{edge}"][2 * number] = value
+        row = {
+            "image/id": [str(screen)],
+            "image/ref_exp/label": [2 * number],
+            "image/ref_exp/text": [text],
+            "image/object/num": [3.0],
+            "image/view_hierarchy/text": ["", "menü"],
+            "image/view_hierarchy/class/label": [],
+        }
+        rows.append(row | boxes)
+        draw(root / "rico" / "combined" / f"{screen}.jpg", (96, 54))
+    dump_examples(root / "uibert" / "ref_exp" / "test.tfrecord", rows)
+    return Expected(
+        2,
+        "61654",
+        "click on the bell icon",
+        [],
+        "",
+        "61654.jpg",
+        "uibert/ref_exp/test.tfrecord",
+        ("uibert/ref_exp/test.tfrecord", "image/ref_exp/label"),
+    )
+
+
 def _refcoco(name: str, split_by: str, split: str) -> Callable[[Path], Expected]:
     def write(root: Path) -> Expected:
         write_refs(root, name, split_by, REFCOCO_SPLITS[name])
@@ -974,6 +1034,7 @@ ANSWERING: dict[str, Callable[[Path], Expected]] = {
     "screenspot-v2": _screenspot("screenspot-v2", "_v2", "screenspotv2_image"),
     "screenspot-pro": screenspot_pro,
     "screenqa": screenqa,
+    "ui-refexp": ui_refexp,
 }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from openpali.benchmarks import screenqa, screenspot
+from openpali.benchmarks import screenqa, screenspot, ui_refexp
 from openpali.eval.benchmark import Benchmark
 
-_DATASETS = (screenspot, screenqa)
+_DATASETS = (screenspot, screenqa, ui_refexp)
 
 
 def suite() -> list[Benchmark]:
