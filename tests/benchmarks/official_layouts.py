@@ -1,4 +1,4 @@
-"""Writes each data set of the paper, and of screens, tiny, in the layout of its owners.
+"""Writes each data set of the paper, of screens and of pages, tiny, in the layout of its owners.
 
 Images are drawn in one colour that their name determines, so that a test can see which one was read; frame ``i``
 of a video is grey of value ``5 * i``.
@@ -808,6 +808,49 @@ def ui_refexp(root: Path) -> Expected:
     )
 
 
+def omnidocbench(root: Path) -> Expected:
+    def element(number: int, kind: str, order: int | None, **content: str) -> dict[str, object]:
+        box = [8.0, 8.0 * number, 40.0, 8.0 * number, 40.0, 8.0 * number + 6, 8.0, 8.0 * number + 6]
+        return {"category_type": kind, "poly": box, "ignore": False, "order": order, "anno_id": number, **content}
+
+    rows = []
+    for number, language in enumerate(("simplified_chinese", "english", "english")):
+        name = f"book_en_{number}.jpg"
+        found = [
+            element(3, "text_block", 3, text="in two columns."),
+            element(1, "title", 1, text=f"Page {number}"),
+            element(2, "text_block", 2, text="It is cut "),
+            element(4, "page_number", None, text="12"),
+            element(5, "equation_isolated", 4, latex="$$x^{2}$$"),
+            element(6, "table", 5, latex="", html="<table><tr><td>a</td></tr></table>"),
+            element(7, "figure", 6),
+        ]
+        attributes = {"data_source": "book", "language": language, "layout": "double_column", "special_issue": []}
+        info = {"page_no": number, "height": 48, "width": 64, "image_path": name, "page_attribute": attributes}
+        cut = {"source_anno_id": 2, "target_anno_id": 3, "relation_type": "truncated"}
+        parts = {"source_anno_id": 6, "target_anno_id": 4, "relation_type": "parent_son"}
+        blank = number == 2  # no text: it is left out
+        rows.append(
+            {
+                "layout_dets": found[-1:] if blank else found,
+                "extra": {"relation": [] if blank else [parts, cut]},
+                "page_info": info,
+            }
+        )
+        draw(root / "omnidocbench" / "images" / name)
+    dump(root / "omnidocbench" / "OmniDocBench.json", rows)
+    return Expected(
+        2,
+        "book_en_0",
+        "",
+        ["12\n\nPage 0\n\nIt is cut in two columns.\n\n$$x^{2}$$\n\n<table><tr><td>a</td></tr></table>"],
+        "simplified_chinese",
+        "book_en_0.jpg",
+        "omnidocbench/OmniDocBench.json",
+        ("omnidocbench/OmniDocBench.json", "text"),
+    )
+
+
 def _refcoco(name: str, split_by: str, split: str) -> Callable[[Path], Expected]:
     def write(root: Path) -> Expected:
         write_refs(root, name, split_by, REFCOCO_SPLITS[name])
@@ -1035,6 +1078,7 @@ ANSWERING: dict[str, Callable[[Path], Expected]] = {
     "screenspot-pro": screenspot_pro,
     "screenqa": screenqa,
     "ui-refexp": ui_refexp,
+    "omnidocbench": omnidocbench,
 }
 
 

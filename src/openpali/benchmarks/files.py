@@ -142,6 +142,10 @@ class Fields:
         except ValueError as error:
             raise self._wrong(name, "a whole number") from error
 
+    def number(self, name: str) -> float:
+        """A number."""
+        return float(self._field(name, (int, float), "a number"))
+
     def flag(self, name: str) -> bool:
         """True or false."""
         return bool(self._field(name, (bool,), "true or false"))
