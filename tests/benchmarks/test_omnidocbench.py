@@ -10,7 +10,14 @@ import pytest
 from official_layouts import ANSWERING, draw, dump
 
 from openpali.benchmarks.metrics.markdown_pages import Piece, pieces
-from openpali.benchmarks.metrics.omnidocbench import Element, TruePage, normal_formula, normal_text, omnidocbench
+from openpali.benchmarks.metrics.omnidocbench import (
+    Element,
+    TruePage,
+    _disjoint,
+    normal_formula,
+    normal_text,
+    omnidocbench,
+)
 from openpali.benchmarks.omnidocbench import Page, measure
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
@@ -96,6 +103,19 @@ def test_scores_are_means_over_pages_with_text() -> None:
     assert scores.per_sample == {"text_edit": [0, 0.75, 0], "order_edit": [0, 0, 0]}
     with pytest.raises(ValueError, match="no page has text"):
         omnidocbench(["x"], [formula])
+
+
+def test_what_is_near_a_header_is_not_matched_with_text() -> None:
+    page = TruePage([Element("header", 0, "abcdefghij"), Element("text_block", 1, "abcdefghijk")], [])
+    far, near = (omnidocbench([answer], [page]).summary for answer in ("abcdefgXYZ", "abcdefghXY"))
+    assert far == pytest.approx({"text_edit": 4 / 11, "order_edit": 0})
+    assert near == {"text_edit": 1, "order_edit": 1}
+
+
+def test_of_runs_that_overlap_the_cheapest_disjoint_ones_are_joined() -> None:
+    assert _disjoint([([4], 0.9), ([0, 1], 0.2), ([1, 2], 0.1), ([2, 3], 0.3)]) == [[1, 2], [4]]
+    assert _disjoint([([0, 1], 0.2), ([1, 2], 0.4), ([2, 3], 0.3)]) == [[0, 1], [2, 3]]
+    assert _disjoint([([0, 1], 0.5), ([1], 0.4), ([0, 1], 0.3)]) == [[0, 1]]  # the same run twice
 
 
 def test_a_relation_to_nothing_is_reported(tmp_path: Path) -> None:
