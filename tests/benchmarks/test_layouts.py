@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from official_layouts import ANSWERING, Expected, colour
+from official_layouts import ANSWERING, Expected, colour, dump_examples
 
 from openpali.benchmarks import paper, screens
+from openpali.benchmarks.tfrecord import read_examples
 from openpali.cli.main import main
 from openpali.eval.benchmark import SEED, AnswerBenchmark
 from openpali.eval.registry import find_benchmark
@@ -155,5 +156,7 @@ def drop_field(path: Path, field: str) -> None:
         lines = path.read_text("utf-8").splitlines()
         changed = [json.dumps(without(json.loads(line)), ensure_ascii=False) for line in lines]
         path.write_text("\n".join(changed), "utf-8")
+    elif path.suffix == ".tfrecord":
+        dump_examples(path, without(read_examples(path)))
     else:
         path.write_text(json.dumps(without(json.loads(path.read_text("utf-8")))), "utf-8")

@@ -29,6 +29,16 @@ def test_edit_distance() -> None:
     assert edit_distance(["a", "b"], ["a", "c", "b"]) == 1
 
 
+@given(st.text("abc", max_size=90), st.text("abc", max_size=12))
+@settings(max_examples=30, deadline=None)
+def test_edit_distance_is_that_of_the_table(a: str, b: str) -> None:
+    table = np.add.outer(np.arange(len(a) + 1), np.arange(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        for j, y in enumerate(b, 1):
+            table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (x != y))
+    assert edit_distance(a, b) == edit_distance([*a], [*b]) == table[-1, -1]
+
+
 @given(st.text("ab", max_size=6), st.text("ab", max_size=6), st.text("ab", max_size=6))
 @settings(max_examples=30, deadline=None)
 def test_edit_distance_is_a_metric(a: str, b: str, c: str) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from openpali.benchmarks.tfrecord import read_examples
 from openpali.data.media.images import load_image
 from openpali.data.media.videos import load_frames
 from openpali.messages import shorten
@@ -44,11 +45,16 @@ class Folder:
         return Fields(self._json(path, dict), path.name, self)
 
     def rows(self, *names: str) -> list[Fields]:
-        """The objects of a JSON file that is a list, of a JSONL file, or the rows of a CSV file with a header."""
+        """The objects of a JSON file that is a list, or of a JSONL file; the rows of a CSV file with a header.
+
+        Also the examples of a TFRecord file, whose fields are lists.
+        """
         path = self.file(*names)
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
                 values: list[Any] = list(csv.DictReader(file))
+        elif path.suffix == ".tfrecord":
+            values = self._examples(path)
         elif path.suffix == ".jsonl":
             values = [self._parsed(line, path) for line in self.lines(path.name, at=path)]
         else:
@@ -94,6 +100,12 @@ class Folder:
             raise ValueError(f"{path} is not {what}, as {self.title} has it; the original is at {self.home}")
         return value
 
+    def _examples(self, path: Path) -> list[Any]:
+        try:
+            return [*read_examples(path)]
+        except ValueError as error:
+            raise ValueError(f"{error}: get {self.title} at {self.home}") from error
+
     def _parsed(self, text: str, path: Path) -> Any:
         try:
             return json.loads(text)
@@ -129,6 +141,10 @@ class Fields:
             return int(value)
         except ValueError as error:
             raise self._wrong(name, "a whole number") from error
+
+    def number(self, name: str) -> float:
+        """A number."""
+        return float(self._field(name, (int, float), "a number"))
 
     def flag(self, name: str) -> bool:
         """True or false."""

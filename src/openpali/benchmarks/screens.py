@@ -1,11 +1,11 @@
-"""Benchmarks of screens, none of which is in the paper."""
+"""Benchmarks of screens and of whole pages, none of which is in the paper."""
 
 from __future__ import annotations
 
-from openpali.benchmarks import screenqa, screenspot
+from openpali.benchmarks import omnidocbench, screenqa, screenspot, ui_refexp
 from openpali.eval.benchmark import Benchmark
 
-_DATASETS = (screenspot, screenqa)
+_DATASETS = (screenspot, screenqa, ui_refexp, omnidocbench)
 
 
 def suite() -> list[Benchmark]:

@@ -24,6 +24,7 @@ from openpali.weights.files import ADAPTER, CONFIG, LANGUAGE, OOD_FOLDERS, PAGES
 from openpali.weights.format import open_model
 
 PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
+_ERRORS = ("cer", "wer", "text_edit", "order_edit", "ece", "false_alarms", "invalid", "unparsed")
 SCORERS = (  # files under the package that compute scores from answers, embeddings and features
     "metrics/*.py",
     "tasks/*.py",
@@ -280,7 +281,7 @@ def is_cider(metric: str) -> bool:
 
 def is_error(metric: str) -> bool:
     """Whether lower is better."""
-    return metric.split("/")[0] in ("cer", "wer", "ece", "false_alarms", "invalid", "unparsed")
+    return metric.split("/")[0] in _ERRORS
 
 
 def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
