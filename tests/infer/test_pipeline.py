@@ -214,7 +214,8 @@ def test_what_the_towers_read_is_counted_and_nothing_is_cut(pali: Pali) -> None:
     most = pali.embedding.model.config.text.length - 1  # and its end
     longest = "A " * (most - 1) + "A"
     assert len(pali.embedding.tokenizer.encode(longest.lower())) == most
-    assert pali.embedding.count([longest, "a"], images=2) == most + 1 + 2 * 36
+    resized = pali.embedding.preprocess(np.zeros((40, 50, 3), np.uint8))
+    assert pali.embedding.count([longest, "a"], [resized] * 2) == most + 1 + 2 * 36
     with pytest.raises(ValueError):
         pali.embedding.count([f"{longest} A"])
 

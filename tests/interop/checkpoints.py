@@ -21,6 +21,10 @@ from transformers import (
     MT5ForConditionalGeneration,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
+    Siglip2Config,
+    Siglip2ImageProcessor,
+    Siglip2Model,
+    Siglip2VisionModel,
     SiglipConfig,
     SiglipImageProcessor,
     SiglipModel,
@@ -90,16 +94,49 @@ def siglip_files(folder: Path) -> Path:
 
 
 def siglip2_files(folder: Path) -> Path:
-    """A SigLIP 2, whose vocabulary is Gemma's, as it is published."""
+    """A SigLIP 2 of fixed resolution, whose vocabulary is Gemma's, as it is published."""
     siglip(folder, vocab_size=340, length=LENGTH, image_size=12)
+    _gemma_tokenizer(folder)
+    SiglipImageProcessor(size={"height": 12, "width": 12}, resample=2).save_pretrained(folder)
+    return folder
+
+
+NAFLEX = {key: value for key, value in VISION.items() if key != "image_size"} | {"num_patches": 16}
+
+
+def naflex(folder: Path, *, seed: int = 0, vocab_size: int = 30, length: int = 5, **vision: object) -> Siglip2Model:
+    """Both towers of a SigLIP 2 NaFlex: 4 x 4 position embeddings, patches of 4 pixels."""
+    text = {**TEXT, "vocab_size": vocab_size, "max_position_embeddings": length}
+    model = Siglip2Model(Siglip2Config(text_config=text, vision_config={**NAFLEX, **vision})).eval()
+    randomise(model, seed)
+    model.save_pretrained(folder)
+    return model
+
+
+def naflex_encoder(folder: Path, *, head: bool = True, seed: int = 0) -> Siglip2VisionModel:
+    shape = Siglip2Config(vision_config={**NAFLEX, "vision_use_head": head}).vision_config
+    model = Siglip2VisionModel(shape).eval()
+    randomise(model, seed)
+    model.save_pretrained(folder)
+    return model
+
+
+def naflex_files(folder: Path, tokens: int = 20) -> Path:
+    """A SigLIP 2 NaFlex as it is published, with its tokenizer and image processor."""
+    _gemma_tokenizer(folder)
+    naflex(folder, vocab_size=340, length=LENGTH)
+    Siglip2ImageProcessor(patch_size=4, max_num_patches=tokens).save_pretrained(folder)
+    return folder
+
+
+def _gemma_tokenizer(folder: Path) -> None:
+    """The tokenizer of a SigLIP 2."""
     (folder / "tokenizer.model").write_bytes(gemma_proto())
     described = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": False, "add_eos_token": True}
     described |= {"padding_side": "right", "model_max_length": LENGTH}
     described |= {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
     AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
-    SiglipImageProcessor(size={"height": 12, "width": 12}, resample=2).save_pretrained(folder)
-    return folder
 
 
 def image_encoder(folder: Path, *, head: bool = True, seed: int = 0, **vision: object) -> SiglipVisionModel:

@@ -47,6 +47,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "home"))
     checkpoints.siglip(Path("siglip-base-patch16-224"), vocab_size=600, image_size=224, patch_size=16)
+    checkpoints.naflex(Path("siglip2-base-patch16-naflex"), vocab_size=600)
     checkpoints.t5(Path("t5-v1_1-base"), vocab_size=700)
     checkpoints.paligemma(Path("paligemma2-3b-mix-448"), vocab_size=1600)
     (Path("paligemma2-3b-mix-448") / "tokenizer.model").write_bytes(checkpoints.gemma_proto())
@@ -54,7 +55,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     proto = checkpoints.gemma_proto(*IMAGE_PIECES)
     (Path("t5gemma-2-270m-270m") / "tokenizer.model").write_bytes(proto)
     np.savez("vae-oid.npz", **mask_codec_arrays())
-    for folder in ("siglip-base-patch16-224", "t5-v1_1-base"):
+    for folder in ("siglip-base-patch16-224", "siglip2-base-patch16-naflex", "t5-v1_1-base"):
         (Path(folder) / "spiece.model").write_bytes(checkpoints.small_proto())
     Path("recipes").symlink_to(ROOT / "recipes")
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
@@ -63,8 +64,9 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
         Path(name).write_text(json.dumps(record) + "\n")
 
     assert [shlex.split(command)[1] for command in COMMANDS] == [
-        "convert", "train", "predict", "convert", "export", "convert", "export", "convert", "predict", "train",
-        "quantize", "export", "convert", "predict", "train", "export", "quantize", "predict", "predict", "predict",
+        "convert", "train", "predict", "convert", "export", "convert", "convert", "export", "convert", "predict",
+        "train", "quantize", "export", "convert", "predict", "train", "export", "quantize", "predict", "predict",
+        "predict",
     ]  # fmt: skip
     for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
@@ -87,7 +89,8 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     assert all((before[key] == after[key]).all() for key in frozen)
     assert (before["project.weight"] != after["project.weight"]).any()
     assert open_model(Path("models/start448")).config.vision.grid == (28, 28)
-    assert Pali(Path("models/siglip")).similarity(["photo.png"], ["a dog"]).shape == (1, 1)
+    for name in ("siglip", "naflex"):
+        assert Pali(Path("models") / name).similarity(["photo.png"], ["a dog"]).shape == (1, 1)
 
     tuned = open_model(Path("home/runs/tuned/model"))
     assert (tuned.kind, tuned.facts.recipe["model"]["masks"]) == ("paligemma", "models/paligemma/mask_vqvae")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from torch import Tensor, nn
 
 from openpali.architectures.facts import NOTHING, Facts
-from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.model.gemma import GemmaConfig
 from openpali.model.t5 import T5Config
 from openpali.tasks.dialects import PALI3, Dialect
@@ -34,7 +34,7 @@ class Stored(Generic[C]):
 
     config: C
     weights: Mapping[str, Tensor]
-    preprocess: Preprocess | None = None
+    preprocess: AnyPreprocess | None = None
     tokenizer: Tokenizer | None = None
     facts: Facts = NOTHING
     about: Sequence[str] = ()

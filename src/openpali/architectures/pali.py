@@ -170,6 +170,7 @@ def assemble(
         seed: of the projection and of the embeddings of new tokens.
     """
     image, language = read_image_encoder(vision), read_t5(text, head)
+    image = replace(image, vision=replace(image.vision, tokens=0))  # a PaLI squashes images of a NaFlex encoder
     tokenizer, known = read_tokenizer(text, locations=locations)
     require_rows(text, known, language.config.vocab_size)
     generator = torch.Generator().manual_seed(seed)

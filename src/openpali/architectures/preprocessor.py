@@ -9,21 +9,23 @@ from typing import Any
 
 from openpali.architectures.rules import read_json, require_settings
 from openpali.data.media.images import FILTERS, Preprocess
+from openpali.data.media.native import AnyPreprocess, NativePreprocess
 
 SIGLIP = "SiglipImageProcessor"
+NAFLEX = "Siglip2ImageProcessor"
+NAFLEX_TOKENS = 256  # transformers' default
 FILE = "preprocessor_config.json"
 _WITHIN = "processor_config.json"  # since transformers 5 a processor's, with that of images in it
 _RESAMPLE = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
-_FIXED = {
+_VALUES = {
     "do_resize": True,
     "do_rescale": True,
-    "do_normalize": True,
-    "do_center_crop": False,
-    "do_pan_and_scan": False,
     "rescale_factor": 1 / 255,
+    "do_normalize": True,
     "image_mean": [0.5, 0.5, 0.5],
     "image_std": [0.5, 0.5, 0.5],
 }
+_FIXED = {**_VALUES, "do_center_crop": False, "do_pan_and_scan": False}
 
 
 class Inexpressible(UserWarning):
@@ -36,36 +38,61 @@ def read_preprocess(source: Path, height: int, width: int) -> Preprocess:
     Args:
         source: the checkpoint. A file, or a folder that does not say how, has our default.
     """
+    where, given = _read(source)
+    if not given:
+        return Preprocess(height, width)
+    size, pads = given.get("size", {}), bool(given.get("do_pad"))
+    shape = {"height", "width"} if not pads else {"max_height", "max_width"}
+    if isinstance(size, dict) and size and set(size) != shape:
+        raise ValueError(f"{where} has size = {size}, which keeps proportions: only height and width can be read")
+    usual = "bilinear" if given.get("image_processor_type", "").startswith(NAFLEX) else "bicubic"
+    return Preprocess(height, width, "pad" if pads else "squash", _filter(given, usual, where))
+
+
+def read_native(source: Path, patch: int) -> NativePreprocess:
+    """How the images of a NaFlex checkpoint with patches of so many pixels are resized.
+
+    Args:
+        source: the checkpoint, a folder; one that does not say how has transformers' default.
+    """
+    where, given = _read(source)
+    require_settings(given, {"patch_size": patch}, str(where))
+    return NativePreprocess(patch, given.get("max_num_patches", NAFLEX_TOKENS), _filter(given, "bilinear", where))
+
+
+def _read(source: Path) -> tuple[Path, dict[str, Any]]:
+    """The file that says how images are resized, and what it says; empty if it is not there."""
     where = source / FILE
     described: Mapping[str, Any] = read_json(where)
     if not described:
         where = source / _WITHIN
         described = read_json(where).get("image_processor") or {}
-    if not described:
-        return Preprocess(height, width)
     given = {key: value for key, value in described.items() if value is not None}
     for key in ("image_mean", "image_std"):
         if isinstance(given.get(key), float):
             given[key] = [given[key]] * 3
-    size, pads = given.get("size", {}), bool(given.get("do_pad"))
-    shape = {"height", "width"} if not pads else {"max_height", "max_width"}
-    modes = {number: mode for mode, number in _RESAMPLE.items()}
     require_settings(given, _FIXED, str(where))
-    if isinstance(size, dict) and size and set(size) != shape:
-        raise ValueError(f"{where} has size = {size}, which keeps proportions: only height and width can be read")
-    if (number := given.get("resample", 3)) not in modes:
+    return where, given
+
+
+def _filter(given: Mapping[str, Any], usual: str, where: Path) -> str:
+    """The filter that a file names; ``usual`` is transformers' default."""
+    modes = {number: mode for mode, number in _RESAMPLE.items()}
+    if (number := given.get("resample", _RESAMPLE[usual])) not in modes:
         raise ValueError(f"{where} has resample = {number!r}: only 2 (bilinear) and 3 (bicubic) can be read")
     how = modes[number], bool(given.get("antialias", True))
     name = next((name for name, each in FILTERS.items() if each == how), None)
     if name is None:
         raise ValueError(f"{where} resizes {how[0]} without antialiasing: only bilinear can be read")
-    return Preprocess(height, width, "pad" if pads else "squash", name)
+    return name
 
 
-def describe_preprocess(preprocess: Preprocess | None, kind: str = SIGLIP) -> dict[str, Any]:
+def describe_preprocess(preprocess: AnyPreprocess | None, kind: str = SIGLIP) -> dict[str, Any]:
     """The files of an image processor of class ``kind``, by name. Warns of what it does otherwise."""
     if preprocess is None:
         return {}
+    if isinstance(preprocess, NativePreprocess):
+        return _describe_native(preprocess)
     height, width, (mode, antialias) = preprocess.height, preprocess.width, FILTERS[preprocess.filter]
     side = {"height": height, "width": width}
     size: dict[str, Any] = {"size": side}
@@ -83,17 +110,20 @@ def describe_preprocess(preprocess: Preprocess | None, kind: str = SIGLIP) -> di
             f"transformers' {kind} squashes images, and this model's keep their proportions: pad them to a square "
             "first, with grey at the right and bottom"
         )
-    described = {
-        "image_processor_type": kind,
-        **size,
-        "resample": _RESAMPLE[mode],
-        "do_resize": True,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
+    return {FILE: {"image_processor_type": kind, **size, "resample": _RESAMPLE[mode], **_VALUES}}
+
+
+def _describe_native(preprocess: NativePreprocess) -> dict[str, Any]:
+    """:func:`describe_preprocess` for images that keep their proportions."""
+    mode, antialias = FILTERS[preprocess.filter]
+    described = {"image_processor_type": NAFLEX, "patch_size": preprocess.patch}
+    described |= {"max_num_patches": preprocess.tokens, "resample": _RESAMPLE[mode], **_VALUES}
+    if not antialias:
+        warn_inexpressible(
+            "transformers resizes images with antialiasing, and this model's are resized without: embed images "
+            "with OpenPaLI"
+        )
+        described["antialias"] = False  # for read_native
     return {FILE: described}
 
 

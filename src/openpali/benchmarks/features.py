@@ -64,7 +64,9 @@ class FeatureEncoder:
             raise ValueError(f"part {part!r} of the model {model.name} has no attention pooling: take pool='mean'")
         self.part, self.pool, self.crop, self.cache = part, pool, crop, cache
         self.vit = cast(ViT, children["vit"])
-        self.preprocess = preprocess or Preprocess(*self.vit.config.image_size)
+        if not isinstance(preprocess, Preprocess):  # one that keeps proportions is probed on squashed images, too
+            preprocess = Preprocess(*self.vit.config.image_size)
+        self.preprocess = preprocess
         self._module = module
         self._pool = children["pool"] if pool == "map" else None
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.data.sources.base import Source
 from openpali.data.sources.files import base_name
 from openpali.data.sources.registry import open_source
@@ -237,7 +237,7 @@ class Encoders(Protocol):
         """Names of its parts: "siglip", "classifier", "pali", ..."""
         ...
 
-    def image_model(self, part: str) -> tuple[nn.Module, Preprocess | None]:
+    def image_model(self, part: str) -> tuple[nn.Module, AnyPreprocess | None]:
         """The model of a part, and how its images are resized."""
         ...
 

@@ -25,6 +25,7 @@ from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
 from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess, NativePreprocess
 from openpali.data.pipeline.pages import without_margin
 from openpali.infer.elements import find_elements
 from openpali.infer.engines.base import Engine
@@ -579,9 +580,9 @@ class Pali:
 
     @cached_property
     def _preprocess(self) -> dict[str, Preprocess]:
-        """How each part that takes images resizes them."""
+        """How each part that takes images of one size resizes them."""
         found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
-        return {part: each for part, each in found.items() if each is not None}
+        return {part: each for part, each in found.items() if isinstance(each, Preprocess)}
 
     def route(self, task: str, images: Sequence[Sized]) -> tuple[str, ...]:
         """The parts that may answer a task about these images.
@@ -628,7 +629,7 @@ class Pali:
                 self._loaded[part] = stored, model.to(self.device)
         return self._loaded[part]
 
-    def image_model(self, part: str) -> tuple[torch.nn.Module, Preprocess | None]:
+    def image_model(self, part: str) -> tuple[torch.nn.Module, AnyPreprocess | None]:
         """The model of a part, and how its images are resized."""
         stored, model = self.load(part)
         return model, stored.preprocess
@@ -644,6 +645,7 @@ class Pali:
         stored, model = self.load(part)
         if not isinstance(model, VisionLanguageModel):
             raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
+        assert not isinstance(stored.preprocess, NativePreprocess)  # SigLIP's alone
         tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
         return Pipeline(
             model,

@@ -11,6 +11,7 @@ Shapes: B rows, F frames, P prompt tokens, T target tokens, D embedding width.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,18 @@ from torch import Tensor, nn
 
 from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.images import Preprocess, load_image, to_rgb
-from openpali.data.pipeline.encode import Padding, PairEncoder, TextNormalisation, pad_ids, stack_frames
+from openpali.data.media.native import AnyPreprocess
+from openpali.data.pipeline.encode import (
+    Arrays,
+    Batch,
+    Padding,
+    PairEncoder,
+    TextNormalisation,
+    images_in,
+    pad_ids,
+    stack,
+    stack_frames,
+)
 from openpali.infer.generate import Ask, Decoding, Generation, Model, evaluating, write
 from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
@@ -449,7 +461,7 @@ class EmbeddingPipeline:
         self,
         model: SigLIP,
         tokenizer: Tokenizer,
-        preprocess: Preprocess,
+        preprocess: AnyPreprocess,
         normalisation: TextNormalisation = "lower",
         padding: Padding = "eos",
     ) -> None:
@@ -468,15 +480,15 @@ class EmbeddingPipeline:
         """The parts of :class:`openpali.infer.pali.Pali` that it stands for."""
         return ("siglip",)
 
-    def image_model(self, part: str) -> tuple[SigLIP, Preprocess]:
+    def image_model(self, part: str) -> tuple[SigLIP, AnyPreprocess]:
         """The model, and how its images are resized."""
         assert part in self.parts
         return self.model, self.preprocess
 
-    def count(self, texts: Sequence[str], images: int = 0) -> int:
-        """Tokens of texts and patches of images that the towers read, without padding."""
-        rows, columns = self.model.config.vision.grid
-        length, total = self.model.config.text.length, images * rows * columns
+    def count(self, texts: Sequence[str], images: Sequence[Image] = ()) -> int:
+        """Tokens of texts and patches of resized images that the towers read, without padding."""
+        patch = self.model.config.vision.patch_size
+        length, total = self.model.config.text.length, sum(math.prod(i.shape[:2]) // patch**2 for i in images)
         wider = replace(self._encoder, length=length + 1)  # shows what would be cut
         for text in texts:
             real = ~np.isin(wider.text(text), (self.tokenizer.eos_id, self.tokenizer.pad_id))
@@ -488,13 +500,13 @@ class EmbeddingPipeline:
 
     def embed_image(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Floats:
         """L2-normalised embeddings of images ``[N, D]``, comparable with :meth:`embed_text`."""
-        pixels = [torch.from_numpy(self.preprocess(open_image(image).pixels)) for image in images]
-        return self._embed(self.model.embed_image, pixels, batch)
+        rows = [self.preprocess.arrays(open_image(image).pixels) for image in images]
+        return self._embed(lambda some: self.model.embed_image(images_in(some)), rows, batch)
 
     def embed_text(self, texts: Sequence[str], *, batch: int = BATCH) -> Floats:
         """L2-normalised embeddings of texts ``[N, D]``, padded to the fixed length of training."""
-        ids = [torch.from_numpy(self._encoder.text(text)) for text in texts]
-        return self._embed(self.model.embed_text, ids, batch)
+        rows = [{"ids": self._encoder.text(text)} for text in texts]
+        return self._embed(lambda some: self.model.embed_text(some["ids"]), rows, batch)
 
     def similarity(self, images: Sequence[ImageLike], texts: Sequence[str]) -> Floats:
         """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``."""
@@ -503,11 +515,13 @@ class EmbeddingPipeline:
             temperature, bias = self.model.log_temperature.float().cpu().exp(), self.model.bias.float().cpu()
             return (cosine * temperature + bias).sigmoid().numpy()
 
-    def _embed(self, tower: Callable[[Tensor], Tensor], rows: Sequence[Tensor], batch: int) -> Floats:
+    def _embed(self, tower: Callable[[Batch], Tensor], rows: Sequence[Arrays], batch: int) -> Floats:
         if not rows:
             return np.empty((0, self.model.config.vision.width), np.float32)
+        device, chunks = _device_of(self.model), []
         with torch.inference_mode(), evaluating(self.model):
-            chunks = [tower(torch.stack(list(some)).to(_device_of(self.model))) for some in _chunks(rows, batch)]
+            for some in _chunks(rows, batch):
+                chunks.append(tower({name: tensor.to(device) for name, tensor in stack(some).items()}))
         return torch.cat(chunks).float().cpu().numpy()
 
 

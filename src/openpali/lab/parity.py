@@ -17,13 +17,17 @@ from openpali.architectures.halves.image_encoder import ImageEncoder
 from openpali.architectures.halves.t5 import HeadPolicy, LanguageModel, read_t5
 from openpali.architectures.paligemma import PaliGemmaModel, read_paligemma
 from openpali.architectures.rules import read_config
+from openpali.architectures.siglip import naflex
 from openpali.architectures.siglip.architecture import read_siglip
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.architectures.t5gemma2.architecture import read_t5gemma2
 from openpali.architectures.t5gemma2.network import T5Gemma2Model
+from openpali.data.media.native import NativePreprocess
 from openpali.model.losses import sigmoid_loss
+from openpali.model.patches import Images, Patches, visible
 from openpali.model.t5 import EncoderDecoder
 from openpali.model.vit import MAPHead, ViT
+from openpali.tasks.example import Size
 from openpali.tensors import load_exactly
 
 AGREEMENT = 1e-5
@@ -83,44 +87,63 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
         encoder: the image encoder read from ``source``.
         source: a transformers checkpoint folder.
     """
-    from transformers import SiglipModel
+    from transformers import Siglip2Model, SiglipModel
 
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(2, *encoder.image_size, 3, generator=generator) * 2 - 1
-    height, width = encoder.vision.image_size
-    pixels = images.permute(0, 3, 1, 2)
-    images = images[:, :height, :width]  # transformers' convolution ignores partial patches
+    images, pixels = _images(encoder, generator)
+    seen = visible(images)
+
+    def real(tokens_BND: Tensor) -> Tensor:
+        """Tokens without those of padding, which mean nothing."""
+        return tokens_BND if seen is None else tokens_BND[seen[:, 0, 0]]
+
     theirs: Any
     if encoder.text is None:
         theirs = _load_tower(source)
         vit = _build(lambda: ViT(encoder.vision), encoder, "vit")
         with _outputs(vit.encoder.blocks) as layers:
             tokens = vit(images)
-        reference = theirs(pixel_values=pixels, output_hidden_states=True)
-        found = _layers("image layer", layers, reference.hidden_states[1:])
-        found.append(_deviation("image tokens", tokens, reference.last_hidden_state))
+        reference = theirs(**pixels, output_hidden_states=True)
+        found = _layers("image layer", [*map(real, layers)], [*map(real, reference.hidden_states[1:])])
+        found.append(_deviation("image tokens", real(tokens), real(reference.last_hidden_state)))
         if encoder.has_pool:
             v = encoder.vision
             pool = _build(lambda: MAPHead(v.width, v.mlp_dim, v.heads), encoder, "pool")
-            found.append(_deviation("image embedding", pool(tokens), reference.pooler_output))
+            found.append(_deviation("image embedding", pool(tokens, seen), reference.pooler_output))
         return found
     config = SigLIPConfig(encoder.vision, encoder.text)
     model = _build(lambda: SigLIP(config), encoder, "")
-    ids = torch.randint(0, encoder.text.vocab_size, (2, encoder.text.length), generator=generator)
-    theirs = _load(SiglipModel, source)
+    rows = len(pixels["pixel_values"])
+    ids = torch.randint(0, encoder.text.vocab_size, (rows, encoder.text.length), generator=generator)
+    theirs = _load(Siglip2Model if encoder.vision.tokens else SiglipModel, source)
     with _outputs(model.vit.encoder.blocks) as layers, _outputs(model.text.encoder.blocks) as text_layers:
         ours = model(images, ids)
-    by_image = theirs.vision_model(pixel_values=pixels, output_hidden_states=True)
+    by_image = theirs.vision_model(**pixels, output_hidden_states=True)
     by_text = theirs.text_model(input_ids=ids, output_hidden_states=True)
-    reference = theirs(input_ids=ids, pixel_values=pixels, return_loss=True)
+    reference = theirs(input_ids=ids, **pixels, return_loss=True)
     return [
-        *_layers("image layer", layers, by_image.hidden_states[1:]),
-        _deviation("image tokens", model.vit(images), by_image.last_hidden_state),
+        *_layers("image layer", [*map(real, layers)], [*map(real, by_image.hidden_states[1:])]),
+        _deviation("image tokens", real(model.vit(images)), real(by_image.last_hidden_state)),
         _deviation("image embedding", ours.image, reference.image_embeds),
         *_layers("text layer", text_layers, by_text.hidden_states[1:]),
         _deviation("text embedding", ours.text, reference.text_embeds),
         _deviation("sigmoid loss", sigmoid_loss(ours), reference.loss),
     ]
+
+
+def _images(encoder: ImageEncoder, generator: torch.Generator) -> tuple[Images, dict[str, Tensor]]:
+    """Random images as ours and as transformers' model takes them; of several proportions, if it keeps them."""
+    vision = encoder.vision
+    if not vision.tokens:
+        images = torch.rand(2, *encoder.image_size, 3, generator=generator) * 2 - 1
+        height, width = vision.image_size  # transformers' convolution ignores partial patches
+        return images[:, :height, :width], {"pixel_values": images.permute(0, 3, 1, 2)}
+    cut = NativePreprocess(vision.patch_size, vision.tokens)
+    grids = torch.tensor([cut.grid(Size(*size)) for size in ((300, 300), (200, 600), (500, 200))])
+    values = torch.rand(len(grids), vision.tokens, 3 * vision.patch_size**2, generator=generator) * 2 - 1
+    mask = torch.arange(vision.tokens) < grids.prod(1, keepdim=True)
+    inputs = {"pixel_values": values, "pixel_attention_mask": mask.int(), "spatial_shapes": grids}
+    return Patches(values, grids), inputs
 
 
 @torch.no_grad()
@@ -295,10 +318,11 @@ def _load(cls: Any, source: Path) -> Any:
 
 def _load_tower(source: Path) -> Any:
     """An image encoder, alone or within a larger model."""
-    from transformers import AutoModelForImageTextToText, SiglipVisionModel
+    from transformers import AutoModelForImageTextToText, Siglip2VisionModel, SiglipVisionModel
 
-    if read_config(source)["model_type"] == "siglip_vision_model":
-        return _load(SiglipVisionModel, source)
+    alone = {"siglip_vision_model": SiglipVisionModel, naflex.VISION: Siglip2VisionModel}
+    if (kind := read_config(source)["model_type"]) in alone:
+        return _load(alone[kind], source)
     return next(
         module
         for name, module in _load(AutoModelForImageTextToText, source).named_modules()

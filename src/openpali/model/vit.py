@@ -1,6 +1,6 @@
 """Vision Transformer as in big_vision (`models/vit.py`): the image encoder of PaLI-3 (paper section 3.1).
 
-Shapes: B batch, H W image height and width in pixels, N patches, D width, h heads.
+Shapes: B batch, H W image height and width in pixels, N patches, D width, h heads, R points.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from openpali.model.attention import AttentionLayer, Scoring, merge_heads, split_heads
 from openpali.model.init import init_children, init_weights
 from openpali.model.layers import Dense, Linear
+from openpali.model.patches import Images, positions_on, visible
 
 LayerCall = Callable[..., Tensor]
 """How a stack calls a layer with its inputs: the hook for checkpointing and recording."""
@@ -26,7 +27,11 @@ LAYER_NORM_EPS = 1e-6  # flax default, used by every public SigLIP checkpoint
 
 @dataclass(frozen=True)
 class ViTConfig:
-    """Shape of a ViT. ``grid`` is the number of patches (rows, columns) that the position embeddings cover."""
+    """Shape of a ViT. ``grid`` is the number of patches (rows, columns) that the position embeddings cover.
+
+    ``tokens`` is the most patches of an image that keeps its proportions; 0: images are squashed or padded to
+    :attr:`image_size`.
+    """
 
     patch_size: int
     grid: tuple[int, int]
@@ -34,10 +39,11 @@ class ViTConfig:
     depth: int
     mlp_dim: int
     heads: int
+    tokens: int = 0
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the input images."""
+        """Height and width in pixels of images with a patch for each position embedding."""
         return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
 
 
@@ -116,7 +122,8 @@ class ViT(nn.Module):
         config: its shape.
 
     ``forward`` takes images ``[B, H, W, 3]``, uint8 in 0..255 or float in -1..1, of exactly
-    ``config.image_size``, and returns float tokens ``[B, N, D]``, row-major over the grid.
+    ``config.image_size``, or :class:`~openpali.model.patches.Patches` of images of other sizes. It returns float
+    tokens ``[B, N, D]``, row-major over the grid; those of padding mean nothing.
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -130,9 +137,14 @@ class ViT(nn.Module):
         init_children(self)
         self.positions.copy_(sincos_positions(self.config.grid, self.config.width))
 
-    def forward(self, images_BHWC: Tensor, call: LayerCall = nn.Module.__call__) -> Tensor:
-        x_BND = self.patch_embed(self.patchify(images_BHWC)) + self.positions
-        return cast(Tensor, self.encoder(x_BND, call))
+    def forward(self, images: Images, call: LayerCall = nn.Module.__call__) -> Tensor:
+        if isinstance(images, Tensor):
+            x_BND = self.patch_embed(self.patchify(images)) + self.positions
+        else:
+            patches_BNP = scaled(images.values, self.positions.dtype)
+            x_BND = self.patch_embed(patches_BNP)
+            x_BND = x_BND + positions_on(images.grids, x_BND.shape[1], self.positions, self.config.grid)
+        return cast(Tensor, self.encoder(x_BND, call, visible(images)))
 
     def patchify(self, images_BHWC: Tensor) -> Tensor:
         """Cut images into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1."""
@@ -148,11 +160,14 @@ class ViT(nn.Module):
         patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
         return patches.flatten(3).flatten(1, 2)
 
-    def patches_at(self, points_R2: Tensor) -> Tensor:
-        """Token of the patch at each point ``[R, 2]``, (y, x) as shares of the image: indices ``[R]`` into N."""
-        grid = torch.tensor(self.config.grid, device=points_R2.device)
+    def patches_at(self, points_R2: Tensor, grids_R2: Tensor | None = None) -> Tensor:
+        """Token of the patch at each point ``[R, 2]``, (y, x) as shares of the image: indices ``[R]`` into N.
+
+        ``grids_R2``: rows and columns of the image of each point; None: the ViT's own grid.
+        """
+        grid = torch.tensor(self.config.grid, device=points_R2.device) if grids_R2 is None else grids_R2
         row, column = torch.minimum((points_R2 * grid).long().clamp(min=0), grid - 1).unbind(1)
-        return row * grid[1] + column
+        return row * grid[..., 1] + column
 
     @torch.no_grad()
     def set_grid(self, grid: tuple[int, int]) -> None:
@@ -204,7 +219,8 @@ def resample_positions(positions_ND: Tensor, old: tuple[int, int], new: tuple[in
 class MAPHead(AttentionLayer):
     """Multi-head attention pooling: one learned probe attends to all tokens, then ``x + MLP(LN(x))``.
 
-    ``[B, N, D] -> [B, D]``. Thrown away with the text tower after SigLIP: PaLI sees the tokens before it.
+    ``[B, N, D] -> [B, D]``; ``mask``, bool ``[B, 1, 1, N]``, says which tokens may be seen. Thrown away with the
+    text tower after SigLIP: PaLI sees the tokens before it.
     """
 
     def __init__(self, width: int, mlp_dim: int, heads: int) -> None:
@@ -226,11 +242,11 @@ class MAPHead(AttentionLayer):
         init_weights(self.norm)
         init_weights(self.mlp)
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Tensor, mask: Tensor | None = None) -> Tensor:
         q = self.query(self.probe).expand(x_BND.shape[0], 1, -1)
         k, v = self.key_value(x_BND).chunk(2, dim=-1)
         q, k, v = (split_heads(t, self.heads) for t in (q, k, v))
-        x = self.out(merge_heads(self.attend(q, k, v)))
+        x = self.out(merge_heads(self.attend(q, k, v, Scoring(mask))))
         x = x + self.mlp(self.norm(x))
         return cast(Tensor, x[:, 0])
 

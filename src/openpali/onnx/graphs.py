@@ -145,6 +145,10 @@ def _pali(model: PaliModel) -> Mapping[str, Graph]:
 
 
 def _siglip(model: SigLIP) -> Mapping[str, Graph]:
+    if model.config.vision.tokens:
+        raise ValueError(
+            "a SigLIP whose images keep their proportions has no ONNX graphs: export it with --format transformers"
+        )
     ids = torch.ones(2, model.config.text.length, dtype=torch.long)
     return {
         "image": Graph(model, model.embed_image, {"pixels": _pixels(model.vit)}, ["embeddings"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import SequenceEncoder
 from openpali.data.pipeline.stream import Stream
 from openpali.infer.generate import Decoding
@@ -29,6 +30,7 @@ def draw_samples(model: VisionLanguageModel, stream: Stream, counter: int, path:
     for at in range(counter, counter + COUNT):
         phase, draw = stream.place(at)
         entry, preprocess = phase.entries[draw.source], phase.preprocess
+        assert isinstance(preprocess, Preprocess)  # of a model that answers prompts
         if model.vit.config.image_size != (preprocess.height, preprocess.width):  # a later phase's
             break
         pipeline = Pipeline(model, encoder.tokenizer, preprocess, max_prompt=encoder.max_prompt)

@@ -158,9 +158,13 @@ class Service:
         """
 
         def prepare(images: Iterator[Image]) -> tuple[list[Image], int]:
-            tokens = pali.embedding.count(texts, len(named))
-            resize = pali.embedding.preprocess  # those that wait hold no large images
-            return [resize(image) for image in images], tokens
+            tokens = pali.embedding.count(texts)  # refuses long texts before images are read
+            held: list[Image] = []
+            for image in images:
+                resized = pali.embedding.preprocess(image)
+                tokens += pali.embedding.count((), [resized])
+                held.append(min(image, resized, key=lambda each: each.size))  # no large images wait
+            return held, tokens
 
         def compute(prepared: tuple[list[Image], int]) -> tuple[T, int]:
             images, tokens = prepared

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from openpali.architectures.registry import find_dialect
 from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.data.sources.registry import holds_records, open_source
 from openpali.tasks.registry import TASKS, default_options, open_task
 from openpali.tasks.vqa import Classify
@@ -108,9 +109,9 @@ def _read(recipe: Recipe) -> Known | None:
     }
 
 
-def _resizing(preprocess: Preprocess | None) -> Known:
+def _resizing(preprocess: AnyPreprocess | None) -> Known:
     """How the start model resizes images, where that is not the default."""
-    if preprocess is None:
+    if not isinstance(preprocess, Preprocess):  # without images, or with images that no objective trains on
         return {}
     found = {"resize": preprocess.policy, "filter": preprocess.filter}
     usual = {"resize": Preprocess.policy, "filter": Preprocess.filter}

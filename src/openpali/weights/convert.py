@@ -10,6 +10,7 @@ from typing import Any
 from openpali.architectures.base import Architecture, Stored, vision_of
 from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
 from openpali.architectures.registry import architecture_for, architecture_of, find_dialect
+from openpali.data.media.native import NativePreprocess
 from openpali.model.vit import resample_positions
 from openpali.text.masks import CODES_PER_MASK
 from openpali.weights.files import MAIN, MASKS
@@ -63,6 +64,14 @@ def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
         return model
     height, width = size or old.image_size
     tokens = architecture_of(model.config).visual_tokens(model.config, (height, width))
+    if isinstance(model.preprocess, NativePreprocess):
+        tokens = tokens if size else old.tokens
+        return replace(
+            model,
+            config=replace(model.config, vision=replace(old, tokens=tokens)),
+            preprocess=replace(model.preprocess, tokens=tokens),
+            about=[*model.about, f"images keep their proportions: up to {tokens} patches"],
+        )
     grid = height // old.patch_size, width // old.patch_size
     method = "as trained" if grid == old.grid else "bilinear, corners aligned, no antialiasing"
     told = f"position embeddings: {[*old.grid]} -> {[*grid]}, {method}: {height} x {width} pixels, {tokens} tokens"

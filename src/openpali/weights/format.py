@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from openpali.architectures.base import vision_of
 from openpali.architectures.facts import Facts
 from openpali.architectures.registry import architecture_of, architectures, build, find_dialect
-from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess, preprocess_from
 from openpali.mistakes import reason
 from openpali.model.int8 import use_int8
 from openpali.model.lora import add_lora
@@ -51,7 +51,7 @@ class ModelFolder:
 
     folder: Path
     config: Any
-    preprocess: Preprocess | None
+    preprocess: AnyPreprocess | None
     facts: Facts
 
     @property
@@ -189,7 +189,7 @@ def open_model(folder: Path) -> ModelFolder:
         if described["format"] != FORMAT:
             raise ValueError(f"its format is {described['format']}, and this version reads {FORMAT}")
         config = config_from_json(architectures()[described["kind"]].config, described["config"])
-        preprocess = described["preprocess"] and Preprocess(**described["preprocess"])
+        preprocess = described["preprocess"] and preprocess_from(described["preprocess"])
         facts = Facts.model_validate(described["facts"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no model configuration that this version reads ({reason(error)})") from error

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from openpali.architectures.facts import NOTHING, Facts
 from openpali.architectures.registry import architecture_of
-from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.tensors import write_tensors
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, remove_adapter, write_adapter
@@ -29,7 +29,7 @@ def write_model(
     weights: Mapping[str, Tensor] | Adapter,
     config: Any,
     *,
-    preprocess: Preprocess | None,
+    preprocess: AnyPreprocess | None,
     tokenizer: Tokenizer | None,
     facts: Facts = NOTHING,
 ) -> None:
@@ -52,7 +52,7 @@ def write_model(
     describe(folder, config, preprocess, facts)
 
 
-def describe(folder: Path, config: Any, preprocess: Preprocess | None, facts: Facts) -> None:
+def describe(folder: Path, config: Any, preprocess: AnyPreprocess | None, facts: Facts) -> None:
     """Write ``config.json``, whole or not at all: a folder with one is a complete model."""
     known = architecture_of(config)
     described = {

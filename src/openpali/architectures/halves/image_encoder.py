@@ -21,7 +21,8 @@ class ImageEncoder:
         text: shape of the text tower; None if there is none.
         weights: ``vit.*``; ``pool.*`` with a MAP head; and, with both towers, ``text.*``, ``log_temperature``,
             ``bias``.
-        image_size: height and width in pixels that it was trained at; the ViT uses the complete patches within.
+        image_size: height and width in pixels that it was trained at; the ViT uses the complete patches within. Of
+            one whose images keep their proportions, of a square with a patch for each position embedding.
         dropped: tensors that are not used, such as a classifier's head.
     """
 
@@ -48,7 +49,9 @@ class ImageEncoder:
             "image encoder" + (" and text tower" if self.text else "") + (", MAP head" if self.has_pool else "")
         )
         shape = f"{self.vision.depth} layers of {self.vision.width}"
-        lines = [f"{towers}: {len(self.weights)} tensors, {shape}, {size} pixels"]
+        own = f"images of up to {self.vision.tokens} patches, in their own proportions"
+        room = own if self.vision.tokens else f"{size} pixels"
+        lines = [f"{towers}: {len(self.weights)} tensors, {shape}, {room}"]
         if self.dropped:
             lines.append(f"left out: {', '.join(self.dropped)}")
         if self.image_size != self.vision.image_size:

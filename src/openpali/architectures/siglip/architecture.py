@@ -1,7 +1,8 @@
-"""SigLIP and SigLIP 2 (fixed resolution): both towers, in transformers' and big_vision's formats.
+"""SigLIP and SigLIP 2: both towers, in transformers' and big_vision's formats.
 
 Names as in transformers' `models/siglip/modeling_siglip.py`. For the image encoder alone, whether they start with
-``vision_model.`` depends on the version that wrote the checkpoint.
+``vision_model.`` depends on the version that wrote the checkpoint. What differs where images keep their proportions
+(``vision.tokens``) is in :mod:`openpali.architectures.siglip.naflex`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,14 @@ from openpali.architectures.base import Architecture, Exported, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves.big_vision import read_npz
 from openpali.architectures.halves.image_encoder import ImageEncoder, parts
-from openpali.architectures.preprocessor import describe_preprocess, read_preprocess, warn_inexpressible
-from openpali.architectures.rules import Rule, read, read_config, read_json, require_settings, write
+from openpali.architectures.preprocessor import (
+    describe_preprocess,
+    read_native,
+    read_preprocess,
+    warn_inexpressible,
+)
+from openpali.architectures.rules import Layout, Rule, read, read_config, read_json, require_settings, write
+from openpali.architectures.siglip import naflex
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.architectures.tokenizer import content_of, read_tokenizer
 from openpali.data.pipeline.encode import TextNormalisation
@@ -63,6 +70,7 @@ PRESETS: Mapping[str, SigLIPConfig] = {  # a recipe sets the vocabulary to that 
 
 _REQUIRED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "num_channels": 3}
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "num_attention_heads": 12}
+_PATCH = 16
 """transformers' defaults (size B), for keys that a configuration leaves out."""
 
 
@@ -72,12 +80,17 @@ def read_siglip(folder: Path) -> ImageEncoder:
     kind = config["model_type"]
     if (host := _host(config)) is not None:
         return _read_within(folder, host)
-    if kind not in ("siglip", "siglip_vision_model"):
-        hint = ": for SigLIP 2, use a checkpoint of fixed resolution, not NaFlex" if "siglip2" in kind else ""
-        raise ValueError(f"{folder} holds a {kind!r}, not a SigLIP{hint}")
-    both = kind == "siglip"
+    if kind not in ("siglip", "siglip_vision_model", naflex.MODEL, naflex.VISION):
+        raise ValueError(f"{folder} holds a {kind!r}, not a SigLIP")
+    both = kind in ("siglip", naflex.MODEL)
     seen = dict(config.get("vision_config") or {}) if both else config
-    vision, image_size = vision_config(seen, str(folder))
+    if kind in (naflex.MODEL, naflex.VISION):
+        patch, _ = _pair(seen.get("patch_size", _PATCH))
+        seen = {**seen, "image_size": naflex.read_image_size(seen, patch, str(folder))}
+        vision, image_size = vision_config(seen, str(folder))
+        vision = replace(vision, tokens=read_native(folder, patch).tokens)
+    else:
+        vision, image_size = vision_config(seen, str(folder))
     text = _text_config(dict(config.get("text_config") or {}), vision, str(folder)) if both else None
     found: Mapping[str, Tensor] = MappedTensors(folder)
     if not both and not any(key.startswith("vision_model.") for key in found):
@@ -111,16 +124,17 @@ def _read_within(folder: Path, described: dict[str, Any]) -> ImageEncoder:
 
 
 def write_siglip(weights: Mapping[str, Tensor], config: SigLIPConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """:class:`~openpali.architectures.siglip.network.SigLIP` as transformers' `SiglipModel`: tensors and
-    configuration.
+    """:class:`~openpali.architectures.siglip.network.SigLIP` as transformers' `SiglipModel`, or `Siglip2Model` if
+    images keep their proportions: tensors and configuration.
     """
     t = config.text
+    kind, model = (naflex.MODEL, "Siglip2Model") if config.vision.tokens else ("siglip", "SiglipModel")
     described = {
-        "architectures": ["SiglipModel"],
-        "model_type": "siglip",
+        "architectures": [model],
+        "model_type": kind,
         "vision_config": describe_vision(config.vision, pool=True),
         "text_config": {
-            "model_type": "siglip_text_model",
+            "model_type": f"{kind}_text_model",
             "vocab_size": t.vocab_size,
             "hidden_size": t.width,
             "num_hidden_layers": t.depth,
@@ -147,15 +161,19 @@ def write_vit(weights: Mapping[str, Tensor], config: ViTConfig) -> tuple[dict[st
 def describe_vision(config: ViTConfig, *, pool: bool) -> dict[str, Any]:
     """A ViT's shape as a configuration of transformers."""
     height, width = config.image_size
-    if height != width:
+    size: dict[str, Any]
+    if config.tokens:
+        size = {"model_type": naflex.VISION, **naflex.describe_positions(config)}
+    elif height == width:
+        size = {"model_type": "siglip_vision_model", "image_size": height}
+    else:
         raise ValueError(f"transformers' SigLIP takes square images, but this ViT takes {height} x {width}")
     return {
-        "model_type": "siglip_vision_model",
+        **size,
         "hidden_size": config.width,
         "num_hidden_layers": config.depth,
         "intermediate_size": config.mlp_dim,
         "num_attention_heads": config.heads,
-        "image_size": height,
         "patch_size": config.patch_size,
         "num_channels": 3,
         "hidden_act": "gelu_pytorch_tanh",
@@ -168,13 +186,13 @@ def rules(vision: ViTConfig, text: TextTowerConfig | None, pool: bool) -> list[R
     """transformers' names for SigLIP, or for its image encoder."""
     p = vision.patch_size
     there = "vision_model"
+    patches = ("vit.patch_embed.weight",), (f"{there}.embeddings.patch_embedding.weight",)
+    convolution: tuple[Layout, Layout] = (
+        lambda w: w.permute(0, 2, 3, 1).flatten(1),  # [D, 3, p, p] -> [D, p * p * 3]
+        lambda w: w.reshape(-1, p, p, 3).permute(0, 3, 1, 2),
+    )
     found = [
-        Rule(
-            ("vit.patch_embed.weight",),
-            (f"{there}.embeddings.patch_embedding.weight",),
-            lambda w: w.permute(0, 2, 3, 1).flatten(1),  # [D, 3, p, p] -> [D, p * p * 3]
-            lambda w: w.reshape(-1, p, p, 3).permute(0, 3, 1, 2),
-        ),
+        Rule(*patches) if vision.tokens else Rule(*patches, *convolution),
         Rule(("vit.patch_embed.bias",), (f"{there}.embeddings.patch_embedding.bias",)),
         Rule(("vit.positions",), (f"{there}.embeddings.position_embedding.weight",)),
         *_encoder("vit.encoder", f"{there}.encoder", f"{there}.post_layernorm", vision.depth),
@@ -232,7 +250,7 @@ def _dense(ours: str, theirs: str) -> list[Rule]:
 def vision_config(config: dict[str, Any], where: str) -> tuple[ViTConfig, tuple[int, int]]:
     """The shape of a ViT that transformers describes, and the height and width in pixels of its images."""
     require_settings(config, _REQUIRED, where)
-    config = {**_BASE, "image_size": 224, "patch_size": 16, **config}
+    config = {**_BASE, "image_size": 224, "patch_size": _PATCH, **config}
     height, width = _pair(config["image_size"])
     patch, other = _pair(config["patch_size"])
     if patch != other:
@@ -279,7 +297,7 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
     network = SigLIP
     presets = PRESETS
     blocks = {Block: ()}
-    model_types = ("siglip",)
+    model_types = ("siglip", naflex.MODEL)
 
     def vocabulary(self, config: SigLIPConfig) -> int:
         return config.text.vocab_size
@@ -301,16 +319,19 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
             vocabulary={"kept": known, "new": tokenizer.vocab_size - known, "seed": 0},
         )
         weights = {**image.weights, "text.embed.weight": rows}
-        preprocess = read_preprocess(source, *config.vision.image_size)
+        v = config.vision
+        preprocess = read_native(source, v.patch_size) if v.tokens else read_preprocess(source, *v.image_size)
         about = [*image.describe(), f"vocabulary: {known} tokens converted, {tokenizer.vocab_size - known} new"]
         return Stored(config, weights, preprocess, tokenizer, facts, about)
 
     def write(self, model: Stored[SigLIPConfig]) -> dict[str, Exported]:
         assert model.tokenizer is not None
         weights, described = write_siglip(model.weights, model.config)
-        texts = _describe_tokenizer(model.tokenizer, model.facts, model.config.text.length)
+        gemma = bool(model.config.vision.tokens) and model.tokenizer.bos_id >= 0
+        describe = naflex.describe_tokenizer if gemma else _describe_tokenizer
+        texts = describe(model.tokenizer, model.facts, model.config.text.length)
         files = {**describe_preprocess(model.preprocess), "tokenizer_config.json": texts, "config.json": described}
-        return {"": Exported(weights, files, "spiece.model")}
+        return {"": Exported(weights, files, "tokenizer.model" if gemma else "spiece.model")}
 
 
 def read_image_encoder(source: Path) -> ImageEncoder:

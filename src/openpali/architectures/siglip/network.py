@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.layers import Dense, Embedding
 from openpali.model.losses import Embeddings, Regions
+from openpali.model.patches import Images, visible
 from openpali.model.vit import MAPHead, Transformer, ViT, ViTConfig
 
 
@@ -88,25 +89,30 @@ class SigLIP(nn.Module):
         nn.init.constant_(self.log_temperature, math.log(self.config.temperature))
         nn.init.constant_(self.bias, self.config.bias)
 
-    def embed_image(self, images_BHWC: Tensor) -> Tensor:
+    def embed_image(self, images: Images) -> Tensor:
         """Images as for :class:`ViT` -> normalised embeddings ``[B, D]``."""
-        return normalize(self.pool(self.vit(images_BHWC)))
+        return normalize(self.pool(self.vit(images), visible(images)))
 
     def embed_text(self, ids_BL: Tensor) -> Tensor:
         """Token ids ``[B, length]`` -> normalised embeddings ``[B, D]``."""
         return normalize(self.text(ids_BL))
 
-    def embed_regions(self, tokens_BND: Tensor, regions: Regions) -> Tensor:
-        """The patch at the centre of each region, pooled alone: normalised embeddings ``[R, D]``."""
-        return normalize(self.pool(tokens_BND[regions.rows, self.vit.patches_at(regions.centres), None]))
+    def embed_regions(self, tokens_BND: Tensor, regions: Regions, grids_B2: Tensor | None = None) -> Tensor:
+        """The patch at the centre of each region, pooled alone: normalised embeddings ``[R, D]``.
 
-    def forward(self, images_BHWC: Tensor, ids_BL: Tensor, regions: Regions | None = None) -> Embeddings:
-        tokens_BND = self.vit(images_BHWC)
-        image = normalize(self.pool(tokens_BND))
+        ``grids_B2``: rows and columns of each image; None: the ViT's own grid.
+        """
+        grids_R2 = None if grids_B2 is None else grids_B2[regions.rows]
+        at = self.vit.patches_at(regions.centres, grids_R2)
+        return normalize(self.pool(tokens_BND[regions.rows, at, None]))
+
+    def forward(self, images: Images, ids_BL: Tensor, regions: Regions | None = None) -> Embeddings:
+        tokens_BND = self.vit(images)
+        image = normalize(self.pool(tokens_BND, visible(images)))
         pairs = Embeddings(image, self.embed_text(ids_BL), self.log_temperature, self.bias)
         if regions is None:
             return pairs
-        region = self.embed_regions(tokens_BND, regions)
+        region = self.embed_regions(tokens_BND, regions, None if isinstance(images, Tensor) else images.grids)
         return pairs._replace(region=region, name=self.embed_text(regions.names))
 
 

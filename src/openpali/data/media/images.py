@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast, get_args
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -240,6 +240,17 @@ FILTERS = {
 }
 
 
+def resize(image: Image, size: Size, filter: str) -> Image:
+    """Resize RGB uint8 ``[H, W, 3]`` to ``size`` by one of :data:`FILTERS`."""
+    mode, antialias = FILTERS[filter]
+    pixels = torch.from_numpy(image if image.flags.writeable else image.copy())[None].permute(0, 3, 1, 2)
+    if not antialias:
+        pixels = pixels.float()
+    # torch's uint8 kernel agrees with Pillow to within 1, is six times as fast, and keeps channels last
+    small = interpolate(pixels, size, mode=mode, antialias=antialias)
+    return np.ascontiguousarray(small[0].permute(1, 2, 0).to(torch.uint8).numpy())
+
+
 Policy = Literal["squash", "pad"]
 PADDING = 128  # grey: about 0 for the model, whose values are -1 to 1
 
@@ -280,18 +291,16 @@ class Preprocess:
         """RGB uint8 ``[H, W, 3]`` of any size -> uint8 ``[height, width, 3]``; identity where sizes agree."""
         if image.shape[:2] == (self.height, self.width):
             return image
-        mode, antialias = FILTERS[self.filter]
-        pixels = torch.from_numpy(image if image.flags.writeable else image.copy())[None].permute(0, 3, 1, 2)
-        if not antialias:
-            pixels = pixels.float()
-        # torch's uint8 kernel agrees with Pillow to within 1, is six times as fast, and keeps channels last
-        small = interpolate(pixels, self._inside(Size(*image.shape[:2])), mode=mode, antialias=antialias)
-        resized = np.ascontiguousarray(small[0].permute(1, 2, 0).to(torch.uint8).numpy())
+        resized = resize(image, self._inside(Size(*image.shape[:2])), self.filter)
         if resized.shape[:2] == (self.height, self.width):
             return resized
         padded = np.full((self.height, self.width, 3), PADDING, np.uint8)
         padded[: resized.shape[0], : resized.shape[1]] = resized
         return padded
+
+    def arrays(self, image: Image) -> dict[str, NDArray[Any]]:
+        """An image resized, as the array ``images [height, width, 3]`` of a sample."""
+        return {"images": self(image)}
 
     def covered(self, size: Size) -> tuple[float, float]:
         """Shares of height and width that an image of ``size`` covers after resizing; the rest is padding."""

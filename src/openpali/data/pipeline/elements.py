@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import Arrays, Batch, first_image
 from openpali.data.pipeline.pages import recolour
 from openpali.data.pipeline.proposals import propose, shares, views
@@ -69,7 +69,7 @@ class ElementEncoder:
     roles: Sequence[str] = ROLES
     recoloured: float = 0.4
 
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         image, things = first_image(example), elements_of(example)
         boxes, kinds = propose(image, [*_found_lines(example, things, rng)])
         kept = rng.random(len(boxes)) > _DROPPED

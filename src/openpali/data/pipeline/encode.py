@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
+from openpali.model.patches import Images, Patches
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Image
 from openpali.text.tokenizer import Tokenizer
@@ -31,7 +32,7 @@ REGION_MULTIPLE = 64  # regions of a batch, and their names, are padded to a mul
 class Encoder(Protocol):
     """The part of an objective that runs in the data workers."""
 
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         """One example as arrays. Raises ``ValueError`` if it cannot be used; the stream then quarantines it."""
         ...
 
@@ -57,7 +58,7 @@ class SequenceEncoder:
     max_target: int
     cut: bool = False
 
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         if "images" in task.needs:
             first_image(example)
         sample = task.write(example, rng)
@@ -89,7 +90,8 @@ def normalisation_of(recipe: Mapping[str, Any], otherwise: TextNormalisation = "
 
 @dataclass(frozen=True)
 class PairEncoder:
-    """Image and text for SigLIP: ``images [B, H, W, 3]`` uint8, ``ids [B, L]``.
+    """Image and text for SigLIP: ``images [B, H, W, 3]`` uint8, ``ids [B, L]``. Of images in their own proportions,
+    ``images`` are patches, and ``grids [B, 2]`` their rows and columns (:func:`images_in`).
 
     Text is normalised by ``normalisation``, ended by EOS, and padded to ``length`` by ``padding``.
 
@@ -110,10 +112,10 @@ class PairEncoder:
     regions: bool = False
     padding: Padding = "eos"
 
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         text = task.write(example, rng).target
         image = first_image(example)
-        arrays: dict[str, NDArray[Any]] = {"images": preprocess(image), "ids": self.text(text)}
+        arrays = {**preprocess.arrays(image), "ids": self.text(text)}
         if self.regions:
             names = [self.text(thing.name) for thing in example.objects]
             arrays["centres"] = centres(example, preprocess)
@@ -131,7 +133,7 @@ class PairEncoder:
         return np.array(ids + [filler] * (self.length - len(ids)), np.int64)
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
-        batch = {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "ids")}
+        batch = stack([{key: s[key] for key in s if key not in ("centres", "names")} for s in samples])
         if not self.regions:
             return batch
         names, named = np.unique(np.concatenate([s["names"] for s in samples]), axis=0, return_inverse=True)
@@ -144,7 +146,7 @@ class PairEncoder:
         return batch | {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
-def centres(example: Example, preprocess: Preprocess) -> NDArray[np.float32]:
+def centres(example: Example, preprocess: AnyPreprocess) -> NDArray[np.float32]:
     """(y, x) of each object's centre in the preprocessed first image, as shares of its sides: ``[R, 2]``."""
     size = example.size  # the image may have been decoded smaller
     corners = np.array([thing.box for thing in example.objects], np.float32).reshape(-1, 2, 2)  # each (y, x)
@@ -159,6 +161,16 @@ def _fill(rows: NDArray[Any], value: int) -> NDArray[Any]:
 
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def stack(samples: Sequence[Arrays]) -> Batch:
+    """Arrays of equal shapes as one batch."""
+    return {key: torch.from_numpy(np.stack([sample[key] for sample in samples])) for key in samples[0]}
+
+
+def images_in(batch: Batch) -> Images:
+    """The images of a batch as the ViT takes them."""
+    return Patches(batch["images"], batch["grids"]) if "grids" in batch else batch["images"]
 
 
 def first_image(example: Example) -> Image:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 
 from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import Arrays, Batch, first_image
 from openpali.metrics.words import holds_centre
 from openpali.model.pages import CELL, CELLS, PATCH
@@ -72,9 +73,10 @@ class FindingEncoder:
     scales: tuple[float, float] = (0.75, 1.6)
     recoloured: float = 0.3
 
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         lines = require(example.lines, example, "lines")
         image = PilImage.fromarray(first_image(example))
+        assert isinstance(preprocess, Preprocess)
         height, width = preprocess.height, preprocess.width
         view = random_view(image, height, width, self.scales, rng)
         text, up, down = mark_cells(
@@ -163,8 +165,9 @@ class ReadingEncoder:
     steps: int = CELLS
     recoloured: float = 0.3
 
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         image = PilImage.fromarray(first_image(example))
+        assert isinstance(preprocess, Preprocess)
         size = preprocess.height, preprocess.width
         found = [self._piece(example, image, *size, rng) for _ in range(self.pieces if example.lines else 1)]
         pieces = [piece for piece in found if piece is not None]

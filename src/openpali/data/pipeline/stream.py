@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder
 from openpali.data.pipeline.mixture import Draw, Mixture
 from openpali.data.sources.base import Source
@@ -39,7 +39,7 @@ class Phase:
     """A part of a run: ``samples`` samples at one resolution from one mixture."""
 
     samples: int
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     entries: Sequence[Entry]
 
 

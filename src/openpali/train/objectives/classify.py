@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from openpali.architectures.classifier import ClassifierConfig
-from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder, first_image
 from openpali.model.icons import IconConfig
 from openpali.model.vit import Classifier
@@ -40,7 +40,7 @@ class LabelEncoder:
 
     labels: Sequence[str]
 
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         image = preprocess(first_image(example))
         label = task.write(example, rng).target
         if label not in self.labels:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from pydantic import model_validator
 
 from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
-from openpali.data.media.images import Preprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
@@ -49,7 +49,7 @@ class MaskRecipe(Recipe):
 class MaskEncoder:
     """The mask of a random object for the VQ-VAE: ``masks [B, 64, 64]`` float in 0..1, cropped to its box."""
 
-    def encode(self, example: Example, task: Task, preprocess: Preprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         objects = [o for o in example.objects if o.mask is not None]
         if not objects:
             raise ValueError(f"sample {example.key} has no object with a mask")
