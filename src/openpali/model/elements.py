@@ -112,9 +112,10 @@ class ElementFinder(nn.Module):
         x = scaled(views_T, self.looks.weight.dtype).flatten(0, 1).permute(0, 3, 1, 2)  # [4 T, 3, S, S]
         for convolution in self.convolutions:
             x = F.gelu(convolution(x), approximate="tanh")
-        whole, ends = (seen.flatten(1) for seen in x.unflatten(0, (-1, VIEWS)).tensor_split((_WHOLE,), 1))
+        seen = x.reshape(kinds_T.shape[0], VIEWS, -1)
+        looks = self.looks(seen[:, :_WHOLE].flatten(1)) + self.ends(seen[:, _WHOLE:].flatten(1))
         place = self.place(_places(boxes_T4, sizes_T2).to(x.dtype))
-        return cast(Tensor, self.looks(whole) + self.ends(ends) + self.kind(kinds_T) + place)
+        return cast(Tensor, looks + self.kind(kinds_T) + place)
 
     def relate(self, x_BPD: Tensor, real_BP: Tensor | None = None) -> Tensor:
         """The same when proposals have seen each other; those that are not ``real`` are padding."""
