@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openpali.benchmarks.tfrecord import read_examples
 from openpali.data.media.images import load_image
 from openpali.data.media.videos import load_frames
 from openpali.messages import shorten
@@ -101,6 +100,8 @@ class Folder:
         return value
 
     def _examples(self, path: Path) -> list[Any]:
+        from openpali.benchmarks.tfrecord import read_examples  # imports protobuf, for one benchmark
+
         try:
             return [*read_examples(path)]
         except ValueError as error:

@@ -17,11 +17,8 @@ def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     for i, x in enumerate(a):
         places[x] = places.get(x, 0) | 1 << i
     full, last = (1 << len(a)) - 1, 1 << len(a) >> 1
-    more, less, distance = (
-        full,
-        0,
-        len(a),
-    )  # where a distance is one above the one before it in the column, or below
+    more, less = full, 0  # where a distance is one above the one before it in the column, or below
+    distance = len(a)
     for y in b:
         same = places.get(y, 0)
         diagonal = (((same & more) + more) ^ more) | same | less

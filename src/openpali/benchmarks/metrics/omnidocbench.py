@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from openpali.benchmarks.metrics.markdown_pages import FORMULA, HTML, INLINE, LATEX, Piece, cells, pieces
 from openpali.metrics.edit import edit_distance
@@ -129,7 +128,7 @@ def _comparable(found: Sequence[Piece], tables: Sequence[str]) -> list[Piece]:
     html, latex = by_category.pop(HTML, []), by_category.pop(LATEX, [])
     mixed = [*chain.from_iterable(by_category.values())]
     if tables and len(latex) <= len(html):  # of LaTeX tables there are no cells
-        _, taken = linear_sum_assignment(_ratios(tables, [table.content for table in html]))
+        taken = {j for _, j in _assigned(_ratios(tables, [table.content for table in html]))}
         mixed += chain.from_iterable(cells(table) for i, table in enumerate(html) if i not in taken)
     return mixed
 
@@ -266,7 +265,7 @@ def _quick_match(true: Sequence[str], read: Sequence[str]) -> list[tuple[list[in
     """
     units = _units(true, read)
     costs = _ratios(true, [" ".join(read[i] for i in unit) for unit in units])
-    assigned = {int(i): (tuple(units[j]), costs[i, j]) for i, j in zip(*linear_sum_assignment(costs), strict=True)}
+    assigned = {i: (tuple(units[j]), costs[i, j]) for i, j in _assigned(costs)}
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, (unit, cost) in assigned.items():
         if not cost > 0.7:
@@ -281,11 +280,19 @@ def _quick_match(true: Sequence[str], read: Sequence[str]) -> list[tuple[list[in
     right = [*set(range(len(read))).difference(*groups)]
     if left and right:
         spare = _ratios([true[i] for i in left], [read[j] for j in right])
-        for i, j in zip(*linear_sum_assignment(spare), strict=True):
+        for i, j in _assigned(spare):
             groups[right[j],] = [left[i]]
     found = [(sorted(some), [*unit]) for unit, some in groups.items() if some]
     known = {*chain.from_iterable(some for some, _ in found)}
     return found + [([i], []) for i in range(len(true)) if i not in known]
+
+
+def _assigned(costs: Floats) -> list[tuple[int, int]]:
+    """Rows and columns of ``costs``, paired to the least sum."""
+    from scipy.optimize import linear_sum_assignment  # takes half a second to import
+
+    rows, columns = linear_sum_assignment(costs)
+    return [*zip(rows.tolist(), columns.tolist(), strict=True)]
 
 
 def _units(true: Sequence[str], read: Sequence[str]) -> list[list[int]]:
