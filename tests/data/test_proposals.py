@@ -143,3 +143,22 @@ def test_a_blank_screen_is_refused() -> None:
 def test_a_heading_is_where_its_words_are(screen) -> None:
     [heading] = elements_of(example(screen, Object("Save", Box(0, 0, 60, 230), role="heading")))
     assert heading.box == TEXT
+
+
+@pytest.mark.parametrize("layout", [Box(20, 140, 50, 200), Box(23.4, 149.6, 46.2, 172.3), Box(24, 150, 80, 172)])
+def test_an_icon_is_where_it_is_drawn(screen, layout) -> None:
+    [icon] = elements_of(example(screen, Object("search", layout, role="icon")))
+    assert icon.box == ICON
+
+
+def test_an_icon_at_the_corner_of_a_screen_is_where_it_is_drawn() -> None:
+    image = np.zeros((30, 30, 3), np.uint8)
+    image[0:9, 0:7] = 200
+    [icon] = elements_of(example(image, Object("menu", Box(-3, 0, 20, 18), role="icon")))
+    assert icon.box == Box(0, 0, 9, 7)
+
+
+@pytest.mark.parametrize("layout", [Box(60, 200, 76, 220), Box(0, 0, 140, 240)])
+def test_an_icon_that_is_not_seen_keeps_its_box(screen, layout) -> None:
+    [icon] = elements_of(example(screen, Object("search", layout, role="icon")))
+    assert icon.box == layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from openpali.data.pipeline.proposals import propose, shares, views
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.words import holds_centre
 from openpali.tasks.base import Task, require
-from openpali.tasks.example import Box, Example, Object, around
+from openpali.tasks.example import Box, Example, Image, Object, around
 
 ROLES = (
     *("button", "checkbox", "columnheader", "combobox", "heading", "icon", "image", "link", "listbox"),
@@ -33,13 +34,15 @@ _MISSED = 0.03  # share of lines that are left out
 _DROPPED = 0.1  # share of proposals that are left out
 _SPLIT = 0.06  # share of lines of several words that are two
 _TAKEN = 0.1  # share of icons that are taken for lines of text
+_INK = 32  # of 255: least difference of what is drawn from the ground
+_AROUND = 2  # pixels around an icon by which its ground is known
 _READ = 0.7  # share of text without truth that is found
 _HIGHEST = 48.0  # pixels of such text
 
 
 def elements_of(example: Example) -> list[Object]:
-    """The elements of a window with roles of :data:`ROLES`; an icon is no image, and a heading is where its words
-    are."""
+    """The elements of a window with roles of :data:`ROLES`. An icon is no image. Icons and headings are where they
+    are drawn: their boxes in the layout may be wider than that."""
     words = [word.box for line in example.lines for word in line.words]
     known = [(_ROLE.get(thing.role, thing.role), thing) for thing in example.objects]
     icons = [thing.box for role, thing in known if role == "icon"]
@@ -48,8 +51,28 @@ def elements_of(example: Example) -> list[Object]:
         small = role == "image" and icons and float(box_iou([thing.box], icons).max()) > 0.5
         if role in ROLES and not small:
             within = [word for word in words if holds_centre(thing.box, word)] if role == "heading" else []
-            kept.append(Object(thing.name, around(within) if within else thing.box, role=role))
+            box = _drawn(first_image(example), thing.box) if role == "icon" else thing.box
+            kept.append(Object(thing.name, around(within) if within else box, role=role))
     return kept
+
+
+def _drawn(image: Image, box: Box) -> Box:
+    """Where a box has other colours than the ground around it; the box itself if that is nowhere."""
+    top, left = (max(0, math.floor(edge)) for edge in box[:2])
+    bottom, right = (math.ceil(edge) for edge in box[2:])
+    out = max(0, top - _AROUND), max(0, left - _AROUND)
+    around_it = image[out[0] : bottom + _AROUND, out[1] : right + _AROUND].astype(np.int16)
+    within = np.zeros(around_it.shape[:2], bool)
+    within[top - out[0] : bottom - out[0], left - out[1] : right - out[1]] = True
+    if within.all():
+        return box
+    ground = np.median(around_it[~within], 0)
+    ink = within & (np.abs(around_it - ground).max(-1) > _INK)
+    rows, columns = (np.flatnonzero(ink.any(axis)) for axis in (1, 0))
+    if not len(rows):
+        return box
+    ymin, ymax, xmin, xmax = (*(out[0] + rows[[0, -1]]), *(out[1] + columns[[0, -1]]))
+    return Box(float(ymin), float(xmin), float(ymax + 1), float(xmax + 1))
 
 
 @dataclass(frozen=True)

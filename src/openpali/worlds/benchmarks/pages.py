@@ -55,8 +55,8 @@ def _dev(root: Path) -> Source:
 
 
 def _dev_elements(root: Path) -> Source:
-    """Those whose icons are in boxes as large as what is drawn: in the other themes boxes are twice as wide."""
-    return open_source("pages/dev-material", {})
+    """The windows among them."""
+    return open_source("pages/dev-[!p]*", {})
 
 
 def _texts() -> Iterator[str]:
