@@ -9,6 +9,8 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -243,6 +245,30 @@ def test_elements_have_roles_and_names(shots: dict[str, list[Shot]]) -> None:
     fields = {e["role"]: e["box"] for e in shot.elements}
     assert fields["listbox"] in shot.ignored  # its options are drawn by the browser
     assert len(shot.ignored) >= 4  # a list, a date, text that is cut, and the image
+
+
+def test_a_site_is_of_several_packages(tmp_path: Path) -> None:
+    for name, path in (
+        ("site", "index.html"),
+        ("styles", "dist/css/style.css"),
+        ("icons", "css/icons.css"),
+        (".", "site/hidden.html"),
+        (".", "own.html"),
+    ):
+        (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / path).write_text(name)
+    with site([tmp_path / "site", tmp_path / "styles", tmp_path / "icons"], ("hidden.html",)) as address:
+        for path, name in (
+            ("index.html", "site"),
+            ("dist/css/style.css?v=2", "styles"),
+            ("node_modules/styles/dist/css/style.css", "styles"),
+            ("node_modules/@owner/icons/css/icons.css", "icons"),
+        ):
+            with urlopen(f"{address}/{path}") as answer:
+                assert answer.read().decode() == name
+        for path in ("hidden.html", "css/style.css", "../own.html", "node_modules/../../own.html"):
+            with pytest.raises(HTTPError):
+                urlopen(f"{address}/{path}")
 
 
 def test_a_machine_without_chromium_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

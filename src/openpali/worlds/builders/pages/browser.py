@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
@@ -93,7 +94,8 @@ def chromium(fonts: Path | None = None, *, hinting: str = "none") -> Iterator[Br
 def site(folders: Sequence[Path], hidden: tuple[str, ...] = ()) -> Iterator[str]:
     """Serve folders on this machine as one: a path is looked up in each of them. Yields the address.
 
-    Files whose name is in ``hidden`` are not found.
+    What a page expects in ``node_modules/NAME`` may be in any of them. Files whose name is in ``hidden`` are
+    not found.
     """
     handler = partial(_Files, [folder.resolve() for folder in folders], hidden)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -105,14 +107,18 @@ def site(folders: Sequence[Path], hidden: tuple[str, ...] = ()) -> Iterator[str]
         server.server_close()
 
 
+_MODULE = re.compile(r"^node_modules/(@[^/]+/)?[^/]+/")
+
+
 class _Files(SimpleHTTPRequestHandler):
     def __init__(self, folders: Sequence[Path], hidden: tuple[str, ...], *args: Any) -> None:
         self.folders, self.hidden = folders, hidden
         super().__init__(*args)
 
     def translate_path(self, path: str) -> str:
+        wanted = _MODULE.sub("", unquote(urlsplit(path).path).lstrip("/"))
         for folder in self.folders:
-            found = (folder / unquote(urlsplit(path).path).lstrip("/")).resolve()
+            found = (folder / wanted).resolve()
             if found.is_relative_to(folder) and found.is_file() and found.name not in self.hidden:
                 return str(found)
         return os.devnull + "/none"

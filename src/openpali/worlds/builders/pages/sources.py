@@ -142,6 +142,10 @@ SITES = {
     # Tabler's icons are a family to test on; here they are learned as icons, without their names.
     "tabler": Site(("@tabler/preview",), "dist", "*.html", 1500),
     "modular": Site(("modular-admin-html",), "", "*.html", 400),
+    "stisla": Site(("stisla", "bootstrap@4", "@fortawesome/fontawesome-free@5"), "", "*.html", 600),
+    "old-tabler": Site(("tabler-ui",), "dist", "*.html", 600),
+    "vali": Site(("vali-admin",), "docs", "*.html", 300),
+    "modern-business": Site(("startbootstrap-modern-business",), "dist", "*.html", 150),
     "windows-98": Site(("98.css",), "dist", "*.html", 100),
     "windows-xp": Site(("xp.css",), "dist", "*.html", 100),
 }
