@@ -101,12 +101,32 @@ def test_bundles_pack_and_pack_again(tmp_path, tokenizer) -> None:
         "parts",
         "parts = 1",
         parts + "x = 5",
+        parts + "x = {}",
+        parts + 'x = { "main" = 0 }',
+        parts + 'x = { "main" = "1" }',
         f"about = 1\n{parts}",
         f"tasks = 1\n{parts}",
     ):
         description.write_text(text)
         with pytest.raises(ValueError, match=r"bundle.toml must have \[parts\] with a pali"):
             pack_bundle(description, tmp_path / "third")
+
+
+def test_a_part_may_be_an_average(tmp_path, tokenizer) -> None:
+    for number in range(3):
+        write(tmp_path / f"run-{number}", "pali", tokenizer, seed=number)
+    first, second = (load_file(tmp_path / f"run-{number}" / "model.safetensors") for number in (1, 2))
+    shares = f'{{ "{tmp_path / "run-1"}" = 1, "{tmp_path / "run-2"}" = 3 }}'
+    description = tmp_path / "bundle.toml"
+    description.write_text(f'[parts]\npali = "{tmp_path / "run-0"}"\nother = {shares}\n')
+    pack_bundle(description, tmp_path / "bundle")
+    other = open_model(tmp_path / "bundle" / "other").model()
+    for key, value in other.state_dict().items():
+        torch.testing.assert_close(value, 0.25 * first[key] + 0.75 * second[key], rtol=2**-8, atol=1e-6)
+    config = replace(CONFIGS["pali"], text=replace(CONFIGS["pali"].text, decoder_layers=0))
+    write_model(tmp_path / "run-1", first, config, preprocess=None, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match=r"run-1 and .*run-2 differ in shape"):
+        pack_bundle(description, tmp_path / "again")
 
 
 def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:

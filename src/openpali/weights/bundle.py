@@ -19,7 +19,7 @@ from openpali.mistakes import reason
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.files import ADAPTER, BUNDLE, MAIN, MASKS, TOKENIZER
 from openpali.weights.find import candidates, find_model, name_of
-from openpali.weights.format import copy_fitted, open_model
+from openpali.weights.format import ModelFolder, copy_fitted, open_model
 from openpali.weights.hub import SCHEME
 from openpali.weights.write import write_bundle, write_model
 
@@ -111,20 +111,22 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
 
     ``description`` is a TOML file: ``languages`` lists the codes of the languages it answers in, ``about`` says
     which images it knows, ``names`` lists the objects that it can find, ``[parts]`` maps part names to what
-    :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Bundle`).
-    Tensors that a part shares with "pali" are stored once.
+    :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Bundle`). A part may also be
+    the average of models, the last of which says the rest: a table of each model's share
+    ("Model soups", arXiv 2203.05482). Tensors that a part shares with "pali" are stored once.
     """
     origins, tasks, languages, about, names = _read_description(description)
-    sources = {part: open_model(find_model(origin)) for part, origin in origins.items()}
+    sources = {part: [open_model(find_model(origin)) for origin in shares] for part, shares in origins.items()}
     written = [(folder / part).resolve() for part in origins]
-    for source in sources.values():
+    for source in chain(*sources.values()):
         for read in (source.folder, source.base_folder):
             if read and read.resolve() in written:
                 raise ValueError(f"{read} is read for the bundle and would be overwritten: choose another --out")
-    main = _in_bf16(sources["pali"].weights())
+    averages = {part: _average(each, [*origins[part].values()]) for part, each in sources.items()}
+    main = _in_bf16(averages["pali"])
     sizes = {}
-    for part, source in sources.items():
-        weights = _in_bf16(source.weights())
+    for part, [*_, source] in sources.items():
+        weights = _in_bf16(averages[part])
         facts = source.lasting_facts  # it may belong to a bundle itself
         if part != "pali" and source.kind == "pali":
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
@@ -150,25 +152,49 @@ def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ..
     return {task: (parts,) if isinstance(parts, str) else tuple(parts) for task, parts in dict(tasks).items()}
 
 
+def _shares(models: str | Mapping[str, float]) -> dict[str, float]:
+    """The share of each model; one alone may stand without a table."""
+    shares = {models: 1.0} if isinstance(models, str) else dict(models)
+    if not shares or not all(share > 0 for share in shares.values()):
+        raise ValueError(f"{models!r} is neither a model nor a table of models with shares above 0")
+    return shares
+
+
 def _read_description(
     path: Path,
-) -> tuple[dict[str, str], dict[str, tuple[str, ...]], list[str], str, list[str]]:
-    """Parts, tasks, languages, and what a bundle's TOML file says about it and the names that it knows."""
+) -> tuple[dict[str, dict[str, float]], dict[str, tuple[str, ...]], list[str], str, list[str]]:
+    """Parts by the shares of their models, tasks, languages, and what a bundle's TOML file says about it and the
+    names that it knows."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the bundle")
     try:
         described = tomllib.loads(path.read_text("utf-8"))
-        parts, tasks = dict(described["parts"]), _listed(described.get("tasks", {}))
+        parts = {part: _shares(models) for part, models in dict(described["parts"]).items()}
+        tasks = _listed(described.get("tasks", {}))
         languages, about = list(described.get("languages", ())), described.get("about", "")
         known = list(described.get("names", ()))
         if "pali" not in parts:
             raise KeyError("pali")
-        names = (*parts.values(), *chain(*tasks.values()), *languages, *known, about)
+        names = (*chain(*tasks.values()), *languages, *known, about)
         if other := [name for name in names if not isinstance(name, str)]:
             raise TypeError(f"{other[0]!r} is not a string")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must have [parts] with a pali ({reason(error)})") from error
     return parts, tasks, languages, about, known
+
+
+def _average(models: Sequence[ModelFolder], shares: Sequence[float]) -> Mapping[str, Tensor]:
+    """The weights of one model, or their averages over several of one shape."""
+    last = models[-1]
+    if len(models) == 1:
+        return last.weights()
+    if other := [model for model in models if model.config != last.config]:
+        raise ValueError(f"{other[0].folder} and {last.folder} differ in shape: they cannot be averaged")
+    total = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in last.weights().items()}
+    for model, share in zip(models, shares, strict=True):
+        for key, value in model.weights().items():
+            total[key] += share / sum(shares) * value
+    return total
 
 
 def _in_bf16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
