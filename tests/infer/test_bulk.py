@@ -142,7 +142,7 @@ def test_a_torn_file_is_continued_without_asking_again(
 
 def test_a_killed_process_is_continued(openpali, bundle: Path, questions: Path, tmp_path: Path) -> None:
     records = lines_of(questions)
-    write(questions, [record | {"key": f"{n}-{record['key']}"} for n in range(6) for record in records])
+    write(questions, [record | {"key": f"{n}-{record['key']}"} for n in range(3) for record in records])
     command = ["predict", "--input", str(questions), "--model", str(bundle), "--batch-size", "1", "--output"]
     out, unbroken = tmp_path / "answers.jsonl", tmp_path / "unbroken.jsonl"
     process = subprocess.Popen([sys.executable, "-m", "openpali", *command, str(out)])
@@ -152,10 +152,10 @@ def test_a_killed_process_is_continued(openpali, bundle: Path, questions: Path, 
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = out.read_bytes()
-    assert before.count(b"\n") < 6 * COUNT, "it was over before the kill"
+    assert before.count(b"\n") < 3 * COUNT, "it was over before the kill"
     openpali(*command, out)
     openpali(*command, unbroken)
-    assert len(lines_of(unbroken)) == 6 * COUNT
+    assert len(lines_of(unbroken)) == 3 * COUNT
     assert out.read_bytes() == unbroken.read_bytes()
     assert out.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
 
@@ -214,7 +214,7 @@ def test_a_task_or_a_prompt_is_asked_of_all(openpali, bundle: Path, questions: P
 
 def test_boxes_are_in_pixels_of_the_file(bundle: Path, questions: Path) -> None:
     pali = Pali.from_pretrained(bundle)
-    source = JsonlSource(questions)
+    source = JsonlSource(write(questions, lines_of(questions)[:5]))
     sizes = []
     ask = pali.ask
 
@@ -224,10 +224,11 @@ def test_boxes_are_in_pixels_of_the_file(bundle: Path, questions: Path) -> None:
 
     pali.ask = spy  # type: ignore[method-assign]
     found = [reply for some in replies(pali, source, Request("detect", "horse"), batch=3) for reply in some]
-    assert sorted(sizes) == [(40 + i, 50) for i in range(COUNT)]
+    assert sorted(sizes) == [(40 + i, 50) for i in range(5)]
+    fresh = Pali.from_pretrained(bundle)
     for reply, example in zip(found, source, strict=True):
         assert reply.prediction is not None
-        [alone] = Pali.from_pretrained(bundle).detect(example.images, ["horse"])
+        [alone] = fresh.detect(example.images, ["horse"])
         assert [thing.box for thing in reply.prediction.answer.objects] == [thing.box for thing in alone]
 
 
