@@ -216,7 +216,7 @@ def test_a_killed_run_equals_one_that_was_not(make_trainer, tmp_path, mine, scri
     scripted |= {1: 0.1, 2: 0.7, 3: 0.3, 4: 0.2, 5: 0.9, 6: 0.6}
     recipe = make_recipe(evals=[{**mine, "every": 4}], keep_best="mine", patience=3, keep=1, keep_every=8)
     make_trainer(recipe, "whole").train()
-    for killed_in in (2, 3, 4, 5, 6):
+    for killed_in in (2, 4, 5):  # resumes from its best, repeats a step, and has two evaluations without gain
         broken = f"killed in {killed_in}"
         trainer = make_trainer(recipe, broken)
         kill_at(trainer, killed_in)
