@@ -1,10 +1,11 @@
 """Kills runs again and again for `test_kills.py`: ``python kill_runs.py FOLDER KILLS SEED RECIPE...``.
 
 Each attempt is a fork of this process, which has done all imports, with data workers of its own. It is ended by
-``kill -9``: at a random moment, while a checkpoint is written, or as soon as one is complete. When a run reaches
-its end, the next begins; the last one may finish. Recipes take turns, each with its part of the kills; runs are in
-``FOLDER/NAME-0`` and so on, for the recipe NAME.toml. The first attempt of each recipe is `openpali train`, and it
-gets a SIGTERM: how it ends is in ``FOLDER/NAME.stopped``. Prints the number of kills of each kind, as JSON.
+``kill -9``: at a random moment, while a checkpoint is written (the first kill of each recipe, so that a few kills
+have it, too), or as soon as one is complete. When a run reaches its end, the next begins; the last one may finish.
+Recipes take turns, each with its part of the kills; runs are in ``FOLDER/NAME-0`` and so on, for the recipe
+NAME.toml. The first attempt of each recipe is `openpali train`, and it gets a SIGTERM: how it ends is in
+``FOLDER/NAME.stopped``. Prints the number of kills of each kind, as JSON.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def kill(recipe: Path, folder: Path, kills: int, dice: random.Random) -> Counter
     while killed < kills:
         run = folder / f"{recipe.stem}-{runs}"
         child = attempt(lambda run=run: train(recipe, run))
-        moment = dice.choice(["any", "any", "writing", "written"])
+        moment = dice.choice(["any", "any", "writing", "written"]) if killed else "writing"
         wait_for(moment, run, dice)
         if moment == "written":
             orphans += children_of(child)
