@@ -75,12 +75,14 @@ def test_each_row_is_printed_and_written_when_it_is_known(tmp_path, capsys) -> N
 
 
 @needs_proc
-def test_steps_beside_those_of_their_peers(tmp_path) -> None:
-    peers = {"siglip": "open_clip", "stage 1": "transformers"}  # stage 2 is stage 1 with nothing frozen
-    found = results_of("train.py", tmp_path / "x.json", "--compiled", *TINY, "--steps", *peers)
+@pytest.mark.parametrize(
+    ("step", "theirs"),  # stage 2 is stage 1 with nothing frozen
+    [("siglip", "open_clip"), pytest.param("stage 1", "transformers", marks=pytest.mark.slow)],
+)
+def test_steps_beside_those_of_their_peers(step: str, theirs: str, tmp_path: Path) -> None:
+    found = results_of("train.py", tmp_path / "x.json", "--compiled", *TINY, "--steps", step)
     assert {(name, peer.removesuffix(", compiled")) for name, peer in found} == {
         (f"{step}{kind}{what}", peer)
-        for step, theirs in peers.items()
         for kind in ("", ", compiled")
         for what, peer in (("", theirs), (": peak memory", theirs), (": matmuls", "matmul peak"))
     }
