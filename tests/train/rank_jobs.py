@@ -100,10 +100,16 @@ ELASTIC = {
     ],
 }
 TOY = {"model__preset": "toy", "phases__0__size": 8, "phases__0__mixture": [CAPTIONS]}  # of `toy_architecture.py`
+NATIVE = {
+    "model__resize": "native",
+    "regions": 1.0,
+    "phases": [{"samples": 24, "tokens": 40, "mixture": [{"source": "nano/scene", "task": "contrastive"}]}],
+}
 STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 32}
 JOBS = [
     Job("siglip-3", 3, "siglip"),  # 4 pairs on 3 ranks: 1 + 1 + 2
     Job("siglip-3-sharded", 3, "siglip", {**sharded(), "regions": 1.0}),
+    Job("native-2-sharded", 2, "siglip", {**sharded(checkpointing="full"), **NATIVE}),
     Job("classify-2-sharded", 2, "classify", sharded()),
     Job("sequence-2", 2, "sequence"),
     Job("sequence-4-sharded", 4, "sequence", sharded(checkpointing="selective"), drawn=True),

@@ -38,6 +38,17 @@ CHANGES = {
         {"optimizer__name": "adafactor", "optimizer__schedule": "cosine", "model__dropout": 0.2, "micro": 2},
     ),
     "muon-average": ("siglip", {"optimizer__name": "muon", "optimizer__weight_decay": 0.1, "ema": 0.9}),
+    "native": (
+        "siglip",
+        {
+            "regions": 1.0,
+            "model__resize": "native",
+            "phases": [
+                {"samples": 12, "tokens": 40, "mixture": [{"source": "nano/scene", "task": "contrastive"}]},
+                {"samples": 12, "tokens": 20, "mixture": [OBJECTIVES["siglip"]["source"]]},
+            ],
+        },
+    ),
     "phases": (
         "sequence",
         {

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from openpali.architectures.facts import Facts
 from openpali.distributed import Ranks
 from openpali.model.lora import lora_names
-from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import adapter_of, build_adaptable
 from openpali.train.parallel import whole
@@ -93,7 +92,7 @@ def export_model(
         folder,
         adapter_of(step.model, recipe, weights) if changes else weights,
         current_config(step),
-        preprocess=None if vit is None else recipe.model.preprocess(Size(*vit.config.image_size)),
+        preprocess=None if vit is None else recipe.model.preprocess_for(vit.config),
         tokenizer=tokenizer,
         facts=Facts(
             run=recipe.name,

@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from openpali.architectures.base import vision_of
 from openpali.architectures.registry import find_dialect
+from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.mixture import BLOCK, ENDLESS, Mixture
 from openpali.data.pipeline.stream import Entry, Phase
 from openpali.data.sources.registry import open_source
@@ -21,6 +23,7 @@ from openpali.tasks.vqa import Classify
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.recipe_file import quote
+from openpali.train.shapes import shape_of
 from openpali.weights.find import find_model
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -76,7 +79,8 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
     """
     seen: defaultdict[str, float] = defaultdict(float)
     for spec, phase in zip(recipe.phases, phases, strict=True):
-        yield f"{phase.samples:,} samples at {spec.pixels.height} x {spec.pixels.width} pixels:"
+        shown = spec.resolution if spec.tokens else " x ".join(map(str, spec.pixels)) + " pixels"
+        yield f"{phase.samples:,} samples at {shown}:"
         entries = phase.entries
         counts = Mixture([len(e.source) for e in entries], [e.weight for e in entries], recipe.seed).counts
         for entry, count in zip(entries, counts, strict=True):
@@ -94,18 +98,24 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
 
 def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
     entries: list[Entry] = []
-    preprocess = recipe.model.preprocess(spec.pixels)
+    preprocess = _preprocess(spec, recipe)
     for line in spec.mixture:
         min_size = None if recipe.parts else preprocess.min_size
         source = open_source(line.source, line.options, min_size=min_size)
         task = open_run_task(recipe, line.task, line.task_options, tools)
-        if task.coordinates and preprocess.policy != "squash":
+        if task.coordinates and preprocess.policy == "pad":
             raise ValueError(
                 f"task {task.name} writes coordinates, which model.resize = {quote(preprocess.policy)} would "
                 'shift: set it to "squash"'
             )
         entries.append(Entry(line.name, source, task, line.weight))
     return Phase(samples, preprocess, entries)
+
+
+def _preprocess(spec: PhaseSpec, recipe: Recipe) -> AnyPreprocess:
+    if not spec.tokens:
+        return recipe.model.preprocess(spec.pixels)
+    return recipe.model.preprocess_for(spec.at_resolution(vision_of(shape_of(recipe, *recipe.native))))
 
 
 def _classes(entry: Entry) -> Sequence[str]:

@@ -7,11 +7,14 @@ classes say of their attributes is what docs/recipes.md says of the keys (`lab/d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from openpali.data.media.images import Policy, Preprocess
+from openpali.data.media.native import AnyPreprocess, NativePreprocess
+from openpali.model.vit import ViTConfig
 from openpali.tasks.example import Size
 from openpali.train.recipe_file import quote
 
@@ -36,6 +39,8 @@ def _run_name(value: Any) -> Any:
 
 
 def _size(value: Any) -> Any:
+    if value == "":
+        return value
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     if isinstance(value, str):
@@ -87,17 +92,38 @@ class PhaseSpec(_Table):
         samples: its length; a multiple of ``batch``.
         size: resolution of the images, pixels per side or "HEIGHTxWIDTH"; the position embeddings are resampled to
             it.
+        tokens: most patches of an image that keeps its proportions, instead of a size; the position embeddings
+            stay as they are, and each image resamples them to its own grid.
         mixture: what it draws from, written in one of the three ways above.
     """
 
     samples: int = Field(gt=0)
-    size: Annotated[int | str, BeforeValidator(_size)]
+    size: Annotated[int | str, BeforeValidator(_size)] = ""
+    tokens: int = Field(0, ge=0)
     mixture: list[SourceSpec] = Field(min_length=1)
 
     @property
     def pixels(self) -> Size:
-        """Height and width of the images."""
+        """Height and width of the images; only for a phase with a size."""
         return Size.parse(str(self.size))
+
+    @property
+    def resolution(self) -> str:
+        """Its size or its budget of patches, in words."""
+        return f"up to {self.tokens} patches" if self.tokens else f"{self.size} px"
+
+    def at_resolution(self, vision: ViTConfig) -> ViTConfig:
+        """The shape of an image encoder at the resolution of this phase."""
+        if self.tokens:
+            return replace(vision, tokens=self.tokens)
+        height, width = self.pixels
+        return replace(vision, grid=(height // vision.patch_size, width // vision.patch_size), tokens=0)
+
+    @model_validator(mode="after")
+    def _check_resolution(self) -> PhaseSpec:
+        if bool(self.size) == bool(self.tokens):
+            raise ValueError("a phase needs either a size, such as 224, or tokens, such as 256 in own proportions")
+        return self
 
 
 class BenchmarkEvalSpec(_Table):
@@ -209,7 +235,8 @@ class ModelSpec(_Table):
             that it starts from, with ``#part`` for a part of that. Other parts start from scratch.
         frozen: parts that do not learn.
         resize: how images get their size: "squash" changes their proportions, "pad" keeps them and fills up with
-            grey on the right and below; by default as the start model does, or else "squash".
+            grey on the right and below, "native" keeps them and needs ``tokens`` in each phase; by default as the
+            start model does, or else "squash".
         filter: how pixels are interpolated ("bilinear" is without antialiasing); by default as
             the start model does, or else the first.
         lora: an adapter to train instead of the weights, see below.
@@ -219,14 +246,21 @@ class ModelSpec(_Table):
     tokenizer: str = ""
     init: dict[str, str] = {}
     frozen: list[str] = []
-    resize: Literal["", Policy] = ""
+    resize: Literal["", Policy, "native"] = ""
     filter: Literal["", "bilinear-antialias", "bicubic-antialias", "bilinear"] = ""
 
     lora: LoraSpec = LoraSpec()
 
     def preprocess(self, size: Size) -> Preprocess:
-        """How images get their size."""
-        return Preprocess(*size, policy=self.resize or Preprocess.policy, filter=self.filter or Preprocess.filter)
+        """How images get one size."""
+        policy: Policy = "pad" if self.resize == "pad" else Preprocess.policy
+        return Preprocess(*size, policy=policy, filter=self.filter or Preprocess.filter)
+
+    def preprocess_for(self, vision: ViTConfig) -> AnyPreprocess:
+        """How images get the size that an image encoder of this shape takes, or keep their proportions."""
+        if vision.tokens:
+            return NativePreprocess(vision.patch_size, vision.tokens, self.filter or Preprocess.filter)
+        return self.preprocess(Size(*vision.image_size))
 
     @property
     def start(self) -> str:
@@ -378,6 +412,7 @@ class Recipe(_Table):
     parallel: ParallelSpec = ParallelSpec()
     phases: list[PhaseSpec] = Field(min_length=1)
     parts: ClassVar[bool] = False  # samples are parts of images, which are decoded at full size
+    native: ClassVar[Sequence[str]] = ()  # kinds of models that may be trained on images in their own proportions
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Recipe:
@@ -397,6 +432,28 @@ class Recipe(_Table):
                 f"optimizer.warmup + optimizer.cooldown = {warmup + cooldown} is more than the run, "
                 f"{self.samples} samples"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_proportions(self) -> Recipe:
+        resize = self.model.resize
+        native = resize == "native" or any(phase.tokens for phase in self.phases)
+        if native and not self.native:
+            raise ValueError(
+                f'objective = "{self.objective}" takes images of one size: set model.resize = "squash", and size '
+                "instead of tokens in each phase"
+            )
+        if native and resize not in ("", "native"):
+            raise ValueError(
+                f'tokens keep the proportions of images, and model.resize = "{resize}" does not: set it to '
+                '"native", or set size instead of tokens in each phase'
+            )
+        for number, phase in enumerate(self.phases):
+            if native and not phase.tokens:
+                raise ValueError(
+                    f"phases.{number}.size does not keep the proportions of images: set phases.{number}.tokens "
+                    'instead, such as 256, or model.resize = "squash" and size in each phase'
+                )
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from openpali.architectures.base import vision_of
 from openpali.architectures.registry import architecture_of, presets, presets_named
 from openpali.train.recipe import Recipe
 from openpali.weights.find import find_model
@@ -19,12 +18,7 @@ def shape_of(recipe: Recipe, *kinds: str) -> Any:
     """
     name = recipe.model.preset
     for shape in presets_named(name) or [_of_folder(name)]:
-        known, vision = architecture_of(shape), vision_of(shape)
-        if vision is not None and vision.tokens:
-            raise ValueError(
-                f"model.preset = {name!r}: its images keep their proportions, on which no objective trains yet; to "
-                "squash them, name its parts in model.init, and another preset"
-            )
+        known = architecture_of(shape)
         if known.kind in kinds or (known.answers and not kinds):
             return shape
     raise ValueError(

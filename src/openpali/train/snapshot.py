@@ -40,7 +40,7 @@ def _export(checkpoint: Path, folder: Path) -> None:
         objective.model.to_empty(device="cpu")
     else:
         materialise(objective.model)
-    set_resolution(objective.model, recipe.phases[state["phase"]].pixels)
+    set_resolution(objective.model, recipe.phases[state["phase"]])
     alone = Ranks(0, 1, torch.device("cpu"))
     step = TrainStep(recipe, objective, alone, torch.float32)
     load_checkpoint(checkpoint, tensors_of(step.model, step.optimizer, step.average), alone)

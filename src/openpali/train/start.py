@@ -111,7 +111,7 @@ def _read(recipe: Recipe) -> Known | None:
 
 def _resizing(preprocess: AnyPreprocess | None) -> Known:
     """How the start model resizes images, where that is not the default."""
-    if not isinstance(preprocess, Preprocess):  # without images, or with images that no objective trains on
+    if preprocess is None:  # it takes no images
         return {}
     found = {"resize": preprocess.policy, "filter": preprocess.filter}
     usual = {"resize": Preprocess.policy, "filter": Preprocess.filter}

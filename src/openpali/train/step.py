@@ -22,13 +22,12 @@ from openpali.data.pipeline.encode import Batch
 from openpali.distributed import Ranks
 from openpali.model.vit import ViT, resample_positions
 from openpali.rng import derive_seed
-from openpali.tasks.example import Size
 from openpali.train.adapt import freeze_base
 from openpali.train.objectives.base import Losses, Objective
 from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, group_parameters, rate
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import place
-from openpali.train.recipe import Recipe
+from openpali.train.recipe import PhaseSpec, Recipe
 
 Stage = Literal["place", "average", "forward", "backward", "fill", "reduce", "update"]
 """Parts of the preparation (``place``, ``average``) and of a step. ``forward`` and ``backward`` alternate over
@@ -160,8 +159,8 @@ class TrainStep:
         for name, average in self.average.items():
             average.lerp_(self.learning[name].detach(), 1 - recipe.ema)
 
-    def change_resolution(self, size: Size) -> None:
-        """Take images of ``size`` from now on: resamples the position embeddings of the ViT.
+    def change_resolution(self, phase: PhaseSpec) -> None:
+        """Take images of this phase from now on: resamples the position embeddings of the ViT to its size.
 
         Optimizer and average follow; the moments of this one parameter start anew.
         """
@@ -169,7 +168,7 @@ class TrainStep:
         if vit is None:
             return
         old, grid = vit.positions, vit.config.grid
-        set_resolution(self.model, size)
+        set_resolution(self.model, phase)
         if vit.positions is old:
             return
         if POSITIONS in self.learning:
@@ -227,15 +226,16 @@ def check_sizes(recipe: Recipe, objective: Objective[Any]) -> None:
         return
     patch, pool = vision.patch_size, architecture_of(objective.config).pool(objective.config)
     for number, phase in enumerate(recipe.phases):
-        if any(side % (pool * patch) for side in phase.pixels):
+        if not phase.tokens and any(side % (pool * patch) for side in phase.pixels):
             size = f"the patch size {patch}" if pool == 1 else f"{pool} patches of {patch}"
             raise ValueError(f"phases.{number}.size = {phase.size} is not a multiple of {size}")
 
 
-def set_resolution(model: nn.Module, size: Size) -> None:
-    """Resample the ViT's position embeddings to images of ``size``, unless they fit already."""
+def set_resolution(model: nn.Module, phase: PhaseSpec) -> None:
+    """Resample the ViT's position embeddings to the images of a phase, unless they fit already."""
     vit = vit_of(model)
     if vit is not None:
-        grid = size.height // vit.config.patch_size, size.width // vit.config.patch_size
-        if vit.config.grid != grid:
-            vit.set_grid(grid)
+        shape = phase.at_resolution(vit.config)
+        if vit.config.grid != shape.grid:
+            vit.set_grid(shape.grid)
+        vit.config = shape

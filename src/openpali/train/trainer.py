@@ -148,7 +148,7 @@ class Trainer:
     def _place(self, newest: Path | None, drawn: bool) -> None:
         """Give the model its resolution and its start, place it on the ranks, and load the checkpoint."""
         recipe = self.recipe
-        set_resolution(self.model, recipe.phases[self.phase].pixels)
+        set_resolution(self.model, recipe.phases[self.phase])
         if drawn and newest is None:
             for part, origin in recipe.model.init.items():
                 transplant(self.model, part, origin, self.tokenizer)
@@ -357,9 +357,9 @@ class Trainer:
 
     def _batches(self, group: list[Loaded], message: StepMessage) -> list[Batch]:
         """The micro-batches as the model takes them: in shards, all ranks run the ViT if any has images."""
-        size = self.recipe.phases[self.phase].pixels
+        phase = self.recipe.phases[self.phase]
         return [
-            self.objective.add_blank_images(loaded.batch, size)
+            self.objective.add_blank_images(loaded.batch, phase.pixels)
             if self.sharded and anywhere and "images" not in loaded.batch
             else loaded.batch
             for loaded, anywhere in zip(group, message.images, strict=True)
@@ -497,7 +497,7 @@ class Trainer:
             self.phase = phase
             self.flops = 0.0
             self.loss_watch = LossWatch()  # another mixture has another loss
-            self.train_step.change_resolution(self.recipe.phases[phase].pixels)
+            self.train_step.change_resolution(self.recipe.phases[phase])
 
     def _check_reached(self) -> None:
         """Check that all parameters that learn have had a gradient on some rank. Collective."""

@@ -50,6 +50,13 @@ RECIPES = Path(__file__).parents[3] / "recipes"
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
+def native() -> Recipe:
+    """A SigLIP whose images keep their proportions."""
+    raw = recipe_of("siglip").model_dump()
+    raw["phases"][0] |= {"size": "", "tokens": 40}
+    return parse_recipe(raw)
+
+
 def step_of(recipe: Recipe, dtype: torch.dtype = torch.float32) -> TrainStep:
     """The recipe's real step, on one rank."""
     return TrainStep(recipe, build_without_data(recipe, recipe.phases[0], "cpu"), ALONE, dtype)
@@ -149,6 +156,12 @@ def test_texts_go_around_the_ring_of_ranks() -> None:
     assert sent["network"] == pytest.approx(ring + gradients, rel=0.01)
 
 
+def test_a_plan_names_the_most_patches_of_images_that_keep_their_proportions() -> None:
+    plan = make_plan(native(), DEVICES["h100"], 1)
+    assert (plan.as_json()["phases"][0]["size"], plan.as_json()["phases"][0]["tokens"]) == ("", 40)
+    assert any(line.startswith("  up to 40 patches, 32 rows per rank") for line in plan.lines())
+
+
 def test_videos_have_the_frames_of_their_sources() -> None:
     raw = recipe_of("sequence").model_dump()
     lines = [("caption", {}), ("video_qa", {"frames": 4}), ("video_caption", {"frames": 2})]
@@ -174,9 +187,9 @@ def test_a_step_has_three_times_the_flops_of_its_forward_pass() -> None:
     assert costs.flops / recipe.batch == pytest.approx(3 * flops_per_image(PRESETS["nano"], prompt=16), rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["sequence", "siglip"])
+@pytest.mark.parametrize("name", ["sequence", "siglip", "native"])
 def test_flops_are_those_that_torch_counts(name: str) -> None:
-    recipe = recipe_of(name)
+    recipe = native() if name == "native" else recipe_of(name)
     with sdpa_kernel(SDPBackend.MATH):  # torch's counter does not know the CPU's fused kernel
         costs = rehearse(recipe, recipe.phases[0], HERE, 1)
         step = step_of(recipe)

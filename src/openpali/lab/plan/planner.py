@@ -29,7 +29,6 @@ from openpali.model.init import materialise
 from openpali.model.lora import init_lora
 from openpali.model.vision_language import VisionLanguageModel
 from openpali.progress import Working, unseen
-from openpali.tasks.example import Size
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import allocate
 from openpali.train.machine import matmul_peak, resolve_precision
@@ -119,7 +118,7 @@ class StepCosts:
 class PhasePlan:
     """A phase of the recipe: the costs and the seconds of a step, and the days of all its steps."""
 
-    size: int | str
+    spec: PhaseSpec
     steps: int
     costs: StepCosts
     seconds: float
@@ -333,7 +332,7 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
     if device != "meta":
         materialise(objective.model, device)
         init_lora(objective.model)  # which its layers do not draw
-    set_resolution(objective.model, phase.pixels)
+    set_resolution(objective.model, phase)
     return objective
 
 
@@ -396,6 +395,11 @@ def _count(recipe: Recipe) -> int:
     return sum(p.numel() for p in _build(recipe).model.parameters())
 
 
+def _area(phase: PhaseSpec) -> int:
+    """How large the images of a phase are, by which phases of one recipe compare: patches or pixels."""
+    return phase.tokens or math.prod(phase.pixels)
+
+
 def _fits(costs: StepCosts, device: Device) -> bool:
     return costs.peak <= ROOM * device.memory
 
@@ -404,16 +408,16 @@ def _plan_phases(
     recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float, working: Working
 ) -> list[PhasePlan]:
     # phases of one resolution have the same step, whatever their mixtures
-    known: dict[tuple[Size, int], StepCosts] = {}
+    known: dict[tuple[str, int], StepCosts] = {}
     plans = []
     for phase, samples in zip(recipe.phases, recipe.lengths, strict=True):
-        key = phase.pixels, frames_of(phase, lengths)
+        key = phase.resolution, frames_of(phase, lengths)
         if key not in known:
-            with working(f"rehearsing a step at {phase.size} px"):
+            with working(f"rehearsing a step at {phase.resolution}"):
                 known[key] = rehearse(recipe, phase, device, devices, lengths)
         costs, steps = known[key], samples // recipe.batch
         seconds = step_seconds(costs, device, _precision(recipe, device), efficiency)
-        plans.append(PhasePlan(phase.size, steps, costs, seconds, steps * seconds / 86_400))
+        plans.append(PhasePlan(phase, steps, costs, seconds, steps * seconds / 86_400))
     return plans
 
 
@@ -424,7 +428,7 @@ def _plan_evaluations(
     plans: list[EvaluationPlan] = []
     if not isinstance(recipe, EvaluatedRecipe):
         return plans
-    phase = max(recipe.phases, key=lambda phase: math.prod(phase.pixels))
+    phase = max(recipe.phases, key=_area)
     ranks = devices if recipe.parallel.shard == "none" else 1  # of a sharded model all ranks ask about all samples
     flops = efficiency * _peak(device, _precision(recipe, device))
     for spec in recipe.evals:
@@ -461,7 +465,7 @@ def _suggest(
         with working(f"does not fit: trying {changes}"):
             return _fits(rehearse(tried, largest, device, devices, lengths), device)
 
-    largest = max(recipe.phases, key=lambda phase: (math.prod(phase.pixels), frames_of(phase, lengths)))
+    largest = max(recipe.phases, key=lambda phase: (_area(phase), frames_of(phase, lengths)))
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
     shards = ["none"]
     if devices > 1:
@@ -520,7 +524,8 @@ def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: f
 
 def _phase_json(phase: PhasePlan) -> dict[str, Any]:
     return {
-        "size": phase.size,
+        "size": phase.spec.size,
+        "tokens": phase.spec.tokens,
         "steps": phase.steps,
         "rows": phase.costs.rows,
         "memory": {**phase.costs.memory, "all": phase.costs.peak, "between_steps": phase.costs.held},
@@ -536,7 +541,7 @@ def _phase_lines(phases: Sequence[PhasePlan], device: Device) -> Iterator[str]:
         costs = phase.costs
         kinds = ", ".join(f"{kind} {costs.memory[kind] / 1e9:.2f}" for kind in KINDS if costs.memory[kind])
         sent = ", ".join(f"{size / 1e9:.2f} GB over the {link}" for link, size in costs.sent.items() if size)
-        yield f"  {phase.size} px, {costs.rows} rows per rank at a time, {phase.steps:,} steps:"
+        yield f"  {phase.spec.resolution}, {costs.rows} rows per rank at a time, {phase.steps:,} steps:"
         yield f"    memory {costs.peak / 1e9:.2f} GB of {device.memory / 1e9:.0f} per rank: {kinds}"
         yield f"    {costs.flops / 1e12:,.2f} TFLOP" + (f" and {sent}" if sent else "") + " per rank and step"
         yield f"    {phase.seconds:.3f} s per step, {duration(phase.steps * phase.seconds)} in all"

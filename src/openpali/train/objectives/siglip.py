@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -10,13 +11,19 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
-from openpali.data.pipeline.encode import REGION_MULTIPLE, Batch, Encoder, PairEncoder, normalisation_of
+from openpali.data.pipeline.encode import (
+    REGION_MULTIPLE,
+    Batch,
+    Encoder,
+    PairEncoder,
+    images_in,
+    normalisation_of,
+)
 from openpali.eval.benchmark import EncoderBenchmark
 from openpali.eval.evaluators import EmbeddingEvaluator
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline
 from openpali.model.losses import Embeddings, Regions, region_loss, share_names, sigmoid_loss
-from openpali.tasks.example import Size
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
@@ -49,6 +56,7 @@ class SiglipRecipe(EvaluatedRecipe):
     regions: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = Field([])
+    native: ClassVar[Sequence[str]] = ("siglip",)
 
     @model_validator(mode="after")
     def _check_negatives(self) -> SiglipRecipe:
@@ -81,7 +89,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
         if self.recipe.regions:
             names, named = share_names(batch["names"], batch["region_names"], REGION_MULTIPLE)
             regions = Regions(batch["region_rows"], batch["region_centres"], names, named)
-        embeddings = self.model(batch["images"], batch["ids"], regions)
+        embeddings = self.model(images_in(batch), batch["ids"], regions)
         model = cast(SigLIP, self.model)
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
         total = sigmoid_loss(embeddings)
@@ -93,7 +101,13 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
         ids = torch.ones(rows, cast(SigLIP, self.model).config.text.length, dtype=torch.long)
-        batch = {"images": blank_images(phase, rows), "ids": ids}
+        batch = {"ids": ids}
+        if phase.tokens:
+            values = 3 * self.config.vision.patch_size**2
+            batch["images"] = torch.zeros(rows, phase.tokens, values, dtype=torch.uint8)
+            batch["grids"] = torch.tensor([[1, phase.tokens]]).repeat(rows, 1)  # all grids cost the same
+        else:
+            batch["images"] = blank_images(phase, rows)
         if self.recipe.regions:  # one object an image, each with a name of its own
             batch |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
             batch |= {"region_centres": torch.zeros(rows, 2), "names": ids}
@@ -104,7 +118,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     def evaluated(self, sharded: bool) -> EmbeddingPipeline:
         model = cast(SigLIP, self.model)
-        preprocess = self.recipe.model.preprocess(Size(*model.vit.config.image_size))
+        preprocess = self.recipe.model.preprocess_for(model.vit.config)
         return EmbeddingPipeline(model, self.tokenizer, preprocess, normalisation_of(vars(self.recipe)))
 
     @classmethod

@@ -1,0 +1,142 @@
+"""Training on images in their own proportions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_runs import make_recipe
+from torch import Tensor
+
+from openpali.data.media.images import Preprocess
+from openpali.data.media.native import NativePreprocess
+from openpali.infer.pali import Pali
+from openpali.rng import generator
+from openpali.train.objectives.base import Lengths
+from openpali.train.phases import describe_phases
+from openpali.train.recipe import Recipe
+from openpali.train.start import inherit
+from openpali.weights.format import open_model
+
+OF_TOKENS = {"phases__0__size": "", "phases__0__tokens": 9}
+SIZES = [(40, 160), (90, 30), (64, 64), (100, 75)]  # height and width
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """Four images of different proportions, each with its caption and two objects."""
+    lines = []
+    for i, (height, width) in enumerate(SIZES):
+        pixels = np.random.default_rng(i).integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        corner = {"name": "bottom right", "box": [height - 8, width - 8, height, width]}
+        middle = {"name": f"thing {i}", "box": [height / 4, width / 4, 3 * height / 4, 3 * width / 4]}
+        lines.append({"images": f"{i}.png", "caption": f"image {i}", "objects": [corner, middle]})
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return path
+
+
+def native(source: Path, tokens: int = 40, **changes: Any) -> Recipe:
+    mixture = [{"source": str(source), "task": "contrastive"}]
+    phases = [{"samples": 8, "tokens": tokens, "mixture": mixture}]
+    return make_recipe("siglip", **{"phases": phases, "regions": 1.0, "model__resize": "native", **changes})
+
+
+def outcome(trainer: Any, batch: dict[str, Tensor]) -> list[Tensor]:
+    """The loss of a batch and all gradients."""
+    trainer.model.zero_grad()
+    losses = trainer.objective.losses(batch, 4.0)
+    losses.total.backward()
+    return [losses.total.detach(), *(p.grad.clone() for p in trainer.model.parameters() if p.grad is not None)]
+
+
+def test_padding_changes_neither_loss_nor_gradients(mine: Path, make_trainer: Any) -> None:
+    """Both losses, on a batch of four proportions; each region is a patch of its own image's grid."""
+    trainer = make_trainer(native(mine))
+    [phase], encoder = trainer.phases, trainer.objective.encoder
+    [entry] = phase.entries
+    samples = [encoder.encode(entry.source[i], entry.task, phase.preprocess, generator(i)) for i in range(4)]
+    batch = encoder.collate(samples)
+    assert batch["grids"].tolist() == [[3, 12], [10, 4], [6, 6], [7, 5]]
+    real = batch["grids"].prod(1)
+    regions = trainer.model.vit.patches_at(batch["region_centres"][:8], batch["grids"].repeat_interleave(2, 0))
+    assert regions[::2].tolist() == (real - 1).tolist()
+
+    padded = torch.full((4, 64, batch["images"].shape[2]), 77, dtype=torch.uint8)
+    for row, (of, count) in enumerate(zip(batch["images"], real.tolist(), strict=True)):
+        padded[row, :count] = of[:count]
+    expected = outcome(trainer, batch)
+    assert len(expected) > 20
+    for found, wanted in zip(outcome(trainer, {**batch, "images": padded}), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_writes_a_model_that_keeps_proportions(mine: Path, make_trainer: Any, tmp_path: Path) -> None:
+    trainer = make_trainer(native(mine), "run")
+    trainer.train()
+    written = open_model(tmp_path / "run" / "model")
+    assert (written.config.vision.grid, written.config.vision.tokens) == ((6, 6), 40)
+    assert written.preprocess == NativePreprocess(12, 40)
+    images = [np.random.default_rng(9).integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
+    expected = trainer.objective.evaluated(sharded=False).embed_image(images)
+    pali = Pali(tmp_path / "run" / "model")
+    np.testing.assert_allclose(pali.embed_image(images), expected, atol=1e-6)
+    np.testing.assert_allclose(pali.embedding.embed_image(images, batch=1), expected, atol=1e-6)
+
+
+def test_plans_see_the_batch_that_training_sees(mine: Path, make_trainer: Any) -> None:
+    trainer = make_trainer(native(mine))
+    [phase], [spec] = trainer.phases, trainer.recipe.phases
+    [entry], encoder = phase.entries, trainer.objective.encoder
+    rng = generator(0)
+    batch = encoder.collate([encoder.encode(entry.source[0], entry.task, phase.preprocess, rng)])
+    planned = trainer.objective.example_batch(spec, 1, Lengths())
+    for name in ("images", "grids", "ids"):
+        assert (planned[name].shape, planned[name].dtype) == (batch[name].shape, batch[name].dtype), name
+    assert next(iter(describe_phases(trainer.recipe, trainer.phases))) == "8 samples at up to 40 patches:"
+
+
+def test_runs_start_from_a_model_that_keeps_proportions(mine: Path, make_trainer: Any, tmp_path: Path) -> None:
+    """They inherit that; and its image encoder takes images of one size, too, for objectives that need it."""
+    make_trainer(native(mine, model__filter="bilinear"), "start").train()
+    start = tmp_path / "start" / "model"
+    positions = open_model(start).weights()["vit.positions"]
+    unnamed = {"model__init": {"": str(start)}, "model__preset": "", "model__tokenizer": ""}
+    recipe, _ = inherit(native(mine, 20, model__resize="", **unnamed))
+    assert (recipe.model.resize, recipe.model.filter) == ("native", "bilinear")
+    trainer = make_trainer(recipe, "more")
+    assert (trainer.model.vit.config.grid, trainer.model.vit.config.tokens) == ((6, 6), 20)
+    assert torch.equal(trainer.model.vit.positions, positions)
+
+    parts = {"model__preset": str(start), "model__init": {"vit": str(start)}, "phases__0__samples": 4}
+    make_trainer(make_recipe("classify", **parts), "classes").train()
+    written = open_model(tmp_path / "classes" / "model")
+    assert (written.config.vision.tokens, written.preprocess) == (0, Preprocess(72, 72))
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes", "message"),
+    [
+        ("siglip", {"model__resize": "native"}, "set phases.0.tokens instead, such as 256"),
+        ("siglip", {"phases__0__tokens": 9}, "either a size, such as 224, or tokens"),
+        ("siglip", {"phases__0__size": ""}, "either a size, such as 224, or tokens"),
+        ("siglip", {**OF_TOKENS, "model__resize": "pad"}, 'model.resize = "pad" does not: set it to "native"'),
+        ("sequence", OF_TOKENS, 'objective = "sequence" takes images of one size'),
+        ("sequence", {"model__resize": "native"}, 'set model.resize = "squash"'),
+    ],
+)
+def test_recipes_that_cannot_work_are_refused(objective: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_recipe(objective, **changes)
+
+
+def test_all_phases_keep_proportions_or_none(mine: Path) -> None:
+    phases = [phase.model_dump() for phase in native(mine).phases]
+    with pytest.raises(ValueError, match=r"phases.1.size does not keep the proportions of images"):
+        make_recipe("siglip", phases=[*phases, phases[0] | {"tokens": 0, "size": 72}])
