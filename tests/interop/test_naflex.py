@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,6 +21,10 @@ from openpali.infer.pali import Pali
 from openpali.lab.parity import compare_images
 from openpali.onnx.graphs import graphs_of
 from openpali.tensors import MappedTensors
+from openpali.train.load import parse_recipe
+from openpali.train.objectives.siglip import SiglipObjective, SiglipRecipe
+from openpali.train.start import inherit
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert, write_stored
 from openpali.weights.export import export
 from openpali.weights.format import open_model
@@ -120,6 +126,33 @@ def test_what_is_exported_is_what_was_read(theirs: Path, ours: Path, tmp_path: P
     assert again.preprocess == NativePreprocess(4, 20)
     one, other = MappedTensors(tmp_path / "again"), MappedTensors(ours)
     assert [key for key in other if not torch.equal(one[key], other[key])] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "resolution"), [(checkpoints.naflex_files, {"tokens": 20}), (checkpoints.siglip2_files, {"size": 12})]
+)
+def test_a_run_that_starts_from_it_sees_the_token_ids_of_its_own_pipeline(
+    tmp_path: Path, files: Callable[[Path], Path], resolution: dict[str, int]
+) -> None:
+    """Of a SigLIP 2 of fixed resolution, too."""
+    (tmp_path / "theirs").mkdir()
+    convert(files(tmp_path / "theirs"), tmp_path / "ours", architecture=SigLIPArchitecture())
+    mixture = [{"source": "mine.jsonl", "task": "contrastive"}]
+    raw = {
+        "name": "more",
+        "objective": "siglip",
+        "batch": 4,
+        "model": {"init": {"": str(tmp_path / "ours")}},
+        "optimizer": {"lr": 1e-3},
+        "phases": [{"samples": 4, **resolution, "mixture": mixture}],
+    }
+    recipe, _ = inherit(parse_recipe(raw))
+    tokenizer = open_tokenizer(recipe.model.tokenizer)
+    objective = SiglipObjective(cast(SiglipRecipe, recipe), tokenizer, list)
+    for text in TEXTS:
+        ids = Pali(tmp_path / "ours").embedding._encoder.text(text).tolist()
+        assert ids[-2:] == [tokenizer.pad_id] * 2
+        assert objective.encoder.text(text).tolist() == ids
 
 
 def test_another_size_is_another_number_of_patches(theirs: Path, tmp_path: Path) -> None:

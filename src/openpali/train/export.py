@@ -102,6 +102,7 @@ def export_model(
             tasks=task_options(recipe),
             recipe=recipe.model_dump(mode="json"),
             base_fingerprint=base,
+            **step.objective.facts(),
         ),
     )
 

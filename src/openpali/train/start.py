@@ -1,8 +1,8 @@
 """What a run takes over from the model that it starts from.
 
-A recipe that starts from a whole model inherits what it does not name itself: shapes, tokenizer, dialect, mask
-VQ-VAE, and the options of each task. :func:`inherit` writes all of it into the recipe, where training, evaluation,
-validation, plans and the exported model find it.
+A recipe that starts from a whole model inherits what it does not name itself: shapes, tokenizer, resizing of
+images, padding of texts, dialect, mask VQ-VAE, and the options of each task. :func:`inherit` writes all of it into
+the recipe, where training, evaluation, validation, plans and the exported model find it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 from openpali.architectures.registry import find_dialect
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import AnyPreprocess
+from openpali.data.pipeline.encode import PairEncoder
 from openpali.data.sources.registry import holds_records, open_source
 from openpali.tasks.registry import TASKS, default_options, open_task
 from openpali.tasks.vqa import Classify
@@ -27,7 +28,7 @@ from openpali.weights.find import find_model, name_of
 from openpali.weights.format import open_model
 
 # Of the recipe's model table, which a run can inherit.
-KEYS = ("preset", "tokenizer", "resize", "filter", "masks", "dialect", "knows")
+KEYS = ("preset", "tokenizer", "resize", "filter", "padding", "masks", "dialect", "knows")
 
 Known = Mapping[str, Any]  # what the start model has for these keys
 
@@ -103,6 +104,7 @@ def _read(recipe: Recipe) -> Known | None:
         "preset": own,
         "tokenizer": own if model.has_tokenizer else "",
         **_resizing(model.preprocess),
+        "padding": "" if model.facts.padding == PairEncoder.padding else model.facts.padding,
         "masks": mask_codec_of(folder),
         "dialect": model.facts.dialect,
         "knows": model.facts.tasks,

@@ -6,7 +6,7 @@ An objective does not know about ranks or gradient accumulation: it returns its 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -113,6 +113,10 @@ class Objective(ABC, Generic[R]):
             sharded: all ranks ask about the same samples.
         """
         return self.model
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the exported model records beside that of every run: some of its ``Facts``."""
+        return {}
 
     @classmethod
     def vocabulary(cls, recipe: R) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -15,6 +15,7 @@ from openpali.data.pipeline.encode import (
     REGION_MULTIPLE,
     Batch,
     Encoder,
+    Padding,
     PairEncoder,
     images_in,
     normalisation_of,
@@ -32,15 +33,18 @@ from openpali.train.shapes import shape_of
 
 
 class SiglipModelSpec(ModelSpec):
-    """The two scalars of the sigmoid loss; both are learned.
+    """The two scalars of the sigmoid loss, both of which are learned, and the padding of texts.
 
     Attributes:
         temperature: initial factor on the similarities of images and texts.
         bias: initial offset of the logits; about -ln(batch) for small batches.
+        padding: how texts are padded: "eos" repeats EOS, as SigLIP does; "pad" has one EOS, then the tokenizer's
+            padding token, as SigLIP 2 does; by default as the start model does, or else "eos".
     """
 
     temperature: float = Field(10.0, gt=0)
     bias: float = -10.0
+    padding: Literal["", Padding] = ""
 
 
 class SiglipRecipe(EvaluatedRecipe):
@@ -79,10 +83,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
         return SigLIPConfig(shape.vision, tower, model.temperature, model.bias)
 
     def make_encoder(self) -> Encoder:
-        length = cast(SigLIP, self.model).config.text.length
-        return PairEncoder(
-            self.tokenizer, length, normalisation_of(vars(self.recipe)), regions=self.recipe.regions > 0
-        )
+        length, normalisation = cast(SigLIP, self.model).config.text.length, normalisation_of(vars(self.recipe))
+        return PairEncoder(self.tokenizer, length, normalisation, self.recipe.regions > 0, self._padding)
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         regions = None
@@ -119,7 +121,15 @@ class SiglipObjective(Objective[SiglipRecipe]):
     def evaluated(self, sharded: bool) -> EmbeddingPipeline:
         model = cast(SigLIP, self.model)
         preprocess = self.recipe.model.preprocess_for(model.vit.config)
-        return EmbeddingPipeline(model, self.tokenizer, preprocess, normalisation_of(vars(self.recipe)))
+        texts = normalisation_of(vars(self.recipe)), self._padding
+        return EmbeddingPipeline(model, self.tokenizer, preprocess, *texts)
+
+    def facts(self) -> Mapping[str, Any]:
+        return {"padding": self._padding}
+
+    @property
+    def _padding(self) -> Padding:
+        return self.recipe.model.padding or PairEncoder.padding
 
     @classmethod
     def vocabulary(cls, recipe: SiglipRecipe) -> int:
