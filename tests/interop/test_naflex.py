@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -27,7 +28,7 @@ from openpali.train.start import inherit
 from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert, write_stored
 from openpali.weights.export import export
-from openpali.weights.format import open_model
+from openpali.weights.format import add_facts, open_model
 
 from . import checkpoints
 
@@ -153,6 +154,20 @@ def test_a_run_that_starts_from_it_sees_the_token_ids_of_its_own_pipeline(
         ids = Pali(tmp_path / "ours").embedding._encoder.text(text).tolist()
         assert ids[-2:] == [tokenizer.pad_id] * 2
         assert objective.encoder.text(text).tolist() == ids
+
+
+def test_an_export_says_that_texts_are_padded_with_eos(ours: Path, tmp_path: Path) -> None:
+    """As those of a model that was trained so."""
+    shutil.copytree(ours, tmp_path / "ours")
+    add_facts(tmp_path / "ours", padding="eos")
+    export(open_model(tmp_path / "ours"), tmp_path / "out")
+    written, pali = AutoTokenizer.from_pretrained(tmp_path / "out"), Pali(tmp_path / "ours")
+    for text in TEXTS:
+        ids = written(text.lower(), padding="max_length", max_length=checkpoints.LENGTH).input_ids
+        assert ids == pali.embedding._encoder.text(text).tolist()
+        assert ids[-2:] == [pali.embedding.tokenizer.eos_id] * 2
+    convert(tmp_path / "out", tmp_path / "again", architecture=SigLIPArchitecture())
+    assert open_model(tmp_path / "again").facts.padding == "eos"
 
 
 def test_another_size_is_another_number_of_patches(theirs: Path, tmp_path: Path) -> None:
