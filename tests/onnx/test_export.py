@@ -102,11 +102,10 @@ def test_int8_is_near(pali: Pali, bundle: Path, tmp_path: Path, caplog: pytest.L
     small, _ = session.run(None, {key: value.numpy() for key, value in inputs.items()})
     assert 1e-5 < np.abs(small - whole.numpy()).mean() < 0.1 * whole.std()
     written = onnx.load(tmp_path / "elements.onnx").graph
-    [*weights] = (
-        onnx.numpy_helper.to_array(each) for each in written.initializer if each.data_type == onnx.TensorProto.INT8
-    )
     assert any(node.op_type == "MatMulInteger" for node in written.node)
-    assert max(np.abs(each.astype(int)).max() for each in weights) == 64  # of 255 * 64 two products fit in 16 bits
+    types = {each.data_type for each in written.initializer}
+    assert onnx.TensorProto.UINT8 in types
+    assert onnx.TensorProto.INT8 not in types  # of which sums may overflow
 
 
 def test_what_has_no_graphs_says_so(bundle: Path, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] 
 
     Args:
         model: a model folder, or a bundle, whose parts get folders of their own.
-        int8: weights of matmuls and embeddings in int8, with one scale for each output of a matmul and values of 7
-            bits, activations rounded while running (onnxruntime's dynamic quantisation).
+        int8: weights of matmuls and embeddings in 8 bits, with one scale for each output of a matmul, activations
+            rounded while running (onnxruntime's dynamic quantisation).
         parts: of a bundle, that are written; by default all.
 
     Raises:
@@ -49,9 +49,13 @@ def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] 
                 trace(graph, file)
                 if quantization:
                     whole = file.rename(file.with_suffix(".whole"))
-                    # in 7 bits: on CPUs without VNNI, sums of two products of 8 bits overflow 16 bits
                     quantization.quantize_dynamic(
-                        whole, file, op_types_to_quantize=_QUANTIZED, per_channel=True, reduce_range=True
+                        whole,
+                        file,
+                        op_types_to_quantize=_QUANTIZED,
+                        per_channel=True,
+                        # of signed weights, CPUs without VNNI add two products in 16 bits, which overflow
+                        weight_type=quantization.QuantType.QUInt8,
                     )
                     whole.unlink()
                 yield file
