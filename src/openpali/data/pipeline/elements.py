@@ -17,7 +17,7 @@ from openpali.data.pipeline.proposals import propose, shares, views
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.words import holds_centre
 from openpali.tasks.base import Task, require
-from openpali.tasks.example import Box, Example, Image, Object, around
+from openpali.tasks.example import Box, Example, Image, Object, around, tight_box
 
 ROLES = (
     *("button", "checkbox", "columnheader", "combobox", "heading", "icon", "image", "link", "listbox"),
@@ -60,19 +60,15 @@ def _drawn(image: Image, box: Box) -> Box:
     """Where a box has other colours than the ground around it; the box itself if that is nowhere."""
     top, left = (max(0, math.floor(edge)) for edge in box[:2])
     bottom, right = (math.ceil(edge) for edge in box[2:])
-    out = max(0, top - _AROUND), max(0, left - _AROUND)
-    around_it = image[out[0] : bottom + _AROUND, out[1] : right + _AROUND].astype(np.int16)
-    within = np.zeros(around_it.shape[:2], bool)
-    within[top - out[0] : bottom - out[0], left - out[1] : right - out[1]] = True
+    y, x = max(0, top - _AROUND), max(0, left - _AROUND)
+    near = image[y : bottom + _AROUND, x : right + _AROUND].astype(np.int16)
+    within = np.zeros(near.shape[:2], bool)
+    within[top - y : bottom - y, left - x : right - x] = True
     if within.all():
         return box
-    ground = np.median(around_it[~within], 0)
-    ink = within & (np.abs(around_it - ground).max(-1) > _INK)
-    rows, columns = (np.flatnonzero(ink.any(axis)) for axis in (1, 0))
-    if not len(rows):
-        return box
-    ymin, ymax, xmin, xmax = (*(out[0] + rows[[0, -1]]), *(out[1] + columns[[0, -1]]))
-    return Box(float(ymin), float(xmin), float(ymax + 1), float(xmax + 1))
+    ground = np.median(near[~within], 0)
+    ink = within & (np.abs(near - ground).max(-1) > _INK)
+    return Box(*np.add(tight_box(ink), (y, x, y, x)).tolist()) if ink.any() else box
 
 
 @dataclass(frozen=True)
