@@ -247,6 +247,27 @@ def test_elements_have_roles_and_names(shots: dict[str, list[Shot]]) -> None:
     assert len(shot.ignored) >= 4  # a list, a date, text that is cut, and the image
 
 
+MENU = """<!doctype html><html lang="en"><meta charset="utf-8"><body style="font: 16px 'DejaVu Sans'">
+  <a href="#">leads</a> <a href="#" data-toggle="tooltip">hints</a> <a href="#" role="link" aria-expanded="true">says</a>
+  <a href="#" data-bs-toggle="dropdown">drops</a> <a href="#" aria-expanded="false">expands</a>
+  <a href="#" data-toggle="tab">chooses</a> <a href="javascript:;"><svg width="16" height="16"></svg></a>
+  <ul><li><a href="#">opens</a><ul><li><a href="#">within</a></li></ul></li></ul>
+</body></html>"""
+
+
+@needs_browser
+def test_a_link_that_opens_a_menu_is_a_button(tmp_path: Path, browser: Browser) -> None:
+    (tmp_path / "page.html").write_text(MENU, "utf-8")
+    with site([tmp_path]) as address:
+        (shot,) = shoot(browser, f"{address}/page.html", Look(500, 300), [0])
+    roles = {role: {e["name"] for e in shot.elements if e["role"] == role} for role in ("link", "button", "tab")}
+    assert roles == {
+        "link": {"leads", "hints", "says", "within"},
+        "button": {"drops", "expands", "opens", ""},
+        "tab": {"chooses"},
+    }
+
+
 def test_a_site_is_of_several_packages(tmp_path: Path) -> None:
     for name, path in (
         ("site", "index.html"),

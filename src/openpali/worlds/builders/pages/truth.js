@@ -235,11 +235,17 @@
   // Elements that one can point at.
   const ROLES = new Set(["link", "button", "textbox", "searchbox", "checkbox", "radio", "combobox", "listbox", "tab", "menuitem",
     "slider", "spinbutton", "switch", "heading", "img", "image", "option", "progressbar", "treeitem", "columnheader", "cell", "figure"]);
+  // Many themes open menus with links that lead nowhere: what they do is what a button does (ARIA Authoring Practices).
+  const acts = (el) => el.matches("a:not([role])") && (el.matches("[data-widget], [aria-expanded], [aria-haspopup], .dropdown-toggle")
+    || /^(dropdown|collapse|modal|offcanvas|treeview|sidebar|search)$/.test(el.dataset.toggle || el.dataset.bsToggle || "")
+    || Boolean(el.nextElementSibling?.matches("li > ul, li > .dropdown-menu, li > .collapse"))
+    || (/^javascript:/.test(el.getAttribute("href")) && !el.textContent.trim()));
+  const tabs = (el) => /^(tab|pill)$/.test(el.dataset.toggle || el.dataset.bsToggle || "") && el.matches("a:not([role])");
   const elements = [];
   for (const el of document.querySelectorAll("a[href], button, input, select, textarea, summary, img, svg, [role], h1, h2, h3, h4, h5, h6, th, label, progress, meter, [tabindex]")) {
     const r = el.getBoundingClientRect();
     if (!inside(r) || hidden(el) || r.width < 4 || r.height < 4) continue;
-    const role = el.computedRole || "";
+    const role = acts(el) ? "button" : tabs(el) ? "tab" : el.computedRole || "";
     if (!ROLES.has(role)) continue;
     const name = (el.computedName || "").replace(/[\uE000-\uF8FF]/g, " ").replace(/\s+/g, " ").trim();
     const clipped = new DOMRect(Math.max(r.left, 0), Math.max(r.top, 0), 0, 0);
