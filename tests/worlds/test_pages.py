@@ -248,7 +248,8 @@ def test_elements_have_roles_and_names(shots: dict[str, list[Shot]]) -> None:
 
 
 MENU = """<!doctype html><html lang="en"><meta charset="utf-8"><body style="font: 16px 'DejaVu Sans'">
-  <a href="#">leads</a> <a href="#" data-toggle="tooltip">hints</a> <a href="#" role="link" aria-expanded="true">says</a>
+  <a href="#">leads</a> <a href="#" data-toggle="tooltip">hints</a>
+  <a href="#" role="link" aria-expanded="true">says</a>
   <a href="#" data-bs-toggle="dropdown">drops</a> <a href="#" aria-expanded="false">expands</a>
   <a href="#" data-toggle="tab">chooses</a> <a href="javascript:;"><svg width="16" height="16"></svg></a>
   <ul><li><a href="#">opens</a><ul><li><a href="#">within</a></li></ul></li></ul>
