@@ -139,11 +139,11 @@ def test_objects_are_regions_with_distinct_names(tokenizer: Tokenizer) -> None:
     encoder = PairEncoder(tokenizer, 24, regions=True)
     batch = encode(encoder, *examples, task=get_task("contrastive"))
     rows, named = batch["region_rows"], batch["region_names"]
-    assert len(rows) == len(named) == len(batch["region_centres"]) == 64
+    assert len(rows) == len(named) == len(batch["region_boxes"]) == 64
     assert named[3:].tolist() == [-1] * 61
     assert rows[:3].tolist() == [1, 1, 2]
     torch.testing.assert_close(
-        batch["region_centres"][:3], torch.tensor([[1 / 6, 0.5], [0.75, 7.5 / 9], [1 / 6, 0.5]])
+        batch["region_boxes"][:3], torch.tensor([[0, 0, 1 / 3, 1], [0.5, 6 / 9, 1, 1], [0, 0, 1 / 3, 1]])
     )
     names = [tokenizer.decode(ids) for ids in batch["names"].tolist()]
     assert names[0] == ""
@@ -164,14 +164,14 @@ def test_regions_are_where_padding_leaves_them(tokenizer: Tokenizer) -> None:
     encoder = PairEncoder(tokenizer, 24, regions=True)
     padding = Preprocess(8, 16, policy="pad")  # the image takes 4 rows of the 8
     arrays = encoder.encode(wide, get_task("contrastive"), padding, generator(0))
-    assert arrays["centres"].tolist() == [[0.25, 0.875]]
+    assert arrays["boxes"].tolist() == [[0, 0.75, 0.5, 1]]
 
 
 def test_regions_of_an_image_decoded_smaller_are_in_pixels_of_its_file(tokenizer: Tokenizer) -> None:
     fields = {"captions": {"en": ["x"]}, "objects": [Object("horse", Box(0, 36, 24, 72))]}
     small = Example(key="s", images=[IMAGE], original=Size(48, 72), **fields)
     arrays = PairEncoder(tokenizer, 24, regions=True).encode(small, get_task("contrastive"), SMALL, generator(0))
-    assert arrays["centres"].tolist() == [[0.25, 0.75]]
+    assert arrays["boxes"].tolist() == [[0, 0.5, 0.5, 1]]
 
 
 def test_a_spelled_target_has_a_token_for_each_character(tokenizer: Tokenizer) -> None:

@@ -9,12 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
-from openpali.architectures.siglip.network import SigLIP, normalize
-from openpali.model.init import init_weights
-from openpali.model.losses import Embeddings, Regions, cross_entropy, region_loss, share_names, sigmoid_loss
+from openpali.model.losses import Embeddings, cross_entropy, sigmoid_loss
 
-from .memory import Largest
 from .ranks import EVEN, WORLDS, largest_logits, masks, pairs, share, vqvae
 
 Ranks = dict[int, list[dict[str, Any]]]
@@ -86,74 +82,6 @@ def test_codebook_over_ranks_is_that_of_the_whole_batch(world: int, ranks: Ranks
     for result in ranks[world]:
         torch.testing.assert_close(result["code_count"], model.code_count, rtol=0, atol=1e-6)
         torch.testing.assert_close(result["codebook"], model.codebook, rtol=0, atol=1e-5)
-
-
-# ---- regions ----
-
-
-def test_region_loss_is_the_sigmoid_loss_of_regions_and_names() -> None:
-    generator = torch.Generator().manual_seed(5)
-    region, name = (F.normalize(torch.randn(n, 7, generator=generator), dim=1).requires_grad_() for n in (4, 3))
-    named = torch.tensor([2, 0, -1, 2])
-    regions = Regions(torch.zeros(4), torch.zeros(4, 2), torch.tensor([[3, 1], [1, 1], [4, 5]]), named)
-    embeddings = pairs(1)._replace(region=region, name=name)
-    loss = region_loss(embeddings, regions)
-    expected = 0.0
-    for row in (0, 1, 3):
-        logits = name @ region[row] * torch.tensor(1.5).exp() - 2
-        sign = torch.where(torch.arange(3) == named[row], 1, -1)
-        expected = expected - F.logsigmoid(sign * logits).sum()
-    torch.testing.assert_close(loss, expected)
-    loss.backward()
-    assert not region.grad[2].any()
-    assert region.grad[[0, 1, 3]].any(1).all()
-    with pytest.raises(ValueError):
-        region_loss(pairs(1), regions)
-    twice = regions._replace(names=regions.names[[2, 0, 1, 2]], named=torch.tensor([3, 1, -1, 0]))
-    torch.testing.assert_close(region_loss(embeddings._replace(name=name[[2, 0, 1, 2]]), twice), expected)
-
-
-def test_region_loss_counts_a_name_once_wherever_it_stands() -> None:
-    generator = torch.Generator().manual_seed(6)
-    names = torch.randint(0, 2, (40, 3), generator=generator)  # eight names, some of them neighbours
-    distinct, place = names.unique(dim=0, return_inverse=True)
-    name = F.normalize(torch.randn(len(distinct), 7, generator=generator), dim=1)
-    region = F.normalize(torch.randn(9, 7, generator=generator), dim=1)
-    named = torch.randint(0, 40, (9,), generator=generator)
-    regions = Regions(torch.zeros(9), torch.zeros(9, 2), names, named)
-    once = regions._replace(names=distinct, named=place[named])
-    embeddings = pairs(1)._replace(region=region, name=name)
-    loss = region_loss(embeddings._replace(name=name[place]), regions)
-    torch.testing.assert_close(loss, region_loss(embeddings, once))
-
-
-def test_memory_of_the_region_loss_does_not_grow_with_pairs_of_names() -> None:
-    names, named = torch.randint(0, 9, (500, 4)), torch.arange(3)
-    embeddings = pairs(1)._replace(region=torch.randn(3, 7), name=torch.randn(500, 7))
-    with Largest() as seen:
-        region_loss(embeddings, Regions(torch.zeros(3), torch.zeros(3, 2), names, named))
-    assert seen.elements < 500 * 500 / 10
-
-
-def test_names_are_padded_with_the_empty_text() -> None:
-    shared, named = share_names(torch.tensor([[1, 1], [7, 3], [5, 1]]), torch.tensor([2, 1, -1]), 5)
-    assert shared.tolist() == [[1, 1], [7, 3], [5, 1], [1, 1], [1, 1]]
-    assert named.tolist() == [2, 1, -1]
-
-
-def test_a_region_is_the_patch_at_its_centre() -> None:
-    config = SIGLIP["pico"]
-    model = init_weights(SigLIP(config))
-    images = torch.randint(0, 256, (2, 72, 72, 3), dtype=torch.uint8)
-    ids = torch.ones(2, config.text.length, dtype=torch.long)
-    centres = torch.tensor([[0.0, 0.99], [0.5, 0.49], [1.0, 1.0]])  # patches (0, 5), (3, 2) and the last
-    regions = Regions(torch.tensor([0, 1, 1]), centres, ids[:1], torch.zeros(3, dtype=torch.long))
-    out = model(images, ids, regions)
-    tokens = model.vit(images)
-    expected = model.pool(torch.stack([tokens[0, 5], tokens[1, 3 * 6 + 2], tokens[1, -1]])[:, None])
-    torch.testing.assert_close(out.region, normalize(expected))
-    torch.testing.assert_close(out.name, model.embed_text(ids[:1]))
-    assert model(images, ids).region is None
 
 
 # ---- cross-entropy ----

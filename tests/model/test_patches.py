@@ -9,8 +9,8 @@ from torch import Tensor
 
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.model.init import init_weights
-from openpali.model.losses import Regions
 from openpali.model.patches import Patches, positions_on, visible
+from openpali.model.regions import Regions
 from openpali.model.vit import ViTConfig
 
 VISION = ViTConfig(patch_size=2, grid=(4, 4), width=16, depth=2, mlp_dim=24, heads=2, tokens=16)
@@ -83,7 +83,10 @@ def test_padding_changes_nothing(model: SigLIP) -> None:
         real = visible(images)
         assert real is not None
         regions = Regions(
-            torch.tensor([1, 3]), torch.tensor([[0.5, 0.9], [0.9, 0.1]]), torch.ones(2, 4).long(), None
+            torch.tensor([1, 3]),
+            torch.tensor([[0.5, 0.9, 0.5, 0.9], [0.9, 0.1, 0.9, 0.1]]),
+            torch.ones(2, 4).long(),
+            None,
         )
         embedded = model(images, torch.ones(len(GRIDS), 4, dtype=torch.long), regions)
         (embedded.image.sum() + embedded.region.square().sum() + embedded.image.prod(1).sum()).backward()

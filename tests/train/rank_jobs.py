@@ -103,6 +103,8 @@ TOY = {"model__preset": "toy", "phases__0__size": 8, "phases__0__mixture": [CAPT
 NATIVE = {
     "model__resize": "native",
     "regions": 1.0,
+    "dense": True,
+    "sides": 1.0,
     "phases": [{"samples": 24, "tokens": 40, "mixture": [{"source": "nano/scene", "task": "contrastive"}]}],
 }
 STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 32}

@@ -56,16 +56,19 @@ def outcome(trainer: Any, batch: dict[str, Tensor]) -> list[Tensor]:
     return [losses.total.detach(), *(p.grad.clone() for p in trainer.model.parameters() if p.grad is not None)]
 
 
-def test_padding_changes_neither_loss_nor_gradients(mine: Path, make_trainer: Any) -> None:
-    """Both losses, on a batch of four proportions; each region is a patch of its own image's grid."""
-    trainer = make_trainer(native(mine))
+@pytest.mark.parametrize("changes", [{}, {"dense": True, "sides": 1.0}], ids=["centres", "dense"])
+def test_padding_changes_neither_loss_nor_gradients(changes: Any, mine: Path, make_trainer: Any) -> None:
+    """All losses, on a batch of four proportions; each region is a patch of its own image's grid."""
+    trainer = make_trainer(native(mine, **changes))
     [phase], encoder = trainer.phases, trainer.objective.encoder
     [entry] = phase.entries
     samples = [encoder.encode(entry.source[i], entry.task, phase.preprocess, generator(i)) for i in range(4)]
     batch = encoder.collate(samples)
     assert batch["grids"].tolist() == [[3, 12], [10, 4], [6, 6], [7, 5]]
     real = batch["grids"].prod(1)
-    regions = trainer.model.vit.patches_at(batch["region_centres"][:8], batch["grids"].repeat_interleave(2, 0))
+    regions = trainer.model.vit.patches_at(
+        batch["region_boxes"][:8].view(-1, 2, 2).mean(1), batch["grids"].repeat_interleave(2, 0)
+    )
     assert regions[::2].tolist() == (real - 1).tolist()
 
     padded = torch.full((4, 64, batch["images"].shape[2]), 77, dtype=torch.uint8)

@@ -112,8 +112,8 @@ def test_the_recipes_that_ship_resolve_to_the_runs_that_they_describe(name) -> N
     """Hashes were recorded before recipes could extend each other. A recipe changed on purpose gets a new one."""
     raw = load_recipe(RECIPES / f"{name}.toml").model_dump(mode="json")
     raw["keep"] = raw["keep"] or 2  # which 0 means since
-    added = ("evals", "keep_best", "patience", "more_samples", "regions", "skip_not_finite")  # keys since then
-    for later in added:
+    added = ("evals", "keep_best", "patience", "more_samples", "regions", "dense", "sides", "skip_not_finite")
+    for later in added:  # keys since then
         if not raw.get(later):
             raw.pop(later, None)
     for phase in raw["phases"]:
@@ -425,6 +425,8 @@ def test_a_record_of_before_holds_the_options_of_all_objectives(objective, recip
         ("parallel.shard=fully", "parallel.shard = \"fully\": choose one of 'none', 'full' or 'hybrid'"),
         ("parallel.shrad=full", r"unknown key parallel.shrad \(nearest: parallel.shard\)"),
         ("objective=siglip micro=2", 'objective = "siglip" needs micro = 1'),
+        ("objective=siglip dense=true", "set regions"),
+        ("objective=siglip regions=1 sides=1", "set dense = true"),
         ("objective=mask_vqvae micro=2", 'objective = "mask_vqvae" needs micro = 1'),
         # several at once
         (

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from openpali.model.init import init_children
 from openpali.model.layers import Conv2d, Embedding, Linear
+from openpali.model.sides import overlap
 from openpali.model.vit import MLP, Transformer, scaled
 
 KINDS = ("text", "region", "figure")
@@ -172,7 +173,7 @@ def element_loss(found: Found, boxes_T4: Tensor, counts_B: Tensor, which_TR: Ten
     of_each = sizes_M[number]
     edges, centre = elements_M4[number], _centres(boxes_T4)[proposal]
     true = torch.cat((centre - edges[:, :2], edges[:, 2:] - centre), -1)
-    iou, giou = _overlap(found.sides[proposal, role], true.clamp(min=0.01))
+    iou, giou = overlap(found.sides[proposal, role], true.clamp(min=0.01))
     iou = iou.detach()
     own = F.binary_cross_entropy_with_logits(logits[proposal, role], iou, reduction="none")
     own = own - torch.special.entr(iou) - torch.special.entr(1 - iou)
@@ -181,15 +182,3 @@ def element_loss(found: Found, boxes_T4: Tensor, counts_B: Tensor, which_TR: Ten
     total = total.index_add(0, screen_T[proposal], missed)
     elements_B = logits.new_zeros(screens).index_add(0, screen_T[proposal], 1 / of_each)
     return total / elements_B.clamp(min=1)
-
-
-def _overlap(one_N4: Tensor, other_N4: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU (arXiv 1902.09630) of boxes around the same points, by the distances of their
-    sides."""
-    both, either = torch.minimum(one_N4, other_N4), torch.maximum(one_N4, other_N4)
-    shared, hull, area, other = (
-        (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3]) for sides in (both, either, one_N4, other_N4)
-    )
-    union = area + other - shared
-    iou = (shared / union).clamp(0, 1)
-    return iou, shared / union + union / hull - 1

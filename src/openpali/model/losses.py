@@ -1,4 +1,5 @@
 """The two losses of PaLI-3: pairwise sigmoid (stage 0) and cross-entropy over the vocabulary (all other stages).
+What stage 0 learns of named places beside the first is in `regions.py`.
 
 Both compute their gradients chunk by chunk in the forward pass: neither the batch x batch nor the
 tokens x vocabulary matrix is ever in memory, and nothing is computed twice.
@@ -17,27 +18,14 @@ from torch.autograd.function import once_differentiable
 from openpali.model.layers import matmul_dtype
 
 
-class Regions(NamedTuple):
-    """Named places in the images of a batch: R regions, which share U names.
-
-    Attributes:
-        rows: the image of each region, int64 ``[R]``.
-        centres: (y, x) of each region's centre as a share of the image, float ``[R, 2]`` in 0..1.
-        names: token ids of the names, int64 ``[U, L]``; a name may occur more than once.
-        named: the name of each region, an index below U, int64 ``[R]``; -1 marks padding, which has no loss.
-    """
-
-    rows: Tensor
-    centres: Tensor
-    names: Tensor
-    named: Tensor
-
-
 class Embeddings(NamedTuple):
     """L2-normalised embeddings ``[B, D]`` and the two scalars of the loss.
 
     Attributes:
-        region, name: embeddings of the regions ``[R, D]`` and of their names ``[U, D]``, if there are any.
+        region, name: embeddings of places ``[R, D]``, or of every patch ``[B * N, D]``, and of names ``[U, D]``, if
+            there are any.
+        sides: distances of each patch to the sides of the thing that it is part of, as shares of the image:
+            ``[B * N, 4]``.
     """
 
     image: Tensor
@@ -46,6 +34,7 @@ class Embeddings(NamedTuple):
     bias: Tensor
     region: Tensor | None = None
     name: Tensor | None = None
+    sides: Tensor | None = None
 
 
 _MULTIPLE = 32  # tokens are padded to a multiple of it
@@ -71,66 +60,11 @@ def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
     return cast(Tensor, loss)
 
 
-def share_names(names_UL: Tensor, named_R: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
-    """The names of all ranks, and the regions' indices into them. Collective.
-
-    Every rank then compares its regions with the same names, so the loss does not depend on the number of ranks.
-
-    Args:
-        names_UL: token ids of this rank's names; the first is an empty text, which names no region.
-        named_R: the name of each region, an index below U, or -1.
-        multiple: the result is padded with empty texts to a multiple of it.
-    """
-    world, rank = _world()
-    sizes = _gather_sizes(len(names_UL), world)
-    parts = [names_UL]
-    if world > 1:
-        largest = max(sizes)
-        parts = [names_UL.new_empty(largest, names_UL.shape[1]) for _ in sizes]
-        dist.all_gather(parts, F.pad(names_UL, (0, 0, 0, largest - len(names_UL))))
-        parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
-    padding = names_UL[:1].expand(-sum(sizes) % multiple, -1)
-    return torch.cat([*parts, padding]), torch.where(named_R >= 0, named_R + sum(sizes[:rank]), -1)
-
-
-def region_loss(embeddings: Embeddings, regions: Regions) -> Tensor:
-    """The sigmoid loss of regions against names, summed over both; a name that occurs k times counts 1/k each time.
-
-    It teaches each patch token what stands there, where the loss of pairs sees the pooled image only.
-
-    Args:
-        embeddings: with ``region`` and ``name``.
-        regions: what they are embeddings of.
-    """
-    region, name = embeddings.region, embeddings.name
-    if region is None or name is None:
-        raise ValueError("these embeddings have no regions: give the model regions as well as pairs")
-    numbers_U = _number(regions.names)
-    times_U = torch.zeros_like(numbers_U).index_add(0, numbers_U, torch.ones_like(numbers_U))[numbers_U]
-    own_RU = (numbers_U[regions.named, None] == numbers_U).float()
-    with torch.autocast(region.device.type, enabled=False):
-        logits_RU = region.float() @ name.float().T * embeddings.log_temperature.exp() + embeddings.bias
-        each = F.binary_cross_entropy_with_logits(logits_RU, own_RU, reduction="none") / times_U
-        return (each.sum(1) * (regions.named >= 0)).sum()
-
-
-def _number(rows_UL: Tensor) -> Tensor:
-    """A number below U for each row, ``[U]``; the same for equal rows.
-
-    ``torch.unique`` would make the host wait for the GPU, and comparing each row with each takes U x U x L bytes.
-    """
-    order = torch.arange(len(rows_UL), device=rows_UL.device)
-    for column in reversed(rows_UL.unbind(1)):  # a radix sort
-        order = order[column[order].argsort(stable=True)]
-    differs = (rows_UL[order[1:]] != rows_UL[order[:-1]]).any(1)
-    return torch.empty_like(order).index_copy(0, order, F.pad(differs.cumsum(0), (1, 0)))
-
-
 class _SigmoidLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, text: Tensor, log_t: Tensor, bias: Tensor, chunk: int) -> Tensor:
-        world, rank = _world()
-        sizes = _gather_sizes(len(image), world)
+        world, rank = world_and_rank()
+        sizes = gather_sizes(len(image), world)
         batch = sum(sizes)
         temperature = log_t.exp()
         grad_image = torch.zeros_like(image)
@@ -165,13 +99,13 @@ class _SigmoidLoss(torch.autograd.Function):
         return (*(g * grad for g in ctx.saved_tensors), None)
 
 
-def _world() -> tuple[int, int]:
+def world_and_rank() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size(), dist.get_rank()
     return 1, 0
 
 
-def _gather_sizes(size: int, world: int) -> list[int]:
+def gather_sizes(size: int, world: int) -> list[int]:
     if world == 1:
         return [size]
     sizes = [torch.zeros(1, dtype=torch.long) for _ in range(world)]  # on the CPU: no GPU kernel is waited for

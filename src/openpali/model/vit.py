@@ -169,6 +169,17 @@ class ViT(nn.Module):
         row, column = torch.minimum((points_R2 * grid).long().clamp(min=0), grid - 1).unbind(1)
         return row * grid[..., 1] + column
 
+    def centres(self, count: int, grids_B2: Tensor | None = None) -> Tensor:
+        """(y, x) of the centre of each of ``count`` patches as shares of the image, -1 for padding: ``[B, N, 2]``.
+
+        ``grids_B2``: rows and columns of each image; None: one image with the ViT's own grid.
+        """
+        grids_B2 = torch.tensor([self.config.grid], device=self.positions.device) if grids_B2 is None else grids_B2
+        number_N, columns_B1 = torch.arange(count, device=grids_B2.device), grids_B2[:, 1:]
+        at_BN2 = torch.stack((number_N // columns_B1, number_N % columns_B1), -1)
+        shown_BN1 = (number_N < grids_B2.prod(1, keepdim=True))[..., None]
+        return torch.where(shown_BN1, (at_BN2 + 0.5) / grids_B2[:, None], -1.0)
+
     @torch.no_grad()
     def set_grid(self, grid: tuple[int, int]) -> None:
         """Change the resolution in place: resample the position embeddings to ``grid`` (rows, columns)."""

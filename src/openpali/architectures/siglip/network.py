@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.layers import Dense, Embedding
-from openpali.model.losses import Embeddings, Regions
+from openpali.model.losses import Embeddings
 from openpali.model.patches import Images, visible
+from openpali.model.regions import Regions
 from openpali.model.vit import MAPHead, Transformer, ViT, ViTConfig
 
 
@@ -32,13 +33,15 @@ class TextTowerConfig:
 class SigLIPConfig:
     """Both towers, and the initial temperature ``exp(t)`` and bias ``b`` of the loss.
 
-    A bias of -10 suits batches of 32k; take about ``-log(batch)`` for small ones.
+    A bias of -10 suits batches of 32k; take about ``-log(batch)`` for small ones. With ``sides``, each patch also
+    tells the distances to the sides of the thing that it is part of.
     """
 
     vision: ViTConfig
     text: TextTowerConfig
     temperature: float = 10.0
     bias: float = -10.0
+    sides: bool = False
 
 
 class TextTower(nn.Module):
@@ -81,11 +84,14 @@ class SigLIP(nn.Module):
         self.vit = ViT(v)
         self.pool = MAPHead(v.width, v.mlp_dim, v.heads)
         self.text = TextTower(config.text, v.width)
+        self.sides = Dense(v.width, 4) if config.sides else None
         self.log_temperature = nn.Parameter(torch.empty(1))
         self.bias = nn.Parameter(torch.empty(1))
 
     def init_weights(self) -> None:
         init_children(self)
+        if self.sides is not None:
+            nn.init.constant_(self.sides.bias, -2.0)  # most things are small
         nn.init.constant_(self.log_temperature, math.log(self.config.temperature))
         nn.init.constant_(self.bias, self.config.bias)
 
@@ -106,14 +112,28 @@ class SigLIP(nn.Module):
         at = self.vit.patches_at(regions.centres, grids_R2)
         return normalize(self.pool(tokens_BND[regions.rows, at, None]))
 
+    def embed_patches(self, tokens_BND: Tensor) -> Tensor:
+        """Each patch, pooled alone: normalised embeddings ``[B * N, D]``."""
+        return normalize(self.pool(tokens_BND.flatten(0, 1)[:, None]))
+
+    def side_distances(self, tokens_BND: Tensor) -> Tensor:
+        """Of each patch to the top, left, bottom and right of its thing, as shares of the image: ``[B * N, 4]``."""
+        if self.sides is None:
+            raise ValueError("this model was trained without sides: it does not tell where a thing ends")
+        return cast(Tensor, self.sides(tokens_BND.flatten(0, 1)).float().clamp(-8, 2).exp())
+
     def forward(self, images: Images, ids_BL: Tensor, regions: Regions | None = None) -> Embeddings:
         tokens_BND = self.vit(images)
         image = normalize(self.pool(tokens_BND, visible(images)))
         pairs = Embeddings(image, self.embed_text(ids_BL), self.log_temperature, self.bias)
         if regions is None:
             return pairs
+        name = self.embed_text(regions.names)
+        if regions.points is not None:
+            sides = None if self.sides is None else self.side_distances(tokens_BND)
+            return pairs._replace(region=self.embed_patches(tokens_BND), name=name, sides=sides)
         region = self.embed_regions(tokens_BND, regions, None if isinstance(images, Tensor) else images.grids)
-        return pairs._replace(region=region, name=self.embed_text(regions.names))
+        return pairs._replace(region=region, name=name)
 
 
 def normalize(x: Tensor) -> Tensor:

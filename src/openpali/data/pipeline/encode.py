@@ -95,8 +95,8 @@ class PairEncoder:
 
     Text is normalised by ``normalisation``, ended by EOS, and padded to ``length`` by ``padding``.
 
-    With ``regions``, a batch also has ``region_rows [R]``, the image of each object, ``region_centres [R, 2]``
-    float32, (y, x) as a share of the image with its padding, ``names [U, L]``, the empty text and the objects'
+    With ``regions``, a batch also has ``region_rows [R]``, the image of each object, ``region_boxes [R, 4]``
+    float32, shares of the image with its padding, ``names [U, L]``, the empty text and the objects'
     distinct names, and ``region_names [R]``, indices into them. R is padded to a multiple of 64, with names of -1.
 
     Attributes:
@@ -118,7 +118,7 @@ class PairEncoder:
         arrays = {**preprocess.arrays(image), "ids": self.text(text)}
         if self.regions:
             names = [self.text(thing.name) for thing in example.objects]
-            arrays["centres"] = centres(example, preprocess)
+            arrays["boxes"] = boxes_of(example, preprocess)
             arrays["names"] = np.array(names, np.int64).reshape(-1, self.length)
         return arrays
 
@@ -133,25 +133,25 @@ class PairEncoder:
         return np.array(ids + [filler] * (self.length - len(ids)), np.int64)
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
-        batch = stack([{key: s[key] for key in s if key not in ("centres", "names")} for s in samples])
+        batch = stack([{key: s[key] for key in s if key not in ("boxes", "names")} for s in samples])
         if not self.regions:
             return batch
         names, named = np.unique(np.concatenate([s["names"] for s in samples]), axis=0, return_inverse=True)
         arrays = {
             "region_rows": _fill(np.repeat(np.arange(len(samples)), [len(s["names"]) for s in samples]), 0),
-            "region_centres": _fill(np.concatenate([s["centres"] for s in samples]), 0),
+            "region_boxes": _fill(np.concatenate([s["boxes"] for s in samples]), 0),
             "region_names": _fill(named.reshape(-1) + 1, -1),
             "names": np.concatenate([self.text("")[None], names]),
         }
         return batch | {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
-def centres(example: Example, preprocess: AnyPreprocess) -> NDArray[np.float32]:
-    """(y, x) of each object's centre in the preprocessed first image, as shares of its sides: ``[R, 2]``."""
+def boxes_of(example: Example, preprocess: AnyPreprocess) -> NDArray[np.float32]:
+    """The box of each object in the preprocessed first image, as shares of its sides: ``[R, 4]``."""
     size = example.size  # the image may have been decoded smaller
-    corners = np.array([thing.box for thing in example.objects], np.float32).reshape(-1, 2, 2)  # each (y, x)
+    boxes = np.array([thing.box for thing in example.objects], np.float32).reshape(-1, 4)
     scale = np.array(preprocess.covered(size), np.float32) / np.array(size, np.float32)
-    return np.asarray(corners.mean(axis=1) * scale, np.float32)
+    return np.asarray(boxes * np.tile(scale, 2), np.float32)
 
 
 def _fill(rows: NDArray[Any], value: int) -> NDArray[Any]:

@@ -24,7 +24,8 @@ from openpali.eval.benchmark import EncoderBenchmark
 from openpali.eval.evaluators import EmbeddingEvaluator
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline
-from openpali.model.losses import Embeddings, Regions, region_loss, share_names, sigmoid_loss
+from openpali.model.losses import Embeddings, sigmoid_loss
+from openpali.model.regions import Regions, places_of, region_loss, share_names, side_loss
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
@@ -54,13 +55,25 @@ class SiglipRecipe(EvaluatedRecipe):
         keep_case: keep upper case in the texts; otherwise they are lowercased.
         regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
             with the object's name; 0 for none, as in SigLIP.
+        dense: match every patch of an object, each object counting the same, and patches of no object with no name.
+        sides: weight of the loss of the distances of each patch to the sides of its object; 0 for none.
     """
 
     keep_case: bool = False
     regions: float = Field(0.0, ge=0)
+    dense: bool = False
+    sides: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = Field([])
     native: ClassVar[Sequence[str]] = ("siglip",)
+
+    @model_validator(mode="after")
+    def _check_regions(self) -> SiglipRecipe:
+        if self.dense and not self.regions:
+            raise ValueError("dense = true is about the region loss: set regions, such as regions = 1.0")
+        if self.sides and not self.dense:
+            raise ValueError("sides are told by every patch of an object: set dense = true")
+        return self
 
     @model_validator(mode="after")
     def _check_negatives(self) -> SiglipRecipe:
@@ -80,7 +93,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
     def configure(self) -> SigLIPConfig:
         shape, model = shape_of(self.recipe, "siglip"), self.recipe.model
         tower = dataclasses.replace(shape.text, vocab_size=self.tokenizer.vocab_size)
-        return SigLIPConfig(shape.vision, tower, model.temperature, model.bias)
+        return SigLIPConfig(shape.vision, tower, model.temperature, model.bias, self.recipe.sides > 0)
 
     def make_encoder(self) -> Encoder:
         length, normalisation = cast(SigLIP, self.model).config.text.length, normalisation_of(vars(self.recipe))
@@ -90,15 +103,18 @@ class SiglipObjective(Objective[SiglipRecipe]):
         regions = None
         if self.recipe.regions:
             names, named = share_names(batch["names"], batch["region_names"], REGION_MULTIPLE)
-            regions = Regions(batch["region_rows"], batch["region_centres"], names, named)
+            regions = Regions(batch["region_rows"], batch["region_boxes"], names, named, self._points(batch))
         embeddings = self.model(images_in(batch), batch["ids"], regions)
         model = cast(SigLIP, self.model)
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
         total = sigmoid_loss(embeddings)
         if regions is not None:
-            of_regions = region_loss(embeddings, regions)
-            total = total + self.recipe.regions / total_weight * of_regions
+            total = total + self.recipe.regions / total_weight * region_loss(embeddings, regions)
             extra["region_misses"] = region_misses(embeddings, regions)
+            if self.recipe.sides:
+                of_sides = side_loss(embeddings, regions)
+                total = total + self.recipe.sides / total_weight * of_sides
+                extra["sides"] = of_sides.detach() / (regions.named >= 0).sum().clamp(min=1)
         return Losses(total, 1 - hits(embeddings).float(), extra)
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
@@ -112,7 +128,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
             batch["images"] = blank_images(phase, rows)
         if self.recipe.regions:  # one object an image, each with a name of its own
             batch |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
-            batch |= {"region_centres": torch.zeros(rows, 2), "names": ids}
+            batch |= {"region_boxes": torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(rows, 1), "names": ids}
         return batch
 
     def logit_width(self, rows: int) -> int:
@@ -126,6 +142,16 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     def facts(self) -> Mapping[str, Any]:
         return {"padding": self._padding}
+
+    def _points(self, batch: Batch) -> Tensor | None:
+        """Where all patches are, if they learn."""
+        if not self.recipe.dense:
+            return None
+        model, images = cast(SigLIP, self.model), images_in(batch)
+        if not isinstance(images, Tensor):
+            return model.vit.centres(images.values.shape[1], images.grids)
+        rows, columns = model.vit.config.grid
+        return model.vit.centres(rows * columns).expand(len(images), -1, -1)
 
     @property
     def _padding(self) -> Padding:
@@ -155,10 +181,10 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
 
 @torch.no_grad()
 def region_misses(embeddings: Embeddings, regions: Regions) -> Tensor:
-    """Share of the regions whose nearest name of the batch is not their own, a scalar."""
+    """Share of the places in regions whose nearest name of the batch is not their own, a scalar."""
     assert embeddings.region is not None
     assert embeddings.name is not None
-    nearest = regions.names[(embeddings.region @ embeddings.name.T).argmax(1)]  # [R, L]
-    real = regions.named >= 0
-    missed = (nearest != regions.names[regions.named]).any(-1) & real
-    return missed.sum() / real.sum().clamp(min=1)
+    region = places_of(regions).region
+    nearest = regions.names[(embeddings.region @ embeddings.name.T).argmax(1)]  # [P, L]
+    missed = (nearest != regions.names[regions.named[region]]).any(-1) & (region >= 0)
+    return missed.sum() / (region >= 0).sum().clamp(min=1)

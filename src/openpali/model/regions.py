@@ -1,0 +1,174 @@
+"""What stage 0 may learn of named places in images, beside the loss of pairs: what is there, and how large it is.
+
+SigLIP sees the pooled image only; these losses teach each patch token what stands there.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from openpali.model.losses import Embeddings, gather_sizes, world_and_rank
+from openpali.model.sides import overlap
+
+_LEAST = 1e-3  # share of an image: no side is nearer to a patch
+
+
+class Regions(NamedTuple):
+    """Named places in the images of a batch: R regions, which share U names.
+
+    Attributes:
+        rows: the image of each region, int64 ``[R]``.
+        boxes: (ymin, xmin, ymax, xmax) of each region as shares of the image, float ``[R, 4]`` in 0..1.
+        names: token ids of the names, int64 ``[U, L]``; a name may occur more than once.
+        named: the name of each region, an index below U, int64 ``[R]``; -1 marks padding, which has no loss.
+        points: (y, x) of the centre of each patch as shares of its image, float ``[B, N, 2]``, below 0 for padding,
+            if every patch learns; None: the patch at the centre of each region.
+    """
+
+    rows: Tensor
+    boxes: Tensor
+    names: Tensor
+    named: Tensor
+    points: Tensor | None = None
+
+    @property
+    def centres(self) -> Tensor:
+        """(y, x) of each region's centre: ``[R, 2]``."""
+        return self.boxes.view(-1, 2, 2).mean(1)
+
+
+class Places(NamedTuple):
+    """What is at P places: at the centre of each region, or at every patch.
+
+    Attributes:
+        region: the region that is there, int64 ``[P]``; -1: none.
+        weights: of each place in a loss, float ``[P]``. Those of a region add up to 1, and so do those of an image
+            where no region is.
+    """
+
+    region: Tensor
+    weights: Tensor
+
+
+def share_names(names_UL: Tensor, named_R: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    """The names of all ranks, and the regions' indices into them. Collective.
+
+    Every rank then compares its regions with the same names, so the loss does not depend on the number of ranks.
+
+    Args:
+        names_UL: token ids of this rank's names; the first is an empty text, which names no region.
+        named_R: the name of each region, an index below U, or -1.
+        multiple: the result is padded with empty texts to a multiple of it.
+    """
+    world, rank = world_and_rank()
+    sizes = gather_sizes(len(names_UL), world)
+    parts = [names_UL]
+    if world > 1:
+        largest = max(sizes)
+        parts = [names_UL.new_empty(largest, names_UL.shape[1]) for _ in sizes]
+        dist.all_gather(parts, F.pad(names_UL, (0, 0, 0, largest - len(names_UL))))
+        parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+    padding = names_UL[:1].expand(-sum(sizes) % multiple, -1)
+    return torch.cat([*parts, padding]), torch.where(named_R >= 0, named_R + sum(sizes[:rank]), -1)
+
+
+@torch.no_grad()
+def places_of(regions: Regions) -> Places:
+    """What is at each place. A patch is part of the region whose centre it holds, so that the smallest thing has a
+    patch, or else of the smallest region that its centre lies in."""
+    real_R = regions.named >= 0
+    if regions.points is None:
+        return Places(torch.where(real_R, torch.arange(len(real_R), device=real_R.device), -1), real_R.float())
+    shown_BN = (regions.points >= 0).all(-1)
+    points_RN2 = regions.points[regions.rows]
+    low_R2, high_R2 = regions.boxes.view(-1, 2, 2).unbind(1)
+    within_RN = ((points_RN2 >= low_R2[:, None]) & (points_RN2 < high_R2[:, None])).all(-1)
+    away_RN = (
+        (points_RN2 - regions.centres[:, None]).square().sum(-1).masked_fill(~shown_BN[regions.rows], torch.inf)
+    )
+    centre_RN = torch.zeros_like(within_RN).scatter(1, away_RN.argmin(1, keepdim=True), True)
+    area_RN = (high_R2 - low_R2).prod(1)[:, None].expand_as(away_RN)
+    # areas are at most 1: those of centres come first
+    order_RN = torch.where(centre_RN, area_RN - 2, area_RN).masked_fill(~(within_RN | centre_RN), torch.inf)
+    order_RN = order_RN.masked_fill(~(real_R[:, None] & shown_BN[regions.rows]), torch.inf)
+    rows_RN = regions.rows[:, None].expand_as(order_RN)
+    first_BN = torch.full_like(regions.points[..., 0], torch.inf).scatter_reduce(0, rows_RN, order_RN, "amin")
+    mine_RN = (order_RN == first_BN[regions.rows]) & order_RN.isfinite()
+    numbers_RN = torch.where(mine_RN, torch.arange(len(real_R), device=real_R.device)[:, None], -1)
+    region_BN = torch.full_like(shown_BN, -1, dtype=torch.long).scatter_reduce(0, rows_RN, numbers_RN, "amax")
+    patches_R = torch.zeros_like(area_RN[:, 0])
+    taken_BN = region_BN >= 0
+    patches_R = patches_R.index_add(0, region_BN.clamp(min=0).flatten(), taken_BN.flatten().to(patches_R.dtype))
+    free_BN = shown_BN & ~taken_BN
+    alone_BN = free_BN / free_BN.sum(1, keepdim=True).clamp(min=1)
+    shared_BN = taken_BN / patches_R[region_BN.clamp(min=0)].clamp(min=1)
+    return Places(region_BN.flatten(), (alone_BN + shared_BN).flatten())
+
+
+def region_loss(embeddings: Embeddings, regions: Regions, chunk: int = 4096) -> Tensor:
+    """The sigmoid loss of places against names, summed over both; a name that occurs k times counts 1/k each time.
+    Where no region is, no name is right.
+
+    Args:
+        embeddings: with ``region``, of each place, and ``name``.
+        regions: what is there.
+        chunk: places whose logits are in memory at a time.
+    """
+    if embeddings.region is None or embeddings.name is None:
+        raise ValueError("these embeddings have no regions: give the model regions as well as pairs")
+    places, numbers_U = places_of(regions), _number(regions.names)
+    times_U = torch.zeros_like(numbers_U).index_add(0, numbers_U, torch.ones_like(numbers_U))[numbers_U]
+    number_P = numbers_of(regions, places, numbers_U)
+
+    def of_some(region_CD: Tensor, name_UD: Tensor, number_C: Tensor, weights_C: Tensor) -> Tensor:
+        logits_CU = region_CD @ name_UD.T * embeddings.log_temperature.exp() + embeddings.bias
+        own_CU = (number_C[:, None] == numbers_U).float()
+        each = F.binary_cross_entropy_with_logits(logits_CU, own_CU, reduction="none") / times_U
+        return (each.sum(1) * weights_C).sum()
+
+    with torch.autocast(embeddings.region.device.type, enabled=False):
+        region, name = embeddings.region.float(), embeddings.name.float()
+        if len(region) <= chunk:
+            return of_some(region, name, number_P, places.weights)
+        parts = zip(*(torch.split(each, chunk) for each in (region, number_P, places.weights)), strict=True)
+        some = [checkpoint(of_some, r, name, n, w, use_reentrant=False) for r, n, w in parts]
+        return torch.stack(cast(list[Tensor], some)).sum()
+
+
+def numbers_of(regions: Regions, places: Places, numbers_U: Tensor) -> Tensor:
+    """The number of the name of each place ``[P]``; -1: no name."""
+    return torch.where(places.region >= 0, numbers_U[regions.named[places.region]], -1)
+
+
+def side_loss(embeddings: Embeddings, regions: Regions) -> Tensor:
+    """1 - GIoU of the boxes that patches of regions tell, summed; a region counts 1.
+
+    Args:
+        embeddings: with ``sides``, of every patch.
+        regions: with ``points``.
+    """
+    if embeddings.sides is None or regions.points is None:
+        raise ValueError("these embeddings have no sides: train with sides and every patch of a region")
+    places, points_P2 = places_of(regions), regions.points.flatten(0, 1)
+    boxes_P4 = regions.boxes[places.region]
+    true_P4 = torch.cat((points_P2 - boxes_P4[:, :2], boxes_P4[:, 2:] - points_P2), -1).clamp(min=_LEAST)
+    _, giou_P = overlap(embeddings.sides.float(), true_P4)
+    return ((1 - giou_P) * places.weights * (places.region >= 0)).sum()
+
+
+def _number(rows_UL: Tensor) -> Tensor:
+    """A number below U for each row, ``[U]``; the same for equal rows.
+
+    ``torch.unique`` would make the host wait for the GPU, and comparing each row with each takes U x U x L bytes.
+    """
+    order = torch.arange(len(rows_UL), device=rows_UL.device)
+    for column in reversed(rows_UL.unbind(1)):  # a radix sort
+        order = order[column[order].argsort(stable=True)]
+    differs = (rows_UL[order[1:]] != rows_UL[order[:-1]]).any(1)
+    return torch.empty_like(order).index_copy(0, order, F.pad(differs.cumsum(0), (1, 0)))
