@@ -21,7 +21,7 @@ from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.architectures.siglip.network import normalize
 from openpali.model import losses
 from openpali.model.init import init_weights
-from openpali.model.losses import Embeddings, sigmoid_loss
+from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
 
 # batch of each rank; unequal, one of them empty
 WORLDS = {2: (4, 1), 3: (2, 5, 3), 4: (3, 0, 1, 4)}
@@ -41,6 +41,10 @@ def share(everything: Embeddings, rows: slice) -> Embeddings:
     image, text = (t.detach()[rows].clone().requires_grad_() for t in everything[:2])
     log_t, bias = (t.detach().clone().requires_grad_() for t in everything[2:4])
     return Embeddings(image, text, log_t, bias)
+
+
+def gradients(embeddings: Embeddings) -> dict[str, Tensor | None]:
+    return {name: tensor.grad for name, tensor in embeddings._asdict().items() if tensor is not None}
 
 
 def masks() -> Tensor:
@@ -78,12 +82,19 @@ def main(folder: Path, rank: int) -> None:
         mine = share(pairs(sum(sizes)), slice(start, start + sizes[rank]))
         loss = sigmoid_loss(mine, chunk=2)
         loss.backward()
+        again = share(pairs(sum(sizes)), slice(start, start + sizes[rank]))
+        softmax = softmax_loss(again, chunk=2)
+        softmax.backward()
         with largest_logits() as seen:
             sigmoid_loss(share(pairs(EVEN * world), slice(EVEN * rank, EVEN * (rank + 1))), chunk=2)
         result = {
             "loss": loss.detach(),
             **{k: t.grad for k, t in mine._asdict().items() if t is not None},
             "largest": max(seen),
+            "softmax": {
+                "loss": softmax.detach(),
+                **{k: t.grad for k, t in again._asdict().items() if t is not None},
+            },
         }
         if world in (2, 4):
             model = vqvae()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openpali.model.losses import Embeddings, cross_entropy, sigmoid_loss
+from openpali.model.losses import Embeddings, cross_entropy, sigmoid_loss, softmax_loss
 
 from .ranks import EVEN, WORLDS, largest_logits, masks, pairs, share, vqvae
 
@@ -35,6 +35,17 @@ def test_sigmoid_loss_is_the_formula(chunk: int, rows: int) -> None:
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("chunk", [3, 1000])
+def test_softmax_loss_is_the_formula(chunk: int) -> None:
+    ours, naive = pairs(7), pairs(7)
+    loss, expected = softmax_loss(ours, chunk=chunk), naive_softmax_loss(naive)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)
+    loss.backward()
+    expected.backward()
+    for mine, theirs in zip(ours[:4], naive[:4], strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=0, atol=1e-6)
+
+
 def test_sigmoid_loss_holds_chunks_of_logits() -> None:
     with largest_logits() as seen:
         sigmoid_loss(pairs(12), chunk=5)
@@ -52,12 +63,18 @@ def test_sigmoid_loss_is_float32_under_autocast() -> None:
     assert all(torch.equal(mine.grad, theirs.grad) for mine, theirs in zip(ours[:4], plain[:4], strict=True))
 
 
+def naive_softmax_loss(e: Embeddings) -> Tensor:
+    logits, own = e.image @ e.text.T * e.log_temperature.exp() + e.bias, torch.arange(len(e.image))
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("world", WORLDS)
-def test_sigmoid_loss_over_ranks_is_that_of_the_whole_batch(world: int, ranks: Ranks) -> None:
+def test_losses_of_pairs_over_ranks_are_those_of_the_whole_batch(name: str, world: int, ranks: Ranks) -> None:
     whole = pairs(sum(WORLDS[world]))
-    loss = naive_sigmoid_loss(whole)
+    loss = naive_sigmoid_loss(whole) if name == "sigmoid" else naive_softmax_loss(whole)
     loss.backward()
-    results = ranks[world]
+    results = [r if name == "sigmoid" else r["softmax"] for r in ranks[world]]
     near = dict(rtol=0, atol=1e-6)
     torch.testing.assert_close(sum(r["loss"] for r in results), loss.detach(), **near)
     torch.testing.assert_close(torch.cat([r["image"] for r in results]), whole.image.grad, **near)

@@ -102,6 +102,7 @@ ELASTIC = {
 TOY = {"model__preset": "toy", "phases__0__size": 8, "phases__0__mixture": [CAPTIONS]}  # of `toy_architecture.py`
 NATIVE = {
     "model__resize": "native",
+    "softmax": True,
     "regions": 1.0,
     "dense": True,
     "sides": 1.0,

@@ -60,6 +60,48 @@ def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
     return cast(Tensor, loss)
 
 
+def softmax_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
+    """This rank's share of the softmax loss over the global batch; ranks' shares add up to it. Collective.
+
+    The mean cross-entropy of each image over all texts, and of each text over all images: InfoNCE, as in CLIP
+    (arXiv 2103.00020, figure 3). Every rank holds the embeddings of all ranks, but only ``chunk`` rows of logits.
+
+    Args:
+        embeddings: as for :func:`sigmoid_loss`.
+        chunk: rows of logits in memory at a time.
+    """
+    with torch.autocast(embeddings.image.device.type, enabled=False):
+        image, text = embeddings.image.float(), embeddings.text.float()
+        world, rank = world_and_rank()
+        sizes = gather_sizes(len(image), world)
+        own = torch.arange(len(image), device=image.device) + sum(sizes[:rank])
+        weights = torch.full_like(own, 1 / (2 * sum(sizes)), dtype=torch.float32)
+        temperature = embeddings.log_temperature.float().exp()
+        total = 0.0 * embeddings.bias.float().sum()  # a bias of all logits changes no softmax
+        for mine, others in ((image, text), (text, image)):
+            everyone = _GatherRows.apply(others, sizes)  # type: ignore[no-untyped-call]
+            total = total + cross_entropy(temperature * mine, everyone, own, weights, chunk=chunk)[0]
+        return total
+
+
+class _GatherRows(torch.autograd.Function):
+    """The rows of all ranks, whose gradients are summed over ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        return gather_rows(rows, sizes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        world, rank = world_and_rank()
+        if world > 1:
+            grad = grad.contiguous()
+            dist.all_reduce(grad)
+        return torch.split(grad, ctx.sizes)[rank], None
+
+
 class _SigmoidLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, text: Tensor, log_t: Tensor, bias: Tensor, chunk: int) -> Tensor:
@@ -111,6 +153,16 @@ def gather_sizes(size: int, world: int) -> list[int]:
     sizes = [torch.zeros(1, dtype=torch.long) for _ in range(world)]  # on the CPU: no GPU kernel is waited for
     dist.all_gather(sizes, torch.tensor([size]))
     return [int(s) for s in sizes]
+
+
+def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
+    """The rows of all ranks, one after the other, by how many each has. Collective."""
+    if len(sizes) == 1:
+        return rows
+    largest = max(sizes)
+    parts = [rows.new_empty(largest, *rows.shape[1:]) for _ in sizes]
+    dist.all_gather(parts, F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, largest - len(rows))))
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
 def _pass_on(text: Tensor, grad: Tensor, size: int, world: int, rank: int) -> tuple[Tensor, Tensor]:

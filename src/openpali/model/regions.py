@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple, cast
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from openpali.model.losses import Embeddings, gather_sizes, world_and_rank
+from openpali.model.losses import Embeddings, gather_rows, gather_sizes, world_and_rank
 from openpali.model.sides import overlap
 
 _LEAST = 1e-3  # share of an image: no side is nearer to a patch
@@ -68,14 +67,10 @@ def share_names(names_UL: Tensor, named_R: Tensor, multiple: int) -> tuple[Tenso
     """
     world, rank = world_and_rank()
     sizes = gather_sizes(len(names_UL), world)
-    parts = [names_UL]
-    if world > 1:
-        largest = max(sizes)
-        parts = [names_UL.new_empty(largest, names_UL.shape[1]) for _ in sizes]
-        dist.all_gather(parts, F.pad(names_UL, (0, 0, 0, largest - len(names_UL))))
-        parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
     padding = names_UL[:1].expand(-sum(sizes) % multiple, -1)
-    return torch.cat([*parts, padding]), torch.where(named_R >= 0, named_R + sum(sizes[:rank]), -1)
+    return torch.cat([gather_rows(names_UL, sizes), padding]), torch.where(
+        named_R >= 0, named_R + sum(sizes[:rank]), -1
+    )
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from openpali.eval.benchmark import EncoderBenchmark
 from openpali.eval.evaluators import EmbeddingEvaluator
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline
-from openpali.model.losses import Embeddings, sigmoid_loss
+from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
 from openpali.model.regions import Regions, places_of, region_loss, share_names, side_loss
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
@@ -53,6 +53,8 @@ class SiglipRecipe(EvaluatedRecipe):
 
     Attributes:
         keep_case: keep upper case in the texts; otherwise they are lowercased.
+        softmax: compare each image with all texts of the batch at once, and each text with all images, as CLIP does
+            (InfoNCE), instead of each pair by itself.
         regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
             with the object's name; 0 for none, as in SigLIP.
         dense: match every patch of an object, each object counting the same, and patches of no object with no name.
@@ -60,6 +62,7 @@ class SiglipRecipe(EvaluatedRecipe):
     """
 
     keep_case: bool = False
+    softmax: bool = False
     regions: float = Field(0.0, ge=0)
     dense: bool = False
     sides: float = Field(0.0, ge=0)
@@ -86,7 +89,7 @@ class SiglipRecipe(EvaluatedRecipe):
 
 
 class SiglipObjective(Objective[SiglipRecipe]):
-    """Pairwise sigmoid loss over the global batch, and ``recipe.regions`` times the region loss."""
+    """Loss of pairs over the global batch, and of regions and their sides by the weights of the recipe."""
 
     recipe_class: ClassVar[type[Recipe]] = SiglipRecipe
 
@@ -107,7 +110,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
         embeddings = self.model(images_in(batch), batch["ids"], regions)
         model = cast(SigLIP, self.model)
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
-        total = sigmoid_loss(embeddings)
+        total = softmax_loss(embeddings) if self.recipe.softmax else sigmoid_loss(embeddings)
         if regions is not None:
             total = total + self.recipe.regions / total_weight * region_loss(embeddings, regions)
             extra["region_misses"] = region_misses(embeddings, regions)
