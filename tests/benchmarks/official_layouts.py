@@ -851,6 +851,38 @@ def omnidocbench(root: Path) -> Expected:
     )
 
 
+def ocrbench(root: Path) -> Expected:
+    about = (
+        ("text recognition en", {"answers": ["Exit", 12]}),
+        ("table parsing en", {"answers": ["<table></table>"]}),  # needs TEDS: it is left out
+        ("text counting en", {"answers": ["3"], "eval": "regression"}),
+        ("text grounding en", {"answers": [100, 200, 300, 400]}),
+        ("VQA with position en", {"answers": ["Exit"], "bbox": [100, 200, 300, 400]}),
+        ("text spotting en", {"bbox": [[8, 9, 40, 9, 40, 20, 8, 20]], "content": ["Exit"]}),
+        ("key information mapping en", {"answers": [{"total": ["12", "12.0"], "date": ["May 1"]}]}),
+        ("key information extraction cn", {"answers": ["{'总额': '12', '日期': ['五月']}"]}),
+        ("document parsing en", {"answers": ["# Title\ntext"]}),
+        ("cognition VQA cn", {"answers": ["出口"]}),
+    )
+    rows = []
+    for number, (kind, fields) in enumerate(about):
+        image = f"{kind[-2:].upper()}_part/{number}.jpg"
+        named = {"dataset_name": "made up", "type": kind, "id": number, "image_path": image}
+        rows.append({**named, "question": f"What is sign {number}?", **fields})
+        draw(root / "ocrbench-v2" / image)
+    dump(root / "ocrbench-v2" / "OCRBench_v2.json", rows)
+    return Expected(
+        len(rows) - 1,
+        "0",
+        "What is sign 0?",
+        ["Exit", "12"],
+        "text recognition en",
+        "0.jpg",
+        "ocrbench-v2/OCRBench_v2.json",
+        ("ocrbench-v2/OCRBench_v2.json", "image_path"),
+    )
+
+
 def _refcoco(name: str, split_by: str, split: str) -> Callable[[Path], Expected]:
     def write(root: Path) -> Expected:
         write_refs(root, name, split_by, REFCOCO_SPLITS[name])
@@ -1079,6 +1111,7 @@ ANSWERING: dict[str, Callable[[Path], Expected]] = {
     "screenqa": screenqa,
     "ui-refexp": ui_refexp,
     "omnidocbench": omnidocbench,
+    "ocrbench-v2": ocrbench,
 }
 
 

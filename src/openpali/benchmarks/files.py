@@ -157,6 +157,15 @@ class Fields:
             raise self._wrong(name, f"{count} numbers")
         return [float(value) for value in values]
 
+    def corners(self, name: str) -> list[list[int]]:
+        """A list of outlines, each whole numbers x, y, x, y, ... of two points or more."""
+        what = "lists of whole numbers x, y, x, y, ..."
+        outlines = self._field(name, (list, tuple), what)
+        for outline in outlines:
+            if not isinstance(outline, list) or len(outline) < 4 or not all(type(edge) is int for edge in outline):
+                raise self._wrong(name, what)
+        return [[*outline] for outline in outlines]
+
     def points(self, name: str, count: int) -> list[tuple[float, float]]:
         """A list of ``count`` points (x, y)."""
         values = self._field(name, (list, tuple), f"{count} points [x, y]")

@@ -1,11 +1,11 @@
-"""Benchmarks of screens and of whole pages, none of which is in the paper."""
+"""Benchmarks of screens, of whole pages and of text in images, none of which is in the paper."""
 
 from __future__ import annotations
 
-from openpali.benchmarks import omnidocbench, screenqa, screenspot, ui_refexp
+from openpali.benchmarks import ocrbench, omnidocbench, screenqa, screenspot, ui_refexp
 from openpali.eval.benchmark import Benchmark
 
-_DATASETS = (screenspot, screenqa, ui_refexp, omnidocbench)
+_DATASETS = (screenspot, screenqa, ui_refexp, omnidocbench, ocrbench)
 
 
 def suite() -> list[Benchmark]:

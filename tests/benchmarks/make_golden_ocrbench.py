@@ -1,0 +1,279 @@
+"""Writes golden_ocrbench.json: made-up questions in OCRBench v2's format, answers, and the scores of its own code.
+
+``python tests/benchmarks/make_golden_ocrbench.py CHECKOUT [COUNT]``, with a checkout of
+github.com/Yuliang-Liu/MultimodalOCR (November 2025), and with what its OCRBench_v2/requirements.txt lists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+WORDS = (
+    *("Red", "Blue", "exit", "12", "a", "THE", "出口", ",", "中", "x,y", "\n", "  ", "é"),
+    *(r"\text{ab}", r"\text{x}+1"),
+)
+VQA = (
+    *("text recognition en", "math QA en", "document classification en", "cognition VQA en", "diagram QA en"),
+    *("reasoning VQA en", "science QA en", "APP agent en", "ASCII art classification en"),
+)
+CHINESE = ("cognition VQA cn", "reasoning VQA cn")
+FORMULAS = ("formula recognition en", "formula recognition cn")
+FIELDS = ("key information extraction en", "key information mapping en", "key information extraction cn")
+DOCUMENTS = ("document parsing en", "document parsing cn")
+OTHERS = ("text counting en", "text grounding en", "VQA with position en", "text spotting en")
+TURN = (*VQA, *CHINESE * 2, *FORMULAS, *FORMULAS[1:], *FIELDS * 2, *DOCUMENTS * 2, *OTHERS * 4, *OTHERS[2:] * 4)
+"""The order of types, those with more rules more often."""
+
+IN_PART = ("text recognition en", "reasoning VQA cn", *FORMULAS, *DOCUMENTS, *FIELDS[2:])
+"""Types whose category has others, which are not scored."""
+
+Row = dict[str, Any]
+
+
+def text(rng: random.Random, most: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(rng.randrange(1, most)))
+
+
+def near(rng: random.Random, texts: list[str]) -> str:
+    """An answer that may hold one of the texts, in part."""
+    said = rng.choice([*texts, text(rng, 12)])
+    said = "".join(char for char in said if rng.random() > rng.choice([0, 0, 0.2, 0.5]))
+    said = rng.choice([str, str.lower, str.upper])(said)
+    return rng.choice(["", "The answer is ", "\n"]) + said + rng.choice(["", ".", " \n", f" {text(rng, 3)}"])
+
+
+def box(rng: random.Random, most: int = 100) -> list[int]:
+    left, top, right, bottom = (rng.randrange(most) for _ in range(4))
+    if rng.random() < 0.9:
+        left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
+    return [left, top, right, bottom]
+
+
+def moved(rng: random.Random, edges: list[int]) -> list[int]:
+    return [max(0, edge + rng.choice([0, 0, 1, -1, 3])) for edge in edges]
+
+
+def vqa(rng: random.Random, kind: str) -> Row:
+    way = rng.choice(["", "", "", "multiple choice", "case sensitive"])
+    if way == "multiple choice":
+        said = rng.choice(["B", "B.", "(B)", "A", "B) cat", "b", "", "AB", "答案B"])
+        right: Any = rng.choice(["B", "B", "AB"])
+        return {"answers": right if kind in VQA and rng.random() < 0.3 else [right], "eval": way, "predict": said}
+    texts = [text(rng, rng.choice([3, 12])) for _ in range(rng.randrange(1, 3))]
+    texts += [rng.choice(["Red 12 , x,y , a , exit", "one two three four Five"])] * (rng.random() < 0.3)
+    row: Row = {"answers": texts, "predict": near(rng, texts)}
+    if rng.random() < 0.1 and not way:
+        row["answers"] = [12, *texts]
+    return row | ({"eval": way} if way else {})
+
+
+def formula(rng: random.Random, kind: str) -> Row:
+    texts = [text(rng, 5) for _ in range(1 if kind.endswith("cn") else rng.randrange(1, 3))]
+    return {"answers": texts, "predict": near(rng, texts)}
+
+
+def count(rng: random.Random, kind: str) -> Row:
+    said = rng.choice(["There are ", "", "ABOUT\n"]) + rng.choice([str(rng.randrange(25)), "no", "12.5 or 3", "٣"])
+    answers: list[Any] = [rng.choice([str, int])(rng.randrange(20)) for _ in range(rng.randrange(1, 3))]
+    way = rng.choice(["exact match", "regression", "regression"])
+    if way == "exact match" and rng.random() < 0.3:
+        answers = [rng.choice(["ABOUT", "no", "No"])]
+    return {"answers": answers, "eval": way, "predict": said + rng.choice(["", ".", " Things"])}
+
+
+def grounding(rng: random.Random, kind: str) -> Row:
+    true = box(rng)
+    shown = (
+        "({}, {},{} , {})",
+        "[{},{},{},{}]",
+        "{},{},{},{}",
+        "({},{},{},{}]",
+        "[[{}, {}, {}, {}]]",
+        "[-{},{},{},{}]",
+    )
+    found = []
+    for _ in range(rng.randrange(4)):
+        found.append(rng.choice(shown).format(*rng.choice([box(rng, 1100), moved(rng, true)])))
+    return {"answers": true, "predict": " and ".join([*found, *found[:1]] if rng.random() < 0.3 else found)}
+
+
+def position(rng: random.Random, kind: str) -> Row:
+    texts = [text(rng, rng.choice([3, 9])) for _ in range(rng.randrange(1, 3))]
+    true = box(rng)
+    at = moved(rng, true)
+    odd = (tuple(at), at[:3], [*at, 4], [*map(str, at)], ["a", *at[1:]], [1.9, 2.1, 60.9, 70], "x", None, "1234")
+    place = rng.choice([at, at, at, at, str(at), *odd])
+    said: Row = {"answer": near(rng, texts), "bbox": place}
+    if rng.random() < 0.2:
+        del said[rng.choice([*said])]
+    return {"answers": texts, "bbox": true, "predict": dictionary(rng, said)}
+
+
+ODD = (
+    *("", "nothing", "[1, 2]", "5", '"abc: d"', "{1: 2}", "'a: b'", "{'company': 'x'}}", "{}", "company = Red"),
+    *("null", "```\n[1]\n```", "```\n```\n{}"),
+)
+FENCED = ("{}", "{}", " {} ", "```json\n{}\n```", "Here:\n```\n{}\n```\n```python\n{{}}\n```")
+
+
+def dictionary(rng: random.Random, said: Row) -> str:
+    """A dictionary as models write it."""
+    if rng.random() < 0.15:
+        return rng.choice(ODD)
+    pairs = "\n".join(f"{key}: {value}" for key, value in said.items())
+    shown = rng.choice([json.dumps(said), json.dumps(said, ensure_ascii=False, indent=1), repr(said), pairs])
+    return rng.choice(FENCED).format(shown)
+
+
+def fields(rng: random.Random, kind: str) -> Row:
+    keys = rng.sample(["company", "date", "total", "Tax ID", "地址", "x-1"], rng.randrange(1, 4))
+    true: Row = {key: [text(rng, 4) for _ in range(rng.choice([0, 1, 1, 1, 1, 2, 3]))] for key in keys}
+    if rng.random() < 0.9:
+        true = {key: values or [rng.choice(["Red", "Blue", None])] for key, values in true.items()}
+    said: Row = {key: rng.choice([*values, text(rng, 3)]) for key, values in true.items() if rng.random() < 0.9}
+    if rng.random() < 0.4:
+        said[rng.choice(["total", "tax", "company "])] = rng.choice(["RED", 12, ["Red"], None, " red\n"])
+    if rng.random() < 0.3 and [None] not in true.values():
+        true = {key: values[0] if len(values) == 1 else values for key, values in true.items()}
+    answer: Any = true
+    if kind.endswith("cn"):
+        answer = repr(true)
+    elif rng.random() < 0.3:
+        answer = rng.choice([json.dumps, repr])(true)
+        answer = rng.choice([answer, f'"{answer}"', "no dictionary", repr(answer)])
+    return {"answers": [answer], "predict": dictionary(rng, said)}
+
+
+STARTS = ("# ", "## ", "#", "", "", "", "* ", "<bos>#", " ##")
+ENDS = (
+    *("Red", "Blue", "TITLE", "ROOT", " ", "", "*", "_ _", "two words"),
+    *("a \\end{table} b", "{ x }", "\\begin {y}"),
+)
+
+
+def document(rng: random.Random, kind: str) -> Row:
+    def line() -> str:
+        return rng.choice(STARTS) + rng.choice(ENDS)
+
+    lines = [line() for _ in range(rng.randrange(12))]
+    said = [rng.choice([own, line()]) for own in lines if rng.random() < 0.9]
+    return {"answers": ["\n".join(lines)], "predict": "\n".join(said)}
+
+
+SPOTTED = (
+    *("Red", "BLUE!", "(exit)", "12", "'s", "a, b", "###", "·", '"x"', "出口", '\\"y', "[1]", '"Red', "a\rb"),
+)
+
+
+def spotting(rng: random.Random, kind: str) -> Row:
+    true = []
+    for _ in range(rng.randrange(1, 6)):
+        left, top = rng.randrange(60), rng.randrange(60)
+        true.append(([left, top, left + rng.randrange(30), top + rng.randrange(30)], rng.choice(SPOTTED)))
+    if rng.random() < 0.3:
+        true.append(([0, 0, 50, 50], "###"))
+    said: list[Any] = []
+    for edges, word in true:
+        spelled = rng.choice([word, word, word.strip("!()'·"), word.lower(), rng.choice(SPOTTED)])
+        if rng.random() < 0.9:
+            said.append([*moved(rng, edges), spelled])
+    said += [[*box(rng, 1100), rng.choice(SPOTTED)] for _ in range(rng.randrange(2))]
+    if said and rng.random() < 0.3:
+        first = said[0]
+        odd = (first, first[:4], [*first, "x"], [1.5, *first[1:]], "x", [True, *first[1:]])
+        said.append(rng.choice(odd))
+    shown = repr(said)
+    match rng.randrange(6):
+        case 0:
+            shown = ", ".join("(" + ", ".join(map(str, one)) + ")" for one in said)
+        case 1:
+            shown = f"Words: {shown}"
+        case 2:
+            shown = rng.choice([json.dumps(said), "{}", "None", "[]", "[1, 2, 3, 4, 'a']", "12"])
+        case 3:
+            shown = shown[:-1]
+    boxes = []
+    for left, top, right, bottom in (edges for edges, _ in true):
+        corners = [left, top, right, top, right, bottom, left, bottom]
+        boxes.append(rng.choice([corners, [left, top, right, bottom], corners[2:] + corners[:2]]))
+    return {"bbox": boxes, "content": [word for _, word in true], "predict": shown}
+
+
+MAKERS = {
+    **dict.fromkeys((*VQA, *CHINESE), vqa),
+    **dict.fromkeys(FORMULAS, formula),
+    **dict.fromkeys(FIELDS, fields),
+    **dict.fromkeys(DOCUMENTS, document),
+    **dict(zip(OTHERS, (count, grounding, position, spotting), strict=True)),
+}
+
+
+def rows(rng: random.Random, number: int) -> list[Row]:
+    """Questions of the types in turn, with answers under ``predict``."""
+    made = []
+    for i in range(number):
+        kind = TURN[i % len(TURN)]
+        part = "CN" if kind.endswith("cn") else "EN"
+        about = {"dataset_name": "made up", "type": kind, "id": i, "image_path": f"{part}_part/{i}.jpg"}
+        made.append({**about, "question": f"Question {i}?", **MAKERS[kind](rng, kind)})
+    return made
+
+
+class Official:
+    """``eval.py`` and ``get_score.py``, in a copy of their folder, since they write into it."""
+
+    def __init__(self, checkout: Path, folder: Path) -> None:
+        shutil.copytree(checkout / "OCRBench_v2" / "eval_scripts", folder / "eval_scripts")
+        os.chdir(folder)
+        sys.path.insert(0, "eval_scripts")
+        from eval import process_predictions
+
+        self._process = process_predictions
+
+    def scored(self, made: list[Row]) -> list[Row]:
+        """The rows with their ``score``."""
+        Path("in.json").write_text(json.dumps(made), "utf-8")
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            self._process("in.json", "out.json")
+        told = json.loads(Path("out.json").read_text("utf-8"))
+        return [{**row, "score": each["score"]} for row, each in zip(made, told, strict=True)]
+
+    def table(self, scored: list[Row]) -> dict[str, float]:
+        """Means by category, as they are printed."""
+        Path("out.json").write_text(json.dumps(scored), "utf-8")
+        command = [sys.executable, "eval_scripts/get_score.py", "--json_file", "out.json"]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        parts = told.split("Chinese Scores:")
+        found = {
+            f"{name} {lang}": float(value)
+            for lang, part in zip(("en", "cn"), parts, strict=True)
+            for name, value in re.findall(r"^(\w+): ([\d.]+) ", part, re.M)
+        }
+        overall = re.findall(r"(\w+) Overall Score: ([\d.]+)", told)
+        return found | {name: float(value) for name, value in overall}
+
+
+def main() -> None:
+    out = Path(__file__).absolute().with_name("golden_ocrbench.json")
+    made = rows(random.Random(2), int(sys.argv[2]) if len(sys.argv) > 2 else 9 * len(TURN))
+    with tempfile.TemporaryDirectory() as folder:
+        official = Official(Path(sys.argv[1]).absolute(), Path(folder))
+        scored = official.scored(made)
+        table = official.table([row for row in scored if row["type"] not in IN_PART])
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in scored)
+    out.write_text(f'{{"table": {json.dumps(table)},\n"rows": [\n{lines}\n]}}\n', "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""OCRBench v2: scores equal those of its owners' code, and questions are read as they distribute them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from official_layouts import ANSWERING, draw, dump
+
+from openpali.benchmarks.metrics.ocrbench import read_dictionary
+from openpali.benchmarks.metrics.outlines import Node, outline
+from openpali.benchmarks.metrics.spotting import Word, read_words
+from openpali.benchmarks.ocrbench import CATEGORIES, KINDS, LEFT_OUT, Question, measure
+from openpali.eval.benchmark import AnswerBenchmark
+from openpali.eval.registry import find_benchmark
+from openpali.metrics.scores import mean
+from openpali.tasks.scoring import Answered
+
+GOLDEN = json.loads(Path(__file__).with_name("golden_ocrbench.json").read_text("utf-8"))
+BENCHMARK = find_benchmark("ocrbench-v2")
+assert isinstance(BENCHMARK, AnswerBenchmark)
+
+
+def answered(root: Path, *rows: dict[str, Any]) -> list[Answered]:
+    """Rows in the official format, with answers under ``predict``, as the scorer gets them."""
+    draw(root / "ocrbench-v2" / "EN_part" / "0.jpg")
+    about = {"dataset_name": "made up", "question": "What is this?", "image_path": "EN_part/0.jpg"}
+    dump(root / "ocrbench-v2" / "OCRBench_v2.json", [{**row, **about, "id": i} for i, row in enumerate(rows)])
+    source = BENCHMARK.open(root)
+    found = [source[i] for i in range(len(source))]
+    values = json.loads(json.dumps([measure(each) for each in found]))
+    return [
+        Answered(i, each.key, "p", row["predict"], tuple(each.answers), each.question_kind, own)
+        for i, (row, each, own) in enumerate(zip(rows, found, values, strict=True))
+    ]
+
+
+def test_scores_are_those_of_the_official_code(tmp_path: Path) -> None:
+    rows = GOLDEN["rows"]
+    assert {row["type"] for row in rows} == {*KINDS}
+    scores = BENCHMARK.score(answered(tmp_path, *rows))
+    for row, score in zip(rows, scores.per_sample["score"], strict=True):
+        assert score == pytest.approx(row["score"]), row
+    assert scores.summary["score"] == pytest.approx(mean([row["score"] for row in rows]))
+
+
+def test_means_are_those_of_the_official_table(tmp_path: Path) -> None:
+    summary = BENCHMARK.score(answered(tmp_path, *GOLDEN["rows"])).summary
+    table = GOLDEN["table"]
+    assert {*table} == {*CATEGORIES, "English", "Chinese"}
+    for name in CATEGORIES:
+        assert summary[f"score/{name}"] == pytest.approx(table[name], abs=5.1e-4), name  # which prints three digits
+    assert summary["mean_score_en"] == pytest.approx(table["English"], abs=5.1e-4)
+
+
+BOX = [0, 0, 10, 10]
+WORDS = [BOX, [20, 0, 40, 0, 40, 10, 20, 10]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "answer", "score"),
+    [  # the results of the official script
+        ("text recognition en", {"answers": ["exit"]}, "An EXIT, there", 1),
+        ("text recognition en", {"answers": ["exit", 12]}, "24 to 120", 1),
+        ("text recognition en", {"answers": ["one two three four"]}, "one two three for", 0),
+        ("text recognition en", {"answers": ["one two three four five"]}, "one two three for five", 22 / 23),
+        ("cognition VQA en", {"answers": ["Exit"], "eval": "case sensitive"}, "exit", 0),
+        ("science QA en", {"answers": "B", "eval": "multiple choice"}, "(B) 12.", 1),
+        ("science QA en", {"answers": ["B"], "eval": "multiple choice"}, "B) a dog", 0),
+        ("cognition VQA cn", {"answers": ["出 口"]}, "这是出口", 1),
+        ("reasoning VQA cn", {"answers": ["a,b,c,d"]}, "a,b,c,e", 6 / 7),
+        ("formula recognition en", {"answers": ["x ^ 2"]}, "$$x^2+1$$", 1),
+        ("formula recognition cn", {"answers": [r"\text{ab} + 1"]}, "ab+1", 1),
+        ("text counting en", {"answers": ["1"], "eval": "exact match"}, "12 words", 1),
+        ("text counting en", {"answers": [10], "eval": "regression"}, "about 13.5", 0.7),
+        ("text counting en", {"answers": [10], "eval": "regression"}, "15", 0),
+        ("text counting en", {"answers": [0], "eval": "regression"}, "1", 0),
+        ("text grounding en", {"answers": BOX}, "(0, 0, 10, 10) or [0, 0, 10, 5]", 0.5),
+        ("text grounding en", {"answers": BOX}, "(0, 0, 10, 10), (0, 0, 10, 1001)", 1),
+        ("text grounding en", {"answers": BOX}, "[[10, 10, 0, 0]]", 0),
+        (
+            "VQA with position en",
+            {"answers": ["Exit"], "bbox": BOX},
+            '{"answer": "exits", "bbox": [0,0,9,5.9]}',
+            0.725,
+        ),
+        ("VQA with position en", {"answers": ["Exit"], "bbox": BOX}, "answer: exit, bbox: [0, 0, 10, 10]", 0.5),
+        (
+            "key information mapping en",
+            {"answers": [{"a": ["1", "1.0"], "b": ["May 1"]}]},
+            '{"a": 1.0, "b": "MAY1"}',
+            1,
+        ),
+        ("key information mapping en", {"answers": [{"a": ["12"]}]}, "{'a': ['12']}", 0),
+        ("key information extraction en", {"answers": ['{"a": "12", "b": null}']}, "A: 11, a: 12", 0.5),
+        ("key information extraction en", {"answers": ['\'{"a": "12"}\'']}, "a: 12", 1),
+        ("key information extraction cn", {"answers": ["{'总额': '12'}"]}, '```json\n{"总额": 12}\n```', 1),
+        ("document parsing en", {"answers": ["# A\nb\nc\n# D\ne"]}, "# X\ny\n\n# Z\n", 5 / 7),
+        ("document parsing cn", {"answers": ["题\n\n# 一\n二"]}, "# 一", 0.5),
+        (
+            "text spotting en",
+            {"bbox": WORDS, "content": ["Exit!", "In"]},
+            "[(0,0,10,9,'exit'),(20,0,40,10,'In!')]",
+            0.5,
+        ),
+        ("text spotting en", {"bbox": WORDS, "content": ["Exit", "###"]}, "(0,0,10,10,exit), (21,0,40,10,x)", 1),
+        ("text spotting en", {"bbox": [BOX], "content": ["Exit"]}, "[[0, 0, 10, 5, 'Exit']]", 0),
+        ("text spotting en", {"bbox": [BOX, BOX], "content": ["Exit", "exit"]}, "[[0,0,10,10,'exit']]", 2 / 3),
+        ("text spotting en", {"bbox": [BOX], "content": ["(Exit)"]}, "[[0, 0, 10, 10, '(exit']]", 1),
+        ("text spotting en", {"bbox": [BOX], "content": ['"(a\\"b)"']}, "[[0, 0, 10, 10, 'a\"b']]", 1),
+        ("text spotting en", {"bbox": [BOX], "content": ["a\rb"]}, "[[0, 0, 10, 10, 'ab']]", 1),
+    ],
+)
+def test_rules(kind: str, fields: dict[str, Any], answer: str, score: float, tmp_path: Path) -> None:
+    rows = answered(tmp_path, {"type": kind, "predict": answer, **fields})
+    assert BENCHMARK.score(rows).summary == pytest.approx(
+        {"score": score, f"score/{kind}": score}
+        | {f"score/{name}": score for name, kinds in CATEGORIES.items() if kind in kinds}
+        | ({"mean_score_en": score} if any(n.endswith("en") and kind in k for n, k in CATEGORIES.items()) else {})
+    )
+
+
+def test_categories_weigh_the_same(tmp_path: Path) -> None:
+    exact = {"answers": ["1"], "eval": "exact match"}
+    rows = [{"type": "text counting en", "predict": said, **exact} for said in ("1", "1", "1", "2")]
+    rows += [{"type": "math QA en", "answers": ["1"], "predict": "2"}]
+    rows += [{"type": "diagram QA en", "answers": ["1"], "predict": "2"}]
+    rows += [{"type": "text recognition en", "answers": ["1"], "predict": "1"}]  # of a category that is not whole
+    scores = BENCHMARK.score(answered(tmp_path, *rows)).summary
+    assert scores["score"] == pytest.approx(4 / 7)
+    assert scores["score/text counting en"] == pytest.approx(3 / 4)
+    assert scores["score/mathematical_calculation en"] == pytest.approx(3 / 5)
+    assert scores["mean_score_en"] == pytest.approx((3 / 5 + 0) / 2)
+
+
+def test_every_type_is_scored_or_left_out() -> None:
+    assert len({*KINDS, *LEFT_OUT}) == len(KINDS) + len(LEFT_OUT) == 30
+    assert {kind for kinds in CATEGORIES.values() for kind in kinds} <= {*KINDS}
+
+
+def test_questions_are_read_as_they_are_distributed(tmp_path: Path) -> None:
+    ANSWERING["ocrbench-v2"](tmp_path)
+    source = BENCHMARK.open(tmp_path)
+    found = {}
+    for i in range(len(source)):
+        each = source[i]
+        assert isinstance(each, Question)
+        assert each.lang == ("zh" if each.question_kind.endswith("cn") else "en")
+        found[each.question_kind] = (each.rule, each.truth)
+    assert found == {
+        "text recognition en": ("", ["Exit", "12"]),
+        "text counting en": ("regression", ["3"]),
+        "text grounding en": ("", [100, 200, 300, 400]),
+        "VQA with position en": ("", {"answers": ["Exit"], "bbox": [100, 200, 300, 400]}),
+        "text spotting en": ("", [[8, 9, 40, 20, "Exit"]]),
+        "key information mapping en": ("", {"total": ["12", "12.0"], "date": ["May 1"]}),
+        "key information extraction cn": ("", {"总额": ["12"], "日期": ["五月"]}),
+        "document parsing en": ("", "# Title\ntext"),
+        "cognition VQA cn": ("", ["出口"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"type": "text reading en", "answers": ["a"]}, "no type 'text reading en'"),
+        ({"type": "math QA en", "answers": ["a"], "eval": "regression"}, "'math QA en' has no rule 'regression'"),
+        ({"type": "text counting en", "answers": ["1"]}, "'text counting en' has no rule ''"),
+        ({"type": "key information mapping en", "answers": [{"a": 5}]}, "5 in 'answers' is no list of texts"),
+        (
+            {"type": "text spotting en", "bbox": [[1, 2, 3.5, 4]], "content": ["a"]},
+            "'bbox' is .* not lists of whole",
+        ),
+    ],
+)
+def test_what_the_official_code_does_not_know_is_reported(row: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"entry 1: .*{told}.*MultimodalOCR"):
+        answered(tmp_path, row)
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ('{"a ": [1], "b": null}', {"a": "[1]", "b": "None"}),
+        ("Here:\n```JSON\n{'a': 'x, y'}\n```\n{'b': 1}", {"a": "x, y"}),
+        ("a = 1, 'b': \"two words\"\nc: {3}", {"a": "1", "b": "two words", "c": ""}),
+        ("['a: b']", {}),
+        ("{1: 2}", {}),
+    ],
+)
+def test_dictionaries(answer: str, found: dict[str, str]) -> None:
+    assert read_dictionary(answer) == found
+
+
+def test_words() -> None:
+    assert read_words(
+        "[[1, 2, 3, 4, 'a, b'], ['5', 6, 7, 8, 'c', 9], [1, 2, 3, 1001, 'd'], [1.5, 2, 3, 4, 'e']]"
+    ) == [
+        Word(1, 2, 3, 4, "a, b"),
+        Word(5, 6, 7, 8, "c"),
+    ]
+    assert read_words('Words: (1, 2, 3, 4, "a", b) [1,2,3,4] (1, 2, 3, 4, "a", b)') == [Word(1, 2, 3, 4, 'a", b')]
+
+
+def test_outlines() -> None:
+    assert outline("a\n# B *\n c\n## d\n#\ne\n# c\nf") == Node(
+        "ROOT",
+        [
+            Node("TITLE", [Node("a"), Node("e")]),
+            Node(" B  ", [Node(" c", [Node("f")])]),  # below the line of that name
+            Node(" d"),
+            Node(""),
+            Node(" c"),
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "label"),
+    [  # the results of the official ``pre_clean``
+        ("x { y } \\begin {z} \\end {z}", "x {y} \\begin{z} \\end{z}"),
+        ("a ##b \\ c", "ab \\c"),
+        ("x * y_z \\end{table}", "x   y z \\end{table}   "),
+        (" * * <unk>a", "  a"),
+    ],
+)
+def test_lines_are_cleaned(line: str, label: str) -> None:
+    assert outline(line) == Node("ROOT", [Node("TITLE", [Node(label)])])
