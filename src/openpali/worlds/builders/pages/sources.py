@@ -136,6 +136,7 @@ SITES = {
     "dev-material": Site(("material-dashboard",), "", "pages/*.html", 300),
     "dev-black": Site(("black-dashboard",), "", "examples/*.html", 150),
     "dev-now": Site(("now-ui-dashboard",), "", "examples/*.html", 150),
+    "dev-star": Site(("star-admin-free",), "", "pages/**/*.html", 150),
     "sb-admin": Site(("startbootstrap-sb-admin",), "dist", "*.html", 400),
     "sb-admin-2": Site(("startbootstrap-sb-admin-2",), "", "*.html", 800),
     "adminlte": Site(("admin-lte@3",), "", "[ip][na]*/**/*.html", 1500),
