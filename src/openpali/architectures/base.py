@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from openpali.architectures.facts import NOTHING, Facts
 from openpali.data.media.native import AnyPreprocess
+from openpali.model.bart import BartConfig
 from openpali.model.gemma import GemmaConfig
 from openpali.model.t5 import T5Config
 from openpali.tasks.dialects import PALI3, Dialect
@@ -138,13 +139,21 @@ class Architecture(Generic[C]):
             )
         return int(rows * columns // pool**2)
 
-    def language(self, config: C) -> T5Config | GemmaConfig:
+    def language(self, config: C) -> T5Config | GemmaConfig | BartConfig:
         """Shape of what writes the text."""
         raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `language`")
 
     def memory(self, config: C, visual: int, frames: int, prompt: int) -> int:
         """Tokens that a text is generated from: ``visual`` of all ``frames``, those of the prompt, and others."""
         return visual + prompt
+
+    def image_flops(self, config: Any, size: tuple[int, int] | None = None) -> int:
+        """Multiply-adds of the matmuls that make visual tokens of one image of ``size``."""
+        v, tokens = config.vision, self.visual_tokens(config, size)
+        patches = tokens * self.pool(config) ** 2
+        block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # of each patch
+        encoder = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
+        return int(encoder + tokens * v.width * self.language(config).d_model)
 
     def flops(self, config: C, memory: int) -> Flops:
         """What is computed of so many tokens before the first one is generated."""

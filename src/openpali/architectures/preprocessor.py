@@ -10,6 +10,7 @@ from typing import Any
 from openpali.architectures.rules import read_json, require_settings
 from openpali.data.media.images import FILTERS, Preprocess
 from openpali.data.media.native import AnyPreprocess, NativePreprocess
+from openpali.model.davit import MEAN, STD
 
 SIGLIP = "SiglipImageProcessor"
 NAFLEX = "Siglip2ImageProcessor"
@@ -25,20 +26,23 @@ _VALUES = {
     "image_mean": [0.5, 0.5, 0.5],
     "image_std": [0.5, 0.5, 0.5],
 }
-_FIXED = {**_VALUES, "do_center_crop": False, "do_pan_and_scan": False}
+_FIXED = {"do_center_crop": False, "do_pan_and_scan": False}
+IMAGENET = {**_VALUES, "image_mean": [*MEAN], "image_std": [*STD], "do_center_crop": False}
+"""How images are normalised for a model that does it itself, to what ImageNet's pixels would have."""
 
 
 class Inexpressible(UserWarning):
     """Something of a model that transformers' own classes do otherwise."""
 
 
-def read_preprocess(source: Path, height: int, width: int) -> Preprocess:
+def read_preprocess(source: Path, height: int, width: int, values: Mapping[str, Any] = _VALUES) -> Preprocess:
     """How a checkpoint's images are resized to ``height`` x ``width`` pixels.
 
     Args:
         source: the checkpoint. A file, or a folder that does not say how, has our default.
+        values: how the model's pixels are normalised; by default they are -1 to 1.
     """
-    where, given = _read(source)
+    where, given = _read(source, values)
     if not given:
         return Preprocess(height, width)
     size, pads = given.get("size", {}), bool(given.get("do_pad"))
@@ -60,7 +64,7 @@ def read_native(source: Path, patch: int) -> NativePreprocess:
     return NativePreprocess(patch, given.get("max_num_patches", NAFLEX_TOKENS), _filter(given, "bilinear", where))
 
 
-def _read(source: Path) -> tuple[Path, dict[str, Any]]:
+def _read(source: Path, values: Mapping[str, Any] = _VALUES) -> tuple[Path, dict[str, Any]]:
     """The file that says how images are resized, and what it says; empty if it is not there."""
     where = source / FILE
     described: Mapping[str, Any] = read_json(where)
@@ -71,7 +75,7 @@ def _read(source: Path) -> tuple[Path, dict[str, Any]]:
     for key in ("image_mean", "image_std"):
         if isinstance(given.get(key), float):
             given[key] = [given[key]] * 3
-    require_settings(given, _FIXED, str(where))
+    require_settings(given, {**_FIXED, **values}, str(where))
     return where, given
 
 
@@ -87,8 +91,13 @@ def _filter(given: Mapping[str, Any], usual: str, where: Path) -> str:
     return name
 
 
-def describe_preprocess(preprocess: AnyPreprocess | None, kind: str = SIGLIP) -> dict[str, Any]:
-    """The files of an image processor of class ``kind``, by name. Warns of what it does otherwise."""
+def describe_preprocess(
+    preprocess: AnyPreprocess | None, kind: str = SIGLIP, values: Mapping[str, Any] = _VALUES
+) -> dict[str, Any]:
+    """The files of an image processor of class ``kind``, by name. Warns of what it does otherwise.
+
+    ``values``: as for :func:`read_preprocess`.
+    """
     if preprocess is None:
         return {}
     if isinstance(preprocess, NativePreprocess):
@@ -110,7 +119,7 @@ def describe_preprocess(preprocess: AnyPreprocess | None, kind: str = SIGLIP) ->
             f"transformers' {kind} squashes images, and this model's keep their proportions: pad them to a square "
             "first, with grey at the right and bottom"
         )
-    return {FILE: {"image_processor_type": kind, **size, "resample": _RESAMPLE[mode], **_VALUES}}
+    return {FILE: {"image_processor_type": kind, **size, "resample": _RESAMPLE[mode], **values}}
 
 
 def _describe_native(preprocess: NativePreprocess) -> dict[str, Any]:

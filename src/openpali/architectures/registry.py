@@ -15,6 +15,7 @@ from torch import nn
 
 from openpali.architectures.base import Architecture, Blocks
 from openpali.architectures.classifier import ClassifierArchitecture, IconArchitecture
+from openpali.architectures.florence2 import Florence2Architecture
 from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
 from openpali.architectures.pages import ElementFinderArchitecture, FinderArchitecture, ReaderArchitecture
 from openpali.architectures.pali import PaliArchitecture
@@ -32,6 +33,7 @@ _OWN: tuple[type[Architecture[Any]], ...] = (
     PaliArchitecture,
     PaliGemmaArchitecture,
     T5Gemma2Architecture,
+    Florence2Architecture,
     MaskVQVAEArchitecture,
     ElementFinderArchitecture,
     FinderArchitecture,

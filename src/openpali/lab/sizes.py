@@ -76,12 +76,8 @@ def flops_of_stages(
         frames: images per prompt.
         prompt: its length in tokens.
     """
-    v, known = config.vision, architecture_of(config)
-    tokens = known.visual_tokens(config, size)
-    patches = tokens * known.pool(config) ** 2
-    block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # multiply-adds per patch
-    vision = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
-    vision += tokens * v.width * known.language(config).d_model
+    known = architecture_of(config)
+    tokens, vision = known.visual_tokens(config, size), known.image_flops(config, size)
     text = known.flops(config, known.memory(config, frames * tokens, frames, prompt))
     return {"vision": 2 * frames * vision, "encoder": 2 * text.prefix, "memory": 2 * text.memory}
 

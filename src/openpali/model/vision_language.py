@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.cache import Cache
-from openpali.model.vit import ViT, ViTConfig
+from openpali.model.vit import ImageEncoder, ViT
 
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -58,16 +59,18 @@ class VisionLanguageModel(nn.Module, ABC):
         first: the token that starts a text; it is not part of the text.
         first_is_read: whether ``first`` is the end of the prompt, and so is read, but not in the memory.
         image_place: the token of a prompt in whose place an image goes; None: images stand before the prompt.
+        image_encoder: class of ``vit``, which takes its shape.
     """
 
     pad = 0
+    image_encoder: ClassVar[Callable[[Any], ImageEncoder]] = ViT
     first: int
     first_is_read: bool = False
     image_place: int | None = None
 
-    def __init__(self, vision: ViTConfig, project: nn.Module) -> None:
+    def __init__(self, vision: Any, project: nn.Module) -> None:
         super().__init__()
-        self.vit = ViT(vision)
+        self.vit = self.image_encoder(vision)
         self.project = project
 
     def check_pad(self, pad: int) -> None:
@@ -143,8 +146,13 @@ class VisionLanguageModel(nn.Module, ABC):
         x_BPD, mask_BP = self.embed_prompt(prompt)
         if visual_BND is None:
             return x_BPD, mask_BP
+        return join(visual_BND, x_BPD, mask_BP, None if frames is None else frames * self.tokens_per_image)
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Visual tokens of one image, where images stand before the prompt."""
         rows, columns = self.vit.config.grid
-        return join(visual_BND, x_BPD, mask_BP, None if frames is None else frames * rows * columns)
+        return int(rows * columns)
 
     def shift(self, targets: Tensor) -> Tensor:
         """Targets ``[B, T]`` -> the tokens that they are predicted from, shifted right."""

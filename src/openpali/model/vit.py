@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,12 +66,13 @@ class Attention(AttentionLayer):
 
 
 class MLP(nn.Module):
-    """Dense -> tanh-approximated GELU -> Dense, of ``width`` numbers or ``out``."""
+    """Dense -> GELU, approximated by tanh unless it is ``exact`` -> Dense, of ``width`` numbers or ``out``."""
 
-    def __init__(self, width: int, mlp_dim: int, out: int | None = None) -> None:
+    def __init__(self, width: int, mlp_dim: int, out: int | None = None, *, exact: bool = False) -> None:
         super().__init__()
         self.up = Linear(width, mlp_dim)
         self.down = Linear(mlp_dim, out or width)
+        self.approximate = "none" if exact else "tanh"
 
     def init_weights(self) -> None:
         init_children(self)
@@ -80,7 +81,7 @@ class MLP(nn.Module):
             nn.init.normal_(dense.bias, std=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.down(F.gelu(self.up(x), approximate="tanh")))
+        return cast(Tensor, self.down(F.gelu(self.up(x), approximate=self.approximate)))
 
 
 class Block(nn.Module):
@@ -115,7 +116,33 @@ class Transformer(nn.Module):
         return cast(Tensor, self.norm(x_BND))
 
 
-class ViT(nn.Module):
+class ImageEncoder(nn.Module):
+    """Images -> tokens on a grid, whose size may change.
+
+    Attributes:
+        config: its shape, with ``grid``, ``patch_size``, ``image_size`` and ``width`` as in :class:`ViTConfig`.
+        positions: position embeddings that are resampled for another grid; None: it has none.
+    """
+
+    config: Any
+    positions: nn.Parameter | None = None
+
+    def set_grid(self, grid: tuple[int, int]) -> None:
+        """Change the resolution in place, to ``grid`` (rows, columns)."""
+        self.config = replace(self.config, grid=grid)
+
+    def require_size(self, images_BHWC: Tensor) -> None:
+        """Check that images have the size that this encoder is made for."""
+        if images_BHWC.ndim != 4 or images_BHWC.shape[3] != 3:
+            raise ValueError(f"the ViT takes RGB images [B, H, W, 3] and was given {list(images_BHWC.shape)}")
+        if tuple(images_BHWC.shape[1:3]) != self.config.image_size:
+            raise ValueError(
+                f"images of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
+                f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
+            )
+
+
+class ViT(ImageEncoder):
     """Image -> one token per patch, before any pooling.
 
     Args:
@@ -125,6 +152,9 @@ class ViT(nn.Module):
     ``config.image_size``, or :class:`~openpali.model.patches.Patches` of images of other sizes. It returns float
     tokens ``[B, N, D]``, row-major over the grid; those of padding mean nothing.
     """
+
+    config: ViTConfig
+    positions: nn.Parameter
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -148,13 +178,7 @@ class ViT(nn.Module):
 
     def patchify(self, images_BHWC: Tensor) -> Tensor:
         """Cut images into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1."""
-        if images_BHWC.ndim != 4 or images_BHWC.shape[3] != 3:
-            raise ValueError(f"the ViT takes RGB images [B, H, W, 3] and was given {list(images_BHWC.shape)}")
-        if tuple(images_BHWC.shape[1:3]) != self.config.image_size:
-            raise ValueError(
-                f"images of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
-                f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
-            )
+        self.require_size(images_BHWC)
         (rows, columns), p = self.config.grid, self.config.patch_size
         images_BHWC = scaled(images_BHWC, self.positions.dtype)  # the patch embedding's weight may be int8
         patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
@@ -185,7 +209,7 @@ class ViT(nn.Module):
         """Change the resolution in place: resample the position embeddings to ``grid`` (rows, columns)."""
         resampled = resample_positions(self.positions, self.config.grid, grid)
         self.positions = nn.Parameter(resampled, requires_grad=self.positions.requires_grad)
-        self.config = replace(self.config, grid=(grid[0], grid[1]))
+        super().set_grid((grid[0], grid[1]))
 
 
 def scaled(images: Tensor, dtype: torch.dtype) -> Tensor:

@@ -160,6 +160,13 @@ class Task(ABC):
             raise ValueError(f"dialect {self.dialect.name} has no prompt for task {self.name}")
         return template
 
+    def asked(self, prompt: str) -> str:
+        """What fills ``{text}`` in a prompt; empty for one that is not written by this task."""
+        others = self.dialect.others(self.form or self.name)
+        if any(other.read(prompt) is not None for other in others):
+            return ""
+        return (self.template.read(prompt) or {}).get("text", "")
+
     @property
     def answer_set(self) -> Sequence[str]:
         """The texts of which every answer is one; empty: an answer may be any text."""

@@ -71,7 +71,7 @@ class Detect(Task):
     @property
     def codec(self) -> LocationCodec:
         """How boxes are written."""
-        return LocationCodec(self.bins, self.style, self.dialect.objects_joiner)
+        return self.dialect.codec(self.bins, self.style, self.dialect.objects_joiner)
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         if self.of == "expression":
@@ -179,12 +179,12 @@ class Detect(Task):
 
     def _wanted(self, prompt: str) -> Callable[[str], bool]:
         """Whether a prompt asks for a name: it, or one of which it is a part or that is a part of it."""
-        asked = (self.template.read(prompt) or {}).get("text", "")
+        asked = self.asked(prompt)
         names = (asked, *self.names_in(prompt))
         return lambda name: not asked or self.of == "expression" or any(alike(name, each) for each in names)
 
     def names_in(self, prompt: str) -> list[str]:
-        asked = (self.template.read(prompt) or {}).get("text", "")
+        asked = self.asked(prompt)
         if self.of == "expression":
             return [asked] if asked else []
         return asked.split(self.dialect.names_joiner) if asked else []

@@ -7,13 +7,15 @@ Tasks render their prompts through it, and :func:`~openpali.tasks.registry.recog
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from openpali.messages import hint
+from openpali.text.locations import LocationCodec
 from openpali.text.masks import MaskText
+from openpali.text.places import Outlines
 
 _SLOTS = {
     "{lang}": r"(?P<lang>[\w-]+)",
@@ -76,10 +78,15 @@ class Dialect:
         name: the name in model folders.
         prompts: form of a prompt -> pattern of its :class:`Template`. A form has the name of the first task that
             uses it; other tasks may use it, too (``Task.form``).
+        variants: form -> patterns of other prompts that its tasks answer. They are read, not written.
+        shorthands: what users may write in place of the beginning of a prompt -> pattern of the prompt.
         ocr: pattern for text that an OCR engine found; it fills ``{text}``, or follows the question there.
         names_joiner: separates the names in a prompt that asks for several.
         objects_joiner: separates the objects in an answer.
-        masks: how masks are written.
+        codec: how boxes are written.
+        regions: how text in the image is written with its places; None: without.
+        outlines: how masks are written as polygons; None: as codes.
+        masks: how masks are written as codes.
         names_segments: whether the name of an object follows its mask.
         floors_masks: whether the edges of a decoded mask are rounded down to pixels, rather than to the nearest.
         options: form -> default options of its tasks in this dialect (how coordinates are written); a recipe or a
@@ -91,6 +98,11 @@ class Dialect:
     ocr: str
     names_joiner: str
     objects_joiner: str = " "
+    variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shorthands: Mapping[str, str] = field(default_factory=dict)
+    codec: type[LocationCodec] = LocationCodec
+    regions: LocationCodec | None = None
+    outlines: Outlines | None = None
     masks: MaskText = field(default_factory=MaskText)
     names_segments: bool = False
     floors_masks: bool = False
@@ -103,6 +115,20 @@ class Dialect:
         if form not in self.prompts:
             raise ValueError(f"dialect {self.name} has no prompt for {form!r}; {hint(form, self.prompts)}")
         return Template(self.prompts[form])
+
+    def others(self, form: str) -> list[Template]:
+        """The templates of other prompts of a form."""
+        return [Template(pattern) for pattern in self.variants.get(form, ())]
+
+    def expand(self, text: str) -> str:
+        """A user's text, or the prompt that it is short for: "<OD>" in some dialects."""
+        short = next((short for short in self.shorthands if text.lstrip().startswith(short)), None)
+        if short is None:
+            return text
+        template, rest = Template(self.shorthands[short]), text.replace(short, "", 1).strip()
+        if "{text}" in template.pattern and not rest:
+            raise ValueError(f"{short} needs a text behind it: what to look for")
+        return template.render(rest)
 
 
 PALI3 = Dialect(  # PaLI-3 sections 3.1 and 4.2, as far as they print prompts

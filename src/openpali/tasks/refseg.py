@@ -1,4 +1,4 @@
-"""Referring expression segmentation: an expression -> a box and 16 mask tokens (PaLI-3 section 4.2)."""
+"""Referring expression segmentation: an expression -> a box and 16 mask tokens (PaLI-3 section 4.2) or polygons."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Need, Sample, Task, referred, require
 from openpali.tasks.confidence import Generated, part_log_probs
 from openpali.tasks.example import Box, Example, Mask, Object, Size
+from openpali.tasks.polygons import Polygons, outlines
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
+from openpali.text.places import Outlines
 from openpali.text.tokenizer import Tokenizer
 
 CROP = 64
@@ -72,7 +74,8 @@ class RefSeg(Task):
     """Box and mask of each object that an expression refers to, one after the other.
 
     Attributes:
-        masks: the mask VQ-VAE. Without it, no target can be written and answers have only boxes.
+        masks: the mask VQ-VAE. Without it, no target can be written and answers have only boxes, in a dialect whose
+            masks are not polygons.
         bins: positions along each side of the image that coordinates are rounded to, 2 to 10,000.
         style: coordinates as plain integers ("text"), or as location tokens ("token").
     """
@@ -99,35 +102,49 @@ class RefSeg(Task):
         return LocationCodec(self.bins, self.style)
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
-        if self.masks is None:
-            raise ValueError("task refseg needs the mask VQ-VAE to write targets: pass it as masks")
         expression = require(example.expression.strip(), example, "expression")
-        parts, way = [], self.dialect
+        things = []
         for index, thing in zip(example.referred, referred(example), strict=True):
             if thing.mask is None:
                 raise ValueError(f"sample {example.key} has no mask for object {index} ({thing.name!r})")
+            things.append((thing.box, thing.mask))
+        if codec := self.dialect.outlines:
+            target = _outlined(codec, [mask for _, mask in things], example)
+        else:
+            target = self._coded(things, expression, example)
+        return Sample(self.ask(expression), target, (target,))
+
+    def _coded(self, things: Sequence[tuple[Box, Mask]], expression: str, example: Example) -> str:
+        if self.masks is None:
+            raise ValueError("task refseg needs the mask VQ-VAE to write targets: pass it as masks")
+        parts, way = [], self.dialect
+        for box, mask in things:
             try:
-                box = self.codec.encode(thing.box, example.size)
+                written = self.codec.encode(box, example.size)
             except ValueError as error:
                 raise ValueError(f"sample {example.key}: {error}") from error
-            mask = way.masks.encode(self.masks.encode(crop_mask(thing.mask, thing.box)))
-            parts.append(way.masks.joiner.join([box, mask]) + (f" {expression}" if way.names_segments else ""))
-        target = way.objects_joiner.join(parts)
-        return Sample(self.ask(expression), target, (target,))
+            codes = way.masks.encode(self.masks.encode(crop_mask(mask, box)))
+            parts.append(way.masks.joiner.join([written, codes]) + (f" {expression}" if way.names_segments else ""))
+        return way.objects_joiner.join(parts)
 
     def parse(self, text: str, size: Size, *, prompt: str = "", strict: bool = False) -> Answer:
         """Objects have names in dialects that write them; the expression is in the prompt, too."""
         size = Size(*size)
-        objects = (
-            Object(name, box, self._mask(codes, box, size))
-            for name, box, codes, _ in self._found(text, size, strict)
+        found = (
+            _outlines_in(text, size, codec) if (codec := self.dialect.outlines) else self._found(text, size, strict)
         )
-        return Answer(text.strip(), tuple(objects))
+        return Answer(
+            text.strip(), tuple(Object(name, box, self._mask(mask, box, size)) for name, box, mask, _ in found)
+        )
 
     def claims(self, generated: Generated, tokenizer: Tokenizer, prompt: str = "") -> list[float]:
-        """The log-probability of each object's box: many codes draw much the same mask, so theirs say less."""
-        text = tokenizer.decode(generated.ids)
-        parts = [place for *_, place in self._found(text, Size(1, 1))]
+        """The log-probability of each object's box: many codes draw much the same mask, so theirs say less.
+
+        Of polygons it is that of all their corners.
+        """
+        text, codec = tokenizer.decode(generated.ids), self.dialect.outlines
+        found = _outlines_in(text, Size(1, 1), codec) if codec else self._found(text, Size(1, 1))
+        parts = [place for *_, place in found]
         return [math.fsum(logs) for logs in part_log_probs(generated, tokenizer, parts)]
 
     @classmethod
@@ -143,7 +160,7 @@ class RefSeg(Task):
 
         ``ceiling`` is the IoU of the target itself, so both its coordinates and its mask tokens lower it.
         """
-        if self.masks is None:
+        if self.masks is None and not self.dialect.outlines:
             raise ValueError("segmentation needs a mask VQ-VAE, and this model has none: pack one with it")
         thing = example.objects[example.referred[0]]
         assert thing.mask is not None
@@ -163,11 +180,13 @@ class RefSeg(Task):
 
     score = staticmethod(scoring.segmentation)
 
-    def _mask(self, codes: Sequence[int], box: Box, size: Size) -> Mask | None:
-        """The mask of these codes; None without a mask VQ-VAE."""
+    def _mask(self, mask: Sequence[int] | Polygons, box: Box, size: Size) -> Mask | None:
+        """The mask of these codes or polygons; None for codes without a mask VQ-VAE."""
+        if isinstance(mask, Polygons):
+            return mask.draw(size)
         if self.masks is None:
             return None
-        return paste_mask(self.masks.decode(codes), box, size, floor=self.dialect.floors_masks)
+        return paste_mask(self.masks.decode(mask), box, size, floor=self.dialect.floors_masks)
 
     def _found(
         self, text: str, size: Size, strict: bool = False
@@ -195,6 +214,23 @@ class RefSeg(Task):
 
     def _last_four(self, text: str) -> list[str]:
         return (re.findall(r"<loc[0-9]{4}>", text) if self.style == "token" else text.split())[-4:]
+
+
+def _outlined(codec: Outlines, masks: Sequence[Mask], example: Example) -> str:
+    """An answer that has masks as polygons, a bin off at most."""
+    polygons = [outlines(mask, max(example.size) / codec.bins) for mask in masks]
+    if not all(polygons):
+        raise ValueError(f"sample {example.key} has a mask that is empty")
+    return codec.encode(polygons, example.size)
+
+
+def _outlines_in(text: str, size: Size, codec: Outlines) -> Iterator[tuple[str, Box, Polygons, tuple[int, int]]]:
+    """Name (which is not written), box and polygons of each object, and where in the text it starts and ends."""
+    for polygons, place in codec.find(text, size):
+        corners = np.concatenate(polygons)
+        (xmin, ymin), (xmax, ymax) = corners.min(0).tolist(), corners.max(0).tolist()
+        if xmin < xmax and ymin < ymax:
+            yield "", Box(ymin, xmin, ymax, xmax), Polygons(polygons), place
 
 
 def _pixels(box: Box, size: Size) -> tuple[slice, slice]:

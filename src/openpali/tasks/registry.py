@@ -104,14 +104,15 @@ def get_task(name: str, **options: Any) -> Task:
 
 
 def recognise(prompt: str, frames: int = 1, dialect: Dialect = PALI3) -> str:
-    """The task that a prompt is for: the first whose template begins like it, else :data:`FREE_TEXT`.
+    """The task that a prompt is for: the first whose template reads it, or begins like it, else :data:`FREE_TEXT`.
 
     Args:
         frames: number of images of the row; several are a video.
         dialect: of the model.
     """
-    form = next((form for form, template in _templates(dialect) if template.begins(prompt)), FREE_TEXT)
-    return suited(form, frames)
+    begun = [(form, template) for form, template in _templates(dialect) if template.begins(prompt)]
+    whole = [(form, template) for form, template in begun if template.read(prompt) is not None]
+    return suited(next((form for form, _ in whole or begun), FREE_TEXT), frames)
 
 
 def suited(name: str, frames: int) -> str:
@@ -162,8 +163,10 @@ def is_prompt(text: str, dialect: Dialect = PALI3) -> bool:
 
 
 def _templates(dialect: Dialect) -> Iterator[tuple[str, Template]]:
-    """Form and template of each family that the dialect has a prompt for."""
+    """Form and template of each family that the dialect has a prompt for, other prompts before the usual one."""
     for family in TASKS.values():
+        for other in dialect.others(_form(family)):
+            yield _form(family), other
         if template := family.template_in(dialect):
             yield _form(family), template
 

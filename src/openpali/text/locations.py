@@ -59,7 +59,7 @@ class LocationCodec:
         ]
         if ymax <= ymin or xmax <= xmin:
             raise ValueError(f"box {tuple(box)} is empty in {self.bins} bins of an image of {tuple(size)}")
-        return " ".join(map(str, bins)) if self.style == "text" else "".join(f"<loc{b:04d}>" for b in bins)
+        return self._spell(bins)
 
     def widened(self, box: Sequence[float], size: tuple[int, int]) -> Coordinates:
         """The box, of which sides so thin that :meth:`encode` refuses them are one bin wide, around its centre.
@@ -71,7 +71,7 @@ class LocationCodec:
             low, high = edges[axis], edges[axis + 2]
             if low < high and self._nearest(low, side) == self._nearest(high, side):
                 first = min(max(int((low + high) / 2 / side * (self.bins - 1)), 0), self.bins - 2)
-                edges[axis], edges[axis + 2] = (each / (self.bins - 1) * side for each in (first, first + 1))
+                edges[axis], edges[axis + 2] = (self._edge(each, side) for each in (first, first + 1))
         ymin, xmin, ymax, xmax = edges
         return ymin, xmin, ymax, xmax
 
@@ -144,9 +144,17 @@ class LocationCodec:
         """A name as it is written and read back: its words, with one space between them."""
         return " ".join(self.words(name))
 
+    def _spell(self, bins: Sequence[int]) -> str:
+        """A box, whose bins are those of ymin, xmin, ymax and xmax."""
+        return " ".join(map(str, bins)) if self.style == "text" else "".join(f"<loc{b:04d}>" for b in bins)
+
     def _nearest(self, coordinate: float, side: int) -> int:
         """The bin of a coordinate; outside the image, the first or the last."""
         return min(max(round(coordinate / side * (self.bins - 1)), 0), self.bins - 1)
+
+    def _edge(self, number: int, side: int) -> float:
+        """The coordinate that a bin is read back as."""
+        return number / (self.bins - 1) * side
 
     def _bin(self, word: str) -> int | None:
         """The bin that a word states, or ``None`` if it is not a coordinate."""
@@ -160,7 +168,7 @@ class LocationCodec:
             number = self._bin(word)
             if number is None or number >= self.bins:
                 raise ValueError(f"word {offset} ({word!r}) is not a coordinate from 0 to {self.bins - 1}")
-            coordinates.append(number / (self.bins - 1) * side)
+            coordinates.append(self._edge(number, side))
         ymin, xmin, ymax, xmax = coordinates
         if ymax <= ymin or xmax <= xmin:
             raise ValueError(f"word {position + 1}: the box {' '.join(words)} is empty")

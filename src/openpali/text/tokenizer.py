@@ -148,14 +148,16 @@ class Tokenizer:
 
     @classmethod
     def load(cls, source: str | Path | bytes) -> Tokenizer:
-        """Read a tokenizer from a file, or from the file's bytes."""
+        """Read a tokenizer from a file, or from the file's bytes: a SentencePiece model, or a JSON object
+        (:mod:`openpali.text.byte_pairs`)."""
         if isinstance(source, bytes):
-            return cls(source)
+            return _kind_of(source)(source)
         path = Path(source)
         if not path.is_file():
             raise FileNotFoundError(f"no tokenizer file {path}")
         try:
-            return cls(path.read_bytes())
+            proto = path.read_bytes()
+            return _kind_of(proto)(proto)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -266,7 +268,7 @@ class Tokenizer:
         return tuple(ids)
 
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes]]:
-        return Tokenizer, (self.proto,)
+        return type(self), (self.proto,)
 
     def _encode(self, text: str) -> list[int]:
         if _SPACE not in text or None in self._bytes:
@@ -295,3 +297,9 @@ class Tokenizer:
             return self.piece_id(_SPACE + token)
         except ValueError as error:
             raise ValueError(f"the vocabulary has no token {token}") from error
+
+
+def _kind_of(proto: bytes) -> type[Tokenizer]:
+    from openpali.text.byte_pairs import BytePairTokenizer  # which is a kind of tokenizer, too
+
+    return BytePairTokenizer if proto[:1] == b"{" else Tokenizer

@@ -117,7 +117,8 @@ class PhaseSpec(_Table):
         if self.tokens:
             return replace(vision, tokens=self.tokens)
         height, width = self.pixels
-        return replace(vision, grid=(height // vision.patch_size, width // vision.patch_size), tokens=0)
+        resized = replace(vision, grid=(height // vision.patch_size, width // vision.patch_size))
+        return replace(resized, tokens=0) if resized.tokens else resized
 
     @model_validator(mode="after")
     def _check_resolution(self) -> PhaseSpec:

@@ -20,7 +20,7 @@ from openpali.architectures.base import vision_of
 from openpali.architectures.registry import architecture_of
 from openpali.data.pipeline.encode import Batch
 from openpali.distributed import Ranks
-from openpali.model.vit import ViT, resample_positions
+from openpali.model.vit import ImageEncoder, resample_positions
 from openpali.rng import derive_seed
 from openpali.train.adapt import freeze_base
 from openpali.train.objectives.base import Losses, Objective
@@ -169,7 +169,7 @@ class TrainStep:
             return
         old, grid = vit.positions, vit.config.grid
         set_resolution(self.model, phase)
-        if vit.positions is old:
+        if old is None or vit.positions is None or vit.positions is old:
             return
         if POSITIONS in self.learning:
             self.learning[POSITIONS] = vit.positions
@@ -213,10 +213,10 @@ def _clipped(model: nn.Module, recipe: Recipe) -> list[nn.Module]:
     return attentions(model) if recipe.optimizer.qk_clip else []
 
 
-def vit_of(model: nn.Module) -> ViT | None:
+def vit_of(model: nn.Module) -> ImageEncoder | None:
     """The image encoder of a model, if it has one."""
     vit = getattr(model, "vit", None)
-    return vit if isinstance(vit, ViT) else None
+    return vit if isinstance(vit, ImageEncoder) else None
 
 
 def check_sizes(recipe: Recipe, objective: Objective[Any]) -> None:

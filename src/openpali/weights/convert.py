@@ -73,13 +73,18 @@ def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
             about=[*model.about, f"images keep their proportions: up to {tokens} patches"],
         )
     grid = height // old.patch_size, width // old.patch_size
-    method = "as trained" if grid == old.grid else "bilinear, corners aligned, no antialiasing"
-    told = f"position embeddings: {[*old.grid]} -> {[*grid]}, {method}: {height} x {width} pixels, {tokens} tokens"
-    return replace(
+    told = f"{height} x {width} pixels, {tokens} tokens"
+    resized = replace(
         model,
         config=replace(model.config, vision=replace(old, grid=grid)),
-        weights={**model.weights, POSITIONS: resample_positions(model.weights[POSITIONS], old.grid, grid)},
         preprocess=model.preprocess and replace(model.preprocess, height=height, width=width),
+    )
+    if POSITIONS not in model.weights:
+        return replace(resized, about=[*model.about, f"images: {told}"])
+    method = "as trained" if grid == old.grid else "bilinear, corners aligned, no antialiasing"
+    return replace(
+        resized,
+        weights={**model.weights, POSITIONS: resample_positions(model.weights[POSITIONS], old.grid, grid)},
         facts=model.facts.but(positions={"method": method, "from": [*old.grid], "to": [*grid]}),
-        about=[*model.about, told],
+        about=[*model.about, f"position embeddings: {[*old.grid]} -> {[*grid]}, {method}: {told}"],
     )

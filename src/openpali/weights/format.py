@@ -248,7 +248,7 @@ def _open_base(folder: Path, adapter: Adapter) -> ModelFolder:
 def _at_grid(stored: Mapping[str, Tensor], old: Any, new: Any) -> Mapping[str, Tensor]:
     """The tensors of a model of one configuration, with position embeddings for the grid of another."""
     before, after = vision_of(old), vision_of(new)
-    if before is None or after is None or before.grid == after.grid:
+    if before is None or after is None or before.grid == after.grid or POSITIONS not in stored:
         return stored
     positions = resample_positions(stored[POSITIONS].float(), before.grid, after.grid)
     return ChainMap({POSITIONS: positions}, stored)  # type: ignore[arg-type]  # only read, never written

@@ -72,7 +72,7 @@ class SequenceObjective(Objective[SequenceRecipe]):
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         target, places = batch["target"], batch["places"]
         hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
-        real = target != VisionLanguageModel.pad  # [B, T]
+        real = target != self.tokenizer.pad_id  # [B, T]
         lengths = real.sum(1, keepdim=True)
         weights = real / total_weight
         if self.recipe.loss_mean == "example":
