@@ -186,6 +186,7 @@ DIALECT = Dialect(
     regions=NamedFirst(corners=4),
     outlines=Outlines(),
     options={"detect": _DETECT, "refseg": _DETECT},
+    limits={"ocr": 1000, "detect": 1000, "refseg": 1000},  # the decoder has 1,024 positions
 )
 _BASE = Florence2Config(
     DaViTConfig((24, 24), (128, 256, 512, 1024), (1, 1, 9, 1), heads=(4, 8, 16, 32), groups=(4, 8, 16, 32)),
@@ -391,6 +392,8 @@ def read_florence2(folder: Path) -> Stored[Florence2Config]:
     for name in ("attention_heads", "ffn_dim"):
         if t[f"encoder_{name}"] != t[f"decoder_{name}"]:
             raise ValueError(f"{where} has other {name} in its encoder than in its decoder, which cannot be read")
+    if {len(v[key]) for key in ("embed_dim", "depths", "num_heads", "num_groups")} != {len(STRIDES)}:
+        raise ValueError(f"{where}: an image encoder of other than {len(STRIDES)} stages cannot be read")
     height, width = _size(folder)
     config = Florence2Config(
         DaViTConfig(

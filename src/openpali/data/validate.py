@@ -247,7 +247,7 @@ def _check_lengths(
             found.add("long prompt", f"{example.key}: {len(prompt)} tokens as {task.name}, the maximum is {most}")
         length = len(sample.target_ids(tokenizer)) + 1
         found.longest_target = max(found.longest_target, length)
-        if length > (most := terms.max_target or task.max_target_tokens):
+        if length > (most := terms.max_target or task.limit):
             found.add("long target", f"{example.key}: {length} tokens as {task.name}, the maximum is {most}")
 
 

@@ -377,7 +377,8 @@ class Pali:
         found: list[Prediction] = []
         for start in range(0, len(prompts), batch):
             some = []
-            for row, prompt in zip(frames[start : start + batch], prompts[start : start + batch], strict=True):
+            for row, given in zip(frames[start : start + batch], prompts[start : start + batch], strict=True):
+                prompt = given if raw else self.dialect.expand(given)
                 if not (task or part or raw or is_prompt(prompt, self.dialect)):
                     _, prompt, note = self.prompted(prompt, frames=len(row))
                     if note:
@@ -519,6 +520,7 @@ class Pali:
         """
         if not text.strip() and not task:
             raise ValueError("the prompt is empty")
+        text = text if task or raw else self.dialect.expand(text)
         if not task and (raw or is_prompt(text, self.dialect)):
             if lang:
                 told = f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt"

@@ -279,9 +279,7 @@ class Pipeline:
     def answer(self, rows: Sequence[Row], decoding: Decoding | None = None) -> list[Prediction]:
         """Answer rows, those that are decoded alike together; ``decoding`` as for :meth:`predict`."""
         found: dict[int, Prediction] = {}
-        ways = [
-            (decoding or Decoding(max_tokens=row.task.max_target_tokens), self.choices(row.task)) for row in rows
-        ]
+        ways = [(decoding or Decoding(max_tokens=row.task.limit), self.choices(row.task)) for row in rows]
         for way, places in group(ways).items():
             found |= zip(places, self._generate([rows[i] for i in places], *way), strict=True)
         return [found[i] for i in range(len(rows))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from openpali.architectures.base import Stored
+from openpali.architectures.florence2 import Florence2Model, read_florence2
 from openpali.architectures.halves.image_encoder import ImageEncoder
 from openpali.architectures.halves.t5 import HeadPolicy, LanguageModel, read_t5
 from openpali.architectures.paligemma import PaliGemmaModel, read_paligemma
@@ -23,6 +24,7 @@ from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.architectures.t5gemma2.architecture import read_t5gemma2
 from openpali.architectures.t5gemma2.network import T5Gemma2Model
 from openpali.data.media.native import NativePreprocess
+from openpali.model.davit import MEAN, STD
 from openpali.model.losses import sigmoid_loss
 from openpali.model.patches import Images, Patches, visible
 from openpali.model.t5 import EncoderDecoder
@@ -69,6 +71,8 @@ def report(
             found += compare_t5gemma2(read_t5gemma2(source), source)
         elif kind == "paligemma":
             found += compare_paligemma(read_paligemma(source), source)
+        elif kind == "florence2":
+            found += compare_florence2(read_florence2(source), source)
         else:
             yield f"no parity report of {source}: there is none for its kind"
     if text is not None:
@@ -303,6 +307,65 @@ def compare_t5gemma2(checkpoint: Stored[Any], source: Path, *, images: int = 2, 
     ]
 
 
+@torch.no_grad()
+def compare_florence2(checkpoint: Stored[Any], source: Path, *, length: int = 9) -> list[Deviation]:
+    """Each stage of the image encoder, visual tokens, each layer of encoder and decoder, and the logits of a text,
+    on two rows of different lengths.
+
+    Args:
+        checkpoint: read from ``source``.
+        source: a transformers checkpoint folder.
+        length: of the longer prompt and of the text, in tokens.
+    """
+    from transformers import Florence2ForConditionalGeneration
+
+    config = checkpoint.config
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(2, *config.vision.image_size, 3, generator=generator) * 2 - 1
+    ids = torch.randint(3, config.text.vocab_size - 1, (2, 2 * length), generator=generator)
+    short = torch.arange(length) < torch.tensor([[length], [length // 2 + 1]])
+    prompt, targets = ids[:, :length].masked_fill(~short, Florence2Model.pad), ids[:, length:]
+    with torch.device("meta"):
+        model = Florence2Model(config)
+    load_exactly(model, {key: value.float() for key, value in checkpoint.weights.items()}, str(source))
+    model.eval()
+    with _outputs(model.vit.stages) as stages:
+        visual = model.embed_images(pixels[:, None])
+    with _outputs(model.text.encoder.layers) as layers, _outputs(model.text.decoder.layers) as decoder_layers:
+        memory = model.encode_tokens(visual, prompt)
+        logits = model.logits(model.decode(targets, memory))
+    assert memory.mask is not None
+    real, first, end = memory.mask, Florence2Model.first, Florence2Model.end
+    del model  # there may be no room for both
+
+    rows = [
+        [*[config.image_token] * visual.shape[1], first, *row[:count], end]
+        for row, count in zip(prompt.tolist(), short.sum(1).tolist(), strict=True)
+    ]
+    padded = torch.tensor([row + [Florence2Model.pad] * (real.shape[1] - len(row)) for row in rows])
+    started = torch.tensor([[end, first]]).expand(2, -1)
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    theirs = _load(Florence2ForConditionalGeneration, source)
+    with _outputs([blocks[-1] for blocks in theirs.model.vision_tower.blocks]) as blocks:
+        reference = theirs(
+            input_ids=padded,
+            pixel_values=((pixels / 2 + 0.5 - mean) / std).permute(0, 3, 1, 2),
+            attention_mask=real.long(),
+            decoder_input_ids=torch.cat([started, targets[:, :-1]], dim=1),
+            output_hidden_states=True,
+        )
+        seen = theirs.model.multi_modal_projector(blocks[-1])
+    return [
+        *_layers("image stage", stages, [x.permute(0, 2, 3, 1) for x in blocks]),
+        _deviation("visual tokens", visual, seen),
+        *_layers(
+            "encoder layer", [x[real] for x in layers], [x[real] for x in reference.encoder_hidden_states[1:]]
+        ),
+        *_layers("decoder layer", decoder_layers, reference.decoder_hidden_states[1:]),
+        _deviation("logits", logits, reference.logits[:, 1:]),
+    ]
+
+
 def _build(build: Callable[[], nn.Module], encoder: ImageEncoder, part: str) -> Any:
     prefix = f"{part}." if part else ""
     with torch.device("meta"):
@@ -331,7 +394,7 @@ def _load_tower(source: Path) -> Any:
 
 
 @contextmanager
-def _outputs(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
+def _outputs(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     """The outputs of each layer while this context is open."""
     seen: list[Tensor] = []
     hooks = [layer.register_forward_hook(lambda _, __, output: seen.append(output)) for layer in layers]

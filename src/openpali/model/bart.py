@@ -136,11 +136,17 @@ class Stack(nn.Module):
         init_children(self)
         nn.init.normal_(self.positions, std=_STD)
 
-    def enter(self, x_BLD: Tensor, positions_BL: Tensor, length: int) -> Tensor:
-        """Embedded tokens at ``positions_BL`` (or 1 for B), below ``length``, as the first layer takes them."""
+    def enter(self, x_BLD: Tensor, positions_BL: Tensor) -> Tensor:
+        """Embedded tokens at ``positions_BL`` (or 1 for B) as the first layer takes them; beyond the last position,
+        they are at that."""
+        rows = (positions_BL + UNUSED).clamp(max=len(self.positions) - 1)
+        return cast(Tensor, self.norm(x_BLD + self.positions.to(x_BLD.dtype)[rows]))
+
+    def places(self, length: int) -> Tensor:
+        """The positions of a sequence, ``[1, L]``."""
         if length > (most := len(self.positions) - UNUSED):
             raise ValueError(f"{length} tokens are given to a model that has {most} positions: give it fewer")
-        return cast(Tensor, self.norm(x_BLD + self.positions.to(x_BLD.dtype)[positions_BL + UNUSED]))
+        return torch.arange(length, device=self.positions.device)[None]
 
 
 class Bart(nn.Module):
@@ -159,16 +165,17 @@ class Bart(nn.Module):
 
     def encode(self, x_BND: Tensor, real_BN: Tensor | None) -> Tensor:
         """Embedded inputs and which of them are real (bool; None: all) -> outputs ``[B, N, D]``."""
-        n = x_BND.shape[1]
-        x = self.encoder.enter(x_BND, torch.arange(n, device=x_BND.device)[None], n)
+        x = self.encoder.enter(x_BND, self.encoder.places(x_BND.shape[1]))
         for layer in self.encoder.layers:
             x = layer(x, None if real_BN is None else real_BN[:, None, None, :])
         return x
 
     def decode(self, ids_BL: Tensor, memory_BND: Tensor, real_BN: Tensor | None) -> Tensor:
         """Decoder inputs (targets shifted right) -> hidden states ``[B, L, D]``."""
-        positions = torch.arange(ids_BL.shape[1], device=ids_BL.device)[None]
-        mask = None if real_BN is None else real_BN[:, None, None, :]
+        positions, mask = (
+            self.decoder.places(ids_BL.shape[1]),
+            None if real_BN is None else real_BN[:, None, None, :],
+        )
         return self._decode(ids_BL, positions, ids_BL.shape[1], self._memories(memory_BND), mask, repeat(None))
 
     def start(self, memory_BND: Tensor, real_BN: Tensor | None, max_length: int) -> Cache:
@@ -176,7 +183,10 @@ class Bart(nn.Module):
         return Cache(self._memories(memory_BND), real_BN, max_length)
 
     def step(self, ids_BL: Tensor, cache: Cache) -> Tensor:
-        """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole."""
+        """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole.
+
+        A text may be longer than there are positions; that of :meth:`decode` may not.
+        """
         places, memory = cache.reserve(ids_BL.shape[1]), cache.memory
         positions = places.positions(ids_BL.device)
         return self._decode(ids_BL, positions, places.end, memory.layers(), memory.mask(), cache.extends(places))
@@ -193,7 +203,7 @@ class Bart(nn.Module):
         memory_mask: Tensor | None,
         extends: Iterable[Extend | None],
     ) -> Tensor:
-        x = self.decoder.enter(self.embed(ids_BL), positions_BL, end)
+        x = self.decoder.enter(self.embed(ids_BL), positions_BL)
         past = torch.arange(end, device=ids_BL.device) <= positions_BL[:, None, :, None]  # [B, 1, L, end]
         for layer, memory, extend in zip(self.decoder.layers, memories, extends, strict=False):
             x = layer(x, past, memory, memory_mask, extend)

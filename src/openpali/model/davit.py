@@ -182,6 +182,7 @@ class DaViT(ImageEncoder):
     """
 
     config: DaViTConfig
+    positions = None
 
     def __init__(self, config: DaViTConfig) -> None:
         super().__init__()

@@ -94,7 +94,7 @@ def _multiply(x: Tensor, weight: Tensor, scale: Tensor, rounds: bool = False) ->
         y = cast(Tensor, _WidenedMatmul.apply(rows, weight))  # type: ignore[no-untyped-call]
         y = y * scale.to(x.dtype)
     elif fits and x.dtype == torch.bfloat16 and not x.is_cuda:
-        y = torch._weight_int8pack_mm(rows, weight, scale.to(x.dtype))
+        y = torch._weight_int8pack_mm(rows.contiguous(), weight, scale.to(x.dtype))
     elif rounds and not few and not x.is_cuda:
         y = _rounded_matmul(rows, weight, scale)
     else:

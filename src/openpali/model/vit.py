@@ -125,7 +125,7 @@ class ImageEncoder(nn.Module):
     """
 
     config: Any
-    positions: nn.Parameter | None = None
+    positions: nn.Parameter | None
 
     def set_grid(self, grid: tuple[int, int]) -> None:
         """Change the resolution in place, to ``grid`` (rows, columns)."""

@@ -152,7 +152,7 @@ class Scheduler:
             task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
         attempts = []
         for each, row in pali.rows(frames, prompt, task, part).items():
-            way = decoding or Decoding(max_tokens=row.task.max_target_tokens)
+            way = decoding or Decoding(max_tokens=row.task.limit)
             if each in PAGES:
                 attempts.append(self._look(each, row, way, pali))
                 continue

@@ -236,7 +236,7 @@ class Service:
                 prompt,
                 task=task,
                 pali=pali,
-                decoding=asked.decoding(min(task.max_target_tokens, self.limits.new_tokens)),
+                decoding=asked.decoding(min(task.limit, self.limits.new_tokens)),
                 stops=asked.stops,
                 alternatives=asked.alternatives,
                 seconds=client.left,

@@ -120,7 +120,7 @@ class Task(ABC):
         needs: requirements besides its options. :func:`~openpali.tasks.registry.open_task` supplies the tools.
         metric: name of the main score among those of :meth:`score`.
         right: name of the score that is 1 for each right answer, see :meth:`rights`.
-        max_target_tokens: default limit of generated tokens, EOS included.
+        max_target_tokens: default limit of generated tokens, EOS included, unless the dialect has another.
         coordinates: whether its targets have coordinates, relative to the image. Its claims are then the objects.
         alternatives: whether many answers are right: captions in other words, a box that is a bin off. P(correct)
             is then above the probability of the text.
@@ -159,6 +159,11 @@ class Task(ABC):
         if template is None:
             raise ValueError(f"dialect {self.dialect.name} has no prompt for task {self.name}")
         return template
+
+    @property
+    def limit(self) -> int:
+        """Limit of generated tokens, EOS included."""
+        return self.dialect.limits.get(self.form or self.name, self.max_target_tokens)
 
     def asked(self, prompt: str) -> str:
         """What fills ``{text}`` in a prompt; empty for one that is not written by this task."""

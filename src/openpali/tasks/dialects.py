@@ -91,6 +91,7 @@ class Dialect:
         floors_masks: whether the edges of a decoded mask are rounded down to pixels, rather than to the nearest.
         options: form -> default options of its tasks in this dialect (how coordinates are written); a recipe or a
             model folder may override them.
+        limits: form -> most tokens of an answer, where answers are longer than those of others.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Dialect:
     names_segments: bool = False
     floors_masks: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -217,8 +217,8 @@ class RefSeg(Task):
 
 
 def _outlined(codec: Outlines, masks: Sequence[Mask], example: Example) -> str:
-    """An answer that has masks as polygons, a bin off at most."""
-    polygons = [outlines(mask, max(example.size) / codec.bins) for mask in masks]
+    """An answer that has masks as polygons, a bin or a pixel off at most."""
+    polygons = [outlines(mask, max(1.0, max(example.size) / codec.bins)) for mask in masks]
     if not all(polygons):
         raise ValueError(f"sample {example.key} has a mask that is empty")
     return codec.encode(polygons, example.size)

@@ -73,6 +73,11 @@ def default_options(name: str, dialect: Dialect = PALI3) -> dict[str, Any]:
     return {**own, **dialect.options.get(_form(family), {})}
 
 
+def needs_masks(name: str, dialect: Dialect = PALI3) -> bool:
+    """Whether a task writes and reads codes of masks, for which it needs the mask VQ-VAE."""
+    return "masks" in find_family(name).needs and dialect.outlines is None
+
+
 def openable(tools: Tools) -> list[str]:
     """Names of the tasks that can be opened with these tools."""
     return [name for name, family in TASKS.items() if _required(family) <= tools.keys()]

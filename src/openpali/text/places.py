@@ -81,7 +81,10 @@ class NamedFirst(LocationCodec):
         return int(match[1]) if match else None
 
     def _box(self, words: Sequence[str], position: int, size: tuple[int, int]) -> Coordinates:
-        corners = _corners(words, size, self.bins)
+        numbers = [number for word in words if (number := self._bin(word)) is not None and number < self.bins]
+        if len(numbers) < len(words):
+            raise ValueError(f"word {position + 1}: {' '.join(words)} are no places from 0 to {self.bins - 1}")
+        corners = _corners(numbers, size, self.bins)
         (xmin, ymin), (xmax, ymax) = corners.min(0), corners.max(0)
         if self.corners == 2:
             (xmin, ymin), (xmax, ymax) = corners
@@ -136,20 +139,15 @@ class Outlines:
         parts = [(m.start(1), m.end(1)) for m in re.finditer(rf"{begin}(.*?)(?:{end}|$)", text, re.DOTALL)]
         found = []
         for start, stop in parts or [(0, len(text))]:
-            runs = (_PLACE.findall(match[0]) for match in _PLACES.finditer(text, start, stop))
-            polygons = [corners for run in runs if (corners := self._polygon(run, size)) is not None]
+            runs = ([*map(int, _PLACE.findall(run[0]))] for run in _PLACES.finditer(text, start, stop))
+            polygons = [
+                _corners(numbers[: len(numbers) // 2 * 2], size, self.bins)
+                for numbers in runs
+                if len(numbers) >= 6 and max(numbers) < self.bins
+            ]
             if polygons:
                 found.append((polygons, (start, stop)))
         return found
-
-    def _polygon(self, numbers: Sequence[str], size: tuple[int, int]) -> Polygon | None:
-        whole = [f"<loc_{number}>" for number in numbers[: len(numbers) // 2 * 2]]
-        if len(whole) < 6:
-            return None
-        try:
-            return _corners(whole, size, self.bins)
-        except ValueError:
-            return None
 
 
 def _bin_of(coordinate: float, side: int, bins: int) -> int:
@@ -157,12 +155,6 @@ def _bin_of(coordinate: float, side: int, bins: int) -> int:
     return min(max(int(coordinate / side * bins // 1), 0), bins - 1)
 
 
-def _corners(words: Sequence[str], size: tuple[int, int], bins: int) -> Polygon:
-    """Places, x and y by turns -> corners in pixels of an image of ``size`` (height, width), ``[N, 2]``."""
-    numbers = []
-    for word in words:
-        match = _PLACE.fullmatch(word)
-        if match is None or int(match[1]) >= bins:
-            raise ValueError(f"{word!r} is not a place from 0 to {bins - 1}")
-        numbers.append(int(match[1]))
+def _corners(numbers: Sequence[int], size: tuple[int, int], bins: int) -> Polygon:
+    """Bins, of x and y by turns -> corners in pixels of an image of ``size`` (height, width), ``[N, 2]``."""
     return (np.array(numbers, np.float64).reshape(-1, 2) + 0.5) / bins * (size[1], size[0])

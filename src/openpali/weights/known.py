@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from openpali.data.validate import Terms
-from openpali.tasks.registry import TASKS, Tools, find_family, open_task, openable
+from openpali.tasks.registry import TASKS, Tools, needs_masks, open_task, openable
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.files import MAIN
 from openpali.weights.find import find_model
@@ -29,13 +29,12 @@ def known_terms(name: str, task: str = "") -> Terms:
     tools: Tools = {"tokenizer": lambda: tokenizer}
     if masks := mask_codec_of(folder):
         tools = {**tools, "masks": cache(lambda: open_mask_codec(find_model(masks)))}
-    if task and "masks" in find_family(task).needs - tools.keys():
+    lacking = set() if "masks" in tools else {each for each in TASKS if needs_masks(each, model.dialect)}
+    if task in lacking:
         raise ValueError(
             f"the model {folder} has no mask VQ-VAE, which task {task} needs: take a bundle that has "
             "one, such as nano, or a recipe with model.masks"
         )
-    names = (
-        [task] if task else [each for each in openable(tools) if "masks" not in TASKS[each].needs - tools.keys()]
-    )
+    names = [task] if task else [each for each in openable(tools) if each not in lacking]
     tasks = [open_task(each, known.get(each), tools, dialect=model.dialect) for each in names]
     return Terms(tasks, bool(task), tokenizer, max_prompt=model.facts.max_prompt)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from openpali.model import gemma
+from openpali.model import bart, gemma
 from openpali.model.t5 import CrossAttention, SelfAttention
 from openpali.model.vit import Attention
 
@@ -20,13 +20,14 @@ _CLIPPED = Attention | SelfAttention | CrossAttention
 
 def attentions(model: nn.Module) -> list[nn.Module]:
     """The attention layers that learn, without pooling: its single learned query has no spread."""
-    found = [m for m in model.modules() if isinstance(m, _CLIPPED | gemma.Attention)]
+    unbounded = gemma.Attention | bart.CrossAttention
+    found = [m for m in model.modules() if isinstance(m, _CLIPPED | unbounded)]
     learning: list[nn.Module] = [m for m in found if any(p.requires_grad for p in m.parameters())]
     # Gemma's heads share keys, so that none can be clipped alone; Gemma 3 normalises queries and keys itself.
-    if any(isinstance(m, gemma.Attention) for m in learning):
+    if any(isinstance(m, unbounded) for m in learning):
         raise ValueError(
-            "optimizer.qk_clip bounds the attention of a ViT and of T5, and cannot bound Gemma's, which learns "
-            "here: remove optimizer.qk_clip"
+            "optimizer.qk_clip bounds the attention of a ViT and of T5, and cannot bound Gemma's or BART's, which "
+            "learns here: remove optimizer.qk_clip"
         )
     return learning
 

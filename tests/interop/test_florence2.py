@@ -1,0 +1,553 @@
+"""Florence-2 as transformers writes it: every layer, generated tokens, answers, and files in and out."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoProcessor, Florence2ForConditionalGeneration
+from transformers.models.florence2.processing_florence2 import Florence2PostProcessor, Florence2Processor
+
+import openpali.train.monitor as monitor
+import openpali.train.trainer as trainer_module
+from openpali.architectures.florence2 import ADDED, DIALECT, Florence2Architecture, Florence2Model, read_florence2
+from openpali.cli.main import main
+from openpali.distributed import Ranks
+from openpali.infer.generate import Decoding, generate
+from openpali.infer.pali import Pali
+from openpali.lab.parity import compare_florence2
+from openpali.lab.plan.planner import find_device, rehearse
+from openpali.lab.sizes import count_parameters, flops_per_image
+from openpali.serve.scheduler import Scheduler
+from openpali.tasks import get_task, open_task, recognise
+from openpali.tasks.example import Box, Example, Object, Size
+from openpali.tasks.registry import is_prompt
+from openpali.tensors import load_exactly
+from openpali.text.byte_pairs import BytePairTokenizer
+from openpali.train.load import parse_recipe
+from openpali.train.optim.qk_clip import attentions
+from openpali.train.recipe import Recipe
+from openpali.train.start import inherit
+from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_tokenizer
+from openpali.weights.convert import convert
+from openpali.weights.export import export
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
+
+from . import florence
+
+Saved = tuple[Path, Florence2ForConditionalGeneration]
+PAD, BOS, EOS = 1, 0, 2
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    folder = tmp_path_factory.mktemp("florence2")
+    return folder, florence.write(folder)
+
+
+@pytest.fixture(scope="module")
+def converted(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("converted")
+    [line, vocabulary, images] = convert(saved[0], folder)
+    assert line.startswith("Florence-2: 273 tensors")
+    assert vocabulary == "vocabulary: 1330 tokens, 1344 rows"
+    assert images == "images: 64 x 64 pixels, 5 tokens"
+    return folder
+
+
+# ---- the network
+
+
+def test_every_layer_agrees(saved: Saved) -> None:
+    parities = compare_florence2(read_florence2(saved[0]), saved[0])
+    assert len(parities) == 4 + 1 + 2 + 3 + 1
+    assert all(p.relative <= 1e-5 for p in parities), parities
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_generated_tokens_are_the_same(beams: int, saved: Saved) -> None:
+    """For a batch with padding and its rows alone; beams at a fixed length, since they end by different rules."""
+    folder, theirs = saved
+    found = read_florence2(folder)
+    model = Florence2Model(found.config).eval()
+    load_exactly(model, found.weights, "it")
+    images = torch.rand(2, 1, 64, 64, 3, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    prompts = torch.tensor([[21, 26, 23, 56, 25], [66, 27, PAD, PAD, PAD]])
+    allowed = torch.ones(found.config.text.vocab_size, dtype=torch.bool)
+    allowed[EOS] = beams == 1
+    written = set()
+    for rows in (slice(0, 2), slice(0, 1), slice(1, 2)):
+        ours = generate(model, images[rows], prompts[rows], None, Decoding(12, beams), EOS, allowed)
+        assert [row[0].ids for row in ours] == transformers_generate(theirs, images[rows], prompts[rows], beams)
+        written |= {token for row in ours for token in row[0].ids}
+    assert len(written) > 2  # not one token again and again
+
+
+def transformers_inputs(images: Tensor, prompts: Tensor, image_token: int) -> dict[str, Tensor]:
+    """What transformers' model takes for images ``[B, 1, H, W, 3]`` in -1..1 and prompts ``[B, P]``."""
+    rows = [[*[image_token] * 5, BOS, *(i for i in row if i != PAD), EOS] for row in prompts.tolist()]
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])
+    mean, std = (torch.tensor(florence.NORMALISED[key]) for key in ("image_mean", "image_std"))
+    pixels = ((images[:, 0] / 2 + 0.5 - mean) / std).permute(0, 3, 1, 2)
+    return {"input_ids": ids, "attention_mask": (ids != PAD).long(), "pixel_values": pixels}
+
+
+def transformers_generate(
+    theirs: Florence2ForConditionalGeneration, images: Tensor, prompts: Tensor, beams: int
+) -> list[list[int]]:
+    out: Any = theirs.generate(
+        **transformers_inputs(images, prompts, theirs.config.image_token_id),
+        max_new_tokens=13,
+        num_beams=beams,
+        do_sample=False,
+        length_penalty=0.0,
+        forced_bos_token_id=BOS,
+        forced_eos_token_id=None,
+        suppress_tokens=None if beams == 1 else [EOS],
+        early_stopping=False,
+    )
+    texts = out[:, 2:].tolist()
+    return [text[: text.index(EOS)] if EOS in text else text for text in texts]
+
+
+@pytest.mark.slow
+def test_published_shapes_agree(tmp_path: Path) -> None:
+    model = florence.write(tmp_path, side=768, vision={}, text=florence.BASE)
+    parameters = sum(p.numel() for p in model.parameters())
+    del model
+    read = read_florence2(tmp_path)
+    assert sum(count_parameters(read.config).values()) == parameters
+    parities = compare_florence2(read, tmp_path)
+    assert all(p.relative <= 1e-5 for p in parities), parities
+
+
+def test_presets_have_the_shapes_of_transformers() -> None:
+    presets, counts = Florence2Architecture.presets, []
+    for text, vision in ((florence.BASE, {}), (florence.LARGE, florence.LARGE_VISION)):
+        with torch.device("meta"):
+            model = Florence2ForConditionalGeneration(florence.configuration(text, vision))
+        counts.append(sum(p.numel() for p in model.parameters()))
+    assert [sum(count_parameters(shape).values()) for shape in presets.values()] == counts
+    assert [count // 10**6 for count in counts] == [231, 770]
+    assert Florence2Architecture().visual_tokens(presets["florence2-base"]) == 577
+    assert flops_per_image(presets["florence2-base"]) > 2 * 577 * 20e6
+
+
+# ---- files
+
+
+def equal(before: Any, after: Any) -> bool:
+    return before.keys() == after.keys() and all(torch.equal(after[key], value) for key, value in before.items())
+
+
+def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, converted: Path, tmp_path: Path) -> None:
+    made = open_model(converted)
+    assert (made.facts.dialect, made.facts.max_prompt) == ("florence2", 120)
+    assert isinstance(made.tokenizer, BytePairTokenizer)
+    export(made, tmp_path)
+    after, info = Florence2ForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values()), info
+    assert equal(saved[1].state_dict(), after.state_dict())
+    for half in ("text_config", "vision_config"):
+        ours, theirs = (getattr(each.config, half).to_dict() for each in (after, saved[1]))
+        keys = theirs.keys() - {"dtype", "dropout", "architectures", "transformers_version"}
+        assert {key: ours[key] for key in keys} == {key: theirs[key] for key in keys}
+    assert equal(made.weights(), read_florence2(tmp_path).weights)
+
+    image, text = (
+        np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8),
+        "<OPEN_VOCABULARY_DETECTION> the cat",
+    )
+    pipeline = Pali(converted).pipeline()
+    batch = pipeline.read([([image], pipeline.prompt_ids(DIALECT.expand(text)))])
+    assert batch.images is not None
+    for folder in (saved[0], tmp_path):
+        asked = AutoProcessor.from_pretrained(folder)(text=text, images=[image], return_tensors="pt")
+        ours = transformers_inputs(batch.images / 127.5 - 1, batch.prompt, after.config.image_token_id)
+        assert torch.equal(asked.input_ids, ours["input_ids"])
+        assert (asked.pixel_values - ours["pixel_values"]).abs().max() <= 1.01 / 255 / 0.22
+
+
+def test_first_checkpoints_are_read_too(saved: Saved, converted: Path, tmp_path: Path) -> None:
+    """With the names and the configuration of Microsoft's own code, and BART's vocabulary."""
+    names = {
+        r"^model\.language_model\.": "language_model.model.",
+        r"^model\.vision_tower\.": "vision_tower.",
+        r"^model\.multi_modal_projector\.image_projection\.weight$": "image_projection",
+        r"^model\.multi_modal_projector\.image_position_embed\.": "image_pos_embed.",
+        r"^model\.multi_modal_projector\.": "",
+        r"\.convs\.(\d)\.conv\.": r".convs.\1.proj.",
+        r"\.(conv[12])\.(?=weight|bias)": r".\1.fn.dw.",
+        r"\.spatial_block\.norm1\.": ".spatial_block.window_attn.norm.",
+        r"\.channel_block\.norm1\.": ".channel_block.channel_attn.norm.",
+        r"_attn\.(qkv|proj)\.": r"_attn.fn.\1.",
+        r"\.norm2\.": ".ffn.norm.",
+        r"\.ffn\.(fc[12])\.": r".ffn.fn.net.\1.",
+    }
+    weights = {}
+    for key, value in load_file(saved[0] / "model.safetensors").items():
+        name = key
+        for old, new in names.items():
+            name = re.sub(old, new, name)
+        weights[name] = value.T.contiguous() if name == "image_projection" else value
+    weights["language_model.lm_head.weight"] = weights["language_model.model.shared.weight"].clone()
+    weights["language_model.final_logits_bias"] = torch.zeros(1, 1344)
+    assert "vision_tower.blocks.2.1.spatial_block.window_attn.fn.qkv.bias" in weights
+    assert "visual_temporal_embed.pos_idx_to_embed" in weights
+    save_file(weights, tmp_path / "model.safetensors")
+    described = json.loads((saved[0] / "config.json").read_text())
+    vision = described["vision_config"]
+    vision["dim_embed"] = vision.pop("embed_dim")
+    vision["image_pos_embed"] = {"max_pos_embeddings": vision.pop("max_position_embeddings")}
+    vision["visual_temporal_embedding"] = {"max_temporal_embeddings": vision.pop("max_temporal_embeddings")}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"size": {"height": 64, "width": 64}, "resample": 3, **florence.NORMALISED})
+    )
+    florence.tokenizer().save_pretrained(tmp_path)
+    found = Florence2Architecture().read(tmp_path)
+    made = open_model(converted)
+    assert equal(made.weights(), found.weights)
+    assert found.config == made.config
+    assert found.tokenizer is not None
+    assert [found.tokenizer.piece_id(piece) for piece in ADDED] == [
+        made.tokenizer.piece_id(piece) for piece in ADDED
+    ]
+
+
+@pytest.mark.parametrize(
+    ("half", "config", "message"),
+    [
+        ("vision_config", {"patch_stride": [4, 2, 2, 1]}, "patch_stride"),
+        ("vision_config", {"num_groups": [1, 1, 1]}, "other than 4 stages"),
+        ("text_config", {"scale_embedding": True}, "scale_embedding = True"),
+        ("text_config", {"decoder_ffn_dim": 41}, "ffn_dim"),
+        ("text_config", {"d_model": 32}, "has shape"),
+    ],
+)
+def test_other_models_are_refused(
+    half: str, config: dict[str, Any], message: str, saved: Saved, tmp_path: Path
+) -> None:
+    for file in saved[0].iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    described = json.loads((saved[0] / "config.json").read_text())
+    described[half] |= config
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=message):
+        read_florence2(tmp_path)
+
+
+# ---- prompts and answers
+
+
+def test_prompts_are_those_of_the_processor(saved: Saved) -> None:
+    processor: Florence2Processor = AutoProcessor.from_pretrained(saved[0])
+    for short, prompt in processor.task_prompts_without_inputs.items():
+        assert DIALECT.expand(short) == prompt
+    for short, prompt in processor.task_prompts_with_input.items():
+        assert (
+            DIALECT.expand(f"{short} a red dog")
+            == DIALECT.expand(f" {short}a red dog")
+            == prompt.format(input="a red dog")
+        )
+        with pytest.raises(ValueError, match=short):
+            DIALECT.expand(short)
+    assert {*DIALECT.shorthands} == {*processor.task_prompts_without_inputs, *processor.task_prompts_with_input}
+    assert DIALECT.expand("a <CAPTION> in it") == "a <CAPTION> in it"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "task"),
+    [
+        ("<CAPTION>", "caption"),
+        ("<DETAILED_CAPTION>", "caption"),
+        ("<OCR>", "ocr"),
+        ("<OCR_WITH_REGION>", "ocr"),
+        ("<OD>", "detect"),
+        ("<CAPTION_TO_PHRASE_GROUNDING> a dog", "detect"),
+        ("<OPEN_VOCABULARY_DETECTION> a dog", "detect"),
+        ("<REFERRING_EXPRESSION_SEGMENTATION> a dog", "refseg"),
+        ("<REGION_TO_CATEGORY><loc_1><loc_2><loc_3><loc_4>", "vqa"),
+        ("what is it?", "vqa"),
+    ],
+)
+def test_prompts_are_recognised(prompt: str, task: str) -> None:
+    expanded = DIALECT.expand(prompt)
+    assert recognise(expanded, dialect=DIALECT) == task
+    assert is_prompt(expanded, DIALECT) == (task != "vqa")
+
+
+RUN = st.lists(st.integers(0, 999), min_size=4, max_size=11).map(lambda ns: "".join(f"<loc_{n}>" for n in ns))
+ANSWER = st.lists(st.tuples(st.sampled_from(["car", "a red dog", "it", "STOP 12"]), RUN), max_size=4).map(
+    lambda parts: "".join(name + run for name, run in parts)
+)
+SIZE = Size(480, 640)
+
+
+class _Tokenizer:
+    all_special_tokens = ()
+
+
+THEIRS = Florence2PostProcessor({}, _Tokenizer())
+
+
+def whole(things: Any) -> list[tuple[str, list[int]]]:
+    """Boxes as transformers gives them: xmin, ymin, xmax, ymax, cut to whole pixels."""
+    return [(o.name, [int(o.box[i] + 1e-6) for i in (1, 0, 3, 2)]) for o in things]
+
+
+@settings(max_examples=60)
+@given(ANSWER)
+def test_boxes_are_those_of_the_processor(text: str) -> None:
+    task = get_task("detect", dialect=DIALECT)
+    expected = THEIRS.parse_description_with_bboxes_from_text_and_spans(text, image_size=(640, 480))
+    true = [
+        (o["cat_name"], o["bbox"]) for o in expected if o["bbox"][0] < o["bbox"][2] and o["bbox"][1] < o["bbox"][3]
+    ]
+    found = task.parse(text, SIZE, prompt=DIALECT.expand("<OD>")).objects
+    assert [o for o in whole(found) if o[1][0] < o[1][2] and o[1][1] < o[1][3]] == true
+    asked = task.parse(text, SIZE, prompt=task.ask("dog")).objects
+    assert [o.name for o in asked] == [o.name for o in found if "dog" in o.name]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["STOP", "12 a"]), st.lists(st.integers(0, 999), min_size=8, max_size=8)),
+        max_size=3,
+    )
+)
+def test_texts_with_regions_are_those_of_the_processor(lines: list[tuple[str, list[int]]]) -> None:
+    text = "".join(name + "".join(f"<loc_{n}>" for n in bins) for name, bins in lines)
+    expected = THEIRS.parse_ocr_from_text_and_spans(text, None, image_size=(640, 480))
+    found = get_task("ocr", dialect=DIALECT).parse(text, SIZE).objects
+    quads = {o["text"]: o["quad_box"] for o in expected}
+    boxes = [[min(q[::2]), min(q[1::2]), max(q[::2]), max(q[1::2])] for q in (o["quad_box"] for o in expected)]
+    degenerate = [b for b in boxes if b[0] == b[2] or b[1] == b[3]]
+    assert [o for o in whole(found) if o[1] not in degenerate] == [
+        (o["text"], b) for o, b in zip(expected, boxes, strict=True) if b not in degenerate
+    ]
+    assert quads.keys() <= {name for name, _ in lines}
+    assert get_task("ocr").parse(text, SIZE).objects == ()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(st.integers(0, 999), min_size=1, max_size=12), min_size=1, max_size=3))
+def test_polygons_are_those_of_the_processor(rings: list[list[int]]) -> None:
+    text = "<sep>".join("".join(f"<loc_{n}>" for n in ring) for ring in rings)
+    [expected] = THEIRS.parse_description_with_polygons_from_text_and_spans(
+        text, image_size=(640, 480), allow_empty_phrase=True
+    ) or [{"polygons": []}]
+    true = [polygon for polygon in expected["polygons"] if len(polygon) >= 6]
+    assert DIALECT.outlines is not None
+    found = [corners for polygons, _ in DIALECT.outlines.find(text, SIZE) for corners in polygons]
+    assert [(corners + 1e-6).astype(int).ravel().tolist() for corners in found] == true
+
+
+def test_a_mask_is_written_as_polygons_and_read_back() -> None:
+    y, x = np.mgrid[:480, :640]
+    mask = ((y - 200) / 150) ** 2 + ((x - 300) / 220) ** 2 <= 1
+    mask[400:450, 100:180] = True
+    things = (Object("dog", Box(50, 80, 450, 520), mask),)
+    image = np.zeros((480, 640, 3), np.uint8)
+    example = Example("x", (image,), objects=things, expression="the dog", referred=(0,))
+    task = open_task("refseg", dialect=DIALECT)
+    sample = task.write(example, np.random.default_rng(0))
+    assert sample.prompt == "Locate the dog in the image with mask"
+    [found] = task.parse(sample.target, SIZE).objects
+    assert found.mask is not None
+    assert (found.mask & mask).sum() / (found.mask | mask).sum() > 0.99
+    assert found.box == pytest.approx((50, 80, 450, 520), abs=1)
+    with pytest.raises(ValueError, match="mask that is empty"):
+        task.write(
+            Example(
+                "x",
+                (image,),
+                objects=(Object("dog", Box(0, 0, 9, 9), mask & False),),
+                expression="it",
+                referred=(0,),
+            ),
+            np.random.default_rng(0),
+        )
+
+
+# ---- commands
+
+
+def openpali(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object, fails: bool = False
+) -> str:
+    """What a command prints, or the error with which it ends."""
+    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert bool(end.value.code) == fails, end.value.code
+    printed = capsys.readouterr()
+    return str(end.value.code) if fails else printed.out + printed.err
+
+
+def test_commands_take_it(
+    saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = partial(openpali, capsys, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert "worst: " in run("convert", "--model", saved[0], "--out", "f2", "--report")
+    run("convert", "--model", saved[0], "--out", "wide", "--size", "64x96")
+    assert open_model(Path("wide")).config.vision.grid == (2, 3)
+    Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
+    record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
+    Path("mine.jsonl").write_text(json.dumps(record) + "\n")
+    assert "What is it?" in run("data", "validate", "mine.jsonl", "--model", "f2")
+    assert "exact_match" in run("eval", "mine.jsonl", "--task", "vqa", "--model", "f2")
+    for model in ("f2", "wide"):
+        answer = json.loads(run("predict", "photo.png", "<OD>", "--model", model, "--json").splitlines()[0])
+        assert answer["prompt"] == "Locate the objects with category name in the image."
+    run("quantize", "f2", "--out", "small")
+    assert open_model(Path("small")).facts.int8
+    run("predict", "photo.png", "dog", "--task", "detect", "--model", "small", "--dtype", "bf16")
+    run("export", "f2", "--out", "exported")
+    assert equal(load_file(saved[0] / "model.safetensors"), load_file("exported/model.safetensors"))
+
+
+def test_it_answers_and_the_server_says_the_same(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pali = Pali.from_pretrained(converted, engine="auto")
+    assert pali.engine == "torch"
+    images = [np.full((20, 30, 3), shade, np.uint8) for shade in (90, 200)]
+    rows = [[images[0]], images, [], [images[1]]]
+    prompts = ["<OD>", "what is the same?", "a text without any image", "<REFERRING_EXPRESSION_SEGMENTATION> dog"]
+    decoding = Decoding(10)
+    alone = [pali.predict([row], [p], decoding=decoding)[0] for row, p in zip(rows, prompts, strict=True)]
+    together = pali.predict(rows, prompts, decoding=decoding)
+    scheduler = Scheduler(pali, slots=3)
+    tickets = [scheduler.submit(row, p, decoding=decoding) for row, p in zip(rows, prompts, strict=True)]
+    while scheduler.turn():
+        pass
+    served = [ticket.predictions()[0] for ticket in tickets]
+    ids = [found.generation.ids for found in alone]
+    assert ids == [found.generation.ids for found in together] == [found.generation.ids for found in served]
+    assert len({tuple(each) for each in ids}) == 4
+    assert [found.prompt for found in together] == [found.prompt for found in served]
+
+
+# ---- training
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two samples, and runs that take a second."""
+    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
+    monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
+    monkeypatch.chdir(tmp_path)
+    with Path("mine.jsonl").open("w") as file:
+        for shade, answer in ((20, "a dog"), (200, "two blue stars")):
+            Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(f"{shade}.png")
+            line = {"images": [f"{shade}.png"], "question": "what?", "answers": [answer]}
+            file.write(json.dumps(line) + "\n")
+
+
+MINE = {"source": "mine.jsonl", "task": "vqa"}
+
+
+def raw_recipe(base: Path, **model: Any) -> dict[str, Any]:
+    return {
+        "name": "mine",
+        "objective": "sequence",
+        "batch": 2,
+        "workers": 0,
+        "precision": "fp32",
+        "model": {"init": {"": str(base)}, **model},
+        "optimizer": {"lr": 1e-2, "schedule": "constant"},
+        "phases": [{"samples": 4, "size": 64, "mixture": [MINE]}],
+        "evals": [{"name": "held", **MINE, "every": 2}],
+    }
+
+
+def trainer(recipe: Recipe, run: Path) -> Trainer:
+    tokenizer = open_tokenizer(recipe.model.tokenizer)
+    return Trainer(recipe, run, Ranks(0, 1, torch.device("cpu")), tokenizer)
+
+
+@pytest.mark.usefixtures("data")
+def test_it_trains_with_the_loss_of_transformers(saved: Saved, converted: Path, tmp_path: Path) -> None:
+    recipe = inherit(parse_recipe(raw_recipe(converted, frozen=["vit"]))).recipe
+    run = trainer(recipe, tmp_path / "run")
+    images = torch.randint(0, 256, (2, 1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    prompts, targets = (
+        torch.tensor([[21, 6, 23], [60, PAD, PAD]]),
+        torch.tensor([[31, 32, EOS, PAD], [33, 34, 35, EOS]]),
+    )
+    batch = {"images": images, "prompt": prompts, "target": targets}
+    batch["places"] = (targets != PAD).flatten().nonzero()[:, 0]
+    objective = run.objective
+    losses = objective.losses(batch, objective.weight(batch))
+    losses.total.backward()
+    theirs = Florence2ForConditionalGeneration.from_pretrained(saved[0]).eval()
+    labels = torch.nn.functional.pad(targets.masked_fill(targets == PAD, -100), (1, 0), value=-100)
+    started = torch.tensor([[EOS, BOS]]).expand(2, -1)
+    reference = theirs(
+        **transformers_inputs(images / 127.5 - 1, prompts, theirs.config.image_token_id),
+        decoder_input_ids=torch.cat([started, targets[:, :-1]], dim=1),
+        labels=labels,
+    )
+    reference.loss.backward()
+    torch.testing.assert_close(losses.total, reference.loss, rtol=1e-5, atol=0)
+    ours, there = objective.model, theirs.model
+    decoder = there.language_model.decoder.layers[1]
+    for got, expected in (
+        (ours.project.linear.weight, there.multi_modal_projector.image_projection.weight.grad),
+        (ours.project.rows, there.multi_modal_projector.image_position_embed.row_embeddings.weight.grad),
+        (ours.text.encoder.layers[0].ff.down.weight, there.language_model.encoder.layers[0].fc2.weight.grad),
+        (ours.text.decoder.layers[1].cross.query.weight, decoder.encoder_attn.q_proj.weight.grad),
+        (ours.text.decoder.positions, there.language_model.decoder.embed_positions.weight.grad),
+    ):
+        rounding = 1e-4 * float(expected.abs().max())  # small gradients are sums of large ones
+        torch.testing.assert_close(got.grad, expected, rtol=1e-3, atol=rounding)
+    ours.zero_grad()
+    run.train()
+    trained, started_from = open_model(tmp_path / "run" / "model"), open_model(converted)
+    after, before = trained.weights(), started_from.weights()
+    same = {key for key in before if torch.equal(after[key], before[key])}
+    assert same == {key for key in before if key.startswith("vit.")} | {"project.times"}
+    assert (trained.preprocess, trained.facts.dialect) == (started_from.preprocess, "florence2")
+    export(trained, tmp_path / "exported")
+    assert equal(after, read_florence2(tmp_path / "exported").weights)
+    costs = rehearse(recipe, recipe.phases[0], find_device("h100", 1), 1)
+    assert costs.memory["weights"] == 4 * sum(t.numel() for t in ours.state_dict().values())
+    with pytest.raises(ValueError, match="qk_clip"):
+        attentions(ours)
+
+
+@pytest.mark.usefixtures("data")
+def test_an_adapter_of_it_in_int8_trains_and_answers(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "int8"
+    write_int8(open_model(converted), base)
+    recipe = inherit(parse_recipe(raw_recipe(base, lora={"rank": 2}))).recipe
+    whole_run = open_model(trainer(recipe, tmp_path / "whole").train())
+    assert whole_run.adapter is not None
+    assert {name.split(".")[1] for name in whole_run.adapter.config.targets} == {"encoder", "decoder"}
+    assert all(value.any() for value in whole_run.adapter.tensors.values())
+    inputs = torch.zeros(1, 1, 64, 64, 3), torch.tensor([[21, 6, 23]]), torch.tensor([[31, 32, EOS]])
+    models = whole_run.model(), whole_run.model(plain=True), open_model(base).model()
+    apart, merged, before = (model(*inputs) for model in models)
+    torch.testing.assert_close(apart, merged, rtol=1e-2, atol=1e-2)
+    assert not torch.allclose(apart, before, rtol=1e-2, atol=1e-2)
+    run = partial(openpali, capsys, monkeypatch)
+    assert '"score": ' in run("predict", "20.png", "what?", "--json", "--model", "whole")
