@@ -18,7 +18,7 @@ from openpali.extensions import added
 from openpali.infer.pali import Pali
 from openpali.weights.format import open_model
 
-from . import checkpoints
+from . import checkpoints, florence
 from .test_mask_codec import arrays as mask_codec_arrays
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +54,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     checkpoints.t5gemma2(Path("t5gemma-2-270m-270m"), vocab_size=400)
     proto = checkpoints.gemma_proto(*IMAGE_PIECES)
     (Path("t5gemma-2-270m-270m") / "tokenizer.model").write_bytes(proto)
+    florence.write(Path("Florence-2-base-ft"))
     np.savez("vae-oid.npz", **mask_codec_arrays())
     for folder in ("siglip-base-patch16-224", "siglip2-base-patch16-naflex", "t5-v1_1-base"):
         (Path(folder) / "spiece.model").write_bytes(checkpoints.small_proto())
@@ -65,8 +66,8 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
 
     assert [shlex.split(command)[1] for command in COMMANDS] == [
         "convert", "train", "predict", "convert", "export", "convert", "convert", "export", "convert", "predict",
-        "train", "quantize", "export", "convert", "predict", "train", "export", "quantize", "predict", "predict",
-        "predict",
+        "train", "quantize", "export", "convert", "predict", "train", "export", "convert", "predict", "predict",
+        "train", "export", "quantize", "predict", "predict", "predict",
     ]  # fmt: skip
     for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
@@ -74,7 +75,8 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     monkeypatch.setattr("openpali.train.monitor._tensorboard", lambda *anything: None)  # seconds of imports
     printed = []
     for command in COMMANDS:
-        arguments = shlex.split(re.sub(r"phases.0.size=(448|896)", "phases.0.size=16", command))  # of few patches
+        small = re.sub(r"phases.0.size=(448|896)", "phases.0.size=16", command)  # of few patches
+        arguments = shlex.split(small.replace("phases.0.size=768", "phases.0.size=64"))
         monkeypatch.setattr(sys, "argv", arguments + (SHORT if arguments[1] == "train" else []))
         with pytest.raises(SystemExit) as end:
             main()
