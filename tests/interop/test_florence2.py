@@ -30,6 +30,7 @@ from openpali.infer.pali import Pali
 from openpali.lab.parity import compare_florence2
 from openpali.lab.plan.planner import find_device, rehearse
 from openpali.lab.sizes import count_parameters, flops_per_image
+from openpali.model.int8 import Int8Linear
 from openpali.serve.scheduler import Scheduler
 from openpali.tasks import get_task, open_task, recognise
 from openpali.tasks.example import Box, Example, Object, Size
@@ -290,7 +291,7 @@ def test_prompts_are_those_of_the_processor(saved: Saved) -> None:
 def test_prompts_are_recognised(prompt: str, task: str) -> None:
     expanded = DIALECT.expand(prompt)
     assert recognise(expanded, dialect=DIALECT) == task
-    assert is_prompt(expanded, DIALECT) == (task != "vqa")
+    assert is_prompt(expanded, DIALECT) == (expanded != "what is it?")
 
 
 RUN = st.lists(st.integers(0, 999), min_size=4, max_size=11).map(lambda ns: "".join(f"<loc_{n}>" for n in ns))
@@ -443,6 +444,13 @@ def test_it_answers_and_the_server_says_the_same(converted: Path, monkeypatch: p
     assert ids == [found.generation.ids for found in together] == [found.generation.ids for found in served]
     assert len({tuple(each) for each in ids}) == 4
     assert [found.prompt for found in together] == [found.prompt for found in served]
+
+
+def test_it_answers_with_int8_activations(converted: Path) -> None:
+    pali = Pali.from_pretrained(converted, "torch-int8")
+    [found] = pali.predict([[np.full((20, 30, 3), 90, np.uint8)]], ["<CAPTION>"], decoding=Decoding(10))
+    assert found.generation.ids
+    assert any(isinstance(module, Int8Linear) and module.rounds for module in pali.pipeline().model.modules())
 
 
 # ---- training

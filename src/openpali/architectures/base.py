@@ -147,9 +147,9 @@ class Architecture(Generic[C]):
         """Tokens that a text is generated from: ``visual`` of all ``frames``, those of the prompt, and others."""
         return visual + prompt
 
-    def image_flops(self, config: Any, size: tuple[int, int] | None = None) -> int:
+    def image_flops(self, config: C, size: tuple[int, int] | None = None) -> int:
         """Multiply-adds of the matmuls that make visual tokens of one image of ``size``."""
-        v, tokens = config.vision, self.visual_tokens(config, size)
+        v, tokens = vision_of(config), self.visual_tokens(config, size)
         patches = tokens * self.pool(config) ** 2
         block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # of each patch
         encoder = patches * (3 * v.patch_size**2 * v.width + v.depth * block)

@@ -93,6 +93,7 @@ class Florence2Model(VisionLanguageModel):
     first = 0  # BOS, which follows what starts the decoder: EOS
     end = 2  # EOS
     image_encoder = DaViT
+    vit: DaViT
 
     def __init__(self, config: Florence2Config) -> None:
         super().__init__(config.vision, Projector(config))
@@ -148,36 +149,22 @@ DIALECT = Dialect(
         "detect": "Locate {text} in the image.",
         "refseg": "Locate {text} in the image with mask",
     },
-    variants={
-        "caption": (
-            "Describe in detail what is shown in the image.",
-            "Describe with a paragraph what is shown in the image.",
-        ),
-        "ocr": ("What is the text in the image, with regions?",),
-        "detect": (
-            "Locate the objects with category name in the image.",
-            "Locate the objects in the image, with their descriptions.",
-            "Locate the region proposals in the image.",
-            "Locate the phrases in the caption: {text}",
-        ),
-        "refseg": ("What is the polygon mask of region {text}",),
-    },
     shorthands={
-        "<CAPTION>": "What does the image describe?",
-        "<DETAILED_CAPTION>": "Describe in detail what is shown in the image.",
-        "<MORE_DETAILED_CAPTION>": "Describe with a paragraph what is shown in the image.",
-        "<OCR>": "What is the text in the image?",
-        "<OCR_WITH_REGION>": "What is the text in the image, with regions?",
-        "<OD>": "Locate the objects with category name in the image.",
-        "<DENSE_REGION_CAPTION>": "Locate the objects in the image, with their descriptions.",
-        "<REGION_PROPOSAL>": "Locate the region proposals in the image.",
-        "<CAPTION_TO_PHRASE_GROUNDING>": "Locate the phrases in the caption: {text}",
-        "<OPEN_VOCABULARY_DETECTION>": "Locate {text} in the image.",
-        "<REFERRING_EXPRESSION_SEGMENTATION>": "Locate {text} in the image with mask",
-        "<REGION_TO_SEGMENTATION>": "What is the polygon mask of region {text}",
-        "<REGION_TO_CATEGORY>": "What is the region {text}?",
-        "<REGION_TO_DESCRIPTION>": "What does the region {text} describe?",
-        "<REGION_TO_OCR>": "What text is in the region {text}?",
+        "<CAPTION>": ("caption", "What does the image describe?"),
+        "<DETAILED_CAPTION>": ("caption", "Describe in detail what is shown in the image."),
+        "<MORE_DETAILED_CAPTION>": ("caption", "Describe with a paragraph what is shown in the image."),
+        "<OCR>": ("ocr", "What is the text in the image?"),
+        "<OCR_WITH_REGION>": ("ocr", "What is the text in the image, with regions?"),
+        "<OD>": ("detect", "Locate the objects with category name in the image."),
+        "<DENSE_REGION_CAPTION>": ("detect", "Locate the objects in the image, with their descriptions."),
+        "<REGION_PROPOSAL>": ("detect", "Locate the region proposals in the image."),
+        "<CAPTION_TO_PHRASE_GROUNDING>": ("detect", "Locate the phrases in the caption: {text}"),
+        "<OPEN_VOCABULARY_DETECTION>": ("detect", "Locate {text} in the image."),
+        "<REFERRING_EXPRESSION_SEGMENTATION>": ("refseg", "Locate {text} in the image with mask"),
+        "<REGION_TO_SEGMENTATION>": ("refseg", "What is the polygon mask of region {text}"),
+        "<REGION_TO_CATEGORY>": ("vqa", "What is the region {text}?"),
+        "<REGION_TO_DESCRIPTION>": ("vqa", "What does the region {text} describe?"),
+        "<REGION_TO_OCR>": ("vqa", "What text is in the region {text}?"),
     },
     ocr="OCR: {text}",
     names_joiner=" and ",
@@ -230,15 +217,13 @@ _VISION = {
     "qkv_bias": True,
     "activation_function": "gelu",
 }
-_TEXT = {
-    "activation_function": "gelu",
-    "scale_embedding": False,
-    "tie_word_embeddings": True,
+_TOKENS = {
     "pad_token_id": Florence2Model.pad,
     "bos_token_id": Florence2Model.first,
     "eos_token_id": Florence2Model.end,
     "decoder_start_token_id": Florence2Model.end,
 }
+_TEXT = {"activation_function": "gelu", "scale_embedding": False, "tie_word_embeddings": True, **_TOKENS}
 _DEFAULTS = {  # of transformers, for keys that a configuration leaves out
     "depths": [1, 1, 9, 1],
     "embed_dim": [128, 256, 512, 1024],
@@ -304,10 +289,9 @@ class Florence2Architecture(Architecture[Florence2Config]):
     def memory(self, config: Florence2Config, visual: int, frames: int, prompt: int) -> int:
         return visual + prompt + 2  # BOS and EOS
 
-    def image_flops(self, config: Any, size: tuple[int, int] | None = None) -> int:
-        tokens = self.visual_tokens(config, size)
-        seen: int = config.vision.multiply_adds(size or config.vision.image_size)
-        return seen + tokens * config.vision.width * config.text.d_model
+    def image_flops(self, config: Florence2Config, size: tuple[int, int] | None = None) -> int:
+        v, tokens = config.vision, self.visual_tokens(config, size)
+        return v.multiply_adds(size or v.image_size) + tokens * v.width * config.text.d_model
 
     def flops(self, config: Florence2Config, memory: int) -> Flops:
         t = config.text
@@ -360,6 +344,7 @@ class Florence2Architecture(Architecture[Florence2Config]):
                 "processor_class": "Florence2Processor",
                 "post_processor_config": {kind: {} for kind in _PARSED},
             },
+            "generation_config.json": {**_TOKENS, "forced_bos_token_id": Florence2Model.first},
             "config.json": described,
         }
         return {"": Exported(weights, files)}
@@ -460,8 +445,6 @@ def write_florence2(
         "image_token_id": config.image_token,
         "vision_config": vision,
         "text_config": text,
-        **{key: _TEXT[key] for key in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")},
-        "forced_bos_token_id": Florence2Model.first,
     }
     return write(rules(config), weights), described
 

@@ -23,7 +23,7 @@ from openpali.model.init import materialise
 from openpali.model.layers import Dense
 from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, T5Config
 from openpali.model.vision_language import Head, Memory, VisionLanguageModel
-from openpali.model.vit import Block, ViTConfig
+from openpali.model.vit import Block, ViT, ViTConfig
 from openpali.text.tokenizer import Tokenizer
 
 
@@ -39,6 +39,7 @@ class PaliModel(VisionLanguageModel):
     """PaLI-3: the language model is an encoder-decoder."""
 
     first = VisionLanguageModel.pad  # as in T5
+    vit: ViT
 
     def __init__(self, config: PaliModelConfig) -> None:
         super().__init__(config.vision, Dense(config.vision.width, config.text.d_model))

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from openpali.benchmarks.files import Fields, Folder, Listing, listing
-from openpali.data.sources.mask_formats import Polygons, read_polygons, read_run_lengths
+from openpali.data.sources.mask_formats import read_polygons, read_run_lengths
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.infer.generate import Decoding
 from openpali.tasks.example import Box, Example, Mask, Object, Size
+from openpali.tasks.polygons import Polygons
 
 HOME = "https://github.com/lichengunc/refer, its images at https://cocodataset.org (train2014)"
 FILE_NAME = "coco/train2014/COCO_train2014_{:012d}.jpg"

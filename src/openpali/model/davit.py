@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -97,9 +98,7 @@ class WindowAttention(Attention):
         w, (height, width) = self.window, x_BHWC.shape[1:3]
         x = F.pad(x_BHWC, (0, 0, 0, -width % w, 0, -height % w))
         rows, columns = x.shape[1] // w, x.shape[2] // w
-        windows = (
-            x.unflatten(2, (columns, w)).unflatten(1, (rows, w)).transpose(2, 3)
-        )  # [B, rows, columns, w, w, C]
+        windows = x.view(-1, rows, w, columns, w, x.shape[-1]).transpose(2, 3)  # [B, rows, columns, w, w, C]
         x = super().forward(windows.reshape(-1, w * w, x.shape[-1]), mask).view(windows.shape)
         return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
 
@@ -120,7 +119,7 @@ class ChannelAttention(AttentionLayer):
     def forward(self, x_BHWC: Tensor) -> Tensor:
         x_BNC = x_BHWC.flatten(1, 2)
         q, k, v = (
-            t.unflatten(2, (self.groups, -1)).permute(0, 2, 3, 1)  # [B, g, C / g, N]
+            t.reshape(*t.shape[:2], self.groups, -1).permute(0, 2, 3, 1)  # [B, g, C / g, N]
             for t in self.qkv(x_BNC).chunk(3, dim=-1)
         )
         x = self.attend(q, k, v, Scoring(scale=x_BNC.shape[1] ** -0.5))
@@ -185,15 +184,14 @@ class DaViT(ImageEncoder):
     positions = None
 
     def __init__(self, config: DaViTConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.stages = nn.ModuleList(Stage(config, i) for i in range(len(config.widths)))
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         self.require_size(images_BHWC)
-        x = scaled(images_BHWC, next(self.parameters()).dtype)
+        x = scaled(images_BHWC, torch.float32)
         mean, std = x.new_tensor(MEAN), x.new_tensor(STD)
-        x = (x * 0.5 + (0.5 - mean)) / std
+        x = ((x * 0.5 + (0.5 - mean)) / std).to(next(self.parameters()).dtype)
         for stage in self.stages:
             x = stage(x)
         return x.flatten(1, 2)

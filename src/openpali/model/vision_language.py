@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
@@ -63,7 +62,7 @@ class VisionLanguageModel(nn.Module, ABC):
     """
 
     pad = 0
-    image_encoder: ClassVar[Callable[[Any], ImageEncoder]] = ViT
+    image_encoder: ClassVar[type[ImageEncoder]] = ViT
     first: int
     first_is_read: bool = False
     image_place: int | None = None

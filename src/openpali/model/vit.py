@@ -124,8 +124,11 @@ class ImageEncoder(nn.Module):
         positions: position embeddings that are resampled for another grid; None: it has none.
     """
 
-    config: Any
     positions: nn.Parameter | None
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
 
     def set_grid(self, grid: tuple[int, int]) -> None:
         """Change the resolution in place, to ``grid`` (rows, columns)."""
@@ -157,8 +160,7 @@ class ViT(ImageEncoder):
     positions: nn.Parameter
 
     def __init__(self, config: ViTConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.patch_embed: nn.Module = Dense(config.patch_size**2 * 3, config.width)
         self.positions = nn.Parameter(torch.empty(config.grid[0] * config.grid[1], config.width))
         self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)

@@ -7,7 +7,7 @@ Tasks render their prompts through it, and :func:`~openpali.tasks.registry.recog
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -78,8 +78,8 @@ class Dialect:
         name: the name in model folders.
         prompts: form of a prompt -> pattern of its :class:`Template`. A form has the name of the first task that
             uses it; other tasks may use it, too (``Task.form``).
-        variants: form -> patterns of other prompts that its tasks answer. They are read, not written.
-        shorthands: what users may write in place of the beginning of a prompt -> pattern of the prompt.
+        shorthands: what users may write in place of the beginning of a prompt -> form and pattern of the prompt. It
+            may be another one than that of the form's tasks, which read its answers all the same.
         ocr: pattern for text that an OCR engine found; it fills ``{text}``, or follows the question there.
         names_joiner: separates the names in a prompt that asks for several.
         objects_joiner: separates the objects in an answer.
@@ -99,8 +99,7 @@ class Dialect:
     ocr: str
     names_joiner: str
     objects_joiner: str = " "
-    variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    shorthands: Mapping[str, str] = field(default_factory=dict)
+    shorthands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     codec: type[LocationCodec] = LocationCodec
     regions: LocationCodec | None = None
     outlines: Outlines | None = None
@@ -119,15 +118,16 @@ class Dialect:
         return Template(self.prompts[form])
 
     def others(self, form: str) -> list[Template]:
-        """The templates of other prompts of a form."""
-        return [Template(pattern) for pattern in self.variants.get(form, ())]
+        """The templates of prompts of a form that its tasks do not write."""
+        own = self.prompts.get(form)
+        return [Template(other) for name, other in self.shorthands.values() if name == form and other != own]
 
     def expand(self, text: str) -> str:
         """A user's text, or the prompt that it is short for: "<OD>" in some dialects."""
         short = next((short for short in self.shorthands if text.lstrip().startswith(short)), None)
         if short is None:
             return text
-        template, rest = Template(self.shorthands[short]), text.replace(short, "", 1).strip()
+        template, rest = Template(self.shorthands[short][1]), text.replace(short, "", 1).strip()
         if "{text}" in template.pattern and not rest:
             raise ValueError(f"{short} needs a text behind it: what to look for")
         return template.render(rest)

@@ -62,7 +62,7 @@ def _rings(mask: Mask) -> Iterator[NDArray[np.float64]]:
             steps.setdefault((x + start[0], y + start[1]), []).append(step)
     while steps:
         here = first = next(iter(steps))
-        way, ring = steps[first][0], []
+        way, ring = steps[first][0], list[tuple[int, int]]()
         while True:
             ways = steps[here]
             right = (-way[1], way[0])

@@ -52,7 +52,7 @@ class BytePairTokenizer(Tokenizer):
             i: piece.encode() if piece in added else bytes(characters[c] for c in piece)
             for piece, i in self._ids.items()
         }
-        self._special = re.compile(
+        self._specials = re.compile(
             "|".join(_found_in_texts(added[piece]) for piece in sorted(added, key=len, reverse=True)) or r"(?!)"
         )
         self._merged = lru_cache(_CACHED)(self._merge)
@@ -80,7 +80,7 @@ class BytePairTokenizer(Tokenizer):
 
     def _encode(self, text: str) -> list[int]:
         found, start = [], 0
-        for match in self._special.finditer(text):
+        for match in self._specials.finditer(text):
             found += [*self._words(text[start : match.start()]), self._ids[match[0].strip()]]
             start = match.end()
         return [*found, *self._words(text[start:])]

@@ -9,9 +9,9 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from openpali.data.sources.mask_formats import Polygons
 from openpali.mistakes import reason
 from openpali.tasks.example import Box, Size
+from openpali.tasks.polygons import Polygons
 from openpali.worlds.importers.base import Found, Imported, Request, Thing, add_objects, open_image, read_text
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
