@@ -25,14 +25,14 @@ import openpali.train.trainer as trainer_module
 from openpali.architectures.florence2 import ADDED, DIALECT, Florence2Architecture, Florence2Model, read_florence2
 from openpali.cli.main import main
 from openpali.distributed import Ranks
-from openpali.infer.generate import Decoding, generate
+from openpali.infer.generate import Decoding, Generation, generate
 from openpali.infer.pali import Pali
 from openpali.lab.parity import compare_florence2
 from openpali.lab.plan.planner import find_device, rehearse
 from openpali.lab.sizes import count_parameters, flops_per_image
 from openpali.model.int8 import Int8Linear
 from openpali.serve.scheduler import Scheduler
-from openpali.tasks import get_task, open_task, recognise
+from openpali.tasks import Answer, get_task, open_task, recognise
 from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.registry import is_prompt
 from openpali.tensors import load_exactly
@@ -361,7 +361,7 @@ def test_polygons_are_those_of_the_processor(rings: list[list[int]]) -> None:
     assert [(corners + 1e-6).astype(int).ravel().tolist() for corners in found] == true
 
 
-def test_a_mask_is_written_as_polygons_and_read_back() -> None:
+def test_a_mask_is_written_as_polygons_read_back_and_measured(converted: Path) -> None:
     y, x = np.mgrid[:480, :640]
     mask = ((y - 200) / 150) ** 2 + ((x - 300) / 220) ** 2 <= 1
     mask[400:450, 100:180] = True
@@ -375,6 +375,14 @@ def test_a_mask_is_written_as_polygons_and_read_back() -> None:
     assert found.mask is not None
     assert (found.mask & mask).sum() / (found.mask | mask).sum() > 0.99
     assert found.box == pytest.approx((50, 80, 450, 520), abs=1)
+    tokenizer = open_model(converted).tokenizer
+    ids = sample.target_ids(tokenizer)
+    assert len(ids) == sample.target.count("<loc_") + sample.target.count("<sep>") < 200
+    generated = Generation(ids, [-0.5] * (len(ids) + 1), 0.0, "eos")
+    measured = task.measure(example, sample, Answer("", (found,)), generated, tokenizer)
+    assert measured["invalid"] == 0
+    assert measured["intersection"] / measured["union"] == measured["ceiling"] > 0.99
+    assert task.claims(generated, tokenizer) == [-0.5 * len(ids)]
     with pytest.raises(ValueError, match="mask that is empty"):
         task.write(
             Example(
@@ -465,8 +473,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Path("mine.jsonl").open("w") as file:
         for shade, answer in ((20, "a dog"), (200, "two blue stars")):
             Image.fromarray(np.full((8, 8, 3), shade, np.uint8)).save(f"{shade}.png")
-            line = {"images": [f"{shade}.png"], "question": "what?", "answers": [answer]}
-            file.write(json.dumps(line) + "\n")
+            dog = {"name": "dog", "mask": [[1, 1, 6, 1, 6, 7, 1, 7]]}
+            about = {"question": "what?", "answers": [answer], "expression": "the dog", "referred": [0]}
+            file.write(json.dumps({"images": [f"{shade}.png"], **about, "objects": [dog]}) + "\n")
 
 
 MINE = {"source": "mine.jsonl", "task": "vqa"}
@@ -547,7 +556,9 @@ def test_an_adapter_of_it_in_int8_trains_and_answers(
 ) -> None:
     base = tmp_path / "int8"
     write_int8(open_model(converted), base)
-    recipe = inherit(parse_recipe(raw_recipe(base, lora={"rank": 2}))).recipe
+    raw = raw_recipe(base, lora={"rank": 2})
+    raw["phases"][0]["mixture"] = [{**MINE, "task": task} for task in ("vqa", "detect", "refseg")]
+    recipe = inherit(parse_recipe({**raw, "batch": 6, "phases": [{**raw["phases"][0], "samples": 12}]})).recipe
     whole_run = open_model(trainer(recipe, tmp_path / "whole").train())
     assert whole_run.adapter is not None
     assert {name.split(".")[1] for name in whole_run.adapter.config.targets} == {"encoder", "decoder"}
