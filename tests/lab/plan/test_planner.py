@@ -306,8 +306,8 @@ def test_mistakes_are_named() -> None:
         rehearse(recipe, recipe.phases[0], HERE, 64)
 
 
-@pytest.mark.parametrize("name", ["paligemma2-3b", "t5gemma2-270m"])
-def test_a_size_of_gemma_needs_neither_checkpoint_nor_tokenizer(name: str) -> None:
+@pytest.mark.parametrize("name", ["paligemma2-3b", "t5gemma2-270m", "florence2-base"])
+def test_a_size_needs_neither_checkpoint_nor_tokenizer(name: str) -> None:
     changes = [f"model.preset={name}", "model.tokenizer=later", 'model.init={"" = "later"}']
     recipe = load_recipe(RECIPES / "transfer" / "paligemma" / "vqav2.toml", changes)
     model = build_without_data(recipe, recipe.phases[0], "meta").model

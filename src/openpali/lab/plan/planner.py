@@ -19,7 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import _disable_current_modes
 
-from openpali.architectures.registry import presets_named
+from openpali.architectures.registry import architecture_of, presets_named
 from openpali.distributed import Ranks
 from openpali.lab.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
 from openpali.lab.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
@@ -380,9 +380,12 @@ def _vocabulary(recipe: Recipe) -> Tokenizer:
     try:
         return open_tokenizer(recipe.model.tokenizer)
     except FileNotFoundError:
-        if not presets_named(recipe.model.preset):
+        shapes = presets_named(recipe.model.preset)
+        if not shapes:
             raise
-        return cast(Tokenizer, _Vocabulary(objectives()[recipe.objective].vocabulary(recipe)))
+        networks = (architecture_of(shape).network for shape in shapes)
+        pad = next((each.pad for each in networks if issubclass(each, VisionLanguageModel)), _Vocabulary.pad_id)
+        return cast(Tokenizer, _Vocabulary(objectives()[recipe.objective].vocabulary(recipe), pad))
 
 
 def _precision(recipe: Recipe, device: Device) -> torch.dtype:
