@@ -13,7 +13,8 @@ from torch import Tensor
 
 from openpali.architectures.pali import PaliModel
 from openpali.infer.pali import Pali
-from openpali.model.vision_language import Seen
+from openpali.model.patches import Images
+from openpali.model.vision_language import Seen, in_rows
 from openpali.onnx.export import write
 
 
@@ -63,15 +64,16 @@ class GraphModel:
             onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("image", "prompt", "decoder")
         )
 
-    def look(self, images: Tensor) -> Seen:
+    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
         """Images ``[B, F, H, W, 3]``, uint8 in 0..255 or float in -1..1."""
+        assert isinstance(images, Tensor)
         pixels = images.flatten(0, 1)
         whole = pixels.div(127.5).sub(1) if pixels.dtype == torch.uint8 else pixels.float()
         visual, patches = map(torch.from_numpy, self._image.run(None, {"pixels": whole.numpy()}))
-        return Seen(patches, visual.reshape(len(images), -1, visual.shape[-1]))
+        return in_rows(patches, visual, images, frames)
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
-        if visual_BND is None or frames is not None:
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
+        if visual_BND is None or counts is not None:
             raise ValueError("the graphs take one image and a prompt")
         real, *tensors = self._prompt.run(None, {"visual": visual_BND.numpy(), "prompt": prompt.numpy()})
         return Memory(visual_BND, torch.from_numpy(real), tensors)

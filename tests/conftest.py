@@ -23,6 +23,7 @@ from openpali.architectures.pali import PaliModel
 from openpali.architectures.registry import architectures
 from openpali.cli.main import app
 from openpali.data.media.images import Preprocess
+from openpali.data.media.native import NativePreprocess
 from openpali.distributed import Ranks
 from openpali.extensions import extensions
 from openpali.home import home as find_home
@@ -104,6 +105,22 @@ def bundle(world_with_vocabulary: Path) -> Path:
             make_once(Path(shared), lambda out: _copy_models(home, out))
     assert find_model(str(home / "bundle")) == home / "bundle"
     return home / "bundle"
+
+
+@pytest.fixture(scope="session")
+def native(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The PaLI of the bundle for images in their own proportions, of up to 40 patches."""
+    of_one_size, folder = open_model(bundle / "pali"), tmp_path_factory.mktemp("native") / "pali"
+    vision = replace(of_one_size.config.vision, tokens=40)
+    write_model(
+        folder,
+        of_one_size.weights(),
+        replace(of_one_size.config, vision=vision),
+        preprocess=NativePreprocess(vision.patch_size, vision.tokens),
+        tokenizer=of_one_size.tokenizer,
+        facts=of_one_size.facts,
+    )
+    return folder
 
 
 def _copy_models(home: Path, out: Path) -> None:

@@ -15,6 +15,7 @@ from openpali.architectures.paligemma import PaliGemmaConfig
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import ENGINES
 from openpali.infer.pali import Pali
+from openpali.model.patches import Images
 from openpali.model.vision_language import VisionLanguageModel
 from openpali.serve.scheduler import Scheduler
 
@@ -28,12 +29,12 @@ class Toy:
         self.model = model
         self.first, self.precision = model.first, "fp16"
 
-    def look(self, images: Tensor) -> Any:
+    def look(self, images: Images, frames: Tensor | None = None) -> Any:
         calls.append("look")
-        return self.model.look(images)
+        return self.model.look(images, frames)
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
-        return self.model.encode_tokens(visual_BND, prompt, frames)
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Any:
+        return self.model.encode_tokens(visual_BND, prompt, counts)
 
     def start(self, memory: Any, max_length: int) -> Any:
         return self.model.start(memory, max_length)

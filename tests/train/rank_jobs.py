@@ -108,11 +108,16 @@ NATIVE = {
     "sides": 1.0,
     "phases": [{"samples": 24, "tokens": 40, "mixture": [{"source": "nano/scene", "task": "contrastive"}]}],
 }
+PATCHES = {
+    "model__resize": "native",
+    "phases": [{"samples": 24, "tokens": 40, "mixture": MIXED["phases__0__mixture"]}],
+}
 STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 32}
 JOBS = [
     Job("siglip-3", 3, "siglip"),  # 4 pairs on 3 ranks: 1 + 1 + 2
     Job("siglip-3-sharded", 3, "siglip", {**sharded(), "regions": 1.0}),
     Job("native-2-sharded", 2, "siglip", {**sharded(checkpointing="full"), **NATIVE}),
+    Job("native-text-2-sharded", 2, "sequence", {**sharded(), **LONG, **PATCHES, "micro": 2}),
     Job("classify-2-sharded", 2, "classify", sharded()),
     Job("sequence-2", 2, "sequence"),
     Job("sequence-4-sharded", 4, "sequence", sharded(checkpointing="selective"), drawn=True),

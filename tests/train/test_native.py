@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from tiny_runs import make_recipe
 from torch import Tensor
 
+from openpali.cli.main import main
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
 from openpali.infer.pali import Pali
@@ -20,6 +22,7 @@ from openpali.rng import generator
 from openpali.train.objectives.base import Lengths
 from openpali.train.phases import describe_phases
 from openpali.train.recipe import Recipe
+from openpali.train.recipe_file import as_toml
 from openpali.train.start import inherit
 from openpali.weights.format import open_model
 
@@ -48,22 +51,46 @@ def native(source: Path, tokens: int = 40, **changes: Any) -> Recipe:
     return make_recipe("siglip", **{"phases": phases, "regions": 1.0, "model__resize": "native", **changes})
 
 
-def outcome(trainer: Any, batch: dict[str, Tensor]) -> list[Tensor]:
-    """The loss of a batch and all gradients."""
+def native_answers(source: Path, tokens: int = 40, **changes: Any) -> Recipe:
+    mixture = [{"source": str(source), "task": "detect"}]
+    phases = [{"samples": 8, "tokens": tokens, "mixture": mixture}]
+    return make_recipe("sequence", **{"phases": phases, "model__resize": "native", "max_prompt": 96, **changes})
+
+
+def samples_of(trainer: Any) -> list[dict[str, np.ndarray]]:
+    """The four images, encoded."""
+    [phase] = trainer.phases
+    [entry], encode = phase.entries, trainer.objective.encoder.encode
+    return [encode(entry.source[i], entry.task, phase.preprocess, generator(i)) for i in range(4)]
+
+
+def outcome(trainer: Any, *batches: dict[str, Tensor]) -> list[Tensor]:
+    """The loss of batches, one after the other, and all gradients."""
     trainer.model.zero_grad()
-    losses = trainer.objective.losses(batch, 4.0)
-    losses.total.backward()
-    return [losses.total.detach(), *(p.grad.clone() for p in trainer.model.parameters() if p.grad is not None)]
+    totals = [trainer.objective.losses(batch, 4.0).total for batch in batches]
+    torch.autograd.backward(totals)
+    return [sum(totals).detach(), *(p.grad.clone() for p in trainer.model.parameters() if p.grad is not None)]
+
+
+def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
+    assert len(expected) > 20
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def padded(images: Tensor, counts: Tensor, length: int) -> Tensor:
+    """Patches ``[B, N, P]``, of which so many are real, with other padding, and more of it."""
+    longer = torch.full((len(images), length, images.shape[2]), 77, dtype=torch.uint8)
+    for row, of, count in zip(longer, images, counts.tolist(), strict=True):
+        row[:count] = of[:count]
+    return longer
 
 
 @pytest.mark.parametrize("changes", [{}, {"dense": True, "sides": 1.0}], ids=["centres", "dense"])
 def test_padding_changes_neither_loss_nor_gradients(changes: Any, mine: Path, make_trainer: Any) -> None:
     """All losses, on a batch of four proportions; each region is a patch of its own image's grid."""
     trainer = make_trainer(native(mine, **changes))
-    [phase], encoder = trainer.phases, trainer.objective.encoder
-    [entry] = phase.entries
-    samples = [encoder.encode(entry.source[i], entry.task, phase.preprocess, generator(i)) for i in range(4)]
-    batch = encoder.collate(samples)
+    batch = trainer.objective.encoder.collate(samples_of(trainer))
     assert batch["grids"].tolist() == [[3, 12], [10, 4], [6, 6], [7, 5]]
     real = batch["grids"].prod(1)
     regions = trainer.model.vit.patches_at(
@@ -71,13 +98,25 @@ def test_padding_changes_neither_loss_nor_gradients(changes: Any, mine: Path, ma
     )
     assert regions[::2].tolist() == (real - 1).tolist()
 
-    padded = torch.full((4, 64, batch["images"].shape[2]), 77, dtype=torch.uint8)
-    for row, (of, count) in enumerate(zip(batch["images"], real.tolist(), strict=True)):
-        padded[row, :count] = of[:count]
-    expected = outcome(trainer, batch)
-    assert len(expected) > 20
-    for found, wanted in zip(outcome(trainer, {**batch, "images": padded}), expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    longer = {**batch, "images": padded(batch["images"], real, 64)}
+    assert_same(outcome(trainer, longer), outcome(trainer, batch))
+
+
+def test_rows_of_a_prompted_model_are_trained_as_if_alone(mine: Path, make_trainer: Any) -> None:
+    """Rows of one image, of two, and of text alone: padding of patches, frames and texts changes nothing."""
+    trainer = make_trainer(native_answers(mine))
+    collate, samples = trainer.objective.encoder.collate, samples_of(trainer)
+    pair = {key: np.concatenate([samples[0][key], samples[1][key]]) for key in ("images", "grids")}
+    text = {key: value for key, value in samples[0].items() if key not in pair}
+    rows = [samples[2], samples[3] | pair, text]
+    together = collate(rows)
+    assert (together["images"].shape, together["frames"].tolist()) == ((3, 2, 40, 432), [1, 2, 0])
+    expected = outcome(trainer, *(collate([row]) for row in rows))
+    assert_same(outcome(trainer, together), expected)
+
+    flat, counts = together["images"].flatten(0, 1), together["grids"].prod(-1).flatten()
+    longer = padded(flat, counts, 64).unflatten(0, (3, 2))
+    assert_same(outcome(trainer, {**together, "images": longer}), expected)
 
 
 def test_a_run_writes_a_model_that_keeps_proportions(mine: Path, make_trainer: Any, tmp_path: Path) -> None:
@@ -93,14 +132,53 @@ def test_a_run_writes_a_model_that_keeps_proportions(mine: Path, make_trainer: A
     np.testing.assert_allclose(pali.embedding.embed_image(images, batch=1), expected, atol=1e-6)
 
 
-def test_plans_see_the_batch_that_training_sees(mine: Path, make_trainer: Any) -> None:
-    trainer = make_trainer(native(mine))
-    [phase], [spec] = trainer.phases, trainer.recipe.phases
-    [entry], encoder = phase.entries, trainer.objective.encoder
-    rng = generator(0)
-    batch = encoder.collate([encoder.encode(entry.source[0], entry.task, phase.preprocess, rng)])
+def test_the_commands_train_ask_and_evaluate(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With evaluations and pictures of samples; the answers to a file are those to its images one by one."""
+
+    def openpali(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        assert not end.value.code, said.err
+        return said.out
+
+    held_out = {"name": "mine", "source": str(mine), "task": "caption", "every": 8, "limit": 3, "batch": 2}
+    mixture = [{"source": str(mine), "task": "caption"}]
+    recipe = native_answers(mine, phases__0__mixture=mixture, evals=[held_out], max_target=16)
+    (tmp_path / "recipe.toml").write_text(as_toml(recipe.model_dump()))
+    run, found, scores = tmp_path / "run", tmp_path / "found.jsonl", tmp_path / "scores.json"
+    openpali("train", tmp_path / "recipe.toml", "--run", run)
+    assert list(run.glob("*.png"))
+    assert open_model(run / "model").preprocess == NativePreprocess(12, 40)
+
+    asked = ["--model", run, "--task", "caption"]
+    openpali("predict", *asked, "--input", mine, "--output", found)
+    together = [json.loads(line) for line in found.read_text().splitlines()]
+    alone = openpali(
+        "predict", *asked, *(mine.with_name(f"{i}.png") for i in range(4)), "--json", "--batch-size", 1
+    )
+    for line, expected in zip(alone.splitlines(), together, strict=True):
+        assert json.loads(line)["text"] == expected["text"]
+
+    openpali("eval", mine, *asked, "--limit", 3, "--json", scores)
+    card = json.loads(scores.read_text())
+    assert card["preprocessing"]["tokens"] == 40
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    [while_training] = [line["scores"] for line in lines if line.get("eval") == "mine"]
+    assert while_training.pop("loss") > 0
+    assert while_training == pytest.approx(card["scores"])
+
+
+@pytest.mark.parametrize("make", [native, native_answers])
+def test_plans_see_the_batch_that_training_sees(mine: Path, make_trainer: Any, make: Any) -> None:
+    trainer = make_trainer(make(mine))
+    [spec] = trainer.recipe.phases
+    batch = trainer.objective.encoder.collate(samples_of(trainer)[:1])
     planned = trainer.objective.example_batch(spec, 1, Lengths())
-    for name in ("images", "grids", "ids"):
+    for name in {"images", "grids", "ids"} & batch.keys():
         assert (planned[name].shape, planned[name].dtype) == (batch[name].shape, batch[name].dtype), name
     assert next(iter(describe_phases(trainer.recipe, trainer.phases))) == "8 samples at up to 40 patches:"
 
@@ -130,8 +208,9 @@ def test_runs_start_from_a_model_that_keeps_proportions(mine: Path, make_trainer
         ("siglip", {"phases__0__tokens": 9}, "either a size, such as 224, or tokens"),
         ("siglip", {"phases__0__size": ""}, "either a size, such as 224, or tokens"),
         ("siglip", {**OF_TOKENS, "model__resize": "pad"}, 'model.resize = "pad" does not: set it to "native"'),
-        ("sequence", OF_TOKENS, 'objective = "sequence" takes images of one size'),
-        ("sequence", {"model__resize": "native"}, 'set model.resize = "squash"'),
+        ("sequence", {**OF_TOKENS, "model__resize": "pad"}, 'model.resize = "pad" does not: set it to "native"'),
+        ("classify", OF_TOKENS, 'objective = "classify" takes images of one size'),
+        ("classify", {"model__resize": "native"}, 'set model.resize = "squash"'),
     ],
 )
 def test_recipes_that_cannot_work_are_refused(objective: str, changes: dict[str, Any], message: str) -> None:

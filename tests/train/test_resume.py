@@ -49,6 +49,18 @@ CHANGES = {
             ],
         },
     ),
+    "native-answers": (
+        "sequence",
+        {
+            "model__resize": "native",
+            "ema": 0.5,
+            "max_prompt": 96,
+            "phases": [
+                {"samples": 12, "tokens": 20, "mixture": [{"source": "nano/line", "task": "ocr"}]},
+                {"samples": 12, "tokens": 40, "mixture": SCENES},
+            ],
+        },
+    ),
     "phases": (
         "sequence",
         {

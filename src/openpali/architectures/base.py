@@ -74,6 +74,7 @@ class Architecture(Generic[C]):
         config: dataclass of its shapes, written to ``config.json``.
         network: takes the shapes; a subclass that needs more overrides :meth:`build`.
         answers: whether it takes prompts.
+        native: whether it takes images in their own proportions (:class:`openpali.model.patches.Patches`).
         presets: shapes by name, for recipes; those of models that take prompts also for ``openpali sizes``.
         sides: of square images in pixels for which ``openpali sizes`` counts FLOPs.
         blocks: the classes of layers that are checkpointed, compiled and sharded one by one -> those of their
@@ -87,6 +88,7 @@ class Architecture(Generic[C]):
     config: type[C]
     network: ClassVar[type[nn.Module]]
     answers: ClassVar[bool] = False
+    native: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Any]] = {}
     sides: ClassVar[Sequence[int]] = (224, 448)
     blocks: ClassVar[Blocks] = {}
@@ -122,7 +124,10 @@ class Architecture(Generic[C]):
         return 1
 
     def visual_tokens(self, config: Any, size: tuple[int, int] | None = None) -> int:
-        """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own)."""
+        """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own, which may be a
+        budget)."""
+        if not size and config.vision.tokens:
+            return int(config.vision.tokens)
         height, width = size or config.vision.image_size
         patch, pool = config.vision.patch_size, self.pool(config)
         if min(height, width) < patch or height % patch or width % patch:

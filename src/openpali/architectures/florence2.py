@@ -103,13 +103,9 @@ class Florence2Model(VisionLanguageModel):
     def visual(self, patches_BND: Tensor) -> Tensor:
         return cast(Tensor, self.project(patches_BND, self.vit.config.grid))
 
-    @property
-    def tokens_per_image(self) -> int:
-        return 1 + super().tokens_per_image
-
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
         """Visual tokens, BOS, prompt and EOS through the encoder."""
-        x, real = self.assemble(visual_BND, prompt, frames)
+        x, real = self.assemble(visual_BND, prompt, counts)
         return Memory(self.text.encode(x, real), real)
 
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:

@@ -46,9 +46,9 @@ class PaliModel(VisionLanguageModel):
         self.config = config
         self.text = EncoderDecoder(config.text)
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
         """Visual tokens, then the prompt, through the encoder."""
-        x, mask = self.assemble(visual_BND, prompt, frames)
+        x, mask = self.assemble(visual_BND, prompt, counts)
         return Memory(self.text.encode(x, mask), mask)
 
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,6 +114,7 @@ class PaliArchitecture(Architecture[PaliModelConfig]):
     config = PaliModelConfig
     network = PaliModel
     answers = True
+    native = True
     presets = PRESETS
     sides = (224, 448, 812, 1064)  # the paper's three, and 448
     blocks = {Block: (), EncoderLayer: (), DecoderLayer: ("cross.key_value",)}

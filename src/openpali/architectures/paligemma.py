@@ -71,9 +71,9 @@ class PaliGemmaModel(VisionLanguageModel):
         self.first = config.separator
         self.text = Gemma(config.text)
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
         """The prefix without its separator, embedded: visual tokens, BOS and prompt."""
-        return Memory(*self.assemble(visual_BND, prompt, frames))
+        return Memory(*self.assemble(visual_BND, prompt, counts))
 
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
         prompt = F.pad(prompt, (1, 0), value=self.config.bos)

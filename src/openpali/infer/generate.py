@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from openpali.model.patches import Images
 from openpali.model.vision_language import Seen
 
 FinishReason = Literal["eos", "length", "repetition", "stop"]
@@ -51,11 +52,11 @@ class Model(Protocol):
         """What it computes in: "fp32", "bf16" or "fp16"."""
         ...
 
-    def look(self, images: Tensor) -> Seen:
-        """Images ``[B, F, H, W, 3]`` through the image encoder."""
+    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
+        """Images of rows, and how many of each row's are real, through the image encoder."""
         ...
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Any:
         """Visual tokens and prompts through the encoder: a memory."""
         ...
 
@@ -169,7 +170,7 @@ class Written(NamedTuple):
 @torch.inference_mode()
 def generate(
     model: Model,
-    images: Tensor | None,
+    images: Images | None,
     prompt: Tensor,
     frames: Tensor | None = None,
     decoding: Decoding | None = None,
@@ -201,9 +202,12 @@ def generate(
         return write(model, memory, [Ask(decoding, allowed)] * len(prompt), eos_id)
 
 
-def encode(model: Model, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
+def encode(model: Model, images: Images | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
     """Images and prompts through the encoder: a memory."""
-    return model.encode_tokens(None if images is None else model.look(images).tokens, prompt, frames)
+    if images is None:
+        return model.encode_tokens(None, prompt)
+    _, tokens, counts = model.look(images, frames)
+    return model.encode_tokens(tokens, prompt, counts)
 
 
 def write(model: Model, memory: Any, asks: Sequence[Ask], eos_id: int) -> list[list[Generation]]:

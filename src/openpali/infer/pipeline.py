@@ -27,7 +27,7 @@ from PIL import Image as PILImage
 from torch import Tensor, nn
 
 from openpali.architectures.siglip.network import SigLIP
-from openpali.data.media.images import Preprocess, load_image, to_rgb
+from openpali.data.media.images import load_image, to_rgb
 from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import (
     Arrays,
@@ -36,6 +36,7 @@ from openpali.data.pipeline.encode import (
     PairEncoder,
     TextNormalisation,
     images_in,
+    join_frames,
     pad_ids,
     stack,
     stack_frames,
@@ -43,6 +44,7 @@ from openpali.data.pipeline.encode import (
 from openpali.infer.generate import Ask, Decoding, Generation, Model, evaluating, write
 from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
+from openpali.model.patches import Images, real_patches
 from openpali.model.vision_language import VisionLanguageModel
 from openpali.tasks.base import Answer, Sample, Task
 from openpali.tasks.dialects import PALI3, Dialect
@@ -100,7 +102,7 @@ class Row:
 class Inputs(NamedTuple):
     """A batch on the device of the model, as :class:`VisionLanguageModel` takes it."""
 
-    images: Tensor | None
+    images: Images | None
     prompt: Tensor
     frames: Tensor | None
 
@@ -168,7 +170,7 @@ class Pipeline:
         self,
         model: VisionLanguageModel,
         tokenizer: Tokenizer,
-        preprocess: Preprocess | None,
+        preprocess: AnyPreprocess | None,
         *,
         engine: Model | None = None,
         max_prompt: int = LONGEST_PROMPT,
@@ -340,8 +342,8 @@ class Pipeline:
     def _generate(self, rows: Sequence[Row], decoding: Decoding, choices: Choices | None) -> list[Prediction]:
         images, prompt, frames = self.inputs([row.ids for row in rows], [row.images for row in rows])
         with torch.inference_mode(), evaluating(self.model):
-            visual, scores = self._look(rows, images)
-            memory = self.engine.encode_tokens(visual, prompt, frames)
+            visual, counts, scores = self._look(rows, images, frames)
+            memory = self.engine.encode_tokens(visual, prompt, counts)
             del visual  # of many patches: nothing else holds it
             generations = write(self.engine, memory, [Ask(decoding, choices)] * len(rows), self.tokenizer.eos_id)
         return [
@@ -386,20 +388,23 @@ class Pipeline:
         found, eos = [], [self.tokenizer.eos_id]
         with torch.inference_mode(), evaluating(self.model):
             for some in _chunks(images, batch):
-                pixels = cast(Tensor, self.read([([image], eos) for image in some]).images)
-                found.append(describe(self.model.vit(pixels.flatten(0, 1))).cpu())
+                alone = cast(Images, self.read([([image], eos) for image in some]).images).flatten(0, 1)
+                found.append(describe(self.model.vit(alone), real_patches(alone)).cpu())
         return torch.cat(found)
 
-    def _look(self, rows: Sequence[Row], images: Tensor | None) -> tuple[Tensor | None, list[float | None]]:
-        """Visual tokens of rows, and the mean OOD score of each row's images."""
+    def _look(
+        self, rows: Sequence[Row], images: Images | None, frames: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, list[float | None]]:
+        """Visual tokens of rows, how many of each row's are real, and the mean OOD score of each row's images."""
         if images is None:
-            return None, [None] * len(rows)
-        patches, visual = self.engine.look(images)
+            return None, None, [None] * len(rows)
+        patches, visual, counts = self.engine.look(images, frames)
         if self.ood is None:
-            return visual, [None] * len(rows)
-        odd_BF = self.ood.score(describe(patches).cpu()).view(len(rows), -1)
+            return visual, counts, [None] * len(rows)
+        described = describe(patches, real_patches(images.flatten(0, 1)))
+        odd_BF = self.ood.score(described.cpu()).view(len(rows), -1)
         pairs = zip(odd_BF, (len(row.images) for row in rows), strict=True)
-        return visual, [float(odd_F[:count].mean()) if count else None for odd_F, count in pairs]
+        return visual, counts, [float(odd_F[:count].mean()) if count else None for odd_F, count in pairs]
 
     @cached_property
     def eyes(self) -> Hashable:
@@ -440,9 +445,17 @@ class Pipeline:
 
     def inputs(self, ids: Sequence[Sequence[int]], images: Sequence[Sequence[Image]] = ()) -> Inputs:
         """Tokens and images of rows as one batch."""
-        stacked = {name: tensor.to(self.device) for name, tensor in stack_frames(images).items()}
-        prompt = pad_ids(ids, self.tokenizer.pad_id).to(self.device)
-        return Inputs(stacked.get("images"), prompt, stacked.get("frames"))
+        batch, prompt = self.stack(images), pad_ids(ids, self.tokenizer.pad_id).to(self.device)
+        return Inputs(images_in(batch) if batch else None, prompt, batch.get("frames"))
+
+    def stack(self, images: Sequence[Sequence[Image]]) -> Batch:
+        """Resized images of rows as one batch, as :func:`~openpali.data.pipeline.encode.stack_frames`."""
+        batch = stack_frames([join_frames([self._pack(image) for image in row]) for row in images])
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def _pack(self, resized: Image) -> Arrays:
+        assert self.preprocess is not None, "or there would be no images"
+        return self.preprocess.pack(resized)
 
 
 class EmbeddingPipeline:

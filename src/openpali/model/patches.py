@@ -1,6 +1,6 @@
 """Images in their own proportions, as patches on grids of their own: SigLIP 2's NaFlex (arXiv 2502.14786).
 
-Shapes: B batch, N patches of an image with its padding, P values of a patch, D width.
+Shapes: B batch, F frames, N patches of an image with its padding, P values of a patch, D width.
 """
 
 from __future__ import annotations
@@ -17,24 +17,40 @@ class Patches(NamedTuple):
     Attributes:
         values: ``[B, N, P]``, uint8 in 0..255 or float in -1..1; P is patch * patch * 3, as the ViT cuts patches,
             row-major over the grid. Patches after those of the grid are padding, of any value.
-        grids: rows and columns of each image, int64 ``[B, 2]``; their product is at most N.
+        grids: rows and columns of each image, int64 ``[B, 2]``; at least 1, and their product is at most N.
+
+    Frames of rows are ``[B, F, N, P]`` and ``[B, F, 2]``.
     """
 
     values: Tensor
     grids: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """As that of images of one size: dimensions of the batch come first."""
+        return self.values.shape
+
+    def flatten(self, first: int, last: int) -> Patches:
+        """Join dimensions of the batch, as :meth:`torch.Tensor.flatten`."""
+        return Patches(self.values.flatten(first, last), self.grids.flatten(first, last))
 
 
 Images: TypeAlias = Tensor | Patches
 """What a ViT takes: images of one size ``[B, H, W, 3]``, or patches of images of many sizes."""
 
 
-def visible(images: Images) -> Tensor | None:
-    """Which patches may be seen, those that are no padding: bool ``[B, 1, 1, N]``; None: all."""
+def real_patches(images: Images) -> Tensor | None:
+    """Which patches are no padding: bool ``[B, N]``, or ``[B, F, N]`` of frames; None: all."""
     if isinstance(images, Tensor):
         return None
-    values_BNP, grids_B2 = images
-    places_N = torch.arange(values_BNP.shape[1], device=grids_B2.device)
-    return (places_N < grids_B2.prod(1, keepdim=True))[:, None, None]
+    places_N = torch.arange(images.shape[-2], device=images.grids.device)
+    return places_N < images.grids.prod(-1, keepdim=True)
+
+
+def visible(images: Images) -> Tensor | None:
+    """Which patches may be seen, as attention takes it: bool ``[B, 1, 1, N]``; None: all."""
+    real_BN = real_patches(images)
+    return None if real_BN is None else real_BN[:, None, None]
 
 
 def positions_on(grids_B2: Tensor, length: int, table_MD: Tensor, table_grid: tuple[int, int]) -> Tensor:

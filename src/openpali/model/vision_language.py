@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.cache import Cache
+from openpali.model.patches import Images, real_patches
 from openpali.model.vit import ImageEncoder, ViT
 
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -24,15 +25,18 @@ class Memory(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Images ``[B, F, H, W, 3]`` as a model sees them.
+    """Images of rows, F frames each, as a model sees them.
 
     Attributes:
         patches: what the ViT makes of each image, ``[B * F, N, D]``.
-        tokens: visual tokens as the language model takes them, ``[B, F * N', D']``.
+        tokens: visual tokens as the language model takes them, ``[B, F * N', D']``; the real ones of a row stand
+            first.
+        counts: how many of each row's are real, int64 ``[B]``; None: all.
     """
 
     patches: Tensor
     tokens: Tensor
+    counts: Tensor | None
 
 
 class Head(NamedTuple):
@@ -50,8 +54,10 @@ class VisionLanguageModel(nn.Module, ABC):
 
     Inputs throughout:
         images: ``[B, F, H, W, 3]`` uint8 or float in -1..1; F frames, each encoded alone and their tokens
-            concatenated; None: text alone.
+            concatenated; None: text alone. Or :class:`~openpali.model.patches.Patches` ``[B, F, N, P]`` of images
+            in their own proportions; the architectures that take those say so (``Architecture.native``).
         frames: number of real frames per row, ``[B]``; None: all.
+        counts: number of real visual tokens per row, ``[B]``; None: all (:class:`Seen`).
         prompt: ids ``[B, P]``; padded on the right with ``pad``.
 
     Attributes:
@@ -81,18 +87,21 @@ class VisionLanguageModel(nn.Module, ABC):
             )
 
     def forward(
-        self, images: Tensor | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
+        self, images: Images | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
     ) -> Tensor:
         """Hidden states ``[B, T, D]`` that predict ``targets`` ``[B, T]`` (not yet shifted right)."""
         return self.decode(targets, self.encode(images, prompt, frames))
 
-    def encode(self, images: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+    def encode(self, images: Images | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
         """What a text is generated from."""
-        return self.encode_tokens(None if images is None else self.embed_images(images), prompt, frames)
+        if images is None:
+            return self.encode_tokens(None, prompt)
+        _, tokens, counts = self.look(images, frames)
+        return self.encode_tokens(tokens, prompt, counts)
 
     @abstractmethod
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
-        """:meth:`encode` for images that :meth:`embed_images` has embedded."""
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
+        """:meth:`encode` for images that :meth:`look` has embedded."""
 
     @abstractmethod
     def decode(self, targets: Tensor, memory: Memory) -> Tensor:
@@ -124,38 +133,56 @@ class VisionLanguageModel(nn.Module, ABC):
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
         """A prompt as the language model takes it, ``[B, P', D]``, and which of it is real, bool ``[B, P']``."""
 
-    def embed_images(self, images: Tensor) -> Tensor:
-        """``[B, F, H, W, 3] -> [B, F * N, D]``: the visual tokens as the language model sees them."""
+    def embed_images(self, images: Images) -> Tensor:
+        """Images -> ``[B, F * N, D]``: the visual tokens as the language model sees them."""
         return self.look(images).tokens
 
-    def look(self, images: Tensor) -> Seen:
-        """Images ``[B, F, H, W, 3]`` through the image encoder, once."""
+    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
+        """Images through the image encoder, once."""
         patches = self.vit(images.flatten(0, 1))
-        tokens = self.visual(patches)
-        return Seen(patches, tokens.reshape(*images.shape[:2], *tokens.shape[1:]).flatten(1, 2))
+        return in_rows(patches, self.visual(patches), images, frames)
 
     def visual(self, patches_BND: Tensor) -> Tensor:
         """What the ViT makes of images -> their visual tokens, ``[B, N', D']``."""
         return cast(Tensor, self.project(patches_BND))
 
     def assemble(
-        self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None
+        self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Visual tokens before the embedded prompt, ``[B, N, D]``, and which are real."""
         x_BPD, mask_BP = self.embed_prompt(prompt)
         if visual_BND is None:
             return x_BPD, mask_BP
-        return join(visual_BND, x_BPD, mask_BP, None if frames is None else frames * self.tokens_per_image)
-
-    @property
-    def tokens_per_image(self) -> int:
-        """Visual tokens of one image, where images stand before the prompt."""
-        rows, columns = self.vit.config.grid
-        return int(rows * columns)
+        return join(visual_BND, x_BPD, mask_BP, counts)
 
     def shift(self, targets: Tensor) -> Tensor:
         """Targets ``[B, T]`` -> the tokens that they are predicted from, shifted right."""
         return F.pad(targets[:, :-1], (1, 0), value=self.first)
+
+
+def in_rows(patches_BND: Tensor, tokens_BND: Tensor, images: Images, frames: Tensor | None) -> Seen:
+    """What was made of each image, ``[B * F, N, D]`` and ``[B * F, N', D']``, as rows of ``images``.
+
+    Of images in their own proportions N' is N, and padding of a row's images moves to its end.
+    """
+    tokens_BFND = tokens_BND.reshape(*images.shape[:2], *tokens_BND.shape[1:])
+    tokens, (most, length) = tokens_BFND.flatten(1, 2), tokens_BFND.shape[1:3]
+    real_BFN = real_patches(images)
+    if real_BFN is None:
+        return Seen(patches_BND, tokens, None if frames is None else frames * length)
+    if frames is not None:
+        given_BF = torch.arange(most, device=frames.device) < frames[:, None]
+        real_BFN = real_BFN & given_BF[..., None]
+    real = real_BFN.flatten(1)
+    if most > 1:
+        tokens, _ = real_first(tokens, real)
+    return Seen(patches_BND, tokens, real.sum(1))
+
+
+def real_first(x_BND: Tensor, real_BN: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the real positions of each row before its padding, in their order."""
+    order_BN = torch.argsort(~real_BN, dim=1, stable=True)
+    return x_BND.gather(1, order_BN[..., None].expand_as(x_BND)), real_BN.gather(1, order_BN)
 
 
 def join(
@@ -175,8 +202,4 @@ def join(
     else:
         real = torch.arange(visual_BND.shape[1], device=x.device) < tokens[:, None]
     mask = torch.cat([real, mask_BP], dim=1)
-    if gaps or tokens is not None:
-        order = torch.argsort(~mask, dim=1, stable=True)
-        x = x.gather(1, order[..., None].expand_as(x))
-        mask = mask.gather(1, order)
-    return x, mask
+    return real_first(x, mask) if gaps or tokens is not None else (x, mask)

@@ -30,8 +30,8 @@ def draw_samples(model: VisionLanguageModel, stream: Stream, counter: int, path:
     for at in range(counter, counter + COUNT):
         phase, draw = stream.place(at)
         entry, preprocess = phase.entries[draw.source], phase.preprocess
-        assert isinstance(preprocess, Preprocess)  # of a model that answers prompts
-        if model.vit.config.image_size != (preprocess.height, preprocess.width):  # a later phase's
+        size = (preprocess.height, preprocess.width) if isinstance(preprocess, Preprocess) else None
+        if size and model.vit.config.image_size != size:  # a later phase's
             break
         pipeline = Pipeline(model, encoder.tokenizer, preprocess, max_prompt=encoder.max_prompt)
         try:

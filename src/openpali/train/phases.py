@@ -115,7 +115,7 @@ def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
 def _preprocess(spec: PhaseSpec, recipe: Recipe) -> AnyPreprocess:
     if not spec.tokens:
         return recipe.model.preprocess(spec.pixels)
-    return recipe.model.preprocess_for(spec.at_resolution(vision_of(shape_of(recipe, *recipe.native))))
+    return recipe.model.preprocess_for(spec.at_resolution(vision_of(shape_of(recipe, *recipe.kinds))))
 
 
 def _classes(entry: Entry) -> Sequence[str]:

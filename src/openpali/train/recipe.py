@@ -413,7 +413,8 @@ class Recipe(_Table):
     parallel: ParallelSpec = ParallelSpec()
     phases: list[PhaseSpec] = Field(min_length=1)
     parts: ClassVar[bool] = False  # samples are parts of images, which are decoded at full size
-    native: ClassVar[Sequence[str]] = ()  # kinds of models that may be trained on images in their own proportions
+    kinds: ClassVar[Sequence[str]] = ()  # of models that are trained; none: all that take prompts
+    native: ClassVar[bool] = False  # images may keep their proportions
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Recipe:

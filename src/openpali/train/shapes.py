@@ -20,6 +20,11 @@ def shape_of(recipe: Recipe, *kinds: str) -> Any:
     for shape in presets_named(name) or [_of_folder(name)]:
         known = architecture_of(shape)
         if known.kind in kinds or (known.answers and not kinds):
+            if recipe.phases[0].tokens and not known.native:
+                raise ValueError(
+                    f'a {known.kind} takes images of one size: set model.resize = "squash", and size instead of '
+                    "tokens in each phase"
+                )
             return shape
     raise ValueError(
         f"model.preset = {name!r} is not a model that objective = {recipe.objective} trains: name another"

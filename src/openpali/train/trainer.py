@@ -359,7 +359,7 @@ class Trainer:
         """The micro-batches as the model takes them: in shards, all ranks run the ViT if any has images."""
         phase = self.recipe.phases[self.phase]
         return [
-            self.objective.add_blank_images(loaded.batch, phase.pixels)
+            self.objective.add_blank_images(loaded.batch, phase)
             if self.sharded and anywhere and "images" not in loaded.batch
             else loaded.batch
             for loaded, anywhere in zip(group, message.images, strict=True)

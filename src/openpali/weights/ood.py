@@ -52,10 +52,19 @@ def is_out(score: float | None) -> bool | None:
     return None if score is None else score > 1
 
 
-def describe(tokens_BND: Tensor) -> Tensor:
-    """Features of images, ``[B, 2 D]``: mean of the patch tokens, and logarithm of their standard deviation."""
+def describe(tokens_BND: Tensor, real_BN: Tensor | None = None) -> Tensor:
+    """Features of images, ``[B, 2 D]``: mean of the patch tokens, and logarithm of their standard deviation.
+
+    ``real_BN``: which tokens are no padding, bool; None: all.
+    """
     tokens_BND = tokens_BND.float()
-    return torch.cat([tokens_BND.mean(1), (tokens_BND.std(1, correction=0) + 1e-6).log()], dim=1)
+    if real_BN is None:
+        mean_BD, std_BD = tokens_BND.mean(1), tokens_BND.std(1, correction=0)
+    else:
+        share_BN1 = (real_BN / real_BN.sum(1, keepdim=True))[..., None]
+        mean_BD = (tokens_BND * share_BN1).sum(1)
+        std_BD = ((tokens_BND - mean_BD[:, None]).square() * share_BN1).sum(1).sqrt()
+    return torch.cat([mean_BD, (std_BD + 1e-6).log()], dim=1)
 
 
 def fit_ood(features_ND: Tensor, others_MD: Tensor) -> OodDetector:

@@ -295,6 +295,7 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
     kind = "siglip"
     config = SigLIPConfig
     network = SigLIP
+    native = True
     presets = PRESETS
     blocks = {Block: ()}
     model_types = ("siglip", naflex.MODEL)

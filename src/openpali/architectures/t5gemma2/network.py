@@ -79,9 +79,9 @@ class T5Gemma2Model(VisionLanguageModel):
         squares = patches_BND.reshape(len(patches_BND), rows // pool, pool, columns // pool, pool, -1)
         return cast(Tensor, self.project(squares.mean((2, 4)).flatten(1, 2)))
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Memory:
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
         """BOS and the prompt, with visual tokens in it, through the encoder."""
-        x, real = self.assemble(visual_BND, prompt, frames)
+        x, real = self.assemble(visual_BND, prompt, counts)
         return Memory(self.text.encode(x, real), real)
 
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ class T5Gemma2Model(VisionLanguageModel):
         return self.text.embed(prompt), prompt != self.pad
 
     def assemble(
-        self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None
+        self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """The embedded prompt, with visual tokens in their places, ``[B, N, D]``, and which are real."""
         if visual_BND is None:
@@ -98,7 +98,7 @@ class T5Gemma2Model(VisionLanguageModel):
         rows, columns = self.vit.config.grid
         tokens = rows * columns // config.pool**2
         most = visual_BND.shape[1] // tokens
-        count_B = torch.full_like(prompt[:, 0], most) if frames is None else frames
+        count_B = torch.full_like(prompt[:, 0], most) if counts is None else counts // tokens  # images
 
         # a prompt with a mark for each image, BOS before it
         marks_BF = torch.full((len(prompt), most), config.before[-1], device=device)

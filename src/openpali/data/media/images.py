@@ -300,7 +300,11 @@ class Preprocess:
 
     def arrays(self, image: Image) -> dict[str, NDArray[Any]]:
         """An image resized, as the array ``images [height, width, 3]`` of a sample."""
-        return {"images": self(image)}
+        return self.pack(self(image))
+
+    def pack(self, resized: Image) -> dict[str, NDArray[Any]]:
+        """:meth:`arrays` of an image that is resized already."""
+        return {"images": resized}
 
     def covered(self, size: Size) -> tuple[float, float]:
         """Shares of height and width that an image of ``size`` covers after resizing; the rest is padding."""

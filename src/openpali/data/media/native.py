@@ -67,12 +67,20 @@ class NativePreprocess:
         """An image as arrays of a sample: ``images [tokens, patch * patch * 3]`` uint8, its patches, row-major over
         its grid, then zeros; and ``grids [2]`` int64, rows and columns.
         """
-        resized, p = self(image), self.patch
+        return self.pack(self(image))
+
+    def pack(self, resized: Image) -> dict[str, NDArray[Any]]:
+        """:meth:`arrays` of an image that is resized already."""
+        p = self.patch
         rows, columns = (side // p for side in resized.shape[:2])
         cut = resized.reshape(rows, p, columns, p, 3).swapaxes(1, 2).reshape(rows * columns, -1)
         patches = np.zeros((self.tokens, cut.shape[1]), np.uint8)
         patches[: len(cut)] = cut
         return {"images": patches, "grids": np.array([rows, columns])}
+
+    def mismatch(self, size: Size) -> float:
+        """How many times wider or higher than the model's images an image is, in proportion: these are alike."""
+        return 1.0
 
     def covered(self, size: Size) -> tuple[float, float]:
         """Shares of height and width that an image covers after resizing: all."""

@@ -45,9 +45,10 @@ class Encoder(Protocol):
 class SequenceEncoder:
     """Prompt and target for the encoder-decoder.
 
-    Batches have ``images [B, F, H, W, 3]`` uint8, ``frames [B]`` if the numbers of frames differ, ``prompt
-    [B, P]`` and ``target [B, T]``, both padded on the right to a multiple of 8; the target ends in EOS. ``places
-    [N]`` are those of its tokens in the flattened target; finding them on a GPU would make the host wait.
+    Batches have ``images [B, F, H, W, 3]`` uint8, or of images in their own proportions patches and their ``grids
+    [B, F, 2]`` (:func:`images_in`), ``frames [B]`` if the numbers of frames differ, ``prompt [B, P]`` and ``target
+    [B, T]``, both padded on the right to a multiple of 8; the target ends in EOS. ``places [N]`` are those of its
+    tokens in the flattened target; finding them on a GPU would make the host wait.
 
     With ``cut``, a target that is too long is truncated, without EOS, so that the model does not learn to stop
     there. A prompt is never truncated, since the question may be at its end.
@@ -69,15 +70,13 @@ class SequenceEncoder:
         for what, ids, limit in (("prompt", prompt, self.max_prompt), ("target", target, self.max_target)):
             if len(ids) > limit:
                 raise ValueError(f"{what} of {len(ids)} tokens, but the recipe's max_{what} is {limit}")
-        arrays = {"prompt": np.array(prompt, np.int64), "target": np.array(target, np.int64)}
-        if example.images:
-            arrays["images"] = np.stack([preprocess(image) for image in example.images])
-        return arrays
+        images = join_frames([preprocess.arrays(image) for image in example.images])
+        return {"prompt": np.array(prompt, np.int64), "target": np.array(target, np.int64), **images}
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         prompt, target = ([s[name] for s in samples] for name in ("prompt", "target"))
-        pad, images = self.tokenizer.pad_id, stack_frames([s.get("images", ()) for s in samples])
-        batch = {"prompt": pad_ids(prompt, pad), "target": pad_ids(target, pad)} | images
+        pad = self.tokenizer.pad_id
+        batch = {"prompt": pad_ids(prompt, pad), "target": pad_ids(target, pad), **stack_frames(samples)}
         width = batch["target"].shape[1]
         batch["places"] = torch.cat([i * width + torch.arange(len(s["target"])) for i, s in enumerate(samples)])
         return batch
@@ -178,18 +177,32 @@ def first_image(example: Example) -> Image:
     return require(example.images, example, "image")[0]
 
 
-def stack_frames(rows: Sequence[Sequence[Image] | Image]) -> Batch:
-    """Images of each row, of one size -> ``images [B, F, H, W, 3]``, and ``frames [B]`` if their numbers differ;
-    nothing if there are none."""
-    counts = [len(row) for row in rows]
+def join_frames(images: Sequence[Arrays]) -> Arrays:
+    """The arrays of each image of a row as those of the row, with frames first; nothing if there are none."""
+    return {key: np.stack([image[key] for image in images]) for key in images[0]} if images else {}
+
+
+def stack_frames(rows: Sequence[Arrays]) -> Batch:
+    """Images of each row (:func:`join_frames`) -> ``images``, and ``grids`` of those in their own proportions,
+    ``[B, F, ...]``; and ``frames [B]`` if their numbers differ. Nothing if there are none.
+
+    Missing frames are black, and of one patch.
+    """
+    counts = [len(row.get("images", ())) for row in rows]
     if not any(counts):
         return {}
-    images = np.zeros((len(rows), max(counts), *next(row[0].shape for row in rows if len(row))), np.uint8)
-    for place, row in zip(images, rows, strict=True):
-        for i, image in enumerate(row):
-            place[i] = image
-    frames = {"frames": torch.tensor(counts)} if len(set(counts)) > 1 else {}
-    return {"images": torch.from_numpy(images), **frames}
+    batch: Batch = {}
+    for key, blank in (("images", np.zeros), ("grids", np.ones)):
+        given = [(i, row[key]) for i, row in enumerate(rows) if key in row]
+        if given:
+            _, first = given[0]
+            stacked = blank((len(rows), max(counts), *first.shape[1:]), first.dtype)
+            for i, frames in given:
+                stacked[i, : len(frames)] = frames
+            batch[key] = torch.from_numpy(stacked)
+    if len(set(counts)) > 1:
+        batch["frames"] = torch.tensor(counts)
+    return batch
 
 
 def pad_ids(rows: Sequence[Sequence[int] | NDArray[np.int64]], pad: int) -> Tensor:

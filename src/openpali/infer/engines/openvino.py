@@ -29,8 +29,9 @@ from openpali.model.attention import attending, sdpa, unfold_bias
 from openpali.model.cache import Memories, Pair, behind
 from openpali.model.int8 import Int8Linear, compute_in_int8
 from openpali.model.lora import lora_names
+from openpali.model.patches import Images
 from openpali.model.t5 import DecoderLayer, EncoderDecoder
-from openpali.model.vision_language import Seen, VisionLanguageModel
+from openpali.model.vision_language import Seen, VisionLanguageModel, in_rows
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
 # a block of queries at a time
@@ -192,9 +193,11 @@ class OpenVinoPali:
 
     def _compile_encoder(self, memory: Mapping[str, Input], stored: Mapping[int, nn.Module]) -> None:
         """Compile the image encoder, and the encoder with its outputs as keys and values of the decoder."""
-        size = self.model.vit.config.image_size
-        pixels = {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}
-        self._vision = _compiled(_Vision(self.model), pixels, ["patches", "visual"], stored, self.precision)
+        vision = self.model.vit.config
+        if not vision.tokens:  # torch takes images in their own proportions
+            size = vision.image_size
+            pixels = {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}
+            self._vision = _compiled(_Vision(self.model), pixels, ["patches", "visual"], stored, self.precision)
         heads, width = self.model.config.text.heads, self.model.config.text.d_model
         biases = range(len(self.text.encoder_bias))
         self._encoder = _compiled(
@@ -212,10 +215,10 @@ class OpenVinoPali:
 
     @torch.inference_mode()
     def encode_tokens(
-        self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None
+        self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None
     ) -> OpenVinoMemory:
         """As :meth:`openpali.architectures.pali.PaliModel.encode_tokens`."""
-        x, real = self.model.assemble(visual_BND, prompt, frames)
+        x, real = self.model.assemble(visual_BND, prompt, counts)
         n = x.shape[1]
         if self._encoder is None or self.model.config.text.heads * n * n > LARGEST_BIAS:
             with evaluating(self.text), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
@@ -230,17 +233,16 @@ class OpenVinoPali:
         return OpenVinoMemory(torch.from_numpy(outputs.data), real, memory)
 
     @torch.inference_mode()
-    def look(self, images: Tensor) -> Seen:
+    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
         """As :meth:`openpali.architectures.pali.PaliModel.look`."""
-        if self._vision is None:
+        if self._vision is None or not isinstance(images, Tensor):
             with evaluating(self.model):
-                return self.model.look(images)
+                return self.model.look(images, frames)
         pixels = images.flatten(0, 1)
         if pixels.dtype == torch.uint8:
             pixels = pixels.div(127.5).sub_(1)
         patches, tokens = self._vision(pixels.numpy()).values()
-        visual = torch.from_numpy(tokens).reshape(images.shape[0], -1, tokens.shape[-1])
-        return Seen(torch.from_numpy(patches), visual)
+        return in_rows(torch.from_numpy(patches), torch.from_numpy(tokens), images, frames)
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
         """A cache to generate from these memories; it grows step by step."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from openpali.data.pipeline.encode import Batch
+from openpali.data.pipeline.encode import Batch, images_in
 from openpali.data.pipeline.mixture import ENDLESS
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import AnswerBenchmark
@@ -87,7 +87,8 @@ def answer_costs(model: VisionLanguageModel, batch: Batch) -> AnswerCosts:
         model: on the meta device.
         batch: on the meta device.
     """
-    images, prompt, target = batch.get("images"), batch["prompt"], batch["target"]
+    images = images_in(batch) if "images" in batch else None
+    prompt, target = batch["prompt"], batch["target"]
     tokens, text = target.shape[1], model.get_submodule("text")
     with torch.no_grad():
         once = count_flops(lambda: model.encode(images, prompt))

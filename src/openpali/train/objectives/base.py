@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from openpali.data.pipeline.encode import Batch, Encoder
 from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
-from openpali.tasks.example import FRAMES, Size
+from openpali.model.vit import ViTConfig
+from openpali.tasks.example import FRAMES
 from openpali.tasks.registry import Tools, find_family
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import build_adaptable
@@ -96,7 +97,7 @@ class Objective(ABC, Generic[R]):
         """Columns of the logits of a batch, by which a plan knows them; 0: there are none."""
         return 0
 
-    def add_blank_images(self, batch: Batch, size: Size) -> Batch:
+    def add_blank_images(self, batch: Batch, phase: PhaseSpec) -> Batch:
         """The batch with images that change neither loss nor gradients, on a rank without images when others have
         some: gathering the shards of a ViT is collective.
         """
@@ -129,9 +130,20 @@ class Objective(ABC, Generic[R]):
         raise ValueError(f"no evaluation is for objective = {recipe.objective!r}: remove [[evals]]")
 
 
-def blank_images(phase: PhaseSpec, rows: int) -> Tensor:
-    """Images of a phase, ``[rows, H, W, 3]`` uint8, for :meth:`Objective.example_batch`."""
-    return torch.zeros(rows, *phase.pixels, 3, dtype=torch.uint8)
+def blank_images(phase: PhaseSpec, *shape: int) -> Tensor:
+    """Images of a phase, ``[*shape, H, W, 3]`` uint8, for :meth:`Objective.example_batch`."""
+    return torch.zeros(*shape, *phase.pixels, 3, dtype=torch.uint8)
+
+
+def blank_in_batch(phase: PhaseSpec, vision: ViTConfig, *shape: int) -> Batch:
+    """``images`` of a phase, as :func:`blank_images`; in their own proportions with their ``grids [*shape, 2]``.
+
+    Those have all patches of the budget, in one row: all grids cost the same.
+    """
+    if not phase.tokens:
+        return {"images": blank_images(phase, *shape)}
+    patches = torch.zeros(*shape, phase.tokens, 3 * vision.patch_size**2, dtype=torch.uint8)
+    return {"images": patches, "grids": torch.tensor([1, phase.tokens]).repeat(*shape, 1)}
 
 
 def frames_of(phase: PhaseSpec, lengths: Lengths) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from openpali.architectures.registry import architecture_of
 from openpali.data.explain import explain_batch
-from openpali.data.pipeline.encode import Batch, Encoder, SequenceEncoder
+from openpali.data.pipeline.encode import Batch, Encoder, SequenceEncoder, images_in
 from openpali.data.pipeline.mixture import ENDLESS
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import AnswerBenchmark
@@ -21,13 +21,14 @@ from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator, count
 from openpali.home import home
 from openpali.infer.pipeline import Pipeline
 from openpali.model.losses import cross_entropy
+from openpali.model.patches import Images
 from openpali.model.vision_language import Seen, VisionLanguageModel
 from openpali.tasks.base import Task
 from openpali.tasks.example import Size
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.export import task_options
-from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images, frames_of
+from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch, frames_of
 from openpali.train.phases import dialect_of, open_run_task, open_tools
 from openpali.train.recipe import BenchmarkEvalSpec, EvalSpec, PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.shapes import shape_of
@@ -49,6 +50,7 @@ class SequenceRecipe(PromptedRecipe):
     loss_mean: Literal["token", "example"] = "token"
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     z_loss: float = Field(0.0, ge=0)
+    native: ClassVar[bool] = True
 
 
 class SequenceObjective(Objective[SequenceRecipe]):
@@ -71,7 +73,8 @@ class SequenceObjective(Objective[SequenceRecipe]):
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         target, places = batch["target"], batch["places"]
-        hidden = self.model(batch.get("images"), batch["prompt"], target, batch.get("frames"))
+        images = images_in(batch) if "images" in batch else None
+        hidden = self.model(images, batch["prompt"], target, batch.get("frames"))
         real = target != self.tokenizer.pad_id  # [B, T]
         lengths = real.sum(1, keepdim=True)
         weights = real / total_weight
@@ -98,16 +101,16 @@ class SequenceObjective(Objective[SequenceRecipe]):
         }
         batch["places"] = torch.arange(batch["target"].numel())
         if frames := frames_of(phase, lengths):
-            batch["images"] = blank_images(phase, rows)[:, None].repeat(1, frames, 1, 1, 1)
+            batch |= blank_in_batch(phase, self.config.vision, rows, frames)
         return batch
 
     def logit_width(self, rows: int) -> int:
         return architecture_of(self.config).vocabulary(self.config)
 
-    def add_blank_images(self, batch: Batch, size: Size) -> Batch:
+    def add_blank_images(self, batch: Batch, phase: PhaseSpec) -> Batch:
         rows = len(batch["prompt"])
-        blank = torch.zeros(rows, 1, *size, 3, dtype=torch.uint8)
-        return {**batch, "images": blank, "frames": torch.zeros(rows, dtype=torch.long)}
+        blank = blank_in_batch(phase, self.config.vision, rows, 1)
+        return {**batch, **blank, "frames": torch.zeros(rows, dtype=torch.long)}
 
     def explain(self, first: Callable[[], Batch], rows: int) -> Sequence[str]:
         return explain_batch(first(), self.tokenizer, rows=rows)
@@ -118,7 +121,7 @@ class SequenceObjective(Objective[SequenceRecipe]):
         return Pipeline(
             model,
             self.tokenizer,
-            recipe.model.preprocess(Size(*vit.config.image_size)),
+            recipe.model.preprocess_for(vit.config),
             engine=Lockstep(model) if sharded else model,
             max_prompt=recipe.max_prompt,
             options=task_options(recipe),
@@ -142,8 +145,7 @@ class SequenceObjective(Objective[SequenceRecipe]):
             task = dataclasses.replace(_task(benchmark.task, recipe, tools, {}), **benchmark.options)
             answers = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=spec.batch)
         else:
-            largest = Size(*(max(sides) for sides in zip(*(phase.pixels for phase in recipe.phases), strict=True)))
-            source = open_source(spec.source, spec.options, min_size=recipe.model.preprocess(largest).min_size)
+            source = open_source(spec.source, spec.options, min_size=_min_size(recipe))
             task = _task(spec.task, recipe, tools, spec.task_options)
             answers, metric = AnswerEvaluator(spec.label, source, task, limit=limit, batch=spec.batch), task.metric
         n = count(source, answers.limit)
@@ -164,11 +166,11 @@ class Lockstep:
     def __init__(self, model: VisionLanguageModel) -> None:
         self.model, self.first, self.precision = model, model.first, model.precision
 
-    def look(self, images: Tensor) -> Seen:
-        return self.model.look(images)
+    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
+        return self.model.look(images, frames)
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, frames: Tensor | None = None) -> Any:
-        return self.model.encode_tokens(visual_BND, prompt, frames)
+    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Any:
+        return self.model.encode_tokens(visual_BND, prompt, counts)
 
     def start(self, memory: Any, max_length: int) -> Any:
         return self.model.start(memory, max_length)
@@ -177,6 +179,14 @@ class Lockstep:
         logits = self.model.step(ids, cache).contiguous()
         dist.broadcast(logits, 0)
         return logits
+
+
+def _min_size(recipe: SequenceRecipe) -> Size | None:
+    """The smallest size at which images may be decoded for all phases; None: full size."""
+    if recipe.phases[0].tokens:
+        return None
+    largest = Size(*(max(sides) for sides in zip(*(phase.pixels for phase in recipe.phases), strict=True)))
+    return recipe.model.preprocess(largest).min_size
 
 
 def _task(name: str, recipe: SequenceRecipe, tools: Tools, options: Mapping[str, Any]) -> Task:

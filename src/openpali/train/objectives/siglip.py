@@ -28,7 +28,7 @@ from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
 from openpali.model.regions import Regions, places_of, region_loss, share_names, side_loss
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
-from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
+from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch
 from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, ModelSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 
@@ -68,7 +68,8 @@ class SiglipRecipe(EvaluatedRecipe):
     sides: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = Field([])
-    native: ClassVar[Sequence[str]] = ("siglip",)
+    kinds: ClassVar[Sequence[str]] = ("siglip",)
+    native: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _check_regions(self) -> SiglipRecipe:
@@ -122,13 +123,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
         ids = torch.ones(rows, cast(SigLIP, self.model).config.text.length, dtype=torch.long)
-        batch = {"ids": ids}
-        if phase.tokens:
-            values = 3 * self.config.vision.patch_size**2
-            batch["images"] = torch.zeros(rows, phase.tokens, values, dtype=torch.uint8)
-            batch["grids"] = torch.tensor([[1, phase.tokens]]).repeat(rows, 1)  # all grids cost the same
-        else:
-            batch["images"] = blank_images(phase, rows)
+        batch = {"ids": ids, **blank_in_batch(phase, self.config.vision, rows)}
         if self.recipe.regions:  # one object an image, each with a name of its own
             batch |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
             batch |= {"region_boxes": torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(rows, 1), "names": ids}
