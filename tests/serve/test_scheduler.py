@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from openpali.data.media.images import Preprocess
+from openpali.data.media.native import NativePreprocess
 from openpali.infer.generate import Decoding, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline, Prediction
@@ -86,6 +87,24 @@ def test_so_it_is_through_openvino(bundle: Path, images: Sequence[Image], monkey
         serve_all(Scheduler(pali, slots=5), requests, 0), requests, strict=True
     ):
         check_same(ticket.predictions(0)[0], pali.predict([frames], [prompt], decoding=decoding)[0])
+
+
+@pytest.mark.parametrize("bytes_", [0, 2**20], ids=["embedded again", "remembered"])
+def test_so_it_is_with_images_in_their_own_proportions(native: Path, bytes_: int) -> None:
+    """The tokens that are counted, and kept, are those of real patches."""
+    drawn = np.random.default_rng(0)
+    images = [drawn.integers(0, 256, (*size, 3), np.uint8) for size in [(40, 160), (150, 30), (64, 64)]]
+    pali = Pali.from_pretrained(native)
+    asked = [[images[i % 3]] if i % 4 else [images[i % 3], images[1]] for i in range(8)]
+    requests = [(frames, PROMPTS[i % 2], WAYS[i % 3]) for i, frames in enumerate(asked)]
+    scheduler = Scheduler(pali, slots=7, features=bytes_)
+    tickets = serve_all(scheduler, requests, 0)
+    patches = {id(image): np.prod(NativePreprocess(12, 40).grid(image.shape[:2])) for image in images}
+    for ticket, (frames, prompt, decoding) in zip(tickets, requests, strict=True):
+        check_same(ticket.predictions(0)[0], pali.predict([frames], [prompt], decoding=decoding)[0])
+        words = len(pali.pipeline().prompt_ids(prompt))
+        assert ticket.now.read == sum(patches[id(image)] for image in frames) + words
+    assert (scheduler.features.hits > 0) == (bytes_ > 0)
 
 
 @pytest.mark.parametrize(

@@ -185,13 +185,13 @@ def definition_of(benchmark: Benchmark) -> str:
 
 def size_note(benchmark: Benchmark, preprocessing: Mapping[str, Any]) -> str:
     """A note if the model takes images of another size than the paper; else empty."""
-    ways = [preprocessing] if "height" in preprocessing else preprocessing.values()
+    ways = [way for way in preprocessing.values() if isinstance(way, Mapping)] or [preprocessing]
     sizes = {(way["height"], way["width"]) for way in ways if "height" in way}
-    own = " and ".join(f"{height} x {width}" for height, width in sorted(sizes))
-    differs = benchmark.resolution is not None and bool(sizes - {(benchmark.resolution,) * 2})
-    return (
-        f"The model takes images of {own} pixels; the paper evaluates at {benchmark.resolution}." if differs else ""
-    )
+    budgets = {f"up to {way['tokens']} patches" for way in ways if "tokens" in way}
+    if benchmark.resolution is None or not (budgets or sizes - {(benchmark.resolution,) * 2}):
+        return ""
+    own = " and ".join([*(f"{height} x {width} pixels" for height, width in sorted(sizes)), *sorted(budgets)])
+    return f"The model takes images of {own}; the paper evaluates at {benchmark.resolution}."
 
 
 def show(name: str, value: float) -> str:

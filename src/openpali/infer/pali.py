@@ -24,8 +24,7 @@ from torch import Tensor
 from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
 from openpali.architectures.siglip.network import SigLIP
-from openpali.data.media.images import Preprocess
-from openpali.data.media.native import AnyPreprocess, NativePreprocess
+from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.pages import without_margin
 from openpali.infer.elements import find_elements
 from openpali.infer.engines.base import Engine
@@ -581,10 +580,10 @@ class Pali:
         return parts
 
     @cached_property
-    def _preprocess(self) -> dict[str, Preprocess]:
-        """How each part that takes images of one size resizes them."""
+    def _preprocess(self) -> dict[str, AnyPreprocess]:
+        """How each part that takes images resizes them."""
         found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
-        return {part: each for part, each in found.items() if isinstance(each, Preprocess)}
+        return {part: each for part, each in found.items() if each is not None}
 
     def route(self, task: str, images: Sequence[Sized]) -> tuple[str, ...]:
         """The parts that may answer a task about these images.
@@ -605,7 +604,7 @@ class Pali:
             return parts[:1]
         own = self._preprocess
         mismatch = {part: own[part].mismatch(images[0].size) for part in parts}
-        fit = [part for part in parts if own[part].policy == "pad" or mismatch[part] <= SQUASHED] or parts
+        fit = [part for part in parts if own[part].policy != "squash" or mismatch[part] <= SQUASHED] or parts
         ordered = sorted(fit, key=mismatch.__getitem__)
         calibrated = all(self.pipeline(part).calibration(task) for part in parts)
         return tuple(ordered if calibrated else ordered[:1])
@@ -647,7 +646,6 @@ class Pali:
         stored, model = self.load(part)
         if not isinstance(model, VisionLanguageModel):
             raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
-        assert not isinstance(stored.preprocess, NativePreprocess)  # SigLIP's alone
         tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
         return Pipeline(
             model,

@@ -10,6 +10,7 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
 
+from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.pages import MARGIN, WIDTHS
 from openpali.infer import ctc, generate, pages, reading_order, tiles
 from openpali.infer.generate import Decoding
@@ -195,7 +196,7 @@ def numbers() -> Json:
 def _answering(pali: Pali, part: str, written: dict[bytes, int]) -> Json:
     pipeline = pali.pipeline(part)
     preprocess = pipeline.preprocess
-    assert preprocess is not None
+    assert isinstance(preprocess, Preprocess), "or there would be no graphs"
     tokenizer = pipeline.tokenizer
     return {
         "tokenizer": written.setdefault(tokenizer.proto, len(written)),

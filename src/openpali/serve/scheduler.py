@@ -23,14 +23,18 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from openpali.data.pipeline.encode import images_in
 from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, Row, group
 from openpali.mistakes import reason
+from openpali.model.patches import real_patches
 from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
+from openpali.tasks.example import Image
 from openpali.text.growing import stop_at
 from openpali.weights.files import PAGES
 from openpali.weights.ood import describe
@@ -319,13 +323,17 @@ class Scheduler:
         pipeline = tickets[0].pipeline
         asked = [ticket.now for ticket in tickets]
         prompt = pipeline.inputs([attempt.row.ids for attempt in asked]).prompt
-        visual = self._embed(pipeline, asked) if asked[0].keys else None
-        return pipeline.engine.encode_tokens(visual, prompt)
+        if not asked[0].keys:
+            return pipeline.engine.encode_tokens(None, prompt)
+        rows = self._embed(pipeline, asked)
+        counts = torch.tensor([len(row) for row in rows], device=pipeline.device)
+        padded = None if len({len(row) for row in rows}) == 1 else counts
+        return pipeline.engine.encode_tokens(pad_sequence(rows, batch_first=True), prompt, padded)
 
-    def _embed(self, pipeline: Pipeline, asked: Sequence[Attempt]) -> Tensor:
-        """Visual tokens ``[B, F * N, D]``; an image that was seen lately is not embedded again."""
+    def _embed(self, pipeline: Pipeline, asked: Sequence[Attempt]) -> list[Tensor]:
+        """Visual tokens ``[N, D]`` of each row; an image that was seen lately is not embedded again."""
         found: dict[Key, Features] = {}
-        unseen: dict[Key, Tensor] = {}
+        unseen: dict[Key, Image] = {}
         detector = pipeline.ood
         for attempt in asked:
             for key, image in zip(attempt.keys, attempt.row.images, strict=True):
@@ -333,7 +341,7 @@ class Scheduler:
                     continue
                 features = self.features.get(key)
                 if features is None or (detector and features.described_D is None):
-                    unseen[key] = torch.from_numpy(image)
+                    unseen[key] = image
                 else:
                     found[key] = features
         if unseen:
@@ -344,7 +352,7 @@ class Scheduler:
             for attempt in asked:
                 described = [cast(Tensor, found[key].described_D) for key in attempt.keys]
                 attempt.ood_score = float(detector.score(torch.stack(described)).mean())
-        return torch.stack([torch.cat([found[key].tokens_ND for key in attempt.keys]) for attempt in asked])
+        return [torch.cat([found[key].tokens_ND for key in attempt.keys]) for attempt in asked]
 
     def _collect(self) -> None:
         """Show what was written, and end what is complete, or ask the next part."""
@@ -402,9 +410,14 @@ class Scheduler:
         return len(text.live)
 
 
-def _look(pipeline: Pipeline, images: Sequence[Tensor]) -> list[Features]:
-    """The features of images ``[H, W, 3]``."""
-    pixels = torch.stack(list(images))[:, None].to(pipeline.device)
-    patches, tokens_BND = pipeline.engine.look(pixels)
-    described = describe(patches).cpu() if pipeline.ood else [None] * len(images)
-    return [Features(*each) for each in zip(tokens_BND, described, strict=True)]
+def _look(pipeline: Pipeline, images: Sequence[Image]) -> list[Features]:
+    """The features of resized images."""
+    stacked = images_in(pipeline.stack([[image] for image in images]))
+    patches, tokens_BND, counts = pipeline.engine.look(stacked)
+    if counts is None:
+        tokens = list(tokens_BND)
+    else:
+        tokens = [tokens_ND[:count] for tokens_ND, count in zip(tokens_BND, counts.tolist(), strict=True)]
+    real = real_patches(stacked.flatten(0, 1))
+    described = describe(patches, real).cpu() if pipeline.ood else [None] * len(images)
+    return [Features(*each) for each in zip(tokens, described, strict=True)]
