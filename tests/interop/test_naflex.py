@@ -14,11 +14,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GemmaTokenizer, Siglip2ImageProcessor, Siglip2Model
 
-from openpali.architectures.pali import assemble
+from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig, assemble
 from openpali.architectures.siglip.architecture import SigLIPArchitecture, read_siglip, write_siglip
-from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
 from openpali.infer.pali import Pali
+from openpali.interop.transformers import PaliConfig
 from openpali.lab.parity import compare_images
 from openpali.onnx.graphs import graphs_of
 from openpali.tensors import MappedTensors
@@ -179,15 +179,17 @@ def test_another_size_is_another_number_of_patches(theirs: Path, tmp_path: Path)
     assert large.preprocess == NativePreprocess(4, 64)
 
 
-def test_as_the_image_encoder_of_a_pali_it_takes_squashed_images(theirs: Path, tmp_path: Path) -> None:
+def test_a_pali_with_its_image_encoder_keeps_proportions(theirs: Path, tmp_path: Path) -> None:
     checkpoints.t5(tmp_path / "t5", vocab_size=700)
     (tmp_path / "t5" / "spiece.model").write_bytes(checkpoints.small_proto())
     write_stored(assemble(theirs, tmp_path / "t5"), tmp_path / "pali")
     made = open_model(tmp_path / "pali")
-    assert (made.config.vision.grid, made.config.vision.tokens) == ((4, 4), 0)
-    assert made.preprocess == Preprocess(16, 16)
+    assert (made.config.vision.grid, made.config.vision.tokens) == ((4, 4), 20)
+    assert made.preprocess == NativePreprocess(4, 20)
     patches = Siglip2Model.from_pretrained(theirs).state_dict()["vision_model.embeddings.patch_embedding.weight"]
     assert torch.equal(made.weights()["vit.patch_embed.weight"], patches)
+    export(made, tmp_path / "out")
+    assert "max_num_patches" in (tmp_path / "out" / "vision" / "preprocessor_config.json").read_text()
 
 
 @pytest.mark.parametrize(
@@ -215,3 +217,8 @@ def test_what_other_formats_do_not_have_is_refused(ours: Path) -> None:
         write_siglip(stored.weights(), wide)
     with pytest.raises(ValueError, match="no ONNX graphs"):
         graphs_of(stored.model())
+    pali = PaliModelConfig(stored.config.vision, PRESETS["pico"].text)
+    with pytest.raises(ValueError, match="a PaLI whose images keep their proportions has no ONNX graphs"):
+        graphs_of(PaliModel(pali))
+    with pytest.raises(ValueError, match=r"takes images of one size.*open it with openpali.Pali"):
+        PaliConfig.from_core(pali)

@@ -14,7 +14,7 @@ from torch import Tensor
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves.t5 import HeadPolicy, read_t5, write_t5
-from openpali.architectures.preprocessor import describe_preprocess, read_preprocess
+from openpali.architectures.preprocessor import describe_preprocess, read_native, read_preprocess
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.architecture import extend_rows, read_image_encoder, write_vit
 from openpali.architectures.tokenizer import read_tokenizer, require_rows
@@ -172,7 +172,6 @@ def assemble(
         seed: of the projection and of the embeddings of new tokens.
     """
     image, language = read_image_encoder(vision), read_t5(text, head)
-    image = replace(image, vision=replace(image.vision, tokens=0))  # a PaLI squashes images of a NaFlex encoder
     tokenizer, known = read_tokenizer(text, locations=locations)
     require_rows(text, known, language.config.vocab_size)
     generator = torch.Generator().manual_seed(seed)
@@ -197,7 +196,8 @@ def assemble(
         f"{t.d_model}; its head is {language.head}",
         f"vocabulary: {known} tokens converted, {tokenizer.vocab_size - known} new",
     ]
-    preprocess = read_preprocess(vision, *config.vision.image_size)
+    v = config.vision
+    preprocess = read_native(vision, v.patch_size) if v.tokens else read_preprocess(vision, *v.image_size)
     return Stored(config, weights, preprocess, tokenizer, facts, about)
 
 

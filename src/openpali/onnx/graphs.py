@@ -21,7 +21,7 @@ from openpali.model.elements import VIEWS, ElementFinder
 from openpali.model.icons import IconClassifier
 from openpali.model.pages import PATCH, Finder, Reader
 from openpali.model.t5 import DecoderLayer, EncoderDecoder, RelativeBias
-from openpali.model.vit import ViT
+from openpali.model.vit import ViT, ViTConfig
 
 Dims = Mapping[int, str]
 """The dimensions of a tensor that vary, by name; ``16 * name`` is a multiple of 16."""
@@ -112,7 +112,15 @@ def _pixels(vit: ViT) -> tuple[Tensor, Dims]:
     return torch.rand(2, *vit.config.image_size, 3) * 2 - 1, {0: "batch"}
 
 
+def _require_one_size(vision: ViTConfig, kind: str) -> None:
+    if vision.tokens:
+        raise ValueError(
+            f"a {kind} whose images keep their proportions has no ONNX graphs: export it with --format transformers"
+        )
+
+
 def _pali(model: PaliModel) -> Mapping[str, Graph]:
+    _require_one_size(model.config.vision, "PaLI")
     config = model.config.text
     names = [f"{name}.{i}" for i in range(config.decoder_layers) for name in ("key", "value")]
 
@@ -145,10 +153,7 @@ def _pali(model: PaliModel) -> Mapping[str, Graph]:
 
 
 def _siglip(model: SigLIP) -> Mapping[str, Graph]:
-    if model.config.vision.tokens:
-        raise ValueError(
-            "a SigLIP whose images keep their proportions has no ONNX graphs: export it with --format transformers"
-        )
+    _require_one_size(model.config.vision, "SigLIP")
     ids = torch.ones(2, model.config.text.length, dtype=torch.long)
     return {
         "image": Graph(model, model.embed_image, {"pixels": _pixels(model.vit)}, ["embeddings"]),

@@ -57,6 +57,11 @@ class PaliConfig(PreTrainedConfig):
         # a copy that no other configuration shares, in JSON's types
         self.config = _plain(self.config or dataclasses.asdict(PRESETS["nano"]))
         self.facts = dict(self.facts or {})
+        if self.core.vision.tokens:
+            raise ValueError(
+                "transformers' PaLI takes images of one size, and those of this model keep their proportions: open "
+                "it with openpali.Pali"
+            )
         if self.preprocess is None:
             height, width = self.core.vision.image_size
             self.preprocess = {"height": height, "width": width}
