@@ -23,6 +23,7 @@ from openpali.train.objectives.base import Lengths
 from openpali.train.phases import describe_phases
 from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import as_toml
+from openpali.train.shapes import shape_of
 from openpali.train.start import inherit
 from openpali.weights.format import open_model
 
@@ -216,6 +217,11 @@ def test_runs_start_from_a_model_that_keeps_proportions(mine: Path, make_trainer
 def test_recipes_that_cannot_work_are_refused(objective: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_recipe(objective, **changes)
+
+
+def test_models_that_take_images_of_one_size_are_refused() -> None:
+    with pytest.raises(ValueError, match='a paligemma takes images of one size: set model.resize = "squash"'):
+        shape_of(make_recipe("sequence", model__preset="paligemma-3b", **OF_TOKENS))
 
 
 def test_all_phases_keep_proportions_or_none(mine: Path) -> None:

@@ -37,8 +37,9 @@ class Waits(TorchDispatchMode):
         parallel_recipe("sequence", "example", micro=2),
         make_recipe("sequence", optimizer__name="adafactor"),
         make_recipe("siglip", regions=1.0),
+        make_recipe("sequence", model__resize="native", phases__0__size="", phases__0__tokens=40),
     ],
-    ids=["sequence", "adafactor", "regions"],
+    ids=["sequence", "adafactor", "regions", "native"],
 )
 def test_the_host_waits_once_in_a_step(recipe, make_trainer, monkeypatch) -> None:
     """For the norm of the gradients, which decides whether weights change; the first step also counts FLOPs."""

@@ -124,10 +124,7 @@ class Architecture(Generic[C]):
         return 1
 
     def visual_tokens(self, config: Any, size: tuple[int, int] | None = None) -> int:
-        """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own, which may be a
-        budget)."""
-        if not size and config.vision.tokens:
-            return int(config.vision.tokens)
+        """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own)."""
         height, width = size or config.vision.image_size
         patch, pool = config.vision.patch_size, self.pool(config)
         if min(height, width) < patch or height % patch or width % patch:
