@@ -91,14 +91,16 @@ def test_so_it_is_through_openvino(bundle: Path, images: Sequence[Image], monkey
 
 @pytest.mark.parametrize("bytes_", [0, 2**20], ids=["embedded again", "remembered"])
 def test_so_it_is_with_images_in_their_own_proportions(native: Path, bytes_: int) -> None:
-    """The tokens that are counted, and kept, are those of real patches."""
+    """Those encoded together differ in length; the tokens that are counted, and kept, are those of real patches."""
     drawn = np.random.default_rng(0)
     images = [drawn.integers(0, 256, (*size, 3), np.uint8) for size in [(40, 160), (150, 30), (64, 64)]]
     pali = Pali.from_pretrained(native)
-    asked = [[images[i % 3]] if i % 4 else [images[i % 3], images[1]] for i in range(8)]
-    requests = [(frames, PROMPTS[i % 2], WAYS[i % 3]) for i, frames in enumerate(asked)]
+    requests = [([images[i] for i in some], PROMPTS[1], WAYS[0]) for some in ([0], [1], [2], [1], [0, 1], [2, 2])]
+    requests.append(([images[0]], PROMPTS[0], WAYS[1]))
     scheduler = Scheduler(pali, slots=7, features=bytes_)
-    tickets = serve_all(scheduler, requests, 0)
+    tickets = [scheduler.submit(*request[:2], decoding=request[2]) for request in requests]
+    while scheduler.turn():
+        pass
     patches = {id(image): np.prod(NativePreprocess(12, 40).grid(image.shape[:2])) for image in images}
     for ticket, (frames, prompt, decoding) in zip(tickets, requests, strict=True):
         check_same(ticket.predictions(0)[0], pali.predict([frames], [prompt], decoding=decoding)[0])

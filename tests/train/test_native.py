@@ -220,7 +220,7 @@ def test_recipes_that_cannot_work_are_refused(objective: str, changes: dict[str,
 
 
 def test_models_that_take_images_of_one_size_are_refused() -> None:
-    with pytest.raises(ValueError, match='a paligemma takes images of one size: set model.resize = "squash"'):
+    with pytest.raises(ValueError, match=r'a paligemma takes images of one size: set model.resize = "squash"'):
         shape_of(make_recipe("sequence", model__preset="paligemma-3b", **OF_TOKENS))
 
 
