@@ -11,7 +11,7 @@ from openpali.metrics.boxes import distinct
 from openpali.model.elements import ElementFinder
 from openpali.tasks.example import Box, Image, Object
 
-LEAST = 0.45  # probability of an element that is found
+LEAST = 0.5  # probability of an element that is found
 _SAME = 0.4  # IoU from which on two boxes of a role are one element
 
 
