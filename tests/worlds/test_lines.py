@@ -36,6 +36,18 @@ def test_held_out_lines_have_unseen_texts_in_unseen_fonts(
     assert len({example.text for example in examples}) > 90
 
 
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_lines_may_end_in_three_stops(world: World, split: str) -> None:
+    plain, stopped = (WorldSource(world, "line", split=split, stops=stops) for stops in (0.0, 1.0))
+    pairs = [(plain[i].text, stopped[i]) for i in range(30)]
+    ending = [(text, other) for text, other in pairs if other.text.endswith("...")]
+    assert len(ending) > 20
+    for text, other in ending:
+        assert other.text[:-3] == text.rstrip(".,:;…")
+        assert is_novel(other.text) == (split == "heldout")
+        assert [letter.name for letter in other.objects[-3:]] == [".", ".", "."]
+
+
 def test_a_line_is_held_out_for_any_of_its_words(world: World) -> None:
     unseen = next(word for word in world.words["en"].all if is_heldout("word", word))
     for text in (f"an {unseen.upper()}!", f"theOld{unseen.capitalize()}", f"/a/{unseen}_1.txt"):

@@ -15,7 +15,7 @@ from PIL import ImageDraw, ImageFilter, ImageFont, features
 
 from openpali.reports.fonts import font, has_glyph
 from openpali.tasks.example import Box, Example, Image, Object
-from openpali.worlds.line_texts import line_text
+from openpali.worlds.line_texts import is_novel, line_text
 from openpali.worlds.sampler import TRIES, Sampler
 from openpali.worlds.writing import LUMA, MIN_CONTRAST
 
@@ -29,7 +29,7 @@ FEATURES = ["-calt", "-dlig"] if features.check("raqm") else None
 Coverage = NDArray[np.float32]  # [h, w, 1], or [h, w, 3] for subpixels, in 0..1
 
 
-def line(sampler: Sampler, *, max_letters: int = 24) -> Example:
+def line(sampler: Sampler, *, max_letters: int = 24, stops: float = 0.0) -> Example:
     """One printed line, 12 to 40 pixels high, in an image just larger than it.
 
     Texts: see :func:`~openpali.worlds.line_texts.line_text`. Every family of fonts is equally likely. Letters are
@@ -41,8 +41,12 @@ def line(sampler: Sampler, *, max_letters: int = 24) -> Example:
 
     Args:
         max_letters: largest number of characters, spaces included.
+        stops: share of lines that get three stops at their end, as placeholders of fields have: three equal
+            characters side by side are what a reader with CTC finds hardest.
     """
     text, file, language = _choose(sampler, max_letters)
+    if stops and sampler.uniform(0, 1) < stops:
+        text = _with_stops(text, sampler.heldout)
     size = math.exp(sampler.uniform(*map(math.log, EM)))
     scale = SCALES[sampler.integer(0, len(SCALES) - 1)] if sampler.uniform(0, 1) < 0.25 else 1.0
     ink, boxes = _printed(sampler, text, file, max(8, round(size / scale)))
@@ -69,6 +73,12 @@ def _choose(sampler: Sampler, max_letters: int) -> tuple[str, Path, str]:
         if all(has_glyph(file, character) for character in text if character != " "):
             return text, file, language
     raise ValueError(f"no {sampler.split} font of the world {sampler.world.name} can write its lines")
+
+
+def _with_stops(text: str, heldout: bool) -> str:
+    """Three stops after a text, unless that is a line of the other split."""
+    longer = f"{text.rstrip('.,:;…')}..."
+    return longer if is_novel(longer) == heldout else text
 
 
 def _printed(sampler: Sampler, text: str, file: Path, size: int) -> tuple[Coverage, NDArray[np.float64]]:
