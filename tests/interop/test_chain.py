@@ -25,7 +25,7 @@ from openpali.serve.server import Server
 from openpali.weights.convert import write_stored
 from openpali.weights.format import open_model
 
-from . import checkpoints
+from . import checkpoints, florence
 from .hub_endpoint import hub_of
 
 RUN = Server.run
@@ -73,6 +73,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoints.t5gemma2(root / "org" / "t5gemma2", vocab_size=400, image_token=340)
     proto = checkpoints.gemma_proto(*IMAGE_PIECES, "\n\n")
     (root / "org" / "t5gemma2" / "tokenizer.model").write_bytes(proto)
+    florence.write(root / "org" / "florence2")
     checkpoints.siglip2_files(root / "siglip2")
     checkpoints.t5(root / "t5", vocab_size=700)
     (root / "t5" / "spiece.model").write_bytes(checkpoints.small_proto())
@@ -117,7 +118,8 @@ def served(ask: Callable[[httpx.Client], None]) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "lr"), [("paligemma2", 8, 1e-2), ("t5gemma2", 16, 2e-2), ("pali", 12, 2e-2)]
+    ("name", "size", "lr"),
+    [("paligemma2", 8, 1e-2), ("t5gemma2", 16, 2e-2), ("pali", 12, 2e-2), ("florence2", 64, 2e-2)],
 )
 def test_from_the_hub_to_the_server(
     name: str, size: int, lr: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -383,7 +383,7 @@ def _vocabulary(recipe: Recipe) -> Tokenizer:
         shapes = presets_named(recipe.model.preset)
         if not shapes:
             raise
-        networks = (architecture_of(shape).network for shape in shapes)
+        networks = (each.network for each in map(architecture_of, shapes) if each.answers)
         pad = next((each.pad for each in networks if issubclass(each, VisionLanguageModel)), _Vocabulary.pad_id)
         return cast(Tokenizer, _Vocabulary(objectives()[recipe.objective].vocabulary(recipe), pad))
 
