@@ -49,7 +49,7 @@ lr = {lr}
 schedule = "constant"
 
 [[phases]]
-samples = 80
+samples = {samples}
 size = {size}
 
 [[phases.mixture]]
@@ -60,7 +60,7 @@ task = "detect"
 name = "mine"
 source = "mine.jsonl"
 task = "detect"
-every = 80
+every = {samples}
 """
 
 
@@ -118,11 +118,21 @@ def served(ask: Callable[[httpx.Client], None]) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "lr"),
-    [("paligemma2", 8, 1e-2), ("t5gemma2", 16, 2e-2), ("pali", 12, 2e-2), ("florence2", 64, 2e-2)],
+    ("name", "size", "lr", "samples"),
+    [
+        ("paligemma2", 8, 1e-2, 80),
+        ("t5gemma2", 16, 2e-2, 80),
+        ("pali", 12, 2e-2, 80),
+        ("florence2", 64, 7e-3, 320),
+    ],
 )
 def test_from_the_hub_to_the_server(
-    name: str, size: int, lr: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    size: int,
+    lr: float,
+    samples: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Its weights are random and frozen, and the adapter still learns the only answer there is."""
 
@@ -139,7 +149,7 @@ def test_from_the_hub_to_the_server(
 
     hub = f"hf://org/{name}"
     assert "no problems found" in run("data", "validate", "mine.jsonl", "--task", "detect", "--model", hub)
-    Path("mine.toml").write_text(RECIPE.format(name=name, size=size, lr=lr))
+    Path("mine.toml").write_text(RECIPE.format(name=name, size=size, lr=lr, samples=samples))
     run("train", "mine.toml")
     logged = (home() / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()
     before, *_, after = [line["scores"] for line in map(json.loads, logged) if "eval" in line]
