@@ -24,7 +24,7 @@ def test_region_loss_is_the_sigmoid_loss_of_regions_and_names() -> None:
     named = torch.tensor([2, 0, -1, 2])
     regions = Regions(torch.zeros(4), torch.zeros(4, 4), torch.tensor([[3, 1], [1, 1], [4, 5]]), named)
     embeddings = pairs(1)._replace(region=region, name=name)
-    loss = region_loss(embeddings, regions)
+    loss = region_loss(embeddings, regions, places_of(regions))
     expected = 0.0
     for row in (0, 1, 3):
         logits = name @ region[row] * torch.tensor(1.5).exp() - 2
@@ -35,9 +35,10 @@ def test_region_loss_is_the_sigmoid_loss_of_regions_and_names() -> None:
     assert not region.grad[2].any()
     assert region.grad[[0, 1, 3]].any(1).all()
     with pytest.raises(ValueError):
-        region_loss(pairs(1), regions)
+        region_loss(pairs(1), regions, places_of(regions))
     twice = regions._replace(names=regions.names[[2, 0, 1, 2]], named=torch.tensor([3, 1, -1, 0]))
-    torch.testing.assert_close(region_loss(embeddings._replace(name=name[[2, 0, 1, 2]]), twice), expected)
+    doubled = embeddings._replace(name=name[[2, 0, 1, 2]])
+    torch.testing.assert_close(region_loss(doubled, twice, places_of(twice)), expected)
 
 
 def test_region_loss_counts_a_name_once_wherever_it_stands() -> None:
@@ -50,15 +51,16 @@ def test_region_loss_counts_a_name_once_wherever_it_stands() -> None:
     regions = Regions(torch.zeros(9), torch.zeros(9, 4), names, named)
     once = regions._replace(names=distinct, named=place[named])
     embeddings = pairs(1)._replace(region=region, name=name)
-    loss = region_loss(embeddings._replace(name=name[place]), regions)
-    torch.testing.assert_close(loss, region_loss(embeddings, once))
+    loss = region_loss(embeddings._replace(name=name[place]), regions, places_of(regions))
+    torch.testing.assert_close(loss, region_loss(embeddings, once, places_of(once)))
 
 
 def test_memory_of_the_region_loss_does_not_grow_with_pairs_of_names() -> None:
     names, named = torch.randint(0, 9, (500, 4)), torch.arange(3)
     embeddings = pairs(1)._replace(region=torch.randn(3, 7), name=torch.randn(500, 7))
+    regions = Regions(torch.zeros(3), torch.zeros(3, 4), names, named)
     with Largest() as seen:
-        region_loss(embeddings, Regions(torch.zeros(3), torch.zeros(3, 4), names, named))
+        region_loss(embeddings, regions, places_of(regions))
     assert seen.elements < 500 * 500 / 10
 
 
@@ -139,10 +141,10 @@ def test_losses_of_every_patch_are_those_of_plain_loops() -> None:
                 true = torch.tensor([y - 0.001, x - 0.001, 1, 1])
             found = torch.stack([y - top, x - left, y + bottom, x + right])
             of_sides = of_sides + weight * (1 - generalized_box_iou(found[None], true[None])[0, 0])
-    torch.testing.assert_close(region_loss(embeddings, regions), of_names)
-    torch.testing.assert_close(side_loss(embeddings, regions), of_sides)
-    whole = torch.autograd.grad(region_loss(embeddings, regions), (region, name))
-    loss = region_loss(embeddings, regions, chunk=7)
+    torch.testing.assert_close(region_loss(embeddings, regions, places), of_names)
+    torch.testing.assert_close(side_loss(embeddings, regions, places), of_sides)
+    whole = torch.autograd.grad(region_loss(embeddings, regions, places), (region, name))
+    loss = region_loss(embeddings, regions, places, chunk=7)
     torch.testing.assert_close(loss, of_names)
     torch.testing.assert_close(torch.autograd.grad(loss, (region, name)), whole)
 
@@ -152,7 +154,7 @@ def test_logits_of_every_patch_are_in_memory_by_chunks() -> None:
     regions = regions._replace(names=torch.randint(0, 9, (50, 4)))
     embeddings = pairs(1)._replace(region=torch.randn(72, 7), name=torch.randn(50, 7))
     with Largest() as seen:
-        region_loss(embeddings, regions, chunk=8)
+        region_loss(embeddings, regions, places_of(regions), chunk=8)
     assert seen.elements < 72 * 50 / 4
 
 
@@ -168,4 +170,4 @@ def test_every_patch_is_pooled_alone_and_tells_its_sides() -> None:
     with pytest.raises(ValueError):
         init_weights(SigLIP(SIGLIP["pico"])).side_distances(tokens)
     with pytest.raises(ValueError):
-        side_loss(out, regions._replace(points=None))
+        side_loss(out, regions._replace(points=None), places_of(regions))

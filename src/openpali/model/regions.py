@@ -106,20 +106,21 @@ def places_of(regions: Regions) -> Places:
     return Places(region_BN.flatten(), (alone_BN + shared_BN).flatten())
 
 
-def region_loss(embeddings: Embeddings, regions: Regions, chunk: int = 4096) -> Tensor:
+def region_loss(embeddings: Embeddings, regions: Regions, places: Places, chunk: int = 4096) -> Tensor:
     """The sigmoid loss of places against names, summed over both; a name that occurs k times counts 1/k each time.
     Where no region is, no name is right.
 
     Args:
         embeddings: with ``region``, of each place, and ``name``.
-        regions: what is there.
+        regions: what they are embeddings of.
+        places: what is there (:func:`places_of`).
         chunk: places whose logits are in memory at a time.
     """
     if embeddings.region is None or embeddings.name is None:
         raise ValueError("these embeddings have no regions: give the model regions as well as pairs")
-    places, numbers_U = places_of(regions), _number(regions.names)
+    numbers_U = _number(regions.names)
     times_U = torch.zeros_like(numbers_U).index_add(0, numbers_U, torch.ones_like(numbers_U))[numbers_U]
-    number_P = numbers_of(regions, places, numbers_U)
+    number_P = torch.where(places.region >= 0, numbers_U[regions.named[places.region]], -1)
 
     def of_some(region_CD: Tensor, name_UD: Tensor, number_C: Tensor, weights_C: Tensor) -> Tensor:
         logits_CU = region_CD @ name_UD.T * embeddings.log_temperature.exp() + embeddings.bias
@@ -136,21 +137,17 @@ def region_loss(embeddings: Embeddings, regions: Regions, chunk: int = 4096) -> 
         return torch.stack(cast(list[Tensor], some)).sum()
 
 
-def numbers_of(regions: Regions, places: Places, numbers_U: Tensor) -> Tensor:
-    """The number of the name of each place ``[P]``; -1: no name."""
-    return torch.where(places.region >= 0, numbers_U[regions.named[places.region]], -1)
-
-
-def side_loss(embeddings: Embeddings, regions: Regions) -> Tensor:
+def side_loss(embeddings: Embeddings, regions: Regions, places: Places) -> Tensor:
     """1 - GIoU of the boxes that patches of regions tell, summed; a region counts 1.
 
     Args:
         embeddings: with ``sides``, of every patch.
         regions: with ``points``.
+        places: what is there (:func:`places_of`).
     """
     if embeddings.sides is None or regions.points is None:
         raise ValueError("these embeddings have no sides: train with sides and every patch of a region")
-    places, points_P2 = places_of(regions), regions.points.flatten(0, 1)
+    points_P2 = regions.points.flatten(0, 1)
     boxes_P4 = regions.boxes[places.region]
     true_P4 = torch.cat((points_P2 - boxes_P4[:, :2], boxes_P4[:, 2:] - points_P2), -1).clamp(min=_LEAST)
     _, giou_P = overlap(embeddings.sides.float(), true_P4)

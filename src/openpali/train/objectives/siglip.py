@@ -25,7 +25,7 @@ from openpali.eval.evaluators import EmbeddingEvaluator
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline
 from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
-from openpali.model.regions import Regions, places_of, region_loss, share_names, side_loss
+from openpali.model.regions import Places, Regions, places_of, region_loss, share_names, side_loss
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch
@@ -113,10 +113,11 @@ class SiglipObjective(Objective[SiglipRecipe]):
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
         total = softmax_loss(embeddings) if self.recipe.softmax else sigmoid_loss(embeddings)
         if regions is not None:
-            total = total + self.recipe.regions / total_weight * region_loss(embeddings, regions)
-            extra["region_misses"] = region_misses(embeddings, regions)
+            places = places_of(regions)
+            total = total + self.recipe.regions / total_weight * region_loss(embeddings, regions, places)
+            extra["region_misses"] = region_misses(embeddings, regions, places)
             if self.recipe.sides:
-                of_sides = side_loss(embeddings, regions)
+                of_sides = side_loss(embeddings, regions, places)
                 total = total + self.recipe.sides / total_weight * of_sides
                 extra["sides"] = of_sides.detach() / (regions.named >= 0).sum().clamp(min=1)
         return Losses(total, 1 - hits(embeddings).float(), extra)
@@ -178,11 +179,11 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
 
 
 @torch.no_grad()
-def region_misses(embeddings: Embeddings, regions: Regions) -> Tensor:
+def region_misses(embeddings: Embeddings, regions: Regions, places: Places) -> Tensor:
     """Share of the places in regions whose nearest name of the batch is not their own, a scalar."""
     assert embeddings.region is not None
     assert embeddings.name is not None
-    region = places_of(regions).region
+    region = places.region
     nearest = regions.names[(embeddings.region @ embeddings.name.T).argmax(1)]  # [P, L]
     missed = (nearest != regions.names[regions.named[region]]).any(-1) & (region >= 0)
     return missed.sum() / (region >= 0).sum().clamp(min=1)

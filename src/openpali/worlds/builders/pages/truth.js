@@ -236,11 +236,12 @@
   const ROLES = new Set(["link", "button", "textbox", "searchbox", "checkbox", "radio", "combobox", "listbox", "tab", "menuitem",
     "slider", "spinbutton", "switch", "heading", "img", "image", "option", "progressbar", "treeitem", "columnheader", "cell", "figure"]);
   // Many themes open menus with links that lead nowhere: what they do is what a button does (ARIA Authoring Practices).
+  const toggled = (el) => el.dataset.toggle || el.dataset.bsToggle || ""; // by Bootstrap 4 or 5
   const acts = (el) => el.matches("a:not([role])") && (el.matches("[data-widget], [aria-expanded], [aria-haspopup], .dropdown-toggle")
-    || /^(dropdown|collapse|modal|offcanvas|treeview|sidebar|search)$/.test(el.dataset.toggle || el.dataset.bsToggle || "")
+    || /^(dropdown|collapse|modal|offcanvas|treeview|sidebar|search)$/.test(toggled(el))
     || Boolean(el.nextElementSibling?.matches("li > ul, li > .dropdown-menu, li > .collapse"))
     || (/^javascript:/.test(el.getAttribute("href")) && !el.textContent.trim()));
-  const tabs = (el) => /^(tab|pill)$/.test(el.dataset.toggle || el.dataset.bsToggle || "") && el.matches("a:not([role])");
+  const tabs = (el) => el.matches("a:not([role])") && /^(tab|pill)$/.test(toggled(el));
   const elements = [];
   for (const el of document.querySelectorAll("a[href], button, input, select, textarea, summary, img, svg, [role], h1, h2, h3, h4, h5, h6, th, label, progress, meter, [tabindex]")) {
     const r = el.getBoundingClientRect();
