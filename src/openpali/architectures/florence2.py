@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
-from openpali.architectures.preprocessor import FILE, IMAGENET, describe_preprocess, read_preprocess
-from openpali.architectures.rules import Rule, read, read_config, read_json, require_settings, skeleton, write
+from openpali.architectures.preprocessor import FILE, IMAGENET, describe_preprocess, read_preprocess, read_size
+from openpali.architectures.rules import Rule, read, read_config, require_settings, skeleton, write
 from openpali.architectures.tokenizer import require_rows
 from openpali.model.bart import Bart, BartConfig, DecoderLayer, EncoderLayer
 from openpali.model.cache import Cache
@@ -375,7 +375,7 @@ def read_florence2(folder: Path) -> Stored[Florence2Config]:
             raise ValueError(f"{where} has other {name} in its encoder than in its decoder, which cannot be read")
     if {len(v[key]) for key in ("embed_dim", "depths", "num_heads", "num_groups")} != {len(STRIDES)}:
         raise ValueError(f"{where}: an image encoder of other than {len(STRIDES)} stages cannot be read")
-    height, width = _size(folder)
+    height, width = read_size(folder) or (_SIDE, _SIDE)
     config = Florence2Config(
         DaViTConfig(
             (height // PATCH, width // PATCH),
@@ -517,14 +517,3 @@ def _modern(found: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         for old, new in _RENAMED.items():
             name = re.sub(old, new, name)
         yield name, value.T if key == "image_projection" else value
-
-
-def _size(folder: Path) -> tuple[int, int]:
-    """Height and width in pixels of the images of a checkpoint."""
-    for name, part in ((FILE, ()), ("processor_config.json", ("image_processor",))):
-        described = read_json(folder / name)
-        for key in part:
-            described = described.get(key) or {}
-        if isinstance(size := described.get("size"), dict) and {"height", "width"} <= size.keys():
-            return int(size["height"]), int(size["width"])
-    return _SIDE, _SIDE

@@ -64,13 +64,26 @@ def read_native(source: Path, patch: int) -> NativePreprocess:
     return NativePreprocess(patch, given.get("max_num_patches", NAFLEX_TOKENS), _filter(given, "bilinear", where))
 
 
+def read_size(source: Path) -> tuple[int, int] | None:
+    """Height and width in pixels that a checkpoint's images are resized to, if it names both."""
+    size = _described(source)[1].get("size")
+    if isinstance(size, dict) and {"height", "width"} <= size.keys():
+        return int(size["height"]), int(size["width"])
+    return None
+
+
+def _described(source: Path) -> tuple[Path, Mapping[str, Any]]:
+    """The file that describes how images are resized, and what it says; empty if there is none."""
+    where = source / FILE
+    if described := read_json(where):
+        return where, described
+    where = source / _WITHIN
+    return where, read_json(where).get("image_processor") or {}
+
+
 def _read(source: Path, values: Mapping[str, Any] = _VALUES) -> tuple[Path, dict[str, Any]]:
     """The file that says how images are resized, and what it says; empty if it is not there."""
-    where = source / FILE
-    described: Mapping[str, Any] = read_json(where)
-    if not described:
-        where = source / _WITHIN
-        described = read_json(where).get("image_processor") or {}
+    where, described = _described(source)
     given = {key: value for key, value in described.items() if value is not None}
     for key in ("image_mean", "image_std"):
         if isinstance(given.get(key), float):
