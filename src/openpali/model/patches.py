@@ -43,8 +43,12 @@ def real_patches(images: Images) -> Tensor | None:
     """Which patches are no padding: bool ``[B, N]``, or ``[B, F, N]`` of frames; None: all."""
     if isinstance(images, Tensor):
         return None
-    places_N = torch.arange(images.shape[-2], device=images.grids.device)
-    return places_N < images.grids.prod(-1, keepdim=True)
+    return real_places(images.grids, images.shape[-2])
+
+
+def real_places(grids: Tensor, length: int) -> Tensor:
+    """Which of ``length`` places are on each grid ``[..., 2]``, whose patches come first: bool ``[..., N]``."""
+    return torch.arange(length, device=grids.device) < grids.prod(-1, keepdim=True)
 
 
 def visible(images: Images) -> Tensor | None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from openpali.model.attention import AttentionLayer, Scoring, merge_heads, split_heads
 from openpali.model.init import init_children, init_weights
 from openpali.model.layers import Dense, Linear
-from openpali.model.patches import Images, positions_on, visible
+from openpali.model.patches import Images, positions_on, real_places, visible
 
 LayerCall = Callable[..., Tensor]
 """How a stack calls a layer with its inputs: the hook for checkpointing and recording."""
@@ -203,8 +203,7 @@ class ViT(ImageEncoder):
         grids_B2 = torch.tensor([self.config.grid], device=self.positions.device) if grids_B2 is None else grids_B2
         number_N, columns_B1 = torch.arange(count, device=grids_B2.device), grids_B2[:, 1:]
         at_BN2 = torch.stack((number_N // columns_B1, number_N % columns_B1), -1)
-        shown_BN1 = (number_N < grids_B2.prod(1, keepdim=True))[..., None]
-        return torch.where(shown_BN1, (at_BN2 + 0.5) / grids_B2[:, None], -1.0)
+        return torch.where(real_places(grids_B2, count)[..., None], (at_BN2 + 0.5) / grids_B2[:, None], -1.0)
 
     @torch.no_grad()
     def set_grid(self, grid: tuple[int, int]) -> None:
