@@ -150,7 +150,7 @@ class Trainer:
         recipe = self.recipe
         set_resolution(self.model, recipe.phases[self.phase])
         if drawn and newest is None:
-            for part, origin in recipe.model.init.items():
+            for part, origin in self.objective.origins().items():
                 transplant(self.model, part, origin, self.tokenizer)
         precision = resolve_precision(recipe.precision, self.ranks.device)
         self.train_step = TrainStep(recipe, self.objective, self.ranks, precision)

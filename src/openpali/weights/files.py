@@ -8,6 +8,7 @@ BUNDLE = "family.json"  # names the parts of a bundle, see `weights.bundle`; cal
 ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
 OOD = "ood"  # folder of the detector of out-of-distribution images, see `weights.ood`
 OOD_FOLDERS = (OOD, "familiarity")  # and its name in model folders of version 0.1
+AUXILIARY = "auxiliary"  # part of a model that only its training needs, and that is in no model folder
 LANGUAGE = "language"  # folder of the language model of a reader, see `weights.language`
 
 MAIN = "pali"  # the part of a bundle that is asked in text, whatever its kind

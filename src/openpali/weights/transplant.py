@@ -9,6 +9,7 @@ from openpali.model.vit import ViT, resample_positions
 from openpali.tensors import load_exactly
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import main_part
+from openpali.weights.files import AUXILIARY
 from openpali.weights.find import find_model
 from openpali.weights.format import ModelFolder, open_model
 
@@ -43,6 +44,8 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
         weights[positions] = resample_positions(weights[positions], origin_vision.grid, vit.config.grid)
     if tokenizer is not None and any(_depends_on_vocabulary(f"{there}.{key}") for key in weights):
         _require_same_vocabulary(source, tokenizer, origin)
+    if not part:  # which no model folder has
+        weights |= {key: v for key, v in target.state_dict().items() if key.startswith(f"{AUXILIARY}.")}
     load_exactly(target, weights, origin)
 
 
