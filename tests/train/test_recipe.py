@@ -113,7 +113,7 @@ def test_the_recipes_that_ship_resolve_to_the_runs_that_they_describe(name) -> N
     raw = load_recipe(RECIPES / f"{name}.toml").model_dump(mode="json")
     raw["keep"] = raw["keep"] or 2  # which 0 means since
     added = ("evals", "keep_best", "patience", "more_samples", "softmax", "regions", "dense", "sides")
-    for later in (*added, "skip_not_finite"):  # keys since then
+    for later in (*added, "captions", "teacher", "distillation", "skip_not_finite"):  # keys since then
         if not raw.get(later):
             raw.pop(later, None)
     for phase in raw["phases"]:
@@ -427,6 +427,7 @@ def test_a_record_of_before_holds_the_options_of_all_objectives(objective, recip
         ("objective=siglip micro=2", 'objective = "siglip" needs micro = 1'),
         ("objective=siglip dense=true", "set regions"),
         ("objective=siglip regions=1 sides=1", "set dense = true"),
+        ("objective=siglip captions=-1", "captions = -1 must be at least 0"),
         ("objective=mask_vqvae micro=2", 'objective = "mask_vqvae" needs micro = 1'),
         # several at once
         (

@@ -37,7 +37,10 @@ CHANGES = {
         "sequence",
         {"optimizer__name": "adafactor", "optimizer__schedule": "cosine", "model__dropout": 0.2, "micro": 2},
     ),
-    "muon-average": ("siglip", {"optimizer__name": "muon", "optimizer__weight_decay": 0.1, "ema": 0.9}),
+    "muon-average": (
+        "siglip",
+        {"optimizer__name": "muon", "optimizer__weight_decay": 0.1, "ema": 0.9, "captions": 0.3},
+    ),
     "native": (
         "siglip",
         {

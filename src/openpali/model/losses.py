@@ -26,6 +26,7 @@ class Embeddings(NamedTuple):
             there are any.
         sides: distances of each patch to the sides of the thing that it is part of, as shares of the image:
             ``[B * N, 4]``.
+        tokens: the image encoder's patch tokens, as they are: ``[B, N, D]``.
     """
 
     image: Tensor
@@ -35,6 +36,7 @@ class Embeddings(NamedTuple):
     region: Tensor | None = None
     name: Tensor | None = None
     sides: Tensor | None = None
+    tokens: Tensor | None = None
 
 
 _MULTIPLE = 32  # tokens are padded to a multiple of it

@@ -181,10 +181,8 @@ class ViT(ImageEncoder):
     def patchify(self, images_BHWC: Tensor) -> Tensor:
         """Cut images into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1."""
         self.require_size(images_BHWC)
-        (rows, columns), p = self.config.grid, self.config.patch_size
         images_BHWC = scaled(images_BHWC, self.positions.dtype)  # the patch embedding's weight may be int8
-        patches = images_BHWC.reshape(-1, rows, p, columns, p, 3).transpose(2, 3)  # [B, rows, columns, p, p, 3]
-        return patches.flatten(3).flatten(1, 2)
+        return cut(images_BHWC, self.config.patch_size)
 
     def patches_at(self, points_R2: Tensor, grids_R2: Tensor | None = None) -> Tensor:
         """Token of the patch at each point ``[R, 2]``, (y, x) as shares of the image: indices ``[R]`` into N.
@@ -211,6 +209,13 @@ class ViT(ImageEncoder):
         resampled = resample_positions(self.positions, self.config.grid, grid)
         self.positions = nn.Parameter(resampled, requires_grad=self.positions.requires_grad)
         super().set_grid((grid[0], grid[1]))
+
+
+def cut(images_BHWC: Tensor, patch: int) -> Tensor:
+    """Images, whose sides are multiples of ``patch``, as flattened patches ``[B, N, patch * patch * 3]``."""
+    rows, columns = images_BHWC.shape[1] // patch, images_BHWC.shape[2] // patch
+    patches = images_BHWC.reshape(-1, rows, patch, columns, patch, 3).transpose(2, 3)
+    return patches.flatten(3).flatten(1, 2)
 
 
 def scaled(images: Tensor, dtype: torch.dtype) -> Tensor:

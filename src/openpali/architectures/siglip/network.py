@@ -125,7 +125,7 @@ class SigLIP(nn.Module):
     def forward(self, images: Images, ids_BL: Tensor, regions: Regions | None = None) -> Embeddings:
         tokens_BND = self.vit(images)
         image = normalize(self.pool(tokens_BND, visible(images)))
-        pairs = Embeddings(image, self.embed_text(ids_BL), self.log_temperature, self.bias)
+        pairs = Embeddings(image, self.embed_text(ids_BL), self.log_temperature, self.bias, tokens=tokens_BND)
         if regions is None:
             return pairs
         name = self.embed_text(regions.names)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.data.pipeline.encode import (
@@ -24,13 +24,22 @@ from openpali.eval.benchmark import EncoderBenchmark
 from openpali.eval.evaluators import EmbeddingEvaluator
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline
+from openpali.model.layers import Dense
 from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
+from openpali.model.patches import real_patches
 from openpali.model.regions import Places, Regions, places_of, region_loss, share_names, side_loss
+from openpali.model.t5 import EncoderDecoder
+from openpali.model.vit import ViT
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch
+from openpali.train.objectives.captions import CaptionEncoder, caption_loss, decoder_shape, example_captions
+from openpali.train.objectives.distil import as_patches, distillation_loss, teacher_of
 from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, ModelSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
+from openpali.weights.files import AUXILIARY
+
+CAPTIONS, TEACHER, STUDENT = "captions", "teacher", "student"  # auxiliary parts
 
 
 class SiglipModelSpec(ModelSpec):
@@ -59,6 +68,11 @@ class SiglipRecipe(EvaluatedRecipe):
             with the object's name; 0 for none, as in SigLIP.
         dense: match every patch of an object, each object counting the same, and patches of no object with no name.
         sides: weight of the loss of the distances of each patch to the sides of its object; 0 for none.
+        captions: weight of the loss of a small decoder, such as 0.1, which writes from the patch tokens the text of
+            an image, the name of a box in it, and the box of a name (LocCa); 0 for none. It is not exported.
+        teacher: run or model folder whose image encoder stays as it is, and whose patch tokens those of this model,
+            on the same grid, resemble after a linear map; empty: none. Neither is exported.
+        distillation: weight of the loss of the angles between those tokens, such as 1.0.
     """
 
     keep_case: bool = False
@@ -66,6 +80,9 @@ class SiglipRecipe(EvaluatedRecipe):
     regions: float = Field(0.0, ge=0)
     dense: bool = False
     sides: float = Field(0.0, ge=0)
+    captions: float = Field(0.0, ge=0)
+    teacher: str = ""
+    distillation: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = Field([])
     kinds: ClassVar[Sequence[str]] = ("siglip",)
@@ -80,6 +97,17 @@ class SiglipRecipe(EvaluatedRecipe):
         return self
 
     @model_validator(mode="after")
+    def _check_auxiliary(self) -> SiglipRecipe:
+        if bool(self.teacher) != bool(self.distillation):
+            raise ValueError(
+                "distillation is the weight of learning from a teacher: set both, teacher, such as "
+                '"mini/0a_siglip", and distillation, such as 1.0'
+            )
+        if self.model.lora.rank and (self.captions or self.teacher):
+            raise ValueError("captions and teacher train parts that no adapter holds: remove model.lora")
+        return self
+
+    @model_validator(mode="after")
     def _check_negatives(self) -> SiglipRecipe:
         if self.micro > 1:
             raise ValueError(
@@ -90,7 +118,7 @@ class SiglipRecipe(EvaluatedRecipe):
 
 
 class SiglipObjective(Objective[SiglipRecipe]):
-    """Loss of pairs over the global batch, and of regions and their sides by the weights of the recipe."""
+    """Loss of pairs over the global batch, and of regions, sides and captions by the weights of the recipe."""
 
     recipe_class: ClassVar[type[Recipe]] = SiglipRecipe
 
@@ -99,16 +127,31 @@ class SiglipObjective(Objective[SiglipRecipe]):
         tower = dataclasses.replace(shape.text, vocab_size=self.tokenizer.vocab_size)
         return SigLIPConfig(shape.vision, tower, model.temperature, model.bias, self.recipe.sides > 0)
 
+    def auxiliary(self) -> Mapping[str, nn.Module]:
+        recipe, vision, parts = self.recipe, self.config.vision, dict[str, nn.Module]()
+        if recipe.captions:
+            parts[CAPTIONS] = EncoderDecoder(decoder_shape(vision, self.tokenizer.vocab_size))
+        if recipe.teacher:
+            teacher = teacher_of(recipe.teacher, vision, native=bool(recipe.phases[0].tokens))
+            parts |= {TEACHER: teacher, STUDENT: Dense(vision.width, teacher.config.width)}
+        return parts
+
+    def origins(self) -> Mapping[str, str]:
+        taught = {f"{AUXILIARY}.{TEACHER}": f"{self.recipe.teacher}#vit"} if self.recipe.teacher else {}
+        return {**super().origins(), **taught}
+
     def make_encoder(self) -> Encoder:
         length, normalisation = cast(SigLIP, self.model).config.text.length, normalisation_of(vars(self.recipe))
-        return PairEncoder(self.tokenizer, length, normalisation, self.recipe.regions > 0, self._padding)
+        pairs = PairEncoder(self.tokenizer, length, normalisation, self.recipe.regions > 0, self._padding)
+        return CaptionEncoder(pairs) if self.recipe.captions else pairs
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         regions = None
         if self.recipe.regions:
             names, named = share_names(batch["names"], batch["region_names"], REGION_MULTIPLE)
             regions = Regions(batch["region_rows"], batch["region_boxes"], names, named, self._points(batch))
-        embeddings = self.model(images_in(batch), batch["ids"], regions)
+        images = images_in(batch)
+        embeddings = self.model(images, batch["ids"], regions)
         model = cast(SigLIP, self.model)
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
         total = softmax_loss(embeddings) if self.recipe.softmax else sigmoid_loss(embeddings)
@@ -120,6 +163,18 @@ class SiglipObjective(Objective[SiglipRecipe]):
                 of_sides = side_loss(embeddings, regions, places)
                 total = total + self.recipe.sides / total_weight * of_sides
                 extra["sides"] = of_sides.detach() / (regions.named >= 0).sum().clamp(min=1)
+        tokens, real = cast(Tensor, embeddings.tokens), real_patches(images)
+        if self.recipe.captions:
+            decoder = cast(EncoderDecoder, self._part(CAPTIONS))
+            of_captions = caption_loss(decoder, tokens, real, batch, self.tokenizer.pad_id)
+            total = total + self.recipe.captions / total_weight * of_captions
+            extra["captions"] = of_captions.detach() / len(tokens)
+        if self.recipe.teacher:
+            teacher, student = cast(ViT, self._part(TEACHER)), self._part(STUDENT)
+            taught = teacher(as_patches(images, model.vit.config.patch_size, teacher))
+            of_teacher = distillation_loss(student(tokens), taught, real)
+            total = total + self.recipe.distillation / total_weight * of_teacher
+            extra["distillation"] = of_teacher.detach() / len(tokens)
         return Losses(total, 1 - hits(embeddings).float(), extra)
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
@@ -128,6 +183,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
         if self.recipe.regions:  # one object an image, each with a name of its own
             batch |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
             batch |= {"region_boxes": torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(rows, 1), "names": ids}
+        if self.recipe.captions:
+            batch |= example_captions(rows, ids.shape[1])
         return batch
 
     def logit_width(self, rows: int) -> int:
@@ -141,6 +198,10 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     def facts(self) -> Mapping[str, Any]:
         return {"padding": self._padding}
+
+    def _part(self, name: str) -> nn.Module:
+        """One of the auxiliary parts."""
+        return self.model.get_submodule(f"{AUXILIARY}.{name}")
 
     def _points(self, batch: Batch) -> Tensor | None:
         """Where all patches are, if they learn."""
