@@ -96,6 +96,13 @@ def test_a_step_stands_beside_the_better_of_its_peers() -> None:
     assert better({"siglip": 1.0, "open_clip": 3.0}, "open_clip") == (3.0, "open_clip")
 
 
+def test_the_losses_of_an_encoder_beside_siglip_alone(tmp_path) -> None:
+    shape = ["--preset", "pico", "--batch", "4", "--rounds", "1"]
+    found = results_of("encoders.py", tmp_path / "x.json", *shape, run=run_here)
+    arms = ("regions", "dense", "sides", "captions", "more captions", "softmax")
+    assert found.keys() == {(arm, "siglip") for arm in arms}
+
+
 def test_the_loss_beside_open_clip(tmp_path) -> None:
     shape = ["--pairs", "96", "--width", "8", "--rounds", "1"]
     found = results_of("sigmoid_loss.py", tmp_path / "x.json", "--ranks", "1", "2", *shape)
