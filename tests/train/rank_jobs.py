@@ -107,6 +107,8 @@ NATIVE = {
     "dense": True,
     "sides": 1.0,
     "captions": 0.3,
+    "teacher": "nano/siglip",
+    "distillation": 0.5,
     "phases": [{"samples": 24, "tokens": 40, "mixture": [{"source": "nano/scene", "task": "contrastive"}]}],
 }
 PATCHES = {

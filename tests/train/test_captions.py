@@ -92,8 +92,11 @@ def test_the_loss_is_that_of_each_sequence_by_itself(mine: Path, make_trainer: A
 
     plain = make_trainer(captioned(mine, captions=0.0), "plain")
     plain.model.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("auxiliary")})
-    pairs = plain.objective.losses(batch, 4.0).total
-    torch.testing.assert_close(trainer.objective.losses(batch, 4.0).total, pairs + 0.3 / 4 * expected)
+    pairs, total = (each.objective.losses(batch, 4.0).total for each in (plain, trainer))
+    torch.testing.assert_close(total, pairs + 0.3 / 4 * expected)
+    [of_pairs] = torch.autograd.grad(pairs, plain.model.vit.positions)
+    [of_total], [own] = (torch.autograd.grad(loss, model.vit.positions) for loss in (total, expected))
+    torch.testing.assert_close(of_total, of_pairs + 0.3 / 4 * own)
 
 
 def test_its_gradient_reaches_the_image_encoder_and_all_of_the_decoder(mine: Path, make_trainer: Any) -> None:

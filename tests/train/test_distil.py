@@ -117,9 +117,12 @@ def test_the_loss_is_added_by_its_weight(teacher: str, make_trainer: Any) -> Non
     tokens = model.vit(batch["images"])
     seen = model.auxiliary["teacher"](as_patches(batch["images"], 12, model.auxiliary["teacher"]))
     own = distillation_loss(model.auxiliary["student"](tokens), seen, None)
-    expected = plain.objective.losses(batch, 4.0).total + 0.5 / 4 * own
-    torch.testing.assert_close(trainer.objective.losses(batch, 4.0).total, expected)
+    pairs, total = (each.objective.losses(batch, 4.0).total for each in (plain, trainer))
+    torch.testing.assert_close(total, pairs + 0.5 / 4 * own)
+    [of_pairs] = torch.autograd.grad(pairs, plain.model.vit.positions)
+    [of_total] = torch.autograd.grad(total, model.vit.positions)
     own.backward()
+    torch.testing.assert_close(of_total, of_pairs + 0.5 / 4 * model.vit.positions.grad)
     assert all(p.grad is not None and p.grad.any() for p in model.vit.parameters())
     assert all(p.grad is None for p in model.auxiliary["teacher"].parameters())
 

@@ -65,6 +65,15 @@ def test_encoders_are_trained(world_with_vocabulary: Path) -> None:
         assert trainer.bad == 0
 
 
+def test_the_decoder_is_told_among_what_learns(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["openpali", "explain", str(RECIPES / "nano" / "siglip-captions.toml")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code
+    [learns] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("learns: ")]
+    assert "auxiliary" in learns
+
+
 def test_the_study_is_planned(capsys, monkeypatch) -> None:
     made: list[object] = []
 

@@ -1,7 +1,8 @@
 """A loss of the image encoder beside that of pairs: a small decoder writes texts from its patch tokens, as in LocCa
 (arXiv 2403.19596, section 3): an image's caption, the name of a box, and the box of a name.
 
-The decoder is T5's, of half the encoder's depth. It is no part of the exported model.
+LocCa also learns to write the box before its name; here it is given. The decoder is T5's, of half the encoder's
+depth, and no part of the exported model.
 Shapes: B images, N patches, D width, L tokens of a sequence, T tokens that have loss.
 """
 
