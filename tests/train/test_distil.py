@@ -76,7 +76,7 @@ def test_the_loss_is_the_mean_over_the_patches_of_each_image() -> None:
     each = torch.tensor(
         [
             [1 - F.cosine_similarity(a, b, dim=0) for a, b in zip(*rows, strict=True)]
-            for rows in zip(ours, theirs, strict=True)
+            for rows in zip(ours.detach(), theirs.detach(), strict=True)
         ]
     )
     torch.testing.assert_close(distillation_loss(ours, theirs, None), each.mean(1).sum())
