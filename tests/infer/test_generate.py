@@ -9,13 +9,14 @@ from functools import partial
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import DECODINGS, check_same, inputs, row, tiny
 from torch import Tensor
 
 from openpali.architectures.pali import PaliModel
-from openpali.infer.generate import Ask, Decoding, Generation, Rows, encode, generate, loops, write
+from openpali.infer.generate import Ask, Decoding, Generation, Rows, encode, generate, loops, repeating, write
 
 EOS = 1
 
@@ -265,6 +266,30 @@ def test_loops(head: list[int], gram: list[int], repeats: int) -> None:
     assert not loops(list(range(9)) * 20, repeats), "9 tokens are no short loop"
 
 
+@given(st.lists(st.integers(0, 3), max_size=20), st.integers(1, 5))
+def test_ngrams_are_blocked_as_in_transformers(ids: list[int], size: int) -> None:
+    processor = transformers.NoRepeatNGramLogitsProcessor(size)
+    scores = processor(torch.tensor([ids], dtype=torch.long), torch.zeros(1, 5))
+    assert {*repeating(ids, size)} == {*scores[0].isinf().nonzero().flatten().tolist()}
+
+
+@pytest.mark.parametrize("decoding", DECODINGS.values(), ids=DECODINGS.keys())
+def test_no_ngram_comes_twice_unless_nothing_else_is_allowed(decoding: Decoding) -> None:
+    model, batch = tiny(0), inputs(0)
+    allowed = torch.zeros(2, 14, dtype=torch.bool)
+    allowed[0, 5:13], allowed[1, 5] = True, True
+
+    def repeated(size: int, allowed: Tensor) -> list[bool]:
+        way = replace(decoding, no_repeat_ngram_size=size, max_tokens=16, max_repeats=None)
+        texts = [g.ids for row in generate(model, *batch, decoding=way, allowed=allowed) for g in row]
+        assert {len(ids) for ids in texts} == {16}
+        return [len({*itertools.pairwise(ids)}) < 15 for ids in texts]
+
+    assert any(repeated(0, allowed[0]))
+    assert not any(repeated(2, allowed[0]))
+    assert all(repeated(2, allowed[1]))
+
+
 def test_allowed_function_keeps_to_the_listed_texts() -> None:
     model, batch = tiny(3), inputs(3)
     answers = [[5], [5, 6, 7], [8, 9], [4, 4, 4, 4]]
@@ -380,6 +405,7 @@ def test_finished_rows_leave_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"length_penalty": -0.1}, "length_penalty must be"),
         ({"seed": -1}, "seed must be"),
         ({"max_repeats": 1}, "max_repeats must be"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size must be"),
         ({"top_k": 5}, "top_k limits sampling"),
         ({"samples": 2}, "samples=2 needs temperature"),
         ({"samples": 3, "beams": 2}, "samples=3 needs temperature"),

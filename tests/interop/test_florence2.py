@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,14 @@ from transformers.models.florence2.processing_florence2 import Florence2PostProc
 
 import openpali.train.monitor as monitor
 import openpali.train.trainer as trainer_module
-from openpali.architectures.florence2 import ADDED, DIALECT, Florence2Architecture, Florence2Model, read_florence2
+from openpali.architectures.florence2 import (
+    ADDED,
+    DIALECT,
+    Florence2Architecture,
+    Florence2Model,
+    read_florence2,
+    read_ngram_size,
+)
 from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.infer.generate import Decoding, Generation, generate
@@ -79,8 +89,9 @@ def test_every_layer_agrees(saved: Saved) -> None:
     assert all(p.relative <= 1e-5 for p in parities), parities
 
 
+@pytest.mark.parametrize("size", [0, 2])
 @pytest.mark.parametrize("beams", [1, 3])
-def test_generated_tokens_are_the_same(beams: int, saved: Saved) -> None:
+def test_generated_tokens_are_the_same(beams: int, size: int, saved: Saved) -> None:
     """For a batch with padding and its rows alone; beams at a fixed length, since they end by different rules."""
     folder, theirs = saved
     found = read_florence2(folder)
@@ -90,12 +101,15 @@ def test_generated_tokens_are_the_same(beams: int, saved: Saved) -> None:
     prompts = torch.tensor([[21, 26, 23, 56, 25], [66, 27, PAD, PAD, PAD]])
     allowed = torch.ones(found.config.text.vocab_size, dtype=torch.bool)
     allowed[EOS] = beams == 1
-    written = set()
+    written, repeats = set(), 0
     for rows in (slice(0, 2), slice(0, 1), slice(1, 2)):
-        ours = generate(model, images[rows], prompts[rows], None, Decoding(12, beams), EOS, allowed)
-        assert [row[0].ids for row in ours] == transformers_generate(theirs, images[rows], prompts[rows], beams)
-        written |= {token for row in ours for token in row[0].ids}
+        decoding = Decoding(12, beams, no_repeat_ngram_size=size)
+        ours = [row[0].ids for row in generate(model, images[rows], prompts[rows], None, decoding, EOS, allowed)]
+        assert ours == transformers_generate(theirs, images[rows], prompts[rows], beams, size)
+        written |= {pair for ids in ours for pair in pairwise(ids)}
+        repeats += sum(len({*pairwise(ids)}) < len(ids) - 1 for ids in ours)
     assert len(written) > 2  # not one token again and again
+    assert bool(repeats) == (size == 0)
 
 
 def transformers_inputs(images: Tensor, prompts: Tensor, image_token: int) -> dict[str, Tensor]:
@@ -109,12 +123,13 @@ def transformers_inputs(images: Tensor, prompts: Tensor, image_token: int) -> di
 
 
 def transformers_generate(
-    theirs: Florence2ForConditionalGeneration, images: Tensor, prompts: Tensor, beams: int
+    theirs: Florence2ForConditionalGeneration, images: Tensor, prompts: Tensor, beams: int, size: int
 ) -> list[list[int]]:
     out: Any = theirs.generate(
         **transformers_inputs(images, prompts, theirs.config.image_token_id),
         max_new_tokens=13,
         num_beams=beams,
+        no_repeat_ngram_size=size,
         do_sample=False,
         length_penalty=0.0,
         forced_bos_token_id=BOS,
@@ -182,6 +197,42 @@ def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, converted: Path, tmp
         ours = transformers_inputs(batch.images / 127.5 - 1, batch.prompt, after.config.image_token_id)
         assert torch.equal(asked.input_ids, ours["input_ids"])
         assert (asked.pixel_values - ours["pixel_values"]).abs().max() <= 1.01 / 255 / 0.22
+
+
+def test_ngrams_that_may_not_repeat_are_those_of_the_checkpoint(saved: Saved, tmp_path: Path) -> None:
+    """With every way to ask, until a request says otherwise; from `config.json` where the first ones have it."""
+    first, modern = (tmp_path / name for name in ("first", "modern"))
+    change(saved[0], first, "config.json", lambda config: config["text_config"].update(no_repeat_ngram_size=2))
+    (first / "generation_config.json").unlink()
+    change(saved[0], modern, "generation_config.json", lambda config: config.update(no_repeat_ngram_size=2))
+    assert read_ngram_size(saved[0]) is None
+    assert read_ngram_size(first) == read_ngram_size(modern) == 2
+
+    convert(modern, tmp_path / "ours")
+    export(open_model(tmp_path / "ours"), tmp_path / "out")
+    again = Florence2ForConditionalGeneration.from_pretrained(tmp_path / "out")
+    assert again.generation_config.no_repeat_ngram_size == 2
+    pali = Pali(tmp_path / "ours")
+    image, prompt = np.full((20, 30, 3), 90, np.uint8), "what?"
+    scheduler, found = Scheduler(pali, slots=3), {}
+    for size in (None, 0):
+        decoding = Decoding(12, no_repeat_ngram_size=size)
+        [alone] = pali.predict([[image]], [prompt], decoding=decoding)
+        ticket = scheduler.submit([image], prompt, decoding=decoding)
+        while scheduler.turn():
+            pass
+        [served] = ticket.predictions()
+        found[size] = alone.generation.ids
+        assert served.generation.ids == found[size]
+    assert len({*pairwise(found[None])}) == 11 > len({*pairwise(found[0])})
+
+
+def change(folder: Path, copy: Path, name: str, edit: Callable[[dict[str, Any]], None]) -> None:
+    """A copy of a folder, with one JSON file edited."""
+    shutil.copytree(folder, copy)
+    described = json.loads((copy / name).read_text())
+    edit(described)
+    (copy / name).write_text(json.dumps(described))
 
 
 def test_first_checkpoints_are_read_too(saved: Saved, converted: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ class Facts(BaseModel):
         run, samples, recipe: of the training run; the recipe as it was resolved.
         max_prompt: longest prompt in tokens.
         dialect: name of the format of prompts and answers.
+        no_repeat_ngram_size: of answers (:class:`openpali.infer.generate.Decoding`), unless a request has its own.
         tasks: options of each task that the model was trained on.
         calibration: of the confidence, by task (:mod:`openpali.eval.calibrate`).
         text_normalisation, padding: how texts of a SigLIP are normalised and padded, see
@@ -37,6 +38,7 @@ class Facts(BaseModel):
     samples: int | None = None
     max_prompt: int | None = None
     dialect: str = DEFAULT
+    no_repeat_ngram_size: int | None = None
     tasks: dict[str, Json] = {}
     recipe: Json = {}
     calibration: dict[str, Calibration] = {}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.preprocessor import FILE, IMAGENET, describe_preprocess, read_preprocess, read_size
-from openpali.architectures.rules import Rule, read, read_config, require_settings, skeleton, write
+from openpali.architectures.rules import Rule, read, read_config, read_json, require_settings, skeleton, write
 from openpali.architectures.tokenizer import require_rows
 from openpali.model.bart import Bart, BartConfig, DecoderLayer, EncoderLayer
 from openpali.model.cache import Cache
@@ -317,8 +317,12 @@ class Florence2Architecture(Architecture[Florence2Config]):
             found.weights,
             read_preprocess(source, *vision.image_size, values=IMAGENET),
             tokenizer,
-            # prompts are padded to a multiple of 8
-            Facts(parts={"model": str(source)}, dialect=DIALECT.name, max_prompt=room // 8 * 8),
+            Facts(
+                parts={"model": str(source)},
+                dialect=DIALECT.name,
+                no_repeat_ngram_size=read_ngram_size(source),
+                max_prompt=room // 8 * 8,  # prompts are padded to a multiple of 8
+            ),
             about,
         )
 
@@ -340,7 +344,11 @@ class Florence2Architecture(Architecture[Florence2Config]):
                 "processor_class": "Florence2Processor",
                 "post_processor_config": {kind: {} for kind in _PARSED},
             },
-            "generation_config.json": {**_TOKENS, "forced_bos_token_id": Florence2Model.first},
+            "generation_config.json": {
+                **_TOKENS,
+                "forced_bos_token_id": Florence2Model.first,
+                "no_repeat_ngram_size": model.facts.no_repeat_ngram_size or 0,
+            },
             "config.json": described,
         }
         return {"": Exported(weights, files)}
@@ -357,6 +365,13 @@ def read_tokenizer(folder: Path) -> BytePairTokenizer:
     if ids != (Florence2Model.pad, Florence2Model.first, Florence2Model.end):
         raise ValueError(f"{path}: pad, begin and end are ids {ids}, and 1, 0 and 2 in every Florence-2")
     return tokenizer.extended(ADDED)
+
+
+def read_ngram_size(folder: Path) -> int | None:
+    """`no_repeat_ngram_size` of a checkpoint's generation, which the first checkpoints have in `config.json`; None:
+    n-grams may repeat."""
+    given = {**(read_config(folder).get("text_config") or {}), **read_json(folder / "generation_config.json")}
+    return given.get("no_repeat_ngram_size") or None
 
 
 def read_florence2(folder: Path) -> Stored[Florence2Config]:

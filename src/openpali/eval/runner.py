@@ -115,6 +115,7 @@ def _run_answers(
     task = benchmark.task_for(pipeline, ocr=ocr is not None)
     if ocr:
         source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))
+    decoding = asdict(pipeline.way(task, benchmark.decoding))
     model = once(ranks, lambda: hash_model(pali, pali.parts if READER in parts else ()))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     settings: Json = {
@@ -125,7 +126,7 @@ def _run_answers(
         "engine": pali.engine,
         "dtype": pipeline.precision,
         **prompt,
-        "decoding": asdict(benchmark.decoding),
+        "decoding": decoding,
     }
     file = PredictionsFile(predictions, settings) if predictions else None
     evaluator = AnswerEvaluator.of(
@@ -158,7 +159,7 @@ def _run_answers(
         prompt={**prompt, "first": rows[0].prompt},
         preprocessing=preprocessing_of(pali, part),
         note=pipeline.reservation(task.name),
-        decoding=asdict(benchmark.decoding),
+        decoding=decoding,
         worst=[_shown(rows[i], benchmark.metric, scores.per_sample[benchmark.metric][i]) for i in worst],
         predictions=str(predictions or ""),
         seconds=time.perf_counter() - began,

@@ -88,6 +88,8 @@ class Decoding:
         length_penalty: scores are divided by ``length ** length_penalty``, EOS counted. 0: the plain sum.
         max_repeats: stop a text that ends in the same 1 to 8 tokens so many times in a row, over at least 24
             tokens; None: never.
+        no_repeat_ngram_size: no n-gram of so many tokens comes twice in a text, as in transformers; 0: any may;
+            None: as the model says (:meth:`openpali.infer.pipeline.Pipeline.way`), or else 0.
     """
 
     max_tokens: int = 64
@@ -99,6 +101,7 @@ class Decoding:
     seed: int = 0
     length_penalty: float = 0.0
     max_repeats: int | None = 8
+    no_repeat_ngram_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "beams", "samples", "top_k"):
@@ -109,8 +112,9 @@ class Decoding:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and at least 0, not {value}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, not {self.seed}")
+        for name in ("seed", "no_repeat_ngram_size"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
         if self.max_repeats is not None and self.max_repeats < 2:
@@ -130,7 +134,9 @@ class Decoding:
     def choice(self) -> Decoding:
         """How the next token is chosen, the same for rows that are looked at together: without the fields that a
         row decides by alone."""
-        return replace(self, max_tokens=1, samples=1, seed=0, length_penalty=0.0, max_repeats=None)
+        return replace(
+            self, max_tokens=1, samples=1, seed=0, length_penalty=0.0, max_repeats=None, no_repeat_ngram_size=None
+        )
 
 
 @dataclass(frozen=True)
@@ -301,7 +307,7 @@ class Rows:
         live = [(text, h) for text in self._live for h in text.live]
         ids = torch.tensor([h.ids[-1] if h.ids else self._model.first for _, h in live], device=self._device)
         log_probs = self._model.step(ids[:, None], self._cache)[:, -1].float().log_softmax(-1)
-        found = _candidates(_restrict(log_probs, live), live, self._eos_id)
+        found = _candidates(_restrict(log_probs, live, self._model.first), live, self._eos_id)
         if most := max(text.ask.alternatives for text in self._live):
             self._note(log_probs.topk(min(most, log_probs.shape[1])))
         kept, first = [], 0
@@ -537,9 +543,12 @@ def _candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eo
     return [found[i] for i in range(len(live))]
 
 
-def _restrict(log_probs_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]]) -> Tensor:
-    """Minus infinity at tokens that may not come next."""
-    if all(text.ask.allowed is None for text, _ in live):
+def _restrict(log_probs_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], first: int) -> Tensor:
+    """Minus infinity at tokens that may not come next, in texts that ``first`` starts.
+
+    Where all that is allowed would repeat an n-gram, it may.
+    """
+    if all(text.ask.allowed is None and not text.ask.decoding.no_repeat_ngram_size for text, _ in live):
         return log_probs_LV
     mask = torch.ones(log_probs_LV.shape, dtype=torch.bool)
     for row, (text, h) in zip(mask, live, strict=True):
@@ -555,6 +564,9 @@ def _restrict(log_probs_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]]) ->
                     f"allowed leaves row {text.index} no token after {h.ids}: list EOS where a text may end"
                 )
             row.fill_(False)[tokens] = True
+        if size := text.ask.decoding.no_repeat_ngram_size:
+            new = row.index_fill(0, torch.tensor(repeating([first, *h.ids], size), dtype=torch.long), False)
+            row.copy_(new if new.any() else row)
     return log_probs_LV.masked_fill(~mask.to(log_probs_LV.device), -math.inf)
 
 
@@ -570,6 +582,12 @@ def _sample(choices_LV: Tensor, uniform_L: Tensor, decoding: Decoding) -> Tensor
         scaled = scaled.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -math.inf)
     cumulated = scaled.double().softmax(-1).cumsum(-1)
     return (cumulated > uniform_L[:, None] * cumulated[:, -1:]).int().argmax(-1)
+
+
+def repeating(ids: Sequence[int], size: int) -> list[int]:
+    """The tokens after which ``ids`` would end in an n-gram of ``size`` tokens that they hold already."""
+    end = list(ids[len(ids) + 1 - size :])
+    return [ids[i + size - 1] for i in range(len(ids) + 1 - size) if ids[i : i + size - 1] == end]
 
 
 def loops(ids: Sequence[int], repeats: int) -> bool:

@@ -659,6 +659,7 @@ class Pali:
             languages=self.languages,
             calibrations=stored.facts.calibration,
             ood=read_ood(stored.folder),
+            no_repeat_ngram_size=stored.facts.no_repeat_ngram_size,
         )
 
     @cached_property

@@ -164,6 +164,7 @@ class Pipeline:
         languages: codes of the languages that it answers in; empty if unknown.
         calibrations: how log-probabilities of answers become confidences, by task; without, there are none.
         ood: detector of out-of-distribution images, if the model has one.
+        no_repeat_ngram_size: of each :class:`Decoding` that does not say.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class Pipeline:
         languages: Sequence[str] = (),
         calibrations: Mapping[str, Calibration] | None = None,
         ood: OodDetector | None = None,
+        no_repeat_ngram_size: int | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -192,6 +194,7 @@ class Pipeline:
         self.languages = languages
         self.calibrations = calibrations or {}
         self.ood = ood
+        self.no_repeat_ngram_size = no_repeat_ngram_size
         model.check_pad(tokenizer.pad_id)
         self._choices: dict[Sequence[str], Choices] = {}
 
@@ -234,6 +237,13 @@ class Pipeline:
         if texts and texts not in self._choices:
             self._choices[texts] = Choices(texts, self.tokenizer)
         return self._choices.get(texts)
+
+    def way(self, task: Task, decoding: Decoding | None = None) -> Decoding:
+        """How an answer to a task is generated, given what the caller says; ``decoding`` as for :meth:`predict`."""
+        decoding = decoding or Decoding(max_tokens=task.limit)
+        if decoding.no_repeat_ngram_size is None:
+            decoding = replace(decoding, no_repeat_ngram_size=self.no_repeat_ngram_size)
+        return decoding
 
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language."""
@@ -281,7 +291,7 @@ class Pipeline:
     def answer(self, rows: Sequence[Row], decoding: Decoding | None = None) -> list[Prediction]:
         """Answer rows, those that are decoded alike together; ``decoding`` as for :meth:`predict`."""
         found: dict[int, Prediction] = {}
-        ways = [(decoding or Decoding(max_tokens=row.task.limit), self.choices(row.task)) for row in rows]
+        ways = [(self.way(row.task, decoding), self.choices(row.task)) for row in rows]
         for way, places in group(ways).items():
             found |= zip(places, self._generate([rows[i] for i in places], *way), strict=True)
         return [found[i] for i in range(len(rows))]

@@ -36,7 +36,7 @@ from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket
 from openpali.tasks.base import Task
 from openpali.tasks.example import Image
 from openpali.text.growing import stop_at
-from openpali.weights.files import PAGES
+from openpali.weights.files import MAIN, PAGES
 from openpali.weights.ood import describe
 
 _log = logging.getLogger(__name__)
@@ -156,11 +156,11 @@ class Scheduler:
             task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
         attempts = []
         for each, row in pali.rows(frames, prompt, task, part).items():
-            way = decoding or Decoding(max_tokens=row.task.limit)
+            pipeline = pali.pipeline(MAIN if each in PAGES else each)
+            way = pipeline.way(row.task, decoding)
             if each in PAGES:
                 attempts.append(self._look(each, row, way, pali))
                 continue
-            pipeline = pali.pipeline(each)
             stop = stop_at(pipeline.tokenizer, stops) if stops else None
             keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
             ask = Ask(way, pipeline.choices(row.task), stop, alternatives)
