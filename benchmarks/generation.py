@@ -176,7 +176,7 @@ def _rate(name: str, batch: int, ours: float, peer: float, peer_name: str, unit:
 
 
 def _ours(model: OpenVinoPali, ids: torch.Tensor, new: int, beams: int) -> None:
-    allowed = torch.ones(model.text.config.vocab_size, dtype=torch.bool)
+    allowed = torch.ones(model.model.text.config.vocab_size, dtype=torch.bool)
     allowed[EOS] = False
     texts = generate(model, None, ids, decoding=Decoding(new, beams, max_repeats=None), allowed=allowed)
     assert all(len(row[0].ids) == new for row in texts)

@@ -486,8 +486,8 @@ def test_commands_take_it(
 
 
 def test_it_answers_and_the_server_says_the_same(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pali = Pali.from_pretrained(converted, engine="auto")
-    assert pali.engine == "torch"
+    assert Pali.from_pretrained(converted, engine="auto").engine == "openvino"
+    pali = Pali.from_pretrained(converted)
     images = [np.full((20, 30, 3), shade, np.uint8) for shade in (90, 200)]
     rows = [[images[0]], images, [], [images[1]]]
     prompts = ["<OD>", "what is the same?", "a text without any image", "<REFERRING_EXPRESSION_SEGMENTATION> dog"]

@@ -38,6 +38,10 @@ class BartConfig:
     decoder_layers: int
     positions: int = 1024
 
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.heads
+
 
 class SelfAttention(Attention):
     """Self-attention of the decoder."""
@@ -166,9 +170,13 @@ class Bart(nn.Module):
     def encode(self, x_BND: Tensor, real_BN: Tensor | None) -> Tensor:
         """Embedded inputs and which of them are real (bool; None: all) -> outputs ``[B, N, D]``."""
         x = self.encoder.enter(x_BND, self.encoder.places(x_BND.shape[1]))
+        return self.run_encoder(x, None if real_BN is None else real_BN[:, None, None, :])
+
+    def run_encoder(self, x_BND: Tensor, mask: Tensor | None) -> Tensor:
+        """The encoder's layers; ``mask``, bool, broadcasts to ``[B, h, N, N]``."""
         for layer in self.encoder.layers:
-            x = layer(x, None if real_BN is None else real_BN[:, None, None, :])
-        return x
+            x_BND = layer(x_BND, mask)
+        return x_BND
 
     def decode(self, ids_BL: Tensor, memory_BND: Tensor, real_BN: Tensor | None) -> Tensor:
         """Decoder inputs (targets shifted right) -> hidden states ``[B, L, D]``."""
@@ -205,6 +213,17 @@ class Bart(nn.Module):
     ) -> Tensor:
         x = self.decoder.enter(self.embed(ids_BL), positions_BL)
         past = torch.arange(end, device=ids_BL.device) <= positions_BL[:, None, :, None]  # [B, 1, L, end]
+        return self.run_decoder(x, past, memories, memory_mask, extends)
+
+    def run_decoder(
+        self,
+        x_BLD: Tensor,
+        mask: Tensor | None,
+        memories: Iterable[Pair],
+        memory_mask: Tensor | None,
+        extends: Iterable[Extend | None],
+    ) -> Tensor:
+        """The decoder's layers: ``memories`` and ``extends`` are theirs, see :class:`DecoderLayer`."""
         for layer, memory, extend in zip(self.decoder.layers, memories, extends, strict=False):
-            x = layer(x, past, memory, memory_mask, extend)
-        return x
+            x_BLD = layer(x_BLD, mask, memory, memory_mask, extend)
+        return x_BLD

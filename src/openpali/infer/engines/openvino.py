@@ -22,15 +22,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from openpali.architectures.florence2 import Florence2Config, Florence2Model
 from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.infer.engines.base import Engine
+from openpali.infer.engines.languages import BartLanguage, Language, T5Language
 from openpali.infer.generate import evaluating
-from openpali.model.attention import attending, sdpa, unfold_bias
+from openpali.model.attention import attending, sdpa
 from openpali.model.cache import Memories, Pair, behind
 from openpali.model.int8 import Int8Linear, compute_in_int8
 from openpali.model.lora import lora_names
 from openpali.model.patches import Images
-from openpali.model.t5 import DecoderLayer, EncoderDecoder
 from openpali.model.vision_language import Seen, VisionLanguageModel, in_rows
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
@@ -96,18 +97,32 @@ class OpenVinoCache:
         self.past, self.lengths = self.past[rows.numpy()], self.lengths[rows.numpy()]
 
     def append(self, other: OpenVinoCache) -> None:
-        """Take over the rows of ``other``, which has made no step, as :meth:`openpali.model.cache.Cache.append`."""
-        assert not other.length
+        """Take over the rows of ``other``, as :meth:`openpali.model.cache.Cache.append`."""
         if not len(other.lengths):
             return
         if not len(self.lengths):
             vars(self).update(vars(other))
             return
         self.memory.append(other.memory)
-        before = self.past if self.length else np.zeros_like(self.past)
-        self.past = np.pad(before, (0, len(other.lengths)))  # any row's past will do
+        if other.length:
+            self._take_past(other)
+        else:
+            before = self.past if self.length else np.zeros_like(self.past)
+            self.past = np.pad(before, (0, len(other.lengths)))  # any row's past will do
         self.lengths = np.concatenate([self.lengths, other.lengths])
         self._fresh = True
+
+    def _take_past(self, other: OpenVinoCache) -> None:
+        """Put the past of ``other`` behind the rows of the variables; what is shorter begins with zeros."""
+        length, rows = max(self.length, other.length), 0
+        theirs = {state.name: state.state for state in other.request.query_state()}
+        for state in self.request.query_state():
+            both = [state.state.data, theirs[state.name].data]
+            rows = len(both[0])
+            padded = [np.pad(each, ((0, 0), (0, 0), (length - each.shape[2], 0), (0, 0))) for each in both]
+            state.state = _tensor(np.concatenate(padded), theirs[state.name].element_type)
+        self.past = np.concatenate([self.past, rows + other.past])
+        self.length = length
 
     def bias(self, relative: Tensor) -> NDArray[np.float32]:
         """Bias of the next position ``[1 or B, h, 1, length + 1]``, of one per distance ``[h, length + 1]``."""
@@ -133,28 +148,28 @@ class OpenVinoPali:
     """What :func:`openpali.infer.generate.generate` needs of a model, compiled for this CPU.
 
     Args:
-        model: its linear layers may be int8 (:mod:`openpali.model.int8`); their matmuls also round activations. All
-            else is float32, or else torch encodes images and prompts, and the decoder alone is compiled. Weights in
-            int8 are compiled as they are; OpenVINO widens those in bf16 meanwhile. The model stays as it is.
+        model: a PaLI or a Florence-2. Its linear layers may be int8 (:mod:`openpali.model.int8`); their matmuls
+            also round activations. All else is float32, or else torch encodes images and prompts, and the decoder
+            alone is compiled. Weights in int8 are compiled as they are; OpenVINO widens those in bf16 meanwhile.
+            The model stays as it is.
         precision: of activations; "auto": bf16 if the processor multiplies it natively. Logits are float32: in bf16
             too many would tie.
     """
 
-    first = PaliModel.first
-
-    def __init__(self, model: PaliModel, precision: Precision | Literal["auto"] = "auto") -> None:
+    def __init__(self, model: PaliModel | Florence2Model, precision: Precision | Literal["auto"] = "auto") -> None:
         self.model = model
-        self.text = model.text
+        self.first = model.first
+        self.language = language_of(model)
         if precision == "auto":
             precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
         self.precision = precision
         if lora_names(model):
             raise ValueError("OpenVINO runs no adapter beside its base: merge them first (openpali merge)")
         self._vision = self._encoder = None
-        whole = self.text.embed.weight.dtype == torch.float32
-        left_out = () if whole else ("vit.", "project.", "text.encoder.")
+        whole = model.precision == "fp32"
+        left_out = () if whole else ("model.vit.", "model.project.", "model.text.encoder.")
         # attention as one operator of the traced graph
-        with evaluating(model), attending(model, sdpa), _stand_ins(model, left_out) as stored:
+        with evaluating(model), attending(model, sdpa), _stand_ins(self.language, left_out) as stored:
             memory = self._compile_decoder(stored)
             if whole:
                 self._compile_encoder(memory, stored)
@@ -168,13 +183,14 @@ class OpenVinoPali:
             f"memory_{name}": (torch.zeros(1, heads, 5, d), [-1, heads, -1, d]) for name in kv
         }
         past = {f"past_{name}": (torch.zeros(2, heads, 3, d), [-1, heads, -1, d]) for name in kv}
-        biases = range(len(self.text.decoder_bias))
+        biases = range(self.language.decoder_biases)
+        bias = torch.zeros(2, self.language.bias_heads, 1, 4), [-1, self.language.bias_heads, 1, -1]
         self._step = _compiled(
-            _Step(self.text),
+            _Step(self.language),
             {
                 "x": (torch.zeros(2, 1, width), [-1, 1, width]),
                 "rows": (torch.arange(2, dtype=torch.int32), [-1]),
-                **{f"bias.{i}": (torch.zeros(2, heads, 1, 4), [-1, heads, 1, -1]) for i in biases},
+                **{f"bias.{i}": bias for i in biases},
                 **MASK,
                 **memory,
                 **past,
@@ -186,7 +202,7 @@ class OpenVinoPali:
             state={f"past_{name}": f"next_{name}" for name in kv},
         )
         self._head = _compiled(
-            _Head(self.text), {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])}, ["logits"], stored, "fp32"
+            _Head(self.language), {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])}, ["logits"], stored, "fp32"
         )
         self._memory_names = [*memory, "mask"]
         return memory
@@ -199,9 +215,9 @@ class OpenVinoPali:
             pixels = {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}
             self._vision = _compiled(_Vision(self.model), pixels, ["patches", "visual"], stored, self.precision)
         heads, width = self.model.config.text.heads, self.model.config.text.d_model
-        biases = range(len(self.text.encoder_bias))
+        biases = range(self.language.encoder_biases)
         self._encoder = _compiled(
-            _Encoder(self.text),
+            _Encoder(self.language),
             {
                 "x": (torch.zeros(1, 5, width), [-1, -1, width]),
                 **MASK,
@@ -221,12 +237,12 @@ class OpenVinoPali:
         x, real = self.model.assemble(visual_BND, prompt, counts)
         n = x.shape[1]
         if self._encoder is None or self.model.config.text.heads * n * n > LARGEST_BIAS:
-            with evaluating(self.text), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-                outputs = self.text.encode(x, real)
-                pairs = (cast(DecoderLayer, layer).cross.memory(outputs) for layer in self.text.decoder)
+            with evaluating(self.model), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+                outputs = self.model.text.encode(x, real)
+                pairs = (cross.memory(outputs) for cross in self.language.crosses)
                 memory = [_narrow(t, self.precision) for pair in pairs for t in pair]
             return OpenVinoMemory(outputs, real, memory)
-        biases = [unfold_bias(bias(1 - n, n - 1), n)[None] for bias in self.text.encoder_bias]
+        x, biases = self.language.enter_encoder(x)
         request = self._encoder.create_infer_request()  # one per memory: its outputs are the memory
         request.infer([_tensor(x.numpy()), _tensor(_hiding(real)), *(_tensor(t.numpy()) for t in biases)])
         outputs, *memory = [request.get_tensor(port) for port in self._encoder.outputs]
@@ -246,26 +262,39 @@ class OpenVinoPali:
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
         """A cache to generate from these memories; it grows step by step."""
-        return OpenVinoCache(self._step, memory)
+        cache = OpenVinoCache(self._step, memory)
+        for token in self.language.before:
+            self._feed(torch.full((len(cache.lengths), 1), token), cache)
+        return cache
 
     @torch.inference_mode()
     def step(self, ids: Tensor, cache: OpenVinoCache) -> Tensor:
         """Feed the next token of each row ``[B, 1]``; logits of the one after it, ``[B, 1, V]``."""
-        for name, tensor in zip(self._memory_names, cache.changed_memory(), strict=False):
-            cache.request.set_tensor(name, tensor)
-        for i, bias in enumerate(self.text.decoder_bias):
-            cache.request.set_tensor(f"bias.{i}", _tensor(cache.bias(bias(-cache.length, 0).float())))
-        cache.request.set_tensor("x", _tensor(self.text.embed(ids).float().numpy()))
-        cache.request.set_tensor("rows", _tensor(cache.past))
-        cache.request.infer()
-        cache.stepped()
+        self._feed(ids, cache)
         [logits] = self._head([cache.request.get_tensor("hidden")]).values()
         return torch.from_numpy(logits)
 
+    @torch.inference_mode()
+    def _feed(self, ids: Tensor, cache: OpenVinoCache) -> None:
+        """The next step, without its logits."""
+        for name, tensor in zip(self._memory_names, cache.changed_memory(), strict=False):
+            cache.request.set_tensor(name, tensor)
+        for i, relative in enumerate(self.language.relative(cache.length)):
+            cache.request.set_tensor(f"bias.{i}", _tensor(cache.bias(relative)))
+        x = self.language.enter_decoder(ids, torch.from_numpy(cache.lengths))
+        cache.request.set_tensor("x", _tensor(x.float().numpy()))
+        cache.request.set_tensor("rows", _tensor(cache.past))
+        cache.request.infer()
+        cache.stepped()
+
 
 def _wrap(model: VisionLanguageModel) -> OpenVinoPali:
-    assert isinstance(model, PaliModel)
+    assert isinstance(model, PaliModel | Florence2Model)
     return OpenVinoPali(model)
+
+
+def language_of(model: PaliModel | Florence2Model) -> Language:
+    return T5Language(model) if isinstance(model, PaliModel) else BartLanguage(model)
 
 
 def require_openvino() -> Any:
@@ -277,33 +306,33 @@ def require_openvino() -> Any:
 
 
 class _Vision(nn.Module):
-    def __init__(self, model: PaliModel) -> None:
+    def __init__(self, model: VisionLanguageModel) -> None:
         super().__init__()
-        self.vit, self.project = model.vit, model.project
+        self.model = model
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        patches = self.vit(pixels)
-        return patches, self.project(patches)
+        patches = self.model.vit(pixels)
+        return patches, self.model.visual(patches)
 
 
 class _Encoder(nn.Module):
-    def __init__(self, text: EncoderDecoder) -> None:
+    def __init__(self, language: Language) -> None:
         super().__init__()
-        self.text = text
+        self.language = language
 
     def forward(self, x: Tensor, mask: Tensor, *biases: Tensor) -> tuple[Tensor, ...]:
-        x = self.text.run_encoder(x, [bias + mask for bias in biases], None)
-        memories = [t for layer in self.text.decoder for t in cast(DecoderLayer, layer).cross.memory(x)]
+        x = self.language.run_encoder(x, biases, mask)
+        memories = [t for cross in self.language.crosses for t in cross.memory(x)]
         return (x, *memories)
 
 
 class _Step(nn.Module):
-    def __init__(self, text: EncoderDecoder) -> None:
+    def __init__(self, language: Language) -> None:
         super().__init__()
-        self.text = text
+        self.language = language
 
     def forward(self, x: Tensor, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        count = len(self.text.decoder_bias)
+        count = self.language.decoder_biases
         biases, mask, others = tensors[:count], tensors[count], tensors[count + 1 :]
         pairs = list(zip(others[::2], others[1::2], strict=True))  # keys and values by layer: memory, then past
         memories, pasts = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
@@ -316,17 +345,17 @@ class _Step(nn.Module):
             extended.extend((keys, values))
             return keys, values
 
-        x = self.text.run_decoder(x, biases, memories, mask, extends=[extend])
+        x = self.language.run_decoder(x, biases, memories, mask, extend)
         return (x, *extended)
 
 
 class _Head(nn.Module):
-    def __init__(self, text: EncoderDecoder) -> None:
+    def __init__(self, language: Language) -> None:
         super().__init__()
-        self.text = text
+        self.language = language
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.text.logits(hidden)
+        return self.language.logits(hidden)
 
 
 def _compiled(
@@ -528,6 +557,11 @@ def _count(rows: int) -> NDArray[np.int32]:
 
 
 OPENVINO = Engine(
-    _wrap, require=require_openvino, configs=(PaliModelConfig,), devices=("cpu",), auto=("fp32",), widens=True
+    _wrap,
+    require=require_openvino,
+    configs=(PaliModelConfig, Florence2Config),
+    devices=("cpu",),
+    auto=("fp32",),
+    widens=True,
 )
 INT8 = replace(OPENVINO, prepare=compute_in_int8, auto=(), widens=False)
