@@ -133,6 +133,22 @@ def test_text_beside_transformers(tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_florence2_beside_transformers(tmp_path) -> None:
+    found = results_of(
+        "florence2.py", tmp_path / "x.json", "--tiny", "--tokens", "3", "--rounds", "1", run=run_here
+    )
+    can = ["fp32", "bf16"] if torch.cpu._is_avx512_bf16_supported() else ["fp32"]
+    ours = [("torch", "fp32"), ("torch", "bf16"), *(("openvino", kind) for kind in can)]
+    peers = {"fp32": "transformers, float32", "bf16": "transformers, bf16"}
+    wanted = {(f"image encoding, {name}, {kind}", f"{peers[kind]} (target 1.3)") for name, kind in ours}
+    for name, kind in ours:
+        wanted.add((f"tokens, {name}, {kind}", peers[kind] + " (target 1.3)" * (kind == "bf16")))
+    for name in ("torch", "openvino"):
+        wanted |= {(f"tokens, {name}, int8", f"{peer} (target 2.0)") for peer in peers.values()}
+    assert found.keys() == wanted
+
+
+@pytest.mark.slow
 @needs_proc
 def test_full_size_on_a_small_preset(tmp_path) -> None:
     kinds = ("bf16", "openvino-int8")  # torch-int8 has the rows of bf16
