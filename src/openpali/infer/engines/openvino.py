@@ -159,7 +159,7 @@ class OpenVinoPali:
     def __init__(self, model: PaliModel | Florence2Model, precision: Precision | Literal["auto"] = "auto") -> None:
         self.model = model
         self.first = model.first
-        self.language = language_of(model)
+        self.language = _language_of(model)
         if precision == "auto":
             precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
         self.precision = precision
@@ -293,7 +293,7 @@ def _wrap(model: VisionLanguageModel) -> OpenVinoPali:
     return OpenVinoPali(model)
 
 
-def language_of(model: PaliModel | Florence2Model) -> Language:
+def _language_of(model: PaliModel | Florence2Model) -> Language:
     return T5Language(model) if isinstance(model, PaliModel) else BartLanguage(model)
 
 
