@@ -69,7 +69,7 @@ test-ocr: .venv/dev.ready
 # an hour. Needs Tesseract with its languages: benchmarks/reading.py names the packages.
 reading: .venv/dev.ready
 	$(INSTALL) -e '.[ocr]'
-	set -e; for name in lines ood; do $(BIN)/openpali data build $$name; done
+	set -e; for name in lines ood stamps clipart; do $(BIN)/openpali data build $$name; done
 	set -e; for name in screens documents elements points icons ood line; do $(BIN)/openpali eval real/$$name; done
 	$(BIN)/openpali eval nano/line
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py --limit 0
