@@ -30,7 +30,7 @@ from openpali.infer.pages import (
     read_lines,
     read_page,
 )
-from openpali.model.pages import CELL, Cells, Finder, Reader, ReaderConfig
+from openpali.model.pages import CELL, PATCH, Cells, Finder, Reader, ReaderConfig
 from openpali.model.vit import ViT, ViTConfig
 from openpali.tasks.example import Box
 
@@ -194,6 +194,25 @@ def test_no_letter_is_read_twice_where_a_line_is_cut() -> None:
         image[8:30, left : left + 10], image[8:30, left + 10 : left + 20] = 80, 120
     [line] = read_lines(cast(Reader, KnowingReader()), image, [Box(5, 16, 33, 1884)])
     assert [word.text for word in line.words] == ["ab"] * 72
+
+
+class DoubtingReader(KnowingReader):
+    """Says "a" of each column, half surely; of what is light, surely "b"."""
+
+    def forward(self, lines: Tensor, columns: Tensor) -> Tensor:
+        steps = lines.shape[2] // CELL
+        light = lines[:, :, : int(columns.min()) * PATCH].float().mean((1, 2, 3)) > 128
+        odds = torch.tensor([[0.0, 0, 1, 0, 0], [0.0, 0, 0, 50, 0]])
+        return odds[light.long()][:, None].expand(-1, steps, -1).clone()
+
+
+@pytest.mark.parametrize("ground", [0, 120, 255])
+def test_lines_that_are_light_on_dark_are_seen_in_negative_too(ground: int) -> None:
+    image = np.full((40, 200, 3), ground, np.uint8)
+    [line] = read_lines(cast(Reader, DoubtingReader()), image, [Box(6, 10, 34, 190)])
+    assert line.text == "b"
+    averaged = ground < 128
+    assert line.confidence < 0.99 if averaged else line.confidence > 0.99
 
 
 def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,8 @@ _SAME = 0.5  # least IoU of the heights of two runs of cells that are one line
 _LEAST = 4.0  # pixels; no line is lower
 _REACH = 0.1  # heights by which text reaches beyond its outermost cells: the ends of slender letters
 _SUREST = 0.7  # least probability of the surest cell of a line
+_SURE = 0.8  # probability of what a line says from which on one look is enough
+_LIGHT = 128  # mean of the pixels of a line, 0..255, below which it is light on dark
 
 
 class FoundLine(NamedTuple):
@@ -271,14 +273,32 @@ def read_lines(
             own = pieces[i].columns * PATCH
             row[:, :own] = end_at(pieces[i].view.of(page, height, own), pieces[i].shown)
         columns = torch.tensor([pieces[i].columns for i in some])
-        scores = reader(torch.from_numpy(batch), columns).softmax(-1)
-        for i, row in zip(some, scores.numpy(), strict=True):
+        probabilities = _look_twice(reader, torch.from_numpy(batch), columns)
+        for i, row in zip(some, probabilities.numpy(), strict=True):
             letters = read_columns(row[: pieces[i].columns * steps], language)
             box = boxes[pieces[i].line]
             said[i] = list(_words(letters, PATCH // steps, reader.config.characters, pieces[i].view, box))
     for i, piece in enumerate(pieces):
         words[piece.line] += said[i]
     return [ReadLine(own, around([box, *(w.box for w in own)])) for own, box in zip(words, boxes, strict=True)]
+
+
+def _look_twice(reader: Reader, images_BHWC: Tensor, columns_B: Tensor) -> Tensor:
+    """Probabilities of characters at each step of lines, ``[B, S, characters + 1]``.
+
+    Lines that are light on dark and not surely read are seen in negative, too, and both looks averaged: most lines
+    that a reader learns from are dark on light.
+    """
+    first_BSC = reader(images_BHWC, columns_B).softmax(-1)
+    own_BS = torch.arange(first_BSC.shape[1]) < columns_B[:, None] * reader.config.steps
+    sure_B = first_BSC.amax(-1).log().where(own_BS, 0).sum(1).exp()  # the probability of the likeliest path
+    own_BW = torch.arange(images_BHWC.shape[2]) < columns_B[:, None] * PATCH
+    light_B = (images_BHWC.float().mean((1, 3)) * own_BW).sum(1) / own_BW.sum(1)
+    again = ((sure_B < _SURE) & (light_B < _LIGHT)).nonzero()[:, 0]
+    if len(again):
+        second_BSC = reader(255 - images_BHWC[again], columns_B[again]).softmax(-1)
+        first_BSC[again] = (first_BSC[again] + second_BSC) / 2
+    return first_BSC
 
 
 def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int) -> Iterator[_Piece]:

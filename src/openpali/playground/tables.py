@@ -171,6 +171,8 @@ def numbers() -> Json:
             "least": pages._LEAST,
             "reach": pages._REACH,
             "surest": pages._SUREST,
+            "sure": pages._SURE,
+            "light": pages._LIGHT,
         },
         "ctc": {
             "weight": ctc.WEIGHT,

@@ -142,6 +142,12 @@ class Groups {
 export async function readLines(image, boxes, read, reader, language, numbers) {
   const { patch, widths } = numbers.pages;
   const [height, widest] = reader.size;
+  const look = async (images, columns) => {
+    const logits = await read(scaled(images), [images.length, height, images[0].width, 3], columns);
+    const size = logits.length / images.length;
+    const classes = reader.characters.length + 1;
+    return columns.map((own, i) => probabilities(logits.subarray(i * size, i * size + own * reader.steps * classes), classes));
+  };
   const pieces = boxes.flatMap((box, line) => piecesOf(image, box, height, widest, numbers).map((own) => ({ line, ...own })));
   const order = pieces.map((_, i) => i).sort((a, b) => pieces[a].columns - pieces[b].columns);
   for (let first = 0; first < order.length; first += BATCH) {
@@ -149,15 +155,37 @@ export async function readLines(image, boxes, read, reader, language, numbers) {
     const most = Math.max(...some.map(({ columns }) => columns)) * patch;
     const wide = Math.min(Math.ceil(most / widths) * widths, widest);
     const seen = some.map((piece) => padded(endAt(view(image, piece.view, piece.columns * patch, height), piece.shown), wide));
-    const logits = await read(scaled(seen), [some.length, height, wide, 3], some.map(({ columns }) => columns));
-    const size = logits.length / some.length;
+    const said = await lookTwice(seen, some.map(({ columns }) => columns), look, numbers.pages);
     some.forEach((piece, i) => {
-      const own = logits.subarray(i * size, i * size + piece.columns * reader.steps * (reader.characters.length + 1));
       const box = boxes[piece.line];
-      piece.words = wordsOf(own, patch / reader.steps, reader.characters, language, numbers.ctc, piece.view, box);
+      piece.words = wordsOf(said[i], patch / reader.steps, reader.characters, language, numbers.ctc, piece.view, box);
     });
   }
   return boxes.map((_, line) => pieces.filter((piece) => piece.line === line).flatMap(({ words }) => words));
+}
+
+/** What is said of images; those that are light on dark and not surely read are seen in negative, too, and both averaged. */
+async function lookTwice(images, columns, look, { patch, sure, light }) {
+  const said = await look(images, columns);
+  const again = [...images.keys()].filter((i) => pathOf(said[i]) < sure && lightOf(images[i], columns[i] * patch) < light);
+  if (!again.length) return said;
+  const negatives = again.map((i) => ({ ...images[i], data: images[i].data.map((value) => 255 - value) }));
+  const second = await look(negatives, again.map((i) => columns[i]));
+  again.forEach((i, k) => {
+    said[i] = said[i].map((own, step) => own.map((each, c) => (each + second[k][step][c]) / 2));
+  });
+  return said;
+}
+
+/** The probability of the likeliest path through the steps of a line. */
+const pathOf = (steps) => steps.reduce((all, own) => all * Math.max(...own), 1);
+
+/** The mean of the pixels of an image, 0..255, up to a column. */
+function lightOf({ height, width, data }, columns) {
+  let sum = 0;
+  for (let row = 0; row < height; row++)
+    for (let i = 3 * row * width; i < 3 * (row * width + columns); i++) sum += data[i];
+  return sum / (3 * height * columns);
 }
 
 function padded({ height, width, data }, wide) {
@@ -233,12 +261,12 @@ function cutOf(image, [ymin, , ymax], first, last) {
   return best ? start + (best[0] + best[1]) / 2 : last;
 }
 
-/** The words of a line from what the reader says of each column, of some pixels; a box ends with its characters. */
-function wordsOf(logits, step, characters, language, numbers, seen, [ymin, xmin, ymax, xmax]) {
+/** The words of a line from the probabilities of each column, of some pixels; a box ends with its characters. */
+function wordsOf(said, step, characters, language, numbers, seen, [ymin, xmin, ymax, xmax]) {
   const grow = 0.2 * (ymax - ymin);
   const words = [];
   let word = [];
-  for (const letter of [...readColumns(probabilities(logits, characters.length + 1), language, numbers), null]) {
+  for (const letter of [...readColumns(said, language, numbers), null]) {
     const character = letter ? characters[letter.number - 1] : " ";
     if (character !== " ") {
       word.push({ ...letter, character });
