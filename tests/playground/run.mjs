@@ -18,6 +18,9 @@ const tokenizers = tables.tokenizers.map((each) => new Tokenizer(each));
 const parserOf = (boxes) => new Parser(tables, boxes, prompts, strings);
 const image = (width, height, data) => ({ width, height, data: Uint8Array.from(data) });
 
+/** Probabilities of three characters, of an image whose first pixel is so light: the lighter, the surer. */
+const doubting = (light) => [1 - light, 0.9 * light, 0.1 * light];
+
 const FUNCTIONS = {
   encode: (text) => {
     const ids = tokenizers[0].encode(text);
@@ -47,10 +50,16 @@ const FUNCTIONS = {
     const language = new LanguageModel(values, { ngrams: ngrams.length, order, bits });
     return several.map((rows) => readColumns(rows.map((row) => Float32Array.from(row)), language, tables.numbers.ctc));
   },
+  twice: (width, height, several, columns, steps) => {
+    const { numbers } = tables;
+    const look = (seen, own) =>
+      seen.map(({ data }, i) => Array.from({ length: own[i] * steps }, () => doubting(data[0] / 255)));
+    return pages.lookTwice(several.map((data) => image(width, height, data)), columns, look, numbers.pages);
+  },
   lines: (rows, columns, text, up, down) => {
     const cells = Object.entries({ text, up, down }).map(([name, values]) => [name, Float32Array.from(values)]);
     return pages.linesOf({ rows, columns, ...Object.fromEntries(cells) }, tables.numbers.pages);
   },
 };
 
-console.log(JSON.stringify(calls.map(([name, ...given]) => FUNCTIONS[name](...given))));
+console.log(JSON.stringify(await Promise.all(calls.map(([name, ...given]) => FUNCTIONS[name](...given)))));

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from page_modules import Run
 from PIL import Image as PilImage
+from torch import Tensor
 
 from openpali import Pali
 from openpali.data.media.images import Preprocess
@@ -17,8 +20,9 @@ from openpali.data.pipeline.pages import View, view_of_line
 from openpali.data.sources.mask_formats import RunLengths
 from openpali.infer.ctc import greedy, read_columns
 from openpali.infer.generate import Generation
-from openpali.infer.pages import _lines
+from openpali.infer.pages import _lines, _look_twice
 from openpali.infer.reading_order import reading_order
+from openpali.model.pages import PATCH, Reader
 from openpali.playground.tables import Json
 from openpali.tasks.example import Box, Object, Size
 from openpali.tasks.refseg import paste_mask
@@ -251,6 +255,30 @@ def test_columns_are_read_with_the_language_model_as_in_python(run: Run) -> None
         found = [each["probability"] for each in other]
         np.testing.assert_allclose(found, [each.probability for each in one], rtol=1e-4)
     assert sum(one != greedy(scores) for one, scores in zip(ours, several, strict=True)) > 20
+
+
+class Doubting(torch.nn.Module):
+    """`doubting` of run.mjs, as logits."""
+
+    config = SimpleNamespace(steps=2)
+
+    def forward(self, images: Tensor, columns: Tensor) -> Tensor:
+        light = images[:, :1, 0, 0].double() / 255
+        said = torch.stack([1 - light, 0.9 * light, 0.1 * light], -1)
+        return said.clamp(min=1e-12).log().expand(-1, 2 * images.shape[2] // PATCH, -1)
+
+
+def test_dark_lines_are_seen_in_negative_as_in_python(run: Run) -> None:
+    rng = np.random.default_rng(8)
+    columns = rng.integers(3, 10, 40)
+    images = np.kron(rng.integers(0, 256, (40, 1, 9, 1)), np.ones((1, 16, PATCH, 3))).astype(np.uint8)
+    ours = _look_twice(cast(Reader, Doubting()), torch.from_numpy(images), torch.from_numpy(columns))
+    several = [each.ravel().tolist() for each in images]
+    [theirs] = run([["twice", images.shape[2], images.shape[1], several, columns.tolist(), 2]])
+    for one, other, own in zip(ours, theirs, columns, strict=True):
+        np.testing.assert_allclose(other, one[: 2 * own], atol=1e-6)
+    once = Doubting()(torch.from_numpy(images), torch.from_numpy(columns)).softmax(-1)
+    assert 5 < sum(not torch.allclose(one, other) for one, other in zip(ours, once, strict=True)) < 35
 
 
 def page(rng: np.random.Generator) -> list[Box]:

@@ -165,7 +165,7 @@ export async function readLines(image, boxes, read, reader, language, numbers) {
 }
 
 /** What is said of images; those that are light on dark and not surely read are seen in negative, too, and both averaged. */
-async function lookTwice(images, columns, look, { patch, sure, light }) {
+export async function lookTwice(images, columns, look, { patch, sure, light }) {
   const said = await look(images, columns);
   const again = [...images.keys()].filter((i) => pathOf(said[i]) < sure && lightOf(images[i], columns[i] * patch) < light);
   if (!again.length) return said;
