@@ -289,7 +289,7 @@ def _look_twice(reader: Reader, images_BHWC: Tensor, columns_B: Tensor) -> Tenso
     Lines that are light on dark and not surely read are seen in negative, too, and both looks averaged: most lines
     that a reader learns from are dark on light.
     """
-    first_BSC = reader(images_BHWC, columns_B).softmax(-1)
+    first_BSC: Tensor = reader(images_BHWC, columns_B).softmax(-1)
     own_BS = torch.arange(first_BSC.shape[1]) < columns_B[:, None] * reader.config.steps
     sure_B = first_BSC.amax(-1).log().where(own_BS, 0).sum(1).exp()  # the probability of the likeliest path
     own_BW = torch.arange(images_BHWC.shape[2]) < columns_B[:, None] * PATCH
