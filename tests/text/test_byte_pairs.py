@@ -54,6 +54,7 @@ PARTS = [
     "_",
 ]
 PARTS += ["²", "½", "Ⅳ", "٣", "12", "一", "e\u0301", "the dog", " in", "läuft", "赤い", "👍🏽", "\u00a0", "\u2028"]
+PARTS += ["\x1c", "\x1f"]
 
 
 @settings(max_examples=400)

@@ -22,6 +22,8 @@ from openpali.text.tokenizer import Tokenizer
 ROLES: Mapping[str, str] = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>"}
 """Role -> token, in BART's vocabularies; the file does not say which is which."""
 _REQUIRED = {"add_prefix_space": False, "use_regex": True}
+_SEPARATORS = r"\x1c-\x1f"  # white space for Python, but not for Unicode
+_SPACE = rf"[^\S{_SEPARATORS}]"
 _CACHED = 1 << 15  # words whose pieces are not looked for again
 
 
@@ -112,7 +114,7 @@ class BytePairTokenizer(Tokenizer):
 
 def _found_in_texts(token: Mapping[str, Any]) -> str:
     """The pattern of a special token, which may take the white space beside it."""
-    before, after = (r"\s*" if token.get(side) else "" for side in ("lstrip", "rstrip"))
+    before, after = (f"{_SPACE}*" if token.get(side) else "" for side in ("lstrip", "rstrip"))
     return f"{before}{re.escape(token['content'])}{after}"
 
 
@@ -129,5 +131,7 @@ def _word() -> re.Pattern[str]:
     r"""A word, with the space before it: letters, digits, or others; ``\p{L}`` and ``\p{N}`` for :mod:`re`."""
     codes = range(sys.maxunicode + 1)
     numbers = "".join(chr(code) for code in codes if unicodedata.category(chr(code)) in ("Nl", "No"))
-    letter, digit, other = rf"[^\W\d_{numbers}]", rf"[\d{numbers}]", r"(?:[^\s\w]|_)"
-    return re.compile(rf"'(?:[stmd]|re|ve|ll)| ?{letter}+| ?{digit}+| ?{other}+|\s+(?!\S)|\s+")
+    letter, digit, other = rf"[^\W\d_{numbers}]", rf"[\d{numbers}]", rf"(?:[^\s\w]|[_{_SEPARATORS}])"
+    return re.compile(
+        rf"'(?:[stmd]|re|ve|ll)| ?{letter}+| ?{digit}+| ?{other}+|{_SPACE}+(?![\S{_SEPARATORS}])|{_SPACE}+"
+    )
