@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image as PilImage
 from torch import Tensor, nn
 
+from openpali.architectures.registry import architecture_of
 from openpali.data.pipeline.pages import MARGIN, View, mark_cells, view_of_line
 from openpali.infer import pages
 from openpali.infer.ctc import greedy
+from openpali.infer.elements import find_elements
+from openpali.infer.icons import name_icons
 from openpali.infer.pages import (
     FoundLine,
     Reading,
@@ -33,6 +36,7 @@ from openpali.infer.pages import (
 from openpali.model.pages import CELL, PATCH, Cells, Finder, Reader, ReaderConfig
 from openpali.model.vit import ViT, ViTConfig
 from openpali.tasks.example import Box
+from page_readers import SHAPES
 
 HEIGHT, WIDTH = 700, 900
 BOXES = [
@@ -99,7 +103,7 @@ class KnowingFinder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.vit = SeeingNothing()
+        self.vit, self.anywhere = SeeingNothing(), nn.Parameter(torch.zeros(1))
 
     def judge(self, tokens: Tensor, images: Tensor) -> Cells:
         self.seen = images.shape
@@ -166,8 +170,7 @@ class KnowingReader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        with torch.device("meta"):
-            self.vit = ViT(ViTConfig(16, (2, 16), 8, 1, 8, 1))
+        self.vit = ViT(ViTConfig(16, (2, 16), 8, 1, 8, 1))
         self.config = ReaderConfig(self.vit.config, tuple(" abc"))
 
     def forward(self, lines: Tensor, columns: Tensor) -> Tensor:
@@ -243,3 +246,23 @@ def test_words_are_as_sure_as_their_characters() -> None:
         scores[column, number] = probability
     words = list(_words(greedy(scores), CELL, tuple(" ab"), View(0, 0, 1, 1), Box(0, 0, 10, 24)))
     assert [(w.text, round(w.confidence, 3)) for w in words] == [("ab", 0.72), ("a", 0.7)]
+
+
+PASSES = {
+    "finder": lambda part, image, box: find_lines(part, image),
+    "reader": lambda part, image, box: read_lines(part, image, [box]),
+    "elements": lambda part, image, box: find_elements(part, image, [box]),
+    "icons": lambda part, image, box: name_icons(part, image, [box]),
+}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_images_go_where_the_model_is(name: str) -> None:
+    """On the meta device, which takes no tensors of the CPU, and whose own have no values to go on with."""
+    with torch.device("meta"):
+        part = architecture_of(SHAPES[name]).build(SHAPES[name])
+    with pytest.raises(
+        (NotImplementedError, RuntimeError),
+        match=r"copy out of meta|cannot be called on meta|nonzero|a meta tensor",
+    ):
+        PASSES[name](part, np.zeros((64, 200, 3), np.uint8), Box(8, 10, 30, 150))

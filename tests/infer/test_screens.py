@@ -119,7 +119,7 @@ class KnowingFinder(nn.Module):
     def __init__(self, elements: list[Object]) -> None:
         super().__init__()
         self.config = ElementFinderConfig(16, 8, 1, 8, 1, ROLES)
-        self.elements = elements
+        self.elements, self.anywhere = elements, torch.nn.Parameter(torch.zeros(1))
 
     def forward(self, views: Tensor, kinds: Tensor, boxes: Tensor, counts: Tensor, sizes: Tensor) -> Found:
         assert counts.tolist() == [len(views)] == [len(kinds)]

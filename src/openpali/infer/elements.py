@@ -9,6 +9,7 @@ import torch
 from openpali.data.pipeline.proposals import propose, views
 from openpali.metrics.boxes import distinct
 from openpali.model.elements import ElementFinder
+from openpali.model.layers import device_of
 from openpali.tasks.example import Box, Image, Object
 
 LEAST = 0.5  # probability of an element that is found
@@ -22,17 +23,12 @@ def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], lea
     boxes, kinds = propose(image, lines)
     if not len(boxes):
         return []
-    places = torch.from_numpy(boxes)
-    size = torch.tensor(image.shape[:2], dtype=torch.float)
-    said = finder(
-        torch.from_numpy(views(image, boxes, finder.config.side)),
-        torch.from_numpy(kinds),
-        places,
-        torch.tensor([len(boxes)]),
-        size[None],
-    )
+    device, size = device_of(finder), torch.tensor(image.shape[:2], dtype=torch.float)
+    seen = torch.from_numpy(views(image, boxes, finder.config.side)).to(device)
+    places, kind = torch.from_numpy(boxes).to(device), torch.from_numpy(kinds).to(device)
+    said = finder(seen, kind, places, torch.tensor([len(boxes)], device=device), size[None].to(device))
     probability = said.logits.sigmoid().cpu()
-    edges = said.boxes(places.to(said.sides.device)).cpu().clamp(torch.zeros(4), size.repeat(2))
+    edges = said.boxes(places).cpu().clamp(torch.zeros(4), size.repeat(2))
     found: list[Object] = []
     for number, name in enumerate(finder.config.roles):
         [here] = (probability[:, number] >= least).nonzero(as_tuple=True)

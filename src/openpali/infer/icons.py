@@ -11,6 +11,7 @@ from torch import Tensor
 
 from openpali.data.pipeline.pages import View
 from openpali.model.icons import IconClassifier
+from openpali.model.layers import device_of
 from openpali.tasks.example import Box, Image
 
 _BATCH = 64
@@ -31,7 +32,7 @@ def icon_probabilities(model: IconClassifier, image: Image, boxes: Sequence[Box]
     found = [torch.zeros(0, len(model.labels))]
     for start in range(0, len(boxes), _BATCH):
         crops = torch.from_numpy(np.stack([_crop(page, box, side) for box in boxes[start : start + _BATCH]]))
-        found.append(model(crops).float().softmax(1).cpu())
+        found.append(model(crops.to(device_of(model))).float().softmax(1).cpu())
     return torch.cat(found)
 
 

@@ -23,6 +23,7 @@ from openpali.infer.ctc import Letter, read_columns
 from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
 from openpali.metrics.calibration import Calibration
+from openpali.model.layers import device_of
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
 from openpali.text.language import SPACE, LanguageModel
@@ -149,7 +150,7 @@ def look_at(finder: Finder, image: Image) -> Seen:
         tokens.append(own.flatten(0, 2).cpu())
         return torch.stack(list(finder.judge(own, cells)), 1)
 
-    logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size))
+    logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size), device_of(finder))
     lines = _lines(logits.sigmoid().numpy(), up.numpy(), down.numpy())
     return Seen(lines, describe(torch.cat(tokens)[None])[0])
 
@@ -259,7 +260,7 @@ def read_lines(
     reader: Reader, image: Image, boxes: Sequence[Box], language: LanguageModel | None = None
 ) -> list[ReadLine]:
     """What lines of an image ``[H, W, 3]`` uint8 say, by their boxes; ``language`` decides where unclear."""
-    page = PilImage.fromarray(image)
+    page, device = PilImage.fromarray(image), device_of(reader)
     (height, widest), steps = reader.vit.config.image_size, reader.config.steps
     pieces = [piece for i, box in enumerate(boxes) for piece in _pieces(page, i, box, height, widest)]
     words: list[list[ReadWord]] = [[] for _ in boxes]
@@ -272,9 +273,9 @@ def read_lines(
         for row, i in zip(batch, some, strict=True):
             own = pieces[i].columns * PATCH
             row[:, :own] = end_at(pieces[i].view.of(page, height, own), pieces[i].shown)
-        columns = torch.tensor([pieces[i].columns for i in some])
-        probabilities = _look_twice(reader, torch.from_numpy(batch), columns)
-        for i, row in zip(some, probabilities.numpy(), strict=True):
+        columns = torch.tensor([pieces[i].columns for i in some], device=device)
+        probabilities = _look_twice(reader, torch.from_numpy(batch).to(device), columns)
+        for i, row in zip(some, probabilities.cpu().numpy(), strict=True):
             letters = read_columns(row[: pieces[i].columns * steps], language)
             box = boxes[pieces[i].line]
             said[i] = list(_words(letters, PATCH // steps, reader.config.characters, pieces[i].view, box))
@@ -290,9 +291,9 @@ def _look_twice(reader: Reader, images_BHWC: Tensor, columns_B: Tensor) -> Tenso
     that a reader learns from are dark on light.
     """
     first_BSC: Tensor = reader(images_BHWC, columns_B).softmax(-1)
-    own_BS = torch.arange(first_BSC.shape[1]) < columns_B[:, None] * reader.config.steps
+    own_BS = torch.arange(first_BSC.shape[1], device=columns_B.device) < columns_B[:, None] * reader.config.steps
     sure_B = first_BSC.amax(-1).log().where(own_BS, 0).sum(1).exp()  # the probability of the likeliest path
-    own_BW = torch.arange(images_BHWC.shape[2]) < columns_B[:, None] * PATCH
+    own_BW = torch.arange(images_BHWC.shape[2], device=columns_B.device) < columns_B[:, None] * PATCH
     light_B = (images_BHWC.float().mean((1, 3)) * own_BW).sum(1) / own_BW.sum(1)
     again = ((sure_B < _SURE) & (light_B < _LIGHT)).nonzero()[:, 0]
     if len(again):

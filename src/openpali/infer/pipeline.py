@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from torch import Tensor, nn
+from torch import Tensor
 
 from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.images import load_image, to_rgb
@@ -44,6 +44,7 @@ from openpali.data.pipeline.encode import (
 from openpali.infer.generate import Ask, Decoding, Generation, Model, evaluating, write
 from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
+from openpali.model.layers import device_of
 from openpali.model.patches import Images, real_patches
 from openpali.model.vision_language import VisionLanguageModel
 from openpali.tasks.base import Answer, Sample, Task
@@ -201,7 +202,7 @@ class Pipeline:
     @property
     def device(self) -> torch.device:
         """Where the model is, and where its inputs go."""
-        return _device_of(self.model)
+        return device_of(self.model)
 
     @property
     def precision(self) -> str:
@@ -539,7 +540,7 @@ class EmbeddingPipeline:
     def _embed(self, tower: Callable[[Batch], Tensor], rows: Sequence[Arrays], batch: int) -> Floats:
         if not rows:
             return np.empty((0, self.model.config.vision.width), np.float32)
-        device, chunks = _device_of(self.model), []
+        device, chunks = device_of(self.model), []
         with torch.inference_mode(), evaluating(self.model):
             for some in _chunks(rows, batch):
                 chunks.append(tower({name: tensor.to(device) for name, tensor in stack(some).items()}))
@@ -600,7 +601,3 @@ def group(keys: Sequence[K]) -> dict[K, list[int]]:
 
 def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device

@@ -14,12 +14,13 @@ from openpali.tasks.example import Image, Size
 TILES = 8  # of a batch
 
 
-def cells_of(say: Callable[[Tensor], Tensor], image: Image, tile: Size) -> Tensor:
+def cells_of(say: Callable[[Tensor], Tensor], image: Image, tile: Size, device: torch.device) -> Tensor:
     """What ``say`` tells of tiles, put together: float ``[C, H / 4, W / 4]``, rounded up.
 
     Args:
         say: tiles ``[B, H, W, 3]`` uint8 -> ``[B, C, h, w]``.
         image: ``[H, W, 3]`` uint8.
+        device: where ``say`` takes tiles; what is returned is on the CPU.
     """
     height, width = image.shape[:2]
     tops, lefts = (_starts(side, own) for side, own in ((height, tile.height), (width, tile.width)))
@@ -30,7 +31,7 @@ def cells_of(say: Callable[[Tensor], Tensor], image: Image, tile: Size) -> Tenso
     for first in range(0, len(places), TILES):
         some = places[first : first + TILES]
         tiles = np.stack([padded[top : top + tile.height, left : left + tile.width] for top, left in some])
-        said = say(torch.from_numpy(tiles)).float().cpu()
+        said = say(torch.from_numpy(tiles).to(device)).float().cpu()
         if found is None:
             found = torch.zeros(said.shape[1], -(-height // CELL), -(-width // CELL))
         for (top, left), own in zip(some, said, strict=True):

@@ -12,6 +12,11 @@ import torch
 from torch import Tensor, nn
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where the weights of a model are."""
+    return next(model.parameters()).device
+
+
 def matmul_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which a matmul of ``x`` computes: autocast's, if it is on."""
     kind = x.device.type
