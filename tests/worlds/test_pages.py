@@ -269,6 +269,32 @@ def test_a_link_that_opens_a_menu_is_a_button(tmp_path: Path, browser: Browser) 
     }
 
 
+HIDDEN = """<!doctype html><html lang="en"><meta charset="utf-8"><style>
+  body { margin: 0; font: 16px 'DejaVu Sans' }
+  div { position: relative; height: 40px; padding-left: 40px }
+  input { position: absolute; opacity: 0 }
+  .gone { visibility: hidden }
+  .drawn::before { content: ""; position: absolute; left: 6px; top: 4px; width: 20px; height: 18px }
+  .drawn::before { border: 1px solid }
+  .moved::before { box-sizing: border-box; top: 50%; transform: translateY(-50%) }
+  i { position: absolute; left: 5px; top: 3px; width: 40px; height: 20px; background: green }
+</style><body>
+  <div><label class="drawn"><input type="checkbox">label</label></div>
+  <div><label><input class="gone" type="radio"><span class="drawn moved">span</span></label></div>
+  <div style="padding-left: 60px"><input type="checkbox" role="switch"><i></i>beside</div>
+  <div><label><input type="checkbox">text alone</label></div>
+</body></html>"""
+
+
+@needs_browser
+def test_a_hidden_check_box_is_where_its_stand_in_is(tmp_path: Path, browser: Browser) -> None:
+    (tmp_path / "page.html").write_text(HIDDEN, "utf-8")
+    with site([tmp_path]) as address:
+        (shot,) = shoot(browser, f"{address}/page.html", Look(500, 300), [0])
+    places = {each["role"]: [round(edge) for edge in each["box"]] for each in shot.elements if each["seen"]}
+    assert places == {"checkbox": [4, 6, 24, 28], "radio": [51, 6, 69, 26], "switch": [83, 5, 103, 45]}
+
+
 def test_a_site_is_of_several_packages(tmp_path: Path) -> None:
     for name, path in (
         ("site", "index.html"),

@@ -87,7 +87,7 @@
     return found[0] || "";
   };
   // Whether an element paints nothing of its own but text, such as a paragraph that reaches over an icon beside it.
-  const clear = (el) => style(el).backgroundImage === "none" && /, 0\)$/.test(style(el).backgroundColor)
+  const clear = (el) => style(el).backgroundImage === "none" && /^rgba.*, 0\)$/.test(style(el).backgroundColor)
     && !/^(img|svg|canvas|video|iframe|input|select|textarea)$/i.test(el.tagName);
   const uncovered = (el, x, y) => {
     for (const hit of document.elementsFromPoint(x, y)) {
@@ -242,11 +242,41 @@
     || Boolean(el.nextElementSibling?.matches("li > ul, li > .dropdown-menu, li > .collapse"))
     || (/^javascript:/.test(el.getAttribute("href")) && !el.textContent.trim()));
   const tabs = (el) => el.matches("a:not([role])") && /^(tab|pill)$/.test(toggled(el));
+  // Where a pseudo-element that stands outside the flow is drawn, or null.
+  const drawnBeside = (host, pseudo) => {
+    const s = getComputedStyle(host, pseudo);
+    if (s.content === "none" || s.position !== "absolute" || Number(s.opacity) < 0.3) return null;
+    let holder = host;
+    while (holder.parentElement && style(holder).position === "static" && style(holder).transform === "none") holder = holder.parentElement;
+    const r = holder.getBoundingClientRect(), h = style(holder), moved = new DOMMatrix(s.transform);
+    const px = (...names) => names.reduce((sum, name) => sum + (parseFloat(s[name]) || 0), 0);
+    const outer = s.boxSizing === "border-box" ? [0, 0] : [
+      px("paddingLeft", "paddingRight", "borderLeftWidth", "borderRightWidth"),
+      px("paddingTop", "paddingBottom", "borderTopWidth", "borderBottomWidth")];
+    return new DOMRect(r.left + parseFloat(h.borderLeftWidth) + px("left", "marginLeft") + moved.e,
+      r.top + parseFloat(h.borderTopWidth) + px("top", "marginTop") + moved.f, px("width") + outer[0], px("height") + outer[1]);
+  };
+  // Many themes hide a check box and draw one of their own: its label, what follows it or what holds it has the
+  // size of a control, or a pseudo-element of that size.
+  const control = (r) => r && r.width >= 8 && r.height >= 8 && r.width <= 64 && r.height <= 40;
+  const painted = (s) => !/^rgba.*, 0\)$/.test(s.backgroundColor) || s.backgroundImage !== "none" || parseFloat(s.borderTopWidth) > 0;
+  const standIn = (el) => {
+    const next = el.nextElementSibling;
+    const hosts = [...el.labels, ...(next ? [next] : [])].flatMap((e) => [e, ...e.querySelectorAll("*")]).filter((e) => !hidden(e));
+    const places = hosts.flatMap((host) => ["::before", "::after"].filter((p) => painted(getComputedStyle(host, p)))
+      .map((p) => [drawnBeside(host, p), host]));
+    for (const host of [...hosts, el.parentElement])
+      if (!host.textContent.trim() && painted(style(host))) places.push([host.getBoundingClientRect(), host]);
+    return places.filter(([r]) => control(r)).sort(([a], [b]) => b.width * b.height - a.width * a.height)[0] || null;
+  };
   const elements = [];
   for (const el of document.querySelectorAll("a[href], button, input, select, textarea, summary, img, svg, [role], h1, h2, h3, h4, h5, h6, th, label, progress, meter, [tabindex]")) {
-    const r = el.getBoundingClientRect();
-    if (!inside(r) || hidden(el) || r.width < 4 || r.height < 4) continue;
-    const role = acts(el) ? "button" : tabs(el) ? "tab" : el.computedRole || "";
+    const own = el.getBoundingClientRect();
+    const unseen = hidden(el) || own.width < 4 || own.height < 4 || !inside(own);
+    const checked = el.matches("input[type=checkbox], input[type=radio]");
+    const [r, host] = (unseen && checked && standIn(el)) || [own, el];
+    if (!inside(r) || (unseen && host === el)) continue;
+    const role = acts(el) ? "button" : tabs(el) ? "tab" : unseen ? el.getAttribute("role") || el.type : el.computedRole || "";
     if (!ROLES.has(role)) continue;
     const name = (el.computedName || "").replace(/[\uE000-\uF8FF]/g, " ").replace(/\s+/g, " ").trim();
     const clipped = new DOMRect(Math.max(r.left, 0), Math.max(r.top, 0), 0, 0);
@@ -254,7 +284,7 @@
     const shown = (right - clipped.left) * (bottom - clipped.top) / (r.width * r.height);
     const x = (clipped.left + right) / 2, y = (clipped.top + bottom) / 2;
     const hit = document.elementFromPoint(x, y);
-    const ok = hit && (hit === el || el.contains(hit) || (el.labels && [...el.labels].some((l) => l.contains(hit))));
+    const ok = hit && (hit === el || el.contains(hit) || host.contains(hit) || (el.labels && [...el.labels].some((l) => l.contains(hit))));
     elements.push({ role, name: name.slice(0, 120), box: [clipped.top, clipped.left, bottom, right].map(round), seen: Boolean(ok) && shown > 0.6,
       shown: round(shown), title: el.title || "", id: el.id || "", type: el.type || "" });
   }
