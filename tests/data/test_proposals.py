@@ -151,6 +151,12 @@ def test_an_icon_is_where_it_is_drawn(screen, layout) -> None:
     assert icon.box == ICON
 
 
+def test_a_letter_that_reaches_into_the_box_of_an_icon_is_not_its(screen) -> None:
+    screen[26:44, 199:204] = 0
+    [icon] = elements_of(example(screen, Object("search", Box(20, 140, 50, 200), role="icon")))
+    assert icon.box == ICON
+
+
 def test_an_icon_at_the_corner_of_a_screen_is_where_it_is_drawn() -> None:
     image = np.zeros((30, 30, 3), np.uint8)
     image[0:9, 0:7] = 200

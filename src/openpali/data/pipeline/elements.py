@@ -57,7 +57,10 @@ def elements_of(example: Example) -> list[Object]:
 
 
 def _drawn(image: Image, box: Box) -> Box:
-    """Where a box has other colours than the ground around it; the box itself if that is nowhere."""
+    """Where a box has other colours than the ground around it, without what reaches in from its neighbours; the box
+    itself if that is nowhere."""
+    from scipy import ndimage  # takes half a second to import
+
     top, left = (max(0, math.floor(edge)) for edge in box[:2])
     bottom, right = (math.ceil(edge) for edge in box[2:])
     y, x = max(0, top - _AROUND), max(0, left - _AROUND)
@@ -67,7 +70,9 @@ def _drawn(image: Image, box: Box) -> Box:
     if within.all():
         return box
     ground = np.median(near[~within], 0)
-    ink = within & (np.abs(near - ground).max(-1) > _INK)
+    shapes, _ = ndimage.label(np.abs(near - ground).max(-1) > _INK, np.ones((3, 3)))
+    pixels, inner = np.bincount(shapes.ravel()), np.bincount(shapes[within], minlength=shapes.max() + 1)
+    ink = within & (2 * inner > pixels)[shapes] & (shapes > 0)
     return Box(*np.add(tight_box(ink), (y, x, y, x)).tolist()) if ink.any() else box
 
 
