@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -330,6 +331,7 @@ if __name__ == "__main__":
     trainer_module.matmul_peak = lambda *_: 1e12
     torch.compile = partial(torch.compile, backend="aot_eager")  # type: ignore[assignment] # needs no C++ compiler
     open_source("nano/single", {})  # loads its world, once for all jobs
+    gc.freeze()  # each run ends with a collection of garbage
     wanted = sys.argv[2:]
     for job in [job for job in [*JOBS, *EVALUATED] if job.name in wanted] if wanted else JOBS:
         fork(job, Path(sys.argv[1]))
