@@ -1,69 +1,23 @@
-"""WUPS on a WordNet of eleven synsets, in the format of the real one, with similarities counted by hand."""
+"""WUPS on a WordNet of thirteen synsets, with similarities counted by hand."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_wordnet import write_wordnet
 
 from openpali.benchmarks.metrics.nextqa import content_words, nextqa, wups
 from openpali.benchmarks.metrics.wordnet import WordNet
-
-# number -> words, numbers of the hypernyms
-NOUNS: dict[int, tuple[Sequence[str], Sequence[int]]] = {
-    0: (["entity"], []),
-    1: (["animal"], [0]),
-    2: (["dog", "hound"], [1]),
-    3: (["cat"], [1]),
-    4: (["puppy"], [2]),
-    5: (["child", "kid"], [0]),
-    6: (["house"], [0]),
-    7: (["bank"], [6]),  # "bank" has two senses, of which this is the usual one
-    8: (["bank"], [0]),
-}
-VERBS: dict[int, tuple[Sequence[str], Sequence[int]]] = {
-    0: (["run", "hound"], []),
-    1: (["eat"], []),
-    2: (["dash"], [0]),
-}
-HEADER = "  1 This file is in the format of WordNet 3.0.\n"
-
-
-def write(folder: Path, name: str, letter: str, synsets: dict[int, tuple[Sequence[str], Sequence[int]]]) -> None:
-    def line(number: int, offsets: dict[int, int]) -> str:
-        words, up = synsets[number]
-        pointers = "".join(f" @ {offsets.get(one, 0):08d} {letter} 0000" for one in up)
-        names = "".join(f" {word} 0" for word in words)
-        return (
-            f"{offsets.get(number, 0):08d} 03 {letter} {len(words):02x}{names} {len(up):03d}{pointers} | a gloss\n"
-        )
-
-    offsets, at = {}, len(HEADER)
-    for number in synsets:  # offsets have eight digits whatever they are, so lines keep their length
-        offsets[number] = at
-        at += len(line(number, {}))
-    (folder / f"data.{name}").write_text(HEADER + "".join(line(number, offsets) for number in synsets))
-    senses: dict[str, list[int]] = {}
-    for number, (words, _) in synsets.items():
-        for word in words:
-            senses.setdefault(word, []).append(offsets[number])
-    rows = [
-        f"{word} {letter} {len(found)} 1 @ {len(found)} 0 {' '.join(f'{one:08d}' for one in found)}  \n"
-        for word, found in sorted(senses.items())
-    ]
-    (folder / f"index.{name}").write_text(HEADER + "".join(rows))
-    (folder / f"{name}.exc").write_text({"noun": "children child\n", "verb": "ate eat\nran run\n"}.get(name, ""))
 
 
 @pytest.fixture(scope="module")
 def wordnet(tmp_path_factory: pytest.TempPathFactory) -> WordNet:
     folder = tmp_path_factory.mktemp("wordnet")
-    for name, letter, synsets in (("noun", "n", NOUNS), ("verb", "v", VERBS), ("adj", "a", {}), ("adv", "r", {})):
-        write(folder, name, letter, synsets)
+    write_wordnet(folder)
     return WordNet(folder)
 
 
@@ -98,6 +52,16 @@ def test_senses_and_base_forms(wordnet: WordNet) -> None:
     assert wordnet.lemma("eating", "v") == "eat"
     assert wordnet.lemma("dogs", "n") == "dog"
     assert wordnet.synsets("qwerty") == []
+
+
+def test_synonyms(wordnet: WordNet) -> None:
+    assert wordnet.synonyms("hounds") == {"dog", "hound", "run"}
+    assert wordnet.synonyms("large") == {"big", "large"}  # neither of its position nor of several words
+    assert wordnet.synonyms("big") == {"big", "large", "Big"}
+    assert wordnet.synonyms("qwerty") == set()
+    assert wordnet.lemma("hounders", "n") == "hounders"
+    assert wordnet.lemma("runesses", "v") == "run"  # WUPS takes off ending after ending
+    assert wordnet.synonyms("runesses") == set()  # METEOR one
 
 
 def test_wups_by_hand(wordnet: WordNet) -> None:
