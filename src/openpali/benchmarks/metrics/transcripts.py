@@ -1,0 +1,88 @@
+"""Transcripts of whole texts: the mean of BLEU, METEOR, F1 of words and similarity of characters.
+
+As ``page_ocr_metric.py`` and ``eval.py`` in ``OCRBench_v2/eval_scripts`` of Yuliang-Liu/MultimodalOCR compute it,
+with NLTK 3.9. NLTK 3.10.4 refuses the edit distance of texts of more than 2,000 characters.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+from openpali.benchmarks.metrics.porter import stem
+from openpali.benchmarks.metrics.wordnet import WordNet
+from openpali.metrics.edit import edit_distance
+from openpali.metrics.scores import mean
+
+Words = Sequence[str]
+
+
+def transcript(answer: str, text: str, wordnet: WordNet) -> float:
+    """The mean of four scores of the words between white space, 0..1; of an empty answer 0.
+
+    If the answer or the text has Chinese characters, the official code takes the words of jieba instead.
+    """
+    if not answer:
+        return 0.0
+    said, true = answer.split(), text.split()
+    distance = edit_distance(answer, text) / max(len(answer), len(text))
+    return mean([bleu(said, true), meteor(said, true, wordnet), _f1({*said}, {*true}), 1 - distance])
+
+
+def bleu(said: Words, true: Words) -> float:
+    """BLEU-4 of one text, by one reference, without smoothing (``nltk.translate.bleu``)."""
+    precisions = []
+    for n in range(1, 5):
+        some, others = (
+            Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for words in (said, true)
+        )
+        precisions.append((some & others).total() / max(1, some.total()))
+    if not precisions[0]:
+        return 0.0
+    logs = [0.25 * math.log(value or sys.float_info.min) for value in precisions]  # next to 0, as in NLTK
+    return min(1.0, math.exp(1 - len(true) / len(said))) * math.exp(math.fsum(logs))
+
+
+def meteor(said: Words, true: Words, wordnet: WordNet) -> float:
+    """METEOR of 2007 by one reference, without regard to case (``nltk.translate.meteor_score``).
+
+    Words are paired if they are the same, then if their stems are, then if a synonym of one stem is the other. This
+    is not METEOR 1.5, which papers on captions report.
+    """
+    pairs = _paired([word.lower() for word in said], [word.lower() for word in true], wordnet)
+    if not pairs:
+        return 0.0
+    precision, recall = len(pairs) / len(said), len(pairs) / len(true)
+    harmonic = precision * recall / (0.9 * precision + 0.1 * recall)
+    runs = 1 + sum((b[0] - a[0], b[1] - a[1]) != (1, 1) for a, b in pairwise(pairs))
+    return float((1 - 0.5 * (runs / len(pairs)) ** 3) * harmonic)
+
+
+def _paired(said: Words, true: Words, wordnet: WordNet) -> list[tuple[int, int]]:
+    """Places of words that are paired, in the order of the first text; each takes the last one that is free."""
+    left, right = dict(enumerate(said)), dict(enumerate(true))
+    pairs = []
+    for step in ("words", "stems", "synonyms"):
+        if step == "stems":
+            left, right = ({i: stem(word) for i, word in words.items()} for words in (left, right))
+        free: dict[str, list[int]] = {}
+        for j, word in right.items():
+            free.setdefault(word, []).append(j)
+        for i, word in reversed([*left.items()]):
+            alike = {word, *wordnet.synonyms(word)} if step == "synonyms" else {word}
+            last = max(
+                (other for other in alike if free.get(other)), key=lambda other: free[other][-1], default=None
+            )
+            if last is not None:
+                j = free[last].pop()
+                del left[i], right[j]
+                pairs.append((i, j))
+    return sorted(pairs)
+
+
+def _f1(said: set[str], true: set[str]) -> float:
+    """Of words, each counted once."""
+    return 2 * len(said & true) / (len(said) + len(true)) if said and true else 0.0
