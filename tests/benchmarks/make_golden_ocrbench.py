@@ -1,7 +1,8 @@
 """Writes golden_ocrbench.json: made-up questions in OCRBench v2's format, answers, and the scores of its own code.
 
 ``python tests/benchmarks/make_golden_ocrbench.py CHECKOUT [COUNT]``, with a checkout of
-github.com/Yuliang-Liu/MultimodalOCR (November 2025), and with what its OCRBench_v2/requirements.txt lists.
+github.com/Yuliang-Liu/MultimodalOCR (November 2025), and with what its OCRBench_v2/requirements.txt lists; with
+NLTK 3.9, which is given a tiny WordNet.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tiny_wordnet import write_wordnet
 
 WORDS = (
     *("Red", "Blue", "exit", "12", "a", "THE", "出口", ",", "中", "x,y", "\n", "  ", "é"),
@@ -35,7 +39,9 @@ OTHERS = ("text counting en", "text grounding en", "VQA with position en", "text
 TURN = (*VQA, *CHINESE * 2, *FORMULAS, *FORMULAS[1:], *FIELDS * 2, *DOCUMENTS * 2, *OTHERS * 4, *OTHERS[2:] * 4)
 """The order of types, those with more rules more often."""
 
-IN_PART = ("text recognition en", "reasoning VQA cn", *FORMULAS, *DOCUMENTS, *FIELDS[2:])
+TRANSCRIPTS = ("fine-grained text recognition en", "full-page OCR en")
+
+IN_PART = ("reasoning VQA cn", *FORMULAS, *DOCUMENTS, *FIELDS[2:])
 """Types whose category has others, which are not scored."""
 
 Row = dict[str, Any]
@@ -210,20 +216,73 @@ def spotting(rng: random.Random, kind: str) -> Row:
     return {"bbox": boxes, "content": [word for _, word in true], "predict": shown}
 
 
+READ = (
+    *(
+        "dog",
+        "dogs",
+        "Hound",
+        "hounds",
+        "child",
+        "kids",
+        "CHILDREN",
+        "running",
+        "runs",
+        "dash",
+        "dashed",
+        "eats",
+        "eaten",
+    ),
+    *(
+        "large",
+        "big",
+        "Exit",
+        "exit,",
+        "12",
+        "$4.50",
+        "-",
+        "é",
+        "relational",
+        "relate",
+        "happily",
+        "happy",
+        "king_size",
+    ),
+)
+
+
+def transcript(rng: random.Random, kind: str) -> Row:
+    """Pages without Chinese characters: with them, the official code takes other words."""
+
+    def join(words: list[str]) -> str:
+        return "".join(word + rng.choice([" ", " ", " ", "\n", "\t", " \u2028"]) for word in words)
+
+    true = [rng.choice(READ) for _ in range(rng.choice([1, 2, 4, 8, 16, 30]))]
+    most = rng.choice([1, 0.9, 0.7, 0.2])
+    said = [word if rng.random() < most else rng.choice(READ) for word in true if rng.random() < most]
+    if rng.random() < 0.3:
+        cut = rng.randrange(len(said) + 1)
+        said = said[cut:] + said[:cut]
+    return {
+        "answers": [join(true).strip()],
+        "predict": join(said) if rng.random() < 0.9 else rng.choice(["", " ", "a"]),
+    }
+
+
 MAKERS = {
     **dict.fromkeys((*VQA, *CHINESE), vqa),
     **dict.fromkeys(FORMULAS, formula),
     **dict.fromkeys(FIELDS, fields),
     **dict.fromkeys(DOCUMENTS, document),
+    **dict.fromkeys(TRANSCRIPTS, transcript),
     **dict(zip(OTHERS, (count, grounding, position, spotting), strict=True)),
 }
 
 
-def rows(rng: random.Random, number: int) -> list[Row]:
+def rows(rng: random.Random, kinds: Sequence[str], numbers: range) -> list[Row]:
     """Questions of the types in turn, with answers under ``predict``."""
     made = []
-    for i in range(number):
-        kind = TURN[i % len(TURN)]
+    for i in numbers:
+        kind = kinds[i % len(kinds)]
         part = "CN" if kind.endswith("cn") else "EN"
         about = {"dataset_name": "made up", "type": kind, "id": i, "image_path": f"{part}_part/{i}.jpg"}
         made.append({**about, "question": f"Question {i}?", **MAKERS[kind](rng, kind)})
@@ -235,6 +294,13 @@ class Official:
 
     def __init__(self, checkout: Path, folder: Path) -> None:
         shutil.copytree(checkout / "OCRBench_v2" / "eval_scripts", folder / "eval_scripts")
+        wordnet = folder / "nltk_data" / "corpora" / "wordnet"
+        wordnet.mkdir(parents=True)
+        write_wordnet(wordnet)
+        (wordnet / "lexnames").write_text("".join(f"{i:02d} name{i} 1\n" for i in range(4)))
+        for name in ("index.sense", "cntlist.rev"):
+            (wordnet / name).touch()
+        os.environ["NLTK_DATA"] = str(folder / "nltk_data")
         os.chdir(folder)
         sys.path.insert(0, "eval_scripts")
         from eval import process_predictions
@@ -266,7 +332,9 @@ class Official:
 
 def main() -> None:
     out = Path(__file__).absolute().with_name("golden_ocrbench.json")
-    made = rows(random.Random(2), int(sys.argv[2]) if len(sys.argv) > 2 else 9 * len(TURN))
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 9 * len(TURN)
+    made = rows(random.Random(2), TURN, range(count))
+    made += rows(random.Random(3), TRANSCRIPTS, range(count, count + count // 7))
     with tempfile.TemporaryDirectory() as folder:
         official = Official(Path(sys.argv[1]).absolute(), Path(folder))
         scored = official.scored(made)

@@ -863,6 +863,7 @@ def ocrbench(root: Path) -> Expected:
         ("key information extraction cn", {"answers": ["{'总额': '12', '日期': ['五月']}"]}),
         ("document parsing en", {"answers": ["# Title\ntext"]}),
         ("cognition VQA cn", {"answers": ["出口"]}),
+        ("full-page OCR en", {"answers": ["Exit here"]}),
     )
     rows = []
     for number, (kind, fields) in enumerate(about):

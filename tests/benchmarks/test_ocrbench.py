@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from official_layouts import ANSWERING, draw, dump
+from tiny_wordnet import write_wordnet
 
+from openpali.benchmarks import scoring
 from openpali.benchmarks.metrics.ocrbench import read_dictionary
 from openpali.benchmarks.metrics.outlines import Node, outline
 from openpali.benchmarks.metrics.spotting import Word, read_words
+from openpali.benchmarks.metrics.wordnet import WordNet
 from openpali.benchmarks.ocrbench import CATEGORIES, KINDS, LEFT_OUT, Question, measure
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
@@ -21,6 +25,15 @@ from openpali.tasks.scoring import Answered
 GOLDEN = json.loads(Path(__file__).with_name("golden_ocrbench.json").read_text("utf-8"))
 BENCHMARK = find_benchmark("ocrbench-v2")
 assert isinstance(BENCHMARK, AnswerBenchmark)
+
+
+@pytest.fixture(autouse=True)
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The WordNet with which the golden scores were made."""
+    folder = tmp_path / "wordnet"
+    folder.mkdir()
+    write_wordnet(folder)
+    monkeypatch.setattr(scoring, "wordnet", partial(WordNet, folder))
 
 
 def answered(root: Path, *rows: dict[str, Any]) -> list[Answered]:
@@ -98,6 +111,14 @@ WORDS = [BOX, [20, 0, 40, 0, 40, 10, 20, 10]]
         ("key information extraction en", {"answers": ['\'{"a": "12"}\'']}, "a: 12", 1),
         ("key information extraction cn", {"answers": ["{'总额': '12'}"]}, '```json\n{"总额": 12}\n```', 1),
         ("document parsing en", {"answers": ["# A\nb\nc\n# D\ne"]}, "# X\ny\n\n# Z\n", 5 / 7),
+        ("full-page OCR en", {"answers": ["a b c d"]}, "a b c d", (4 - 0.5 / 4**3) / 4),
+        (
+            "full-page OCR en",
+            {"answers": ["a b c d", "e"]},
+            "e",
+            0,
+        ),  # the first answer alone counts; 1 less a distance of 1
+        ("fine-grained text recognition en", {"answers": ["a"]}, "", 0),
         ("document parsing cn", {"answers": ["题\n\n# 一\n二"]}, "# 一", 0.5),
         (
             "text spotting en",
@@ -127,7 +148,9 @@ def test_categories_weigh_the_same(tmp_path: Path) -> None:
     rows = [{"type": "text counting en", "predict": said, **exact} for said in ("1", "1", "1", "2")]
     rows += [{"type": "math QA en", "answers": ["1"], "predict": "2"}]
     rows += [{"type": "diagram QA en", "answers": ["1"], "predict": "2"}]
-    rows += [{"type": "text recognition en", "answers": ["1"], "predict": "1"}]  # of a category that is not whole
+    rows += [
+        {"type": "formula recognition en", "answers": ["1"], "predict": "1"}
+    ]  # of a category that is not whole
     scores = BENCHMARK.score(answered(tmp_path, *rows)).summary
     assert scores["score"] == pytest.approx(4 / 7)
     assert scores["score/text counting en"] == pytest.approx(3 / 4)
@@ -159,6 +182,7 @@ def test_questions_are_read_as_they_are_distributed(tmp_path: Path) -> None:
         "key information extraction cn": ("", {"总额": ["12"], "日期": ["五月"]}),
         "document parsing en": ("", "# Title\ntext"),
         "cognition VQA cn": ("", ["出口"]),
+        "full-page OCR en": ("", "Exit here"),
     }
 
 
@@ -178,6 +202,15 @@ def test_questions_are_read_as_they_are_distributed(tmp_path: Path) -> None:
 def test_what_the_official_code_does_not_know_is_reported(row: dict[str, Any], told: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"entry 1: .*{told}.*MultimodalOCR"):
         answered(tmp_path, row)
+
+
+def test_a_missing_wordnet_is_reported_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "wordnet", partial(WordNet, tmp_path))
+    assert answered(tmp_path, {"type": "math QA en", "answers": ["a"], "predict": ""})  # needs none
+    with pytest.raises(FileNotFoundError, match="openpali data build wordnet"):
+        answered(tmp_path, {"type": "full-page OCR en", "answers": ["a"], "predict": ""})
 
 
 @pytest.mark.parametrize(
