@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import settings
 
+import openpali.train.monitor as monitor_module
+import openpali.train.trainer as trainer_module
 from openpali.architectures.pali import PaliModel
 from openpali.architectures.registry import architectures
 from openpali.cli.main import app
@@ -47,6 +49,15 @@ OPTIMIZER = {"lr": 1e-3}
 
 settings.register_profile("busy", deadline=None)  # no test is about the time it takes
 settings.load_profile("busy")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _runs_neither_measure_the_machine_nor_draw_boards() -> Iterator[None]:
+    """The one takes a third of a second of each, the other seconds of imports."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)
+        patch.setattr(monitor_module, "_tensorboard", lambda *_: None)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -49,7 +49,6 @@ def test_ask_and_fine_tune(shipped: Path, monkeypatch, capsys) -> None:
 
 
 def test_table_1(world_with_vocabulary: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("openpali.train.trainer.matmul_peak", lambda *_: 1e12)
     names = run_notebook("table1", monkeypatch, capsys, {"study": TINY})
     rows = names["table"]["rows"]
     assert [row["column"] for row in rows] == ["captions", "text, words"]

@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import openpali.train.monitor as monitor
-import openpali.train.trainer as trainer_module
 from openpali.architectures.pali import assemble
 from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES
 from openpali.cli.main import main
@@ -85,8 +83,6 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workplace(repositories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A hub, and two images with a square in the same place."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
-    monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
     monkeypatch.setattr("openpali.reports.curves.draw_curves", lambda *_: None)
     monkeypatch.setattr("openpali.reports.samples.draw_samples", lambda *_: None)
     with Path("mine.jsonl").open("w") as file:

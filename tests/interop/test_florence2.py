@@ -23,8 +23,6 @@ from torch import Tensor
 from transformers import AutoProcessor, Florence2ForConditionalGeneration
 from transformers.models.florence2.processing_florence2 import Florence2PostProcessor, Florence2Processor
 
-import openpali.train.monitor as monitor
-import openpali.train.trainer as trainer_module
 from openpali.architectures.florence2 import (
     ADDED,
     DIALECT,
@@ -518,8 +516,6 @@ def test_it_answers_with_int8_activations(converted: Path) -> None:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two samples, and runs that take a second."""
-    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
-    monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
     monkeypatch.chdir(tmp_path)
     with Path("mine.jsonl").open("w") as file:
         for shade, answer in ((20, "a dog"), (200, "two blue stars")):

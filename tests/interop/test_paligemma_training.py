@@ -14,8 +14,6 @@ from PIL import Image
 from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
-import openpali.train.monitor as monitor
-import openpali.train.trainer as trainer_module
 from openpali.architectures.paligemma import PRESETS, read_paligemma
 from openpali.distributed import Ranks
 from openpali.model.init import materialise
@@ -51,8 +49,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
-    monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
     with (tmp_path / "mine.jsonl").open("w") as file:
         for i, answer in enumerate(("a dog", "two blue stars", "red", "a red circle on the table")):
             Image.fromarray(np.full((8, 8, 3), 60 * i, np.uint8)).save(tmp_path / f"{i}.png")

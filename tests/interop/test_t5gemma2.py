@@ -16,8 +16,6 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, T5Gemma2ForConditionalGeneration
 
-import openpali.train.monitor as monitor
-import openpali.train.trainer as trainer_module
 from openpali.architectures.preprocessor import Inexpressible
 from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES, read_t5gemma2
 from openpali.architectures.t5gemma2.network import T5Gemma2Model
@@ -256,8 +254,6 @@ def test_the_tokenizer_must_be_its_own(saved: Saved, tmp_path: Path) -> None:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two samples, and runs that take a second."""
-    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
-    monkeypatch.setattr(monitor, "_tensorboard", lambda *_: None)  # seconds of imports
     monkeypatch.chdir(tmp_path)
     with Path("mine.jsonl").open("w") as file:
         for shade, answer in ((20, "a dog"), (200, "two blue stars")):

@@ -72,7 +72,6 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
     monkeypatch.setattr("openpali.onnx.export.trace", lambda graph, file: file.touch())  # see tests/onnx
-    monkeypatch.setattr("openpali.train.monitor._tensorboard", lambda *anything: None)  # seconds of imports
     printed = []
     for command in COMMANDS:
         small = re.sub(r"phases.0.size=(448|896)", "phases.0.size=16", command)  # of few patches

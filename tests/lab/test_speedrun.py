@@ -38,8 +38,6 @@ class Killed(BaseException):
 @pytest.fixture
 def trained(world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The run and the first sample of each training that begins. The model itself is the one that ships, too."""
-    monkeypatch.setattr("openpali.train.monitor._tensorboard", lambda *_: None)  # seconds of imports
-    monkeypatch.setattr("openpali.train.trainer.matmul_peak", lambda *_: 1e12)  # a third of a second each
     monkeypatch.setattr("openpali.lab.speedrun.GLANCE", 4)
     monkeypatch.setattr("openpali.weights.find.SHIPPED", tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()

@@ -12,8 +12,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-import openpali.train.monitor as progress_module
-import openpali.train.trainer as trainer_module
 from openpali.distributed import Ranks
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import Recipe
@@ -32,8 +30,6 @@ def _tiny(tiny_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("OPENPALI_HOME", str(tiny_home))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in runs of other processes, which must give the same bits
-    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)  # a third of a second each
-    monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: None)  # seconds of imports
     yield
     torch.set_num_threads(threads)
 

@@ -25,7 +25,7 @@ from openpali.reports.curves import draw_curves
 from openpali.reports.samples import draw_samples
 from openpali.train.monitor import Progress
 
-write_tensorboard = progress_module._tensorboard  # disabled in tests by conftest
+write_tensorboard = progress_module._tensorboard  # conftest takes it from every other test
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.eval.registry import find_benchmark
@@ -26,7 +25,6 @@ LOSSES = {"softmax", "regions", "dense", "sides", "captions", "teacher", "distil
 @pytest.fixture(autouse=True)
 def _home(world_with_vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENPALI_HOME", str(world_with_vocabulary))
-    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)
 
 
 def opened(name: str = "encoders-teacher.toml") -> Plan:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
 from io import StringIO
@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.eval.predictions import PredictionsFile
@@ -94,14 +93,6 @@ limit = 6
 
 class Killed(BaseException):
     """Nothing catches it, as nothing catches a kill."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)
-        patch.setattr(progress_module, "_tensorboard", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="module")

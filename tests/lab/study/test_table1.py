@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
@@ -29,7 +28,6 @@ RECIPES = Path(__file__).parents[3] / "recipes" / "study"
 @pytest.fixture(autouse=True)
 def _home(world_with_vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENPALI_HOME", str(world_with_vocabulary))
-    monkeypatch.setattr(trainer_module, "matmul_peak", lambda *_: 1e12)
 
 
 def opened(name: str) -> tuple[Study, Plan]:
