@@ -65,14 +65,15 @@ test-ocr: .venv/dev.ready
 	$(INSTALL) -e '.[ocr]'
 	$(PYTEST) tests/benchmarks/test_rapidocr.py
 
-# Score what nano reads, finds and points at on real screens and pages, and let Tesseract and RapidOCR read them. Takes half
-# an hour. Needs Tesseract with its languages: benchmarks/reading.py names the packages.
+# Score what nano reads, finds and points at on real screens and pages, and let Tesseract and RapidOCR read them. The cards
+# are written to build/reading. Takes half an hour. Needs Tesseract with its languages: benchmarks/reading.py names the packages.
 reading: .venv/dev.ready
 	$(INSTALL) -e '.[ocr]'
 	set -e; for name in lines ood stamps clipart; do $(BIN)/openpali data build $$name; done
-	set -e; for name in screens documents elements points icons ood line; do $(BIN)/openpali eval real/$$name; done
-	$(BIN)/openpali eval nano/line
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py --limit 0
+	mkdir -p build/reading
+	set -e; for name in $(addprefix real/,screens documents elements points icons ood line) nano/line; do \
+	    $(BIN)/openpali eval $$name --json build/reading/$${name%/*}-$${name#*/}.json; done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py --limit 0 --json build/reading/reading.json
 
 lint: .venv/dev.ready
 	$(BIN)/ruff check
