@@ -154,15 +154,15 @@ def bleu(
     names = [f"bleu{n}" for n in range(1, MAX_ORDER + 1)]
     per_sample: dict[str, list[float]] = {name: [] for name in names}
     for prediction, texts in zip(predictions, references, strict=True):
-        counts = _bleu_counts(_words(tokenize(prediction)), [_words(tokenize(text)) for text in texts])
+        counts = bleu_counts(_words(tokenize(prediction)), [_words(tokenize(text)) for text in texts])
         totals = [total + count for total, count in zip(totals, counts, strict=True)]
         for name, value in zip(names, _bleu(counts), strict=True):
             per_sample[name].append(value)
     return Scores(dict(zip(names, _bleu(totals), strict=True)), per_sample)
 
 
-def _bleu_counts(words: list[str], references: list[list[str]]) -> list[int]:
-    """Matches per order, candidates per order, length, closest reference length."""
+def bleu_counts(words: list[str], references: list[list[str]]) -> list[int]:
+    """Matches per order, candidates per order, length, closest reference length, by which BLEU is computed."""
     limits: Counter[NGram] = Counter()
     for reference in references:
         limits |= _ngrams(reference)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
 from openpali.benchmarks.metrics.porter import stem
 from openpali.benchmarks.metrics.wordnet import WordNet
+from openpali.metrics.boxes import f1
+from openpali.metrics.caption import MAX_ORDER, bleu_counts
 from openpali.metrics.edit import edit_distance
 from openpali.metrics.scores import mean
 
@@ -29,21 +30,19 @@ def transcript(answer: str, text: str, wordnet: WordNet) -> float:
         return 0.0
     said, true = answer.split(), text.split()
     distance = edit_distance(answer, text) / max(len(answer), len(text))
-    return mean([bleu(said, true), meteor(said, true, wordnet), _f1({*said}, {*true}), 1 - distance])
+    same = f1(len({*said} & {*true}), len({*said}), len({*true})) if said and true else 0.0  # each word once
+    return mean([bleu(said, true), meteor(said, true, wordnet), same, 1 - distance])
 
 
 def bleu(said: Words, true: Words) -> float:
     """BLEU-4 of one text, by one reference, without smoothing (``nltk.translate.bleu``)."""
-    precisions = []
-    for n in range(1, 5):
-        some, others = (
-            Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1)) for words in (said, true)
-        )
-        precisions.append((some & others).total() / max(1, some.total()))
-    if not precisions[0]:
+    *counts, length, true_length = bleu_counts([*said], [[*true]])
+    matches, candidates = counts[:MAX_ORDER], counts[MAX_ORDER:]
+    if not matches[0]:
         return 0.0
+    precisions = [found / max(1, of) for found, of in zip(matches, candidates, strict=True)]
     logs = [0.25 * math.log(value or sys.float_info.min) for value in precisions]  # next to 0, as in NLTK
-    return min(1.0, math.exp(1 - len(true) / len(said))) * math.exp(math.fsum(logs))
+    return min(1.0, math.exp(1 - true_length / length)) * math.exp(math.fsum(logs))
 
 
 def meteor(said: Words, true: Words, wordnet: WordNet) -> float:
@@ -81,8 +80,3 @@ def _paired(said: Words, true: Words, wordnet: WordNet) -> list[tuple[int, int]]
                 del left[i], right[j]
                 pairs.append((i, j))
     return sorted(pairs)
-
-
-def _f1(said: set[str], true: set[str]) -> float:
-    """Of words, each counted once."""
-    return 2 * len(said & true) / (len(said) + len(true)) if said and true else 0.0
