@@ -87,8 +87,8 @@
     return found[0] || "";
   };
   // Whether an element paints nothing of its own but text, such as a paragraph that reaches over an icon beside it.
-  const clear = (el) => style(el).backgroundImage === "none" && /^rgba.*, 0\)$/.test(style(el).backgroundColor)
-    && !/^(img|svg|canvas|video|iframe|input|select|textarea)$/i.test(el.tagName);
+  const bare = (s) => s.backgroundImage === "none" && /^rgba.*, 0\)$/.test(s.backgroundColor);
+  const clear = (el) => bare(style(el)) && !/^(img|svg|canvas|video|iframe|input|select|textarea)$/i.test(el.tagName);
   const uncovered = (el, x, y) => {
     for (const hit of document.elementsFromPoint(x, y)) {
       if (el.contains(hit)) return true;
@@ -259,7 +259,7 @@
   // Many themes hide a check box and draw one of their own: its label, what follows it or what holds it has the
   // size of a control, or a pseudo-element of that size.
   const control = (r) => r && r.width >= 8 && r.height >= 8 && r.width <= 64 && r.height <= 40;
-  const painted = (s) => !/^rgba.*, 0\)$/.test(s.backgroundColor) || s.backgroundImage !== "none" || parseFloat(s.borderTopWidth) > 0;
+  const painted = (s) => !bare(s) || parseFloat(s.borderTopWidth) > 0;
   const standIn = (el) => {
     const next = el.nextElementSibling;
     const hosts = [...el.labels, ...(next ? [next] : [])].flatMap((e) => [e, ...e.querySelectorAll("*")]).filter((e) => !hidden(e));
