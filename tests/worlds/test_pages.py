@@ -189,13 +189,18 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+def shots_of(page: str, folder: Path, browser: Browser, look: Look, *scrolls: float) -> list[Shot]:
+    """A page as a browser shows it, by default from its top."""
+    (folder / "page.html").write_text(page, "utf-8")
+    with site([folder]) as address:
+        return list(shoot(browser, f"{address}/page.html", look, [*scrolls] or [0]))
+
+
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> dict[str, list[Shot]]:
     folder = tmp_path_factory.mktemp("site")
-    (folder / "page.html").write_text(PAGE, "utf-8")
     looks = {"plain": Look(500, 400), "dark": Look(500, 400, scale=1.5, dark=True)}
-    with site([folder]) as address:
-        return {name: list(shoot(browser, f"{address}/page.html", look, [0, 0, 1])) for name, look in looks.items()}
+    return {name: shots_of(PAGE, folder, browser, look, 0, 0, 1) for name, look in looks.items()}
 
 
 needs_browser = pytest.mark.skipif(
@@ -258,9 +263,7 @@ MENU = """<!doctype html><html lang="en"><meta charset="utf-8"><body style="font
 
 @needs_browser
 def test_a_link_that_opens_a_menu_is_a_button(tmp_path: Path, browser: Browser) -> None:
-    (tmp_path / "page.html").write_text(MENU, "utf-8")
-    with site([tmp_path]) as address:
-        (shot,) = shoot(browser, f"{address}/page.html", Look(500, 300), [0])
+    [shot] = shots_of(MENU, tmp_path, browser, Look(500, 300))
     roles = {role: {e["name"] for e in shot.elements if e["role"] == role} for role in ("link", "button", "tab")}
     assert roles == {
         "link": {"leads", "hints", "says", "within"},
@@ -288,9 +291,7 @@ HIDDEN = """<!doctype html><html lang="en"><meta charset="utf-8"><style>
 
 @needs_browser
 def test_a_hidden_check_box_is_where_its_stand_in_is(tmp_path: Path, browser: Browser) -> None:
-    (tmp_path / "page.html").write_text(HIDDEN, "utf-8")
-    with site([tmp_path]) as address:
-        (shot,) = shoot(browser, f"{address}/page.html", Look(500, 300), [0])
+    [shot] = shots_of(HIDDEN, tmp_path, browser, Look(500, 300))
     places = {each["role"]: [round(edge) for edge in each["box"]] for each in shot.elements if each["seen"]}
     assert places == {"checkbox": [4, 6, 24, 28], "radio": [51, 6, 69, 26], "switch": [83, 5, 103, 45]}
 
