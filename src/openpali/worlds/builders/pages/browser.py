@@ -20,7 +20,7 @@ from openpali.tasks.example import Box
 from openpali.worlds.builders.pages.layout import Shot, Written, group
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 _CODE = Path(__file__).parent
 _BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -94,8 +94,8 @@ def chromium(fonts: Path | None = None, *, hinting: str = "none") -> Iterator[Br
 def site(folders: Sequence[Path], hidden: tuple[str, ...] = ()) -> Iterator[str]:
     """Serve folders on this machine as one: a path is looked up in each of them. Yields the address.
 
-    What a page expects in ``node_modules/NAME`` may be in any of them. Files whose name is in ``hidden`` are
-    not found.
+    What a page expects in ``node_modules/NAME`` or ``cdn/HOST/VERSION`` may be in any of them. Files whose name
+    is in ``hidden`` are not found.
     """
     handler = partial(_Files, [folder.resolve() for folder in folders], hidden)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -107,7 +107,7 @@ def site(folders: Sequence[Path], hidden: tuple[str, ...] = ()) -> Iterator[str]
         server.server_close()
 
 
-_MODULE = re.compile(r"^node_modules/(@[^/]+/)?[^/]+/")
+_MODULE = re.compile(r"^(node_modules/(@[^/]+/)?|cdn/[^/]+/)[^/]+/")
 
 
 class _Files(SimpleHTTPRequestHandler):
@@ -134,7 +134,7 @@ class _Files(SimpleHTTPRequestHandler):
 def shoot(browser: Browser, address: str, look: Look, scrolls: list[float]) -> Generator[Shot, None, None]:
     """Windows of the page at ``address``, scrolled to shares ``scrolls`` of its height; equal ones once.
 
-    Whatever is not on this machine is not loaded.
+    What the page takes from other hosts is asked of its own site, in ``cdn/HOST``, and else not loaded.
     """
     context = browser.new_context(
         viewport={"width": look.width, "height": look.height},
@@ -145,7 +145,10 @@ def shoot(browser: Browser, address: str, look: Look, scrolls: list[float]) -> G
     )
     try:
         context.set_default_timeout(_PATIENCE)
-        context.route(lambda url: not url.startswith(("http://127.0.0.1", "data:", "blob:")), lambda r: r.abort())
+        context.route(
+            lambda url: not url.startswith(("http://127.0.0.1", "data:", "blob:")),
+            partial(_answer, "http://" + urlsplit(address).netloc),
+        )
         page = context.new_page()
         protocol = context.new_cdp_session(page)
         protocol.send("Accessibility.enable")  # else each role and name that is asked for builds all of them
@@ -168,6 +171,17 @@ def shoot(browser: Browser, address: str, look: Look, scrolls: list[float]) -> G
             yield _shot(png, truth)
     finally:
         context.close()
+
+
+def _answer(own: str, route: Route) -> None:
+    """Answer a request for a file of another host from the site at ``own``."""
+    wanted = urlsplit(route.request.url)
+    found = route.fetch(url=f"{own}/cdn/{wanted.netloc}{wanted.path}")
+    if found.ok:
+        # Fonts are only taken from hosts that allow it.
+        route.fulfill(response=found, headers={**found.headers, "access-control-allow-origin": "*"})
+    else:
+        route.abort()
 
 
 def _lay_out(page: Page, look: Look) -> None:
