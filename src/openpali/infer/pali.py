@@ -29,6 +29,7 @@ from openpali.data.pipeline.pages import without_margin
 from openpali.infer.elements import find_elements
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
+from openpali.infer.forms import answer_about
 from openpali.infer.generate import Decoding, Generation
 from openpali.infer.icons import name_icons
 from openpali.infer.pages import Reading, ReadLine, ReadWord, look_at, read_lines, read_page
@@ -63,6 +64,7 @@ from openpali.tasks.example import Box, Image, Object, Size
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
+from openpali.tasks.vqa import Vqa
 from openpali.tensors import multiplies_bf16
 from openpali.text.language import LanguageModel
 from openpali.text.tokenizer import Tokenizer
@@ -76,6 +78,7 @@ from openpali.weights.mask_codec import open_mask_codec
 from openpali.weights.ood import OodDetector, read_ood
 
 LINE = 72  # pixels; an image that is no higher is read as one line
+SCREEN = 256  # pixels; no side of a screen is shorter
 LEAST = 0.3  # confidence of a word of a page: most of those below are icons
 
 
@@ -442,7 +445,7 @@ class Pali:
         return not any(alike(name, known) for name in names for known in self.names)
 
     def look(self, part: str, row: Row) -> Prediction:
-        """What a part that takes no prompts answers: which elements are asked for, or what is written."""
+        """What a part that takes no prompts answers: elements that are asked for, or what is written."""
         [pixels] = row.images
         task = row.task
         if isinstance(task, Detect):
@@ -450,6 +453,11 @@ class Pali:
             score = screen.ood_score
             objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
             answer = Answer(task.spell(objects, row.size), tuple(objects))
+        elif isinstance(task, Vqa):
+            screen = self.screen(pixels)
+            score = screen.ood_score
+            said = answer_about(screen, task.asked(row.prompt))
+            answer = Answer(said.text, confidence=said.confidence) if said else Answer("", confidence=0.0)
         else:
             page = Reading(self._read_line(pixels)) if row.size.height <= LINE else self.page(pixels)
             score = page.ood_score
@@ -593,10 +601,12 @@ class Pali:
         one part is given without images, or if one is not calibrated, so that confidence cannot compare them.
         """
         parts = self.parts_for(task)
-        if READER in parts and images:
-            others = self._route(task, images, tuple(part for part in parts if part != READER))
+        others = self._route(task, images, tuple(part for part in parts if part not in PAGES))
+        if not images:
+            return others or parts[:1]
+        if READER in parts:
             return (READER, *others) if images[0].size.height <= LINE else (*others, READER)
-        return self._route(task, images, parts)
+        return (*others, ELEMENTS) if ELEMENTS in parts and min(images[0].size) >= SCREEN else others
 
     def _route(self, task: str, images: Sequence[Sized], parts: tuple[str, ...]) -> tuple[str, ...]:
         """The parts that answer prompts."""

@@ -128,7 +128,7 @@ class Screen:
         """The nearest that fits, in a direction from an element."""
         fitting = [(self._fit(wanted, thing), thing) for thing in self.named if thing.box != anchor.box]
         most = max((fit for fit, _ in fitting), default=0.0)
-        near = [(thing, _away(anchor.box, thing.box, relation)) for fit, thing in fitting if fit >= 0.8 * most > 0]
+        near = [(thing, away(anchor.box, thing.box, relation)) for fit, thing in fitting if fit >= 0.8 * most > 0]
         return min((pair for pair in near if pair[1] < np.inf), key=lambda pair: pair[1], default=(None, 0.0))[0]
 
     def _best(self, wanted: Wanted) -> Object | None:
@@ -165,9 +165,9 @@ class Screen:
         role = 1.0 if not wanted.roles or thing.role in wanted.roles else 0.0
         if not wanted.words:
             return role
-        words = _words(thing.name)
+        words = words_of(thing.name)
         part, _ = max(_parts(wanted.words, words), default=(0.0, slice(0)), key=lambda pair: pair[0])
-        return (role or _OTHER_ROLE) * max(_share(wanted.words, words), _PART * part)
+        return (role or _OTHER_ROLE) * max(likeness(wanted.words, words), _PART * part)
 
     def _name(self, thing: Object) -> str:
         inside = [word for line in self.lines for word in line.words if holds_centre(thing.box, word.box)]
@@ -176,9 +176,9 @@ class Screen:
             for other in self.elements
             if other.role == "icon" and (other is thing or holds_centre(thing.box, other.box))
         ]
-        return " ".join([*(word.text for word in (*inside, *self._label(thing))), *dict.fromkeys(icons)])
+        return " ".join([*(word.text for word in (*inside, *self.label(thing))), *dict.fromkeys(icons)])
 
-    def _label(self, thing: Object) -> Sequence[ReadWord]:
+    def label(self, thing: Object) -> Sequence[ReadWord]:
         """The words of the nearest line on the side where labels of its role stand."""
         sides = _LABELS.get(thing.role, ())
         reach = _NEAR * (thing.box.ymax - thing.box.ymin)
@@ -186,13 +186,13 @@ class Screen:
             (distance, line)
             for line in self.lines
             if line.words and not holds_centre(thing.box, line.box)
-            for distance in [min((_away(thing.box, line.box, side) for side in sides), default=np.inf)]
+            for distance in [min((away(thing.box, line.box, side) for side in sides), default=np.inf)]
             if distance <= reach
         ]
         return min(near, key=lambda pair: pair[0])[1].words if near else ()
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
@@ -204,10 +204,10 @@ def _parts(wanted: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[float,
     """How alike each run of texts is that has as many as are wanted, or fewer, and where it is."""
     for first, count in itertools.product(range(len(texts)), range(1, len(wanted) + 1)):
         at = slice(first, first + count)
-        yield _share(wanted, _words(" ".join(texts[at]))), at
+        yield likeness(wanted, words_of(" ".join(texts[at]))), at
 
 
-def _share(wanted: Sequence[str], written: Sequence[str]) -> float:
+def likeness(wanted: Sequence[str], written: Sequence[str]) -> float:
     """How alike two texts are, 0..1: the share of words that both have, words that are alike in part."""
     if not wanted or not written:
         return 0.0
@@ -226,7 +226,7 @@ def _centre(box: Box) -> tuple[float, float]:
     return (box.ymin + box.ymax) / 2, (box.xmin + box.xmax) / 2
 
 
-def _away(anchor: Box, box: Box, relation: str) -> float:
+def away(anchor: Box, box: Box, relation: str) -> float:
     """Pixels from an anchor to a box in a direction; infinite if it is elsewhere."""
     down = max(box.ymin - anchor.ymax, anchor.ymin - box.ymax, 0.0)
     across = max(box.xmin - anchor.xmax, anchor.xmin - box.xmax, 0.0)

@@ -7,18 +7,22 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from openpali.benchmarks.scoring import anls
 from openpali.data.pipeline.elements import elements_of
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import AnswerPage, Benchmark, EncoderBenchmark, PageBenchmark
+from openpali.eval.benchmark import AnswerBenchmark, AnswerPage, Benchmark, EncoderBenchmark, PageBenchmark
 from openpali.eval.elements import elements_by
 from openpali.eval.pages import words_by
 from openpali.home import data_folder
+from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.metrics.boxes import Detection, detection_f1, right_boxes
 from openpali.metrics.words import pointing
 from openpali.tasks.example import Example, Object
+from openpali.tasks.scoring import with_slices
 from openpali.weights.files import ELEMENTS, READER
+from openpali.worlds.benchmarks.forms import questions
 from openpali.worlds.benchmarks.icons import REAL_ICONS
 from openpali.worlds.benchmarks.ood import page_detection
 
@@ -71,7 +75,8 @@ def _words(pali: Pali) -> AnswerPage:
 
 def page_suite() -> list[Benchmark]:
     """Words of screens (windows of dashboards, half of them dark, and native dialogs) and of pages of a manual in
-    ten languages; elements of the windows, and what expressions mean there; icons; and images that are none."""
+    ten languages; elements of the windows, what expressions mean there, and what forms say; icons; and images that
+    are none."""
     return [
         PageBenchmark(
             name="real/screens",
@@ -110,6 +115,16 @@ def page_suite() -> list[Benchmark]:
             part=READER,
             answer=points_by,
             score=pointing,
+        ),
+        AnswerBenchmark(
+            name="real/forms",
+            title="What fields and tables of real screens say",
+            split="all, fields and cells of 60 windows",
+            metric="anls",
+            open=lambda root: questions(open_source(str(SCREENS), {})),
+            task="vqa",
+            decoding=Decoding(max_tokens=32),
+            scorer=with_slices(anls),
         ),
         REAL_ICONS,
         EncoderBenchmark(

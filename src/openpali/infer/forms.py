@@ -1,0 +1,121 @@
+"""Answers to questions about what the forms and tables of a screen say, without a decoder.
+
+A question names a field by its label, a cell by its row and column, or what stands beside its name:
+"What is the city?", "What is the price of apples?", "How many buttons are there?".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import NamedTuple
+
+from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.screens import Screen, Wanted, away, likeness, words_of
+from openpali.metrics.words import holds_centre
+from openpali.tasks.example import Box, Object, around
+
+_ASKING = re.compile(r"(?i)^\W*(?:what|which|who|where|when|how (?:much|many))\b")
+_COUNT = re.compile(r"(?i)^\W*how many (.*?)\W*(?:(?:are|is) (?:there|here|shown|on).*)?$")
+_FILLERS = {
+    *("a", "an", "the", "of", "in", "on", "at", "for", "is", "are", "does", "do", "was", "has", "have"),
+    *("value", "text", "say", "says", "written", "entered", "selected", "shown", "there"),
+}
+_FIELDS = ("textbox", "combobox", "listbox")
+_LEAST = 0.6  # likeness of a question to names from which on they are what it asks about
+_LOOSE = 0.9  # how well a name fits beside which no field is
+_NEAR, _FAR = 3.0, 15.0  # heights of a name within which its value stands below it, and at its right
+
+
+class Answer(NamedTuple):
+    """What a screen says to a question; the place is that of the text, if it has one."""
+
+    text: str
+    confidence: float
+    box: Box | None = None
+
+
+class _Said(NamedTuple):
+    """Words of a screen, and how alike their names are to a question, 0..1."""
+
+    fit: float
+    words: Sequence[ReadWord]
+
+
+def answer_about(screen: Screen, question: str) -> Answer | None:
+    """What a screen says to a question; None: it names nothing that is there."""
+    if counted := _COUNT.match(question):
+        wanted = Wanted.of(counted[1])
+        if wanted.roles and not wanted.words:
+            found = [thing for thing in screen.elements if thing.role in wanted.roles]
+            return Answer(str(len(found)), prod(thing.confidence or 0.0 for thing in found))
+    names = _names(_ASKING.sub("", question))
+    said = [*_in_fields(screen, names), *_in_tables(screen, names), *_beside(screen, names)]
+    best = max(said, key=lambda each: each.fit, default=None)
+    if best is None or best.fit < _LEAST:
+        return None
+    sure = min(best.fit, 1.0) * prod(word.confidence for word in best.words)
+    return Answer(" ".join(word.text for word in best.words), sure, around(word.box for word in best.words))
+
+
+def _names(text: str) -> list[str]:
+    return [word for word in words_of(text) if word not in _FILLERS]
+
+
+def _in_fields(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
+    for field in screen.elements:
+        if field.role in _FIELDS and (inside := _inside(field, screen.lines)):
+            label = " ".join(word.text for word in screen.label(field))
+            yield _Said(likeness(names, _names(label)), inside)
+
+
+def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
+    """Cells, by the names of a row, at its left, and of a column, above it."""
+    known = [line for line in screen.lines if any(likeness(names, [word]) for word in _names(line.text))]
+    headers = [thing.box for thing in screen.elements if thing.role == "columnheader"]
+    for row in known:
+        for column in known:
+            named = _names(row.text), _names(column.text)
+            if column.box.ymax > row.box.ymin or set(named[0]) >= set(names) or set(named[1]) >= set(names):
+                continue
+            box = next((header for header in headers if holds_centre(header, column.box)), column.box)
+            cells = [line for line in screen.lines if line.box.xmin >= row.box.xmax and _in_row(row, line)]
+            under = [(_overlap(box, line.box), line) for line in cells]
+            overlap, cell = max(under, key=lambda pair: pair[0], default=(0.0, row))
+            if overlap > 0:
+                yield _Said(likeness(names, [*named[0], *named[1]]), cell.words)
+
+
+def _beside(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
+    """What stands in the row of a name, at its right, or else below it."""
+    for line in screen.lines:
+        fit = likeness(names, _names(line.text))
+        if fit < _LEAST:
+            continue
+        height = line.box.ymax - line.box.ymin
+        others = [other for other in screen.lines if other is not line]
+        right = [(other.box.xmin - line.box.xmax, other) for other in others if _in_row(line, other)]
+        below = [(away(line.box, other.box, "below"), other) for other in others]
+        near = [other for gap, other in sorted(right, key=_first) if 0 <= gap <= _FAR * height]
+        near += [other for gap, other in sorted(below, key=_first) if gap <= _NEAR * height]
+        if near:
+            yield _Said(_LOOSE * fit, near[0].words)
+
+
+def _first(pair: tuple[float, ReadLine]) -> float:
+    return pair[0]
+
+
+def _inside(thing: Object, lines: Sequence[ReadLine]) -> list[ReadWord]:
+    return [word for line in lines for word in line.words if holds_centre(thing.box, word.box)]
+
+
+def _in_row(row: ReadLine, line: ReadLine) -> bool:
+    middle = (line.box.ymin + line.box.ymax) / 2
+    return row.box.ymin <= middle < row.box.ymax
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Pixels that two boxes have in common across; negative: between them."""
+    return min(one.xmax, other.xmax) - max(one.xmin, other.xmin)

@@ -1,0 +1,107 @@
+"""What forms and tables of a screen say, from its elements and lines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openpali import Pali
+from openpali.infer.forms import answer_about
+from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.pipeline import Sized
+from openpali.infer.screens import Screen
+from openpali.tasks.example import Box, Example, Line, Object, Size, Word, around
+from openpali.worlds.benchmarks.forms import questions_about
+
+
+def line(top: float, left: float, text: str) -> ReadLine:
+    """Words of a line, 8 pixels a character."""
+    words, x = [], left
+    for word in text.split():
+        words.append(ReadWord(word, Box(top, x, top + 16, x + 8 * len(word)), 0.9))
+        x += 8 * len(word) + 8
+    return ReadLine(words, around(word.box for word in words))
+
+
+def element(role: str, *box: float, name: str = "") -> Object:
+    return Object(name or role, Box(*box), confidence=0.8, role=role)
+
+
+FORM = [
+    *(line(10, 20, "User name"), line(12, 210, "michael23")),
+    *(line(50, 20, "City"), line(80, 24, "New York")),
+    *(line(120, 20, "Total"), line(120, 600, "far away"), line(120, 220, "$ 12.50")),
+]
+TABLE = [
+    *(line(200, 20, "Name"), line(200, 200, "Country"), line(200, 400, "Salary")),
+    *(line(230, 20, "Dakota Rice"), line(230, 200, "Niger"), line(230, 408, "$36,738")),
+    *(line(260, 20, "Minerva Hooper"), line(260, 200, "Curaçao"), line(260, 408, "$23,789")),
+]
+FIELDS = [element("textbox", 8, 200, 34, 400), element("textbox", 74, 20, 104, 300)]
+HEADERS = [element("columnheader", 196, x, 220, x + 170) for x in (16, 190, 380)]
+BUTTONS = [element("button", 300, x, 330, x + 60) for x in (10, 100, 200)]
+SCREEN = Screen([*FIELDS, *HEADERS, *BUTTONS], [*FORM, *TABLE])
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What is the User name?", "michael23"),
+        ("what is the value of the city field", "New York"),
+        ("What is the Total?", "$ 12.50"),
+        ("What is the Salary of Minerva Hooper?", "$23,789"),
+        ("Which country does Dakota Rice have?", "Niger"),
+        ("How many buttons are there?", "3"),
+        ("how many text fields are there", "2"),
+    ],
+)
+def test_a_question_is_answered_from_what_stands_there(question: str, answer: str) -> None:
+    said = answer_about(SCREEN, question)
+    assert said is not None
+    assert said.text == answer
+    assert 0 < said.confidence < 1
+
+
+def test_cells_and_values_are_found_without_elements() -> None:
+    plain = Screen([], SCREEN.lines)
+    for question, answer in (("the Salary of Dakota Rice", "$36,738"), ("What is the city?", "New York")):
+        said = answer_about(plain, question)
+        assert said is not None
+        assert said.text == answer
+
+
+@pytest.mark.parametrize("question", ["What is the weather?", "Why?", "", "What is the Salary of Bob?"])
+def test_what_is_not_there_has_no_answer(question: str) -> None:
+    said = answer_about(SCREEN, question)
+    assert said is None or said.confidence < 0.7
+    assert answer_about(Screen([], []), question) is None
+
+
+def test_questions_of_a_window_are_about_fields_with_labels_and_cells() -> None:
+    lines = [Line([Word(word.text, word.box) for word in each.words]) for each in SCREEN.lines]
+    names = ("User name", "Not on the screen"), ("Name", "Country", "Salary")
+    fields = [Object(name, each.box, role="textbox") for name, each in zip(names[0], FIELDS, strict=True)]
+    headers = [Object(name, each.box, role="columnheader") for name, each in zip(names[1], HEADERS, strict=True)]
+    image = np.zeros((400, 800, 3), np.uint8)
+    example = Example("window", [image], objects=[*fields, *headers], lines=lines)
+    found = {each.question: (*each.answers, each.question_kind) for each in questions_about(example)}
+    assert found == {
+        "What is the User name?": ("michael23", "field"),
+        "What is the Country of Dakota Rice?": ("Niger", "cell"),
+        "What is the Salary of Minerva Hooper?": ("$23,789", "cell"),
+    }
+    assert all(answer_about(SCREEN, question).text == answer for question, (answer, _) in found.items())
+
+
+def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements(bundle) -> None:
+    pali = Pali.from_pretrained(bundle)
+    pali.by_task = {**pali.by_task, "vqa": ("pali", "elements")}
+    small, large = (np.full((side, side, 3), 255, np.uint8) for side in (96, 300))
+    assert pali.route("vqa", [Sized(small, Size(96, 96))]) == ("pali",)
+    assert pali.route("vqa", [Sized(large, Size(300, 300))]) == ("pali", "elements")
+    pali._seen = large, SCREEN
+    row = pali.rows([Image.fromarray(large)], "Answer in en: What is the city? <extra_id_0>", part="elements")
+    said = pali.look("elements", row["elements"])
+    assert (said.answer.text, said.part) == ("New York", "elements")
+    assert said.confidence == pytest.approx(0.81)
