@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
+
 from openpali.infer.pages import ReadLine, ReadWord
 from openpali.infer.screens import Screen, Wanted, away, likeness, words_of
 from openpali.metrics.words import holds_centre
@@ -73,17 +75,15 @@ def _in_fields(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
 def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
     """Cells, by the names of a row, at its left, and of a column, above it."""
     known = [line for line in screen.lines if any(likeness(names, [word]) for word in _names(line.text))]
-    headers = [thing.box for thing in screen.elements if thing.role == "columnheader"]
     for row in known:
         for column in known:
             named = _names(row.text), _names(column.text)
             if column.box.ymax > row.box.ymin or set(named[0]) >= set(names) or set(named[1]) >= set(names):
                 continue
-            box = next((header for header in headers if holds_centre(header, column.box)), column.box)
             cells = [line for line in screen.lines if line.box.xmin >= row.box.xmax and _in_row(row, line)]
-            under = [(_overlap(box, line.box), line) for line in cells]
-            overlap, cell = max(under, key=lambda pair: pair[0], default=(0.0, row))
-            if overlap > 0:
+            aligned = [(_misalignment(column.box, line.box), line) for line in cells]
+            apart, cell = min(aligned, key=_first, default=(np.inf, row))
+            if apart <= column.box.xmax - column.box.xmin:
                 yield _Said(likeness(names, [*named[0], *named[1]]), cell.words)
 
 
@@ -116,6 +116,7 @@ def _in_row(row: ReadLine, line: ReadLine) -> bool:
     return row.box.ymin <= middle < row.box.ymax
 
 
-def _overlap(one: Box, other: Box) -> float:
-    """Pixels that two boxes have in common across; negative: between them."""
-    return min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
+def _misalignment(one: Box, other: Box) -> float:
+    """Pixels by which two boxes of a column are apart, at their left, their middle or their right."""
+    left, right = one.xmin - other.xmin, one.xmax - other.xmax
+    return min(abs(left), abs(right), abs(left + right) / 2)
