@@ -105,3 +105,13 @@ def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements
     said = pali.look("elements", row["elements"])
     assert (said.answer.text, said.part) == ("New York", "elements")
     assert said.confidence == pytest.approx(0.81)
+
+
+def test_the_values_of_a_row_of_names_stand_below_it_and_those_of_a_list_beside_it() -> None:
+    below = [*(line(10, 20, "City"), line(10, 200, "Country")), *(line(36, 24, "Oslo"), line(36, 204, "Norway"))]
+    beside = [*(line(100, 20, "Total"), line(100, 200, "12")), *(line(130, 20, "Tax"), line(130, 200, "3"))]
+    screen = Screen([], [*below, *beside, line(160, 20, "Fee"), line(160, 200, "1")])
+    for question, answer in (("What is the city?", "Oslo"), ("What is the country?", "Norway"), ("the tax", "3")):
+        said = answer_about(screen, question)
+        assert said is not None
+        assert said.text == answer

@@ -27,6 +27,7 @@ _FILLERS = {
 _FIELDS = ("textbox", "combobox", "listbox")
 _LEAST = 0.6  # likeness of a question to names from which on they are what it asks about
 _LOOSE = 0.9  # how well a name fits beside which no field is
+_PAIRED = 0.75  # of the distance to other rows, within which a row is that of its values
 _NEAR, _FAR = 3.0, 15.0  # heights of a name within which its value stands below it, and at its right
 
 
@@ -88,19 +89,27 @@ def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
 
 
 def _beside(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
-    """What stands in the row of a name, at its right, or else below it."""
+    """What stands in the row of a name, at its right, or below it."""
     for line in screen.lines:
         fit = likeness(names, _names(line.text))
         if fit < _LEAST:
             continue
         height = line.box.ymax - line.box.ymin
-        others = [other for other in screen.lines if other is not line]
-        right = [(other.box.xmin - line.box.xmax, other) for other in others if _in_row(line, other)]
-        below = [(away(line.box, other.box, "below"), other) for other in others]
-        near = [other for gap, other in sorted(right, key=_first) if 0 <= gap <= _FAR * height]
-        near += [other for gap, other in sorted(below, key=_first) if gap <= _NEAR * height]
+        right = [(other.box.xmin - line.box.xmax, other) for other in screen.lines if _in_row(line, other)]
+        near = [(gap, other) for gap, other in right if 0 <= gap <= _FAR * height]
+        gap, below = _next(screen, line, "below")
+        if gap <= _NEAR * height:
+            # A row of names over a row of values is nearer to it than to other rows; in a list all are equally far.
+            apart = min(_next(screen, line, "above")[0], _next(screen, below, "below")[0])
+            near.append((-1.0 if gap < _PAIRED * apart else np.inf, below))
         if near:
-            yield _Said(_LOOSE * fit, near[0].words)
+            yield _Said(_LOOSE * fit, min(near, key=_first)[1].words)
+
+
+def _next(screen: Screen, line: ReadLine, side: str) -> tuple[float, ReadLine]:
+    """Pixels to the nearest line on a side, and that line."""
+    others = ((away(line.box, other.box, side), other) for other in screen.lines if other is not line)
+    return min(others, key=_first, default=(np.inf, line))
 
 
 def _first(pair: tuple[float, ReadLine]) -> float:
