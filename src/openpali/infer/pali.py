@@ -453,7 +453,7 @@ class Pali:
             score = screen.ood_score
             objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
             answer = Answer(task.spell(objects, row.size), tuple(objects))
-        elif isinstance(task, Vqa):
+        elif part == ELEMENTS and isinstance(task, Vqa):
             screen = self.screen(pixels)
             score = screen.ood_score
             said = answer_about(screen, task.asked(row.prompt))
