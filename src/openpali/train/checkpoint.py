@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -36,6 +37,9 @@ PATIENCE = 60.0  # seconds to let a pending checkpoint finish after another rank
 
 # torch warns on every save and load of a single process
 warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
+
+# torch makes two records of each tensor that it saves, which take a quarter of the time, and drops them
+logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.INFO)
 
 
 class Checkpoints:
