@@ -25,6 +25,7 @@ from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain
 from torch.distributed.tensor import DTensor
 
 import openpali.train.checkpoint as checkpoint_module
+import openpali.train.monitor as monitor_module
 import openpali.train.step as step_module
 import openpali.train.trainer as trainer_module
 from _ranks import fork_ranks
@@ -329,6 +330,7 @@ if __name__ == "__main__":
     sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "toy")]
     torch.set_num_threads(1)
     trainer_module.matmul_peak = lambda *_: 1e12
+    monitor_module._tensorboard = lambda *_: None
     torch.compile = partial(torch.compile, backend="aot_eager")  # type: ignore[assignment] # needs no C++ compiler
     open_source("nano/single", {})  # loads its world, once for all jobs
     gc.freeze()  # each run ends with a collection of garbage
