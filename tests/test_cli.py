@@ -320,8 +320,9 @@ def test_data_import_and_split(capsys, monkeypatch, tmp_path: Path) -> None:
         assert f"{file}: {parts[name]['samples']} samples of {parts[name]['images']} images" in printed
 
 
-def test_an_int8_model_predicts(capsys, monkeypatch, bundle: Path, photo: Path, tmp_path: Path) -> None:
-    printed = openpali(capsys, monkeypatch, "quantize", bundle / "pali", "--out", tmp_path / "small")
+@pytest.mark.parametrize("bits", [[], ["--bits", 4, "--group", 32]])
+def test_a_quantized_model_predicts(capsys, monkeypatch, bits, bundle: Path, photo: Path, tmp_path: Path) -> None:
+    printed = openpali(capsys, monkeypatch, "quantize", bundle / "pali", "--out", tmp_path / "small", *bits)
     written = sum(file.stat().st_size for file in (tmp_path / "small").glob("*.safetensors"))
     assert printed == f"model written to {tmp_path / 'small'}, {written / 1e6:.2f} MB of weights\n"
     answer = openpali(
@@ -341,7 +342,7 @@ def test_sizes(capsys, monkeypatch) -> None:
     large = described["pali3-5b"]
     assert 5.5e9 < large["parameters"]["all"] < 5.7e9
     count = large["parameters"]["all"]
-    assert large["bytes"] == {"fp32": 4 * count, "bf16": 2 * count, "int8": 6_113_306_368}
+    assert large["bytes"] == {"fp32": 4 * count, "bf16": 2 * count, "int8": 6_113_306_368, "int4": 4_542_734_080}
     assert list(large["flops"]) == ["224", "448", "812", "1064"]
     assert large["flops"]["812"]["visual_tokens"] == (812 // 14) ** 2
     printed = openpali(capsys, monkeypatch, "sizes")
@@ -400,6 +401,7 @@ def test_sizes(capsys, monkeypatch) -> None:
         (["predict", "PHOTO", "what?", "--device", "meta", "--model", "BUNDLE"], "torch finds no device 'meta'"),
         (["merge", "BUNDLE", "--out", "small"], "bundle is a bundle of several models: name one of its parts, "),
         (["quantize", "BUNDLE", "--out", "BUNDLE/pali"], "is an input and would be overwritten"),
+        (["quantize", "BUNDLE", "--out", "out", "--bits", "3"], "no weights of 3 bits: --bits takes 8 or 4"),
         (["export", "BUNDLE", "--out", "BUNDLE"], "is an input and would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "not a share of the peak: give a number"),
         (["predict", "PHOTO", "detect: cat", "--lang", "ja", "--model", "BUNDLE"], "leave out the language"),

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from mmap import PAGESIZE
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from openpali.mistakes import reason
-from openpali.model.int8 import widen
+from openpali.model import int4, int8
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -71,24 +71,26 @@ class MappedTensors(Mapping[str, Tensor]):
 
 
 class WidenedTensors(Mapping[str, Tensor]):
-    """Tensors of which some are int8, these as float32: each is multiplied by its scales, which are left out.
+    """Tensors of which some are int8 or int4, these as float32: multiplied by their scales, which are left out.
 
     Args:
-        stored: of :class:`openpali.model.int8.Int8Linear`, ``weight`` and ``scale``, among others.
+        stored: of :class:`openpali.model.int8.QuantizedLinear`, ``weight`` and ``scale``, among others.
     """
+
+    WIDEN: ClassVar = {torch.int8: int8.widen, torch.uint8: int4.widen}
 
     def __init__(self, stored: Mapping[str, Tensor]) -> None:
         self.stored = stored
         self.scales = {  # by dtype, since norms have a scale too
             name: scale
             for name in stored
-            if (scale := name.removesuffix("weight") + "scale") in stored and stored[name].dtype == torch.int8
+            if (scale := name.removesuffix("weight") + "scale") in stored and stored[name].dtype in self.WIDEN
         }
         self.names = [name for name in stored if name not in self.scales.values()]
 
     def __getitem__(self, key: str) -> Tensor:
         value = self.stored[key]
-        return widen(value, self.stored[self.scales[key]]) if key in self.scales else value
+        return self.WIDEN[value.dtype](value, self.stored[self.scales[key]]) if key in self.scales else value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

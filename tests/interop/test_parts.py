@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
@@ -42,8 +43,8 @@ from openpali.model.vit import resample_positions
 from openpali.tensors import MappedTensors
 from openpali.weights.convert import convert, write_stored
 from openpali.weights.export import export
-from openpali.weights.format import add_facts, open_model
-from openpali.weights.quantize import write_int8
+from openpali.weights.format import ModelFolder, add_facts, open_model
+from openpali.weights.quantize import write_int4, write_int8
 from openpali.weights.write import write_model
 
 from . import checkpoints
@@ -395,16 +396,19 @@ def test_images_that_ours_cannot_be_prepared_as_are_refused(
     assert read_preprocess(tmp_path, 12, 8) == Preprocess(12, 8)
 
 
-def test_export_of_int8_writes_the_floats_that_it_stands_for(sources: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("write", "step"), [(write_int8, 0.01), (write_int4, 0.15)])
+def test_export_of_quantized_weights_writes_the_floats_that_they_stand_for(
+    sources: Path, tmp_path: Path, write: Callable[[ModelFolder, Path], None], step: float
+) -> None:
     write_stored(assemble(sources / "siglip", sources / "t5"), tmp_path / "pali")
-    write_int8(open_model(tmp_path / "pali"), tmp_path / "int8")
-    export(open_model(tmp_path / "int8"), tmp_path / "out")
+    write(open_model(tmp_path / "pali"), tmp_path / "narrow")
+    export(open_model(tmp_path / "narrow"), tmp_path / "out")
     write_stored(assemble(tmp_path / "out" / "vision", tmp_path / "out" / "text"), tmp_path / "again")
     exact, again = open_model(tmp_path / "pali").weights(), open_model(tmp_path / "again").weights()
     assert again.keys() == exact.keys()
     for key, value in again.items():
         if not key.startswith("project."):
-            assert (value.float() - exact[key]).abs().max() <= 0.01 * exact[key].abs().max(), key
+            assert (value.float() - exact[key]).abs().max() <= step * exact[key].abs().max(), key
 
 
 def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:

@@ -45,7 +45,7 @@ from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import open_model
-from openpali.weights.quantize import write_int8
+from openpali.weights.quantize import write_int4, write_int8
 from openpali.weights.write import write_bundle, write_model
 
 PROMPTS = ["detect: a red apple", "Answer in en: how many?"]
@@ -174,6 +174,14 @@ def test_int8_weights_are_read_as_the_floats_that_they_stand_for(
     assert ((model.project.weight - weight).abs() <= 0.51 * step + weight.abs() / 256).all()  # scales are bf16
     model.save_pretrained(tmp_path / "again")
     assert same_weights(open_model(tmp_path / "again").model(), model)
+
+
+def test_int4_weights_are_read_as_the_floats_that_they_stand_for(folder: Path, tmp_path: Path) -> None:
+    write_int4(open_model(folder), tmp_path / "int4")
+    assert open_model(tmp_path / "int4").stored()["text.head.weight"].dtype == torch.uint8
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "int4", dtype=torch.float32)
+    assert same_weights(open_model(tmp_path / "int4").model(plain=True), model)
+    assert "int4" not in model.config.facts
 
 
 def test_other_kinds_of_model_are_refused(tmp_path: Path) -> None:

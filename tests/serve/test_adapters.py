@@ -23,7 +23,7 @@ from openpali.serve.scheduler import Scheduler
 from openpali.tasks.example import Image
 from openpali.weights.format import open_model, write_merged
 from openpali.weights.ood import OodDetector
-from openpali.weights.quantize import write_int8
+from openpali.weights.quantize import write_int4, write_int8
 
 ASK = "Answer in en: what? <extra_id_0>"
 SHORT = Decoding(max_tokens=12)
@@ -50,12 +50,12 @@ def client(pali: Pali, adapters: Mapping[str, Pali]) -> Iterator[Any]:
         yield client
 
 
-@pytest.mark.parametrize("form", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("form", ["fp32", "bf16", "int8", "int4"])
 def test_they_hold_no_second_copy_of_the_base(form: str, bundle: Path, tmp_path: Path) -> None:
     base = bundle / "pali"
-    if form == "int8":
-        write_int8(open_model(base), tmp_path / "int8")
-        base = tmp_path / "int8"
+    if form in ("int8", "int4"):
+        (write_int8 if form == "int8" else write_int4)(open_model(base), tmp_path / form)
+        base = tmp_path / form
     pali = Pali.from_pretrained(base, dtype="bf16" if form == "bf16" else "fp32")
     adapted = pali.adapted(make_adapter(base, tmp_path / "lora", 1)).pipeline().model
     held = {name: tensor.data_ptr() for name, tensor in pali.pipeline().model.state_dict().items()}

@@ -17,7 +17,8 @@ import openpali.reports.samples as samples_module
 import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.infer.pali import Pali
-from openpali.model.int8 import Int8Linear
+from openpali.model.int4 import Int4Linear
+from openpali.model.int8 import Int8Linear, QuantizedLinear
 from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
 from openpali.reports.samples import draw_samples
 from openpali.tensors import write_tensors
@@ -26,7 +27,7 @@ from openpali.train.snapshot import export_checkpoint
 from openpali.train.start import inherit
 from openpali.weights.adapters import Adapter, read_adapter, write_adapter
 from openpali.weights.format import open_model, write_merged
-from openpali.weights.quantize import write_int8
+from openpali.weights.quantize import write_int4, write_int8
 
 ALWAYS = 1e-9  # minutes between checkpoints
 CAPTION = {"source": "nano/single", "task": "caption"}
@@ -71,15 +72,19 @@ def test_a_killed_run_equals_one_that_was_not(base, make_trainer, tmp_path, monk
     assert all(torch.equal(again.tensors[k], v) for k, v in stored.tensors.items())
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_apart_and_merged_are_the_same_model(base, int8, make_trainer, tmp_path, monkeypatch, capsys) -> None:
-    if int8:
-        write_int8(open_model(base), tmp_path / "int8")
-        base = tmp_path / "int8"
+@pytest.mark.parametrize(
+    ("write", "kinds"), [(None, set()), (write_int8, {Int8Linear}), (write_int4, {Int4Linear, Int8Linear})]
+)
+def test_apart_and_merged_are_the_same_model(
+    base, write, kinds, make_trainer, tmp_path, monkeypatch, capsys
+) -> None:
+    if write:
+        write(open_model(base), tmp_path / "narrow")
+        base = tmp_path / "narrow"
     written = make_trainer(lora_recipe(base, lora={"targets": ["text", "vit"]}, phases__0__samples=8)).train()
     adapted = open_model(written)
     apart, plain = adapted.model(), adapted.model(plain=True)
-    assert any(isinstance(module, Int8Linear) for module in apart.modules()) == int8
+    assert {type(module) for module in apart.modules() if isinstance(module, QuantizedLinear)} == kinds
     images = torch.randint(0, 256, (2, 1, 72, 72, 3), dtype=torch.uint8)
     inputs = images, torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[11, 12], [13, 1]])
     torch.testing.assert_close(apart(*inputs), plain(*inputs), rtol=1e-3, atol=1e-3)

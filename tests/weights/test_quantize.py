@@ -1,4 +1,4 @@
-"""Model folders with int8 linear layers."""
+"""Model folders with int8 and int4 linear layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from openpali.model.init import materialise
 from openpali.tensors import WEIGHTS
 from openpali.weights.bundle import pack_bundle
 from openpali.weights.format import open_model
-from openpali.weights.quantize import write_int8
+from openpali.weights.quantize import write_int4, write_int8
 from openpali.weights.transplant import transplant
 from openpali.weights.write import write_model
 
@@ -47,17 +47,62 @@ def test_int8_models_are_close_to_the_original(tmp_path, tokenizer, kind: str) -
     assert all(torch.equal(weights[name].float(), wide[name]) for name in weights)
     floats = opened.model(plain=True).state_dict()
     assert all(torch.equal(floats[name], wide[name]) for name in floats)
-    with pytest.raises(ValueError):
-        write_int8(opened, tmp_path / "again")
+    for write_again in (write_int8, write_int4):
+        with pytest.raises(
+            ValueError, match=r"int8 weights already: quantize the model that it was made of|take --bits"
+        ):
+            write_again(opened, tmp_path / "again")
+
+
+def test_int4_models_are_close_to_the_original(tmp_path, tokenizer) -> None:
+    write(tmp_path / "float", "pali", tokenizer, run="x")
+    write_int4(open_model(tmp_path / "float"), tmp_path / "int4", 64)
+    opened = open_model(tmp_path / "int4")
+    assert opened.facts == Facts(run="x", int8=True, int4=64)
+    assert opened.lasting_facts == Facts(run="x")
+    stored, exact = opened.stored(), open_model(tmp_path / "float").weights()
+    kinds = {name: tensor.dtype for name, tensor in stored.items()}
+    by_part = {part: {kind for name, kind in kinds.items() if name.startswith(part)} for part in ("vit.", "text.")}
+    assert torch.int8 in by_part["vit."]
+    assert torch.uint8 not in by_part["vit."]
+    assert torch.int8 not in by_part["text."]
+    assert stored["text.decoder.0.ff.down.weight"].shape == (32, 64 // 2)
+    assert stored["text.decoder.0.ff.down.scale"].shape == (32, 1)
+    assert (kinds["text.head.weight"], kinds["text.head.scale"]) == (torch.uint8, torch.bfloat16)
+    assert kinds["text.embed.weight"] == torch.bfloat16
+    weights = opened.weights()
+    assert list(weights) == list(exact)
+    for name, weight in exact.items():
+        assert (weights[name].float() - weight).norm() <= (
+            0.15 if kinds[name] == torch.uint8 else 0.01
+        ) * weight.norm()
+    floats = opened.model(plain=True).state_dict()
+    assert all(torch.equal(floats[name], weights[name].float()) for name in floats)
+    narrow = opened.model(torch.bfloat16)
+    assert narrow.state_dict()["text.head.weight"].dtype == torch.uint8
+    for write_again in (write_int8, write_int4):
+        with pytest.raises(ValueError, match="has int4 weights already: quantize the model that it was made of"):
+            write_again(opened, tmp_path / "again")
+
+
+def test_what_cannot_be_int4_names_the_fix(tmp_path, tokenizer) -> None:
+    siglip = open_model(write(tmp_path / "siglip", "siglip", tokenizer))
+    with pytest.raises(
+        ValueError, match="is a siglip, which has no language model to write in int4: take --bits 8"
+    ):
+        write_int4(siglip, tmp_path / "out")
+    with pytest.raises(ValueError, match="no groups of 48 inputs: there are 32, 64, 128"):
+        write_int4(open_model(write(tmp_path / "pali", "pali", tokenizer)), tmp_path / "out", 48)
 
 
 def test_sizes_prints_the_bytes_that_quantize_writes(tmp_path, tokenizer) -> None:
     preset = PRESETS["pico"]
-    with_int8 = describe(preset)["bytes"]["int8"]
+    expected = describe(preset)["bytes"]
     model = materialise(build(preset))
     write_model(tmp_path / "float", model.state_dict(), preset, preprocess=None, tokenizer=tokenizer)
-    write_int8(open_model(tmp_path / "float"), tmp_path / "int8")
-    assert sum(tensor.nbytes for tensor in load_file(tmp_path / "int8" / WEIGHTS).values()) == with_int8
+    for form, write_narrow in (("int8", write_int8), ("int4", write_int4)):
+        write_narrow(open_model(tmp_path / "float"), tmp_path / form)
+        assert sum(tensor.nbytes for tensor in load_file(tmp_path / form / WEIGHTS).values()) == expected[form]
 
 
 def widened(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor:
@@ -67,17 +112,18 @@ def widened(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor:
     return value.float() * scale
 
 
-def test_int8_models_are_packed_and_transplanted_as_floats(tmp_path, tokenizer) -> None:
+@pytest.mark.parametrize("write_narrow", [write_int8, write_int4])
+def test_quantized_models_are_packed_and_transplanted_as_floats(tmp_path, tokenizer, write_narrow) -> None:
     write(tmp_path / "float", "pali", tokenizer)
-    write_int8(open_model(tmp_path / "float"), tmp_path / "int8")
-    expected = open_model(tmp_path / "int8").model(plain=True).state_dict()
+    write_narrow(open_model(tmp_path / "float"), tmp_path / "narrow")
+    expected = open_model(tmp_path / "narrow").model(plain=True).state_dict()
     description = tmp_path / "bundle.toml"
-    description.write_text(f'[parts]\npali = "{tmp_path / "int8"}"\n')
+    description.write_text(f'[parts]\npali = "{tmp_path / "narrow"}"\n')
     pack_bundle(description, tmp_path / "bundle")
     packed = open_model(tmp_path / "bundle" / "pali")
     assert packed.facts == Facts()
     for name, value in packed.model().state_dict().items():
         assert torch.equal(value, expected[name].to(torch.bfloat16).float())
     model = materialise(build(CONFIGS["pali"]))
-    transplant(model, "text", str(tmp_path / "int8"))
+    transplant(model, "text", str(tmp_path / "narrow"))
     assert torch.equal(model.text.head.weight, expected["text.head.weight"])

@@ -29,6 +29,7 @@ class Facts(BaseModel):
         parts, vocabulary, positions: where converted weights came from, and what was added or resampled.
         base: name of a sibling folder that holds the tensors that are missing here.
         int8: weights are stored in int8 (:mod:`openpali.model.int8`).
+        int4: those of the language model are in int4 (:mod:`openpali.model.int4`), in groups of so many inputs.
         base_fingerprint: of the tensors of an adapter's base, as they were in training.
     """
 
@@ -49,6 +50,7 @@ class Facts(BaseModel):
     positions: Json = {}
     base: str = ""
     int8: bool = False
+    int4: int = 0
     base_fingerprint: str = ""
 
     @model_validator(mode="before")

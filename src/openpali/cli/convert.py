@@ -30,16 +30,25 @@ def quantize(
         str, typer.Argument(help="A model folder, a finished run, or a bundle, of which the main part is written")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write")],
+    bits: Annotated[
+        int, typer.Option(help="Of a weight: 8, or 4 for linear layers of the language model, all others 8")
+    ] = 8,
+    group: Annotated[int, typer.Option(help="Inputs that share a scale in 4 bits: 32, 64 or 128")] = 128,
 ) -> None:
-    """Write a copy of a model with int8 weights, about half the size of bf16, for inference."""
+    """Write a copy of a model with int8 weights, about half the size of bf16, or int4, for inference."""
     from openpali.weights.bundle import main_part
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
-    from openpali.weights.quantize import write_int8
+    from openpali.weights.quantize import write_int4, write_int8
 
+    if bits not in (8, 4):
+        raise ValueError(f"no weights of {bits} bits: --bits takes 8 or 4")
     source = open_model(main_part(find_model(model)))
     check_not_input(out, source.folder)
-    write_int8(source, out)
+    if bits == 8:
+        write_int8(source, out)
+    else:
+        write_int4(source, out, group)
     size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     typer.echo(f"model written to {out}, {size / 1e6:,.2f} MB of weights")
 

@@ -8,7 +8,7 @@ import torch
 
 from openpali.architectures.pali import PaliModel
 from openpali.architectures.registry import architecture_of, build
-from openpali.model.int8 import storage_of
+from openpali.model.int4 import GROUPS, storage_of
 from openpali.model.vision_language import VisionLanguageModel
 
 PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
@@ -39,10 +39,12 @@ def _hollow(config: Any) -> VisionLanguageModel:
         return cast(VisionLanguageModel, build(config))
 
 
-def int8_bytes(config: Any) -> int:
-    """Bytes of the tensors of a model of this size as ``openpali quantize`` writes it; nothing is allocated."""
+def quantized_bytes(config: Any, group: int = 0) -> int:
+    """Bytes of the tensors of a model of this size as ``openpali quantize`` writes it, in int4 with a ``group``;
+    nothing is allocated.
+    """
     model = _hollow(config)
-    stored = storage_of(model)
+    stored = storage_of(model, group)
     return sum(tensor.numel() * stored[name].itemsize for name, tensor in model.state_dict().items())
 
 
@@ -107,7 +109,12 @@ def describe(config: Any) -> dict[str, Any]:
     sides = dict.fromkeys([config.vision.image_size[0], *resolutions])
     return {
         "parameters": {**parts, "all": total},
-        "bytes": {"fp32": 4 * total, "bf16": 2 * total, "int8": int8_bytes(config)},
+        "bytes": {
+            "fp32": 4 * total,
+            "bf16": 2 * total,
+            "int8": quantized_bytes(config),
+            "int4": quantized_bytes(config, max(GROUPS)),
+        },
         "flops": {
             str(side): {
                 "visual_tokens": known.visual_tokens(config, (side, side)),

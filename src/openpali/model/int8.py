@@ -1,5 +1,5 @@
 """Linear layers and tied embeddings with int8 weights: half the memory of bf16, and half the memory traffic per
-generated token.
+generated token. :mod:`openpali.model.int4` has linear layers of half of that.
 
 Symmetric, with one scale per output: ``y = (x @ W.T) * scale + bias``, W in -127..127. Scales are exact in bf16, so
 no dtype rounds them. Activations keep their dtype, unless :func:`compute_in_int8` rounds those of many rows, too:
@@ -8,6 +8,7 @@ one scale per row, for matmuls that take half the time of bf16 on processors wit
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, cast
 
 import torch
@@ -22,34 +23,61 @@ FEW_ROWS = 32  # up to this many rows, a kernel that reads int8 is faster than w
 ROUNDED_ROWS = 512  # activations that are rounded, multiplied and scaled at a time; more leave the cache
 
 
-class Int8Linear(nn.Module):
+class QuantizedLinear(nn.Module, ABC):
     """``[..., I] -> [..., O]`` like ``nn.Linear``, frozen, and the change to it (:mod:`openpali.model.lora`).
 
-    State: ``weight`` int8 ``[O, I]``, ``scale`` ``[O]`` (one per output), ``bias`` ``[O]`` or None.
+    State: ``weight`` (integers), ``scale``, ``bias`` ``[O]`` or None.
 
     Attributes:
-        rounds: whether more than :data:`FEW_ROWS` activations are rounded to int8, on a CPU without gradients.
+        rounds: whether activations may be rounded to int8, too.
     """
 
     weight: Tensor
     scale: Tensor
     bias: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor, inputs: int, bias: bool) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.empty(outputs, inputs, dtype=torch.int8))
-        self.register_buffer("scale", torch.empty(outputs))
-        self.register_buffer("bias", torch.empty(outputs) if bias else None)
+        self.in_features, self.out_features = inputs, len(weight)
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", torch.empty(len(weight)) if bias else None)
         self.lora: nn.Module | None = None
         self.rounds = False
+
+    @property
+    @abstractmethod
+    def matrix(self) -> Tensor:
+        """The weight as floats, float32 ``[O, I]``."""
+
+    @abstractmethod
+    def _multiply(self, x: Tensor) -> Tensor:
+        """The product with the weight, without bias."""
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self._frozen(x)
         return y if self.lora is None else y + cast(Tensor, self.lora(x))
 
     def _frozen(self, x: Tensor) -> Tensor:
-        y = _multiply(x, self.weight, self.scale, self.rounds)
+        y = self._multiply(x)
         return y if self.bias is None else y + self.bias.to(y.dtype)
+
+
+class Int8Linear(QuantizedLinear):
+    """State: ``weight`` int8 ``[O, I]``, ``scale`` ``[O]`` (one per output), ``bias`` ``[O]`` or None.
+
+    With ``rounds``, more than :data:`FEW_ROWS` activations are rounded to int8, on a CPU without gradients.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
+        super().__init__(torch.empty(outputs, inputs, dtype=torch.int8), torch.empty(outputs), inputs, bias)
+
+    @property
+    def matrix(self) -> Tensor:
+        return widen(self.weight, self.scale)
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        return _multiply(x, self.weight, self.scale, self.rounds)
 
 
 class TiedEmbedding(Embedding):
@@ -170,8 +198,8 @@ def _quantizes(module: nn.Module) -> bool:
 
 
 def compute_in_int8(model: nn.Module) -> None:
-    """Round the weights of linear layers and tied embeddings to int8, if they are not, and activations of many rows
-    as they come (:attr:`Int8Linear.rounds`).
+    """Round the weights of linear layers and tied embeddings to int8, if they are floats, and activations as they
+    come (:attr:`QuantizedLinear.rounds`).
     """
     if any(getattr(module, "lora", None) is not None for module in model.modules()):
         raise ValueError("merge the adapter before weights are rounded: openpali merge")
@@ -183,15 +211,5 @@ def compute_in_int8(model: nn.Module) -> None:
         if "bias" in before:
             layer.bias = before["bias"].detach()
     for module in model.modules():
-        if isinstance(module, Int8Linear):
+        if isinstance(module, QuantizedLinear):
             module.rounds = True
-
-
-def storage_of(model: nn.Module) -> dict[str, torch.dtype]:
-    """Name and dtype of the tensors that a model is stored as: weights that :func:`use_int8` replaces in int8,
-    their scales in float32, everything else in bf16."""
-    scales = {f"{name}.scale" for name in use_int8(model)}
-    return {
-        name: tensor.dtype if tensor.dtype == torch.int8 else torch.float32 if name in scales else torch.bfloat16
-        for name, tensor in model.state_dict().items()
-    }

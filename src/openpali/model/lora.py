@@ -2,19 +2,20 @@
 
     y = W x + b + alpha / rank * up(down(dropout(x)))
 
-A layer holds its change as ``lora``, so its own parameters keep their names, and int8 layers take one, too.
+A layer holds its change as ``lora``, so its own parameters keep their names, and quantized layers take one, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.model.int8 import Int8Linear
+from openpali.model.int8 import QuantizedLinear
 from openpali.model.layers import Linear
 
 HEAD = "head"  # training computes its loss from the head's matrix, without calling the layer
@@ -63,7 +64,7 @@ def find_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
     linear = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, Linear | Int8Linear) and name.rpartition(".")[2] != HEAD
+        if isinstance(module, Linear | QuantizedLinear) and name.rpartition(".")[2] != HEAD
     ]
     found: dict[str, None] = {}
     for target in targets:
@@ -81,10 +82,9 @@ def find_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
 def add_lora(model: nn.Module, config: LoraConfig) -> None:
     """Give the layers ``config.targets`` a change without values, on their device."""
     for name in config.targets:
-        layer = model.get_submodule(name)
-        outputs, inputs = layer.weight.shape  # type: ignore[misc]
-        with torch.device(layer.weight.device):  # type: ignore[arg-type]
-            layer.lora = Lora(inputs, outputs, config)
+        layer = cast(Linear | QuantizedLinear, model.get_submodule(name))
+        with torch.device(layer.weight.device):
+            layer.lora = Lora(layer.in_features, layer.out_features, config)
 
 
 def init_lora(model: nn.Module) -> None:

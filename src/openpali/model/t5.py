@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from openpali.model.attention import AttentionLayer, Scoring, attend_with_bias, merge_heads, split_heads
 from openpali.model.cache import Cache, Extend
 from openpali.model.init import init_children, init_normal, init_weights
-from openpali.model.int8 import Int8Linear, widen
+from openpali.model.int8 import QuantizedLinear
 from openpali.model.layers import Embedding, Linear
 from openpali.model.vit import LayerCall
 
@@ -283,8 +283,8 @@ class EncoderDecoder(nn.Module):
         """Output embedding ``[V, D]``."""
         if self.config.tied_head:
             return self.embed.weight
-        head: nn.Module = self.head  # may have become int8
-        return widen(head.weight, head.scale) if isinstance(head, Int8Linear) else self.head.weight
+        head: nn.Module = self.head  # may have been quantized
+        return head.matrix if isinstance(head, QuantizedLinear) else self.head.weight
 
     def encode(self, x_BND: Tensor, mask_BN: Tensor | None, call: LayerCall = nn.Module.__call__) -> Tensor:
         """Embedded inputs ``[B, N, D]`` and which of them are real (bool, or None for all) -> outputs."""

@@ -1,7 +1,7 @@
 """Training a LoRA adapter: the model with room for its changes, and what is frozen beneath them.
 
-The base is read as it is stored: int8 stays int8, and linear layers in bf16 stay mapped. Linear layers are held in
-the computing dtype, to which autocast would round them anyway, so nothing is computed differently.
+The base is read as it is stored: int8 and int4 stay so, and linear layers in bf16 stay mapped. Linear layers are
+held in the computing dtype, to which autocast would round them anyway, so nothing is computed differently.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from openpali.architectures.registry import build
-from openpali.model.int8 import use_int8
+from openpali.model.int4 import use_quantized
 from openpali.model.layers import Linear
 from openpali.model.lora import LoraConfig, add_lora, find_targets, init_lora, lora_names
 from openpali.tensors import fingerprint, load_exactly
@@ -34,7 +34,7 @@ def build_adaptable(config: Any, recipe: Recipe) -> nn.Module:
         return model
     base = _base(recipe)
     if base is not None and base.int8:
-        use_int8(model)
+        use_quantized(model, base.int4)
     add_lora(model, LoraConfig(lora.rank, lora.alpha, find_targets(model, lora.targets), lora.dropout))
     return model
 
@@ -51,7 +51,7 @@ def load_base(model: nn.Module, recipe: Recipe) -> str:
     changes = {name: p for name, p in model.state_dict().items() if name in lora_names(model)}
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Linear)}
     stored = base.stored()
-    tensors = {k: v if k in linear or v.dtype == torch.int8 else v.float() for k, v in stored.items()}
+    tensors = {k: v if k in linear or not v.is_floating_point() else v.float() for k, v in stored.items()}
     empty = {name: torch.empty(p.shape) for name, p in changes.items()}
     load_exactly(model, {**tensors, **empty}, recipe.model.start)
     init_lora(model)

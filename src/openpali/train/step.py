@@ -190,13 +190,14 @@ def describe_learning(recipe: Recipe, objective: Objective[Any]) -> Iterator[str
     _freeze(model, recipe, torch.float32)
     _clipped(model, recipe)
     group_parameters(model, recipe.optimizer)
-    int8 = ((name, buffer) for name, buffer in model.named_buffers() if buffer.dtype == torch.int8)
-    tensors = [*model.named_parameters(), *int8]
+    held = {torch.int8: 1, torch.uint8: 2}  # weights in a byte; int4 is held as uint8
+    quantized = ((name, buffer) for name, buffer in model.named_buffers() if buffer.dtype in held)
+    tensors = [*model.named_parameters(), *quantized]
     for kind, learns in (("learns", True), ("frozen", False)):
         parts: Counter[str] = Counter()
         for name, tensor in tensors:
             if tensor.requires_grad == learns:
-                parts[name.partition(".")[0]] += tensor.numel()
+                parts[name.partition(".")[0]] += tensor.numel() * held.get(tensor.dtype, 1)
         if parts:
             of_parts = ", ".join(f"{part} {count:,}" for part, count in parts.items())
             yield f"{kind}: {parts.total():,} parameters ({of_parts})"

@@ -25,7 +25,7 @@ from openpali.architectures.facts import Facts
 from openpali.architectures.registry import architecture_of, architectures, build, find_dialect
 from openpali.data.media.native import AnyPreprocess, preprocess_from
 from openpali.mistakes import reason
-from openpali.model.int8 import use_int8
+from openpali.model.int4 import use_quantized
 from openpali.model.lora import add_lora
 from openpali.model.vit import resample_positions
 from openpali.tasks.dialects import Dialect
@@ -36,7 +36,7 @@ from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, LANGUAGE, OOD, OOD_F
 from openpali.weights.find import find_model
 from openpali.weights.write import FORMAT, POSITIONS, describe, write_model
 
-STORAGE = ("base", "int8", "base_fingerprint")  # facts about a folder's tensors; other writers drop them
+STORAGE = ("base", "int8", "int4", "base_fingerprint")  # facts about a folder's tensors; other writers drop them
 OF_A_RUN = ("run", "samples", "recipe", "calibration")  # facts that are not true of an adapter's changes
 Json = dict[str, Any]
 
@@ -100,11 +100,16 @@ class ModelFolder:
 
     @property
     def int8(self) -> bool:
-        """Whether weights are stored in int8."""
+        """Whether weights are stored in int8, or those of the language model in int4."""
         return self.base.int8 if self.base else self.facts.int8
 
+    @property
+    def int4(self) -> int:
+        """Inputs that share a scale of int4 weights; 0: there are none."""
+        return self.base.int4 if self.base else self.facts.int4
+
     def weights(self) -> Mapping[str, Tensor]:
-        """All tensors by name, int8 ones widened to float32, an adapter merged. Each is read when it is touched."""
+        """All tensors by name, int8 and int4 ones as float32, an adapter merged. Each is read when touched."""
         stored = self.stored()
         widened = WidenedTensors(stored) if self.int8 else stored
         return MergedTensors(widened, self.adapter) if self.adapter else widened
@@ -144,14 +149,14 @@ class ModelFolder:
 
         Args:
             dtype: of all floats.
-            plain: widen weights that are stored in int8, and merge an adapter.
+            plain: widen weights that are stored in int8 or int4, and merge an adapter.
             base: of an adapter, its base as this method loads it, in the same dtype: all tensors but position
                 embeddings of another resolution are shared with it.
         """
         with torch.device("meta"):
             model = build(self.config)
         if self.int8 and not plain:
-            use_int8(model)
+            use_quantized(model, self.int4)
         if base is not None and self._true_base:
             stored: Mapping[str, Tensor] = _at_grid(base.state_dict(), self._true_base.config, self.config)
         else:
@@ -160,7 +165,7 @@ class ModelFolder:
             require_layers(self.adapter, stored)
             add_lora(model, self.adapter.config)
             stored = ChainMap(self.adapter.tensors, stored)  # type: ignore[arg-type]  # only read, never written
-        weights = {k: v if v.dtype == torch.int8 else v.to(dtype) for k, v in stored.items()}
+        weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in stored.items()}
         load_exactly(model, weights, str(self.folder))
         return model.eval()
 
@@ -197,12 +202,12 @@ def open_model(folder: Path) -> ModelFolder:
 
 
 def write_merged(source: ModelFolder, out: Path) -> None:
-    """Write the model that an adapter and its base are together, in the base's dtypes; int8 layers as bf16."""
+    """Write the model that an adapter and its base are together, in the base's dtypes; quantized layers as bf16."""
     if source.adapter is None:
         raise ValueError(f"{source.folder} holds no adapter, but a whole model: there is nothing to merge")
     stored, wide = source.stored(), torch.bfloat16
     weights = {
-        key: value.to(wide if stored[key].dtype == torch.int8 else stored[key].dtype)
+        key: value.to(stored[key].dtype if stored[key].is_floating_point() else wide)
         for key, value in source.weights().items()
     }
     write_again(source, out, weights, source.lasting_facts)
