@@ -24,7 +24,7 @@ from openpali.model.int8 import Int8Linear, compute_in_int8
 from openpali.model.lora import LoraConfig, add_lora, find_targets
 from openpali.weights.format import open_model
 from openpali.weights.ood import OodDetector
-from openpali.weights.quantize import write_int8
+from openpali.weights.quantize import write_int4, write_int8
 
 DECODINGS = [
     Decoding(max_tokens=12),
@@ -185,6 +185,31 @@ def test_an_int8_folder_gives_what_its_floats_give(bundle, tmp_path) -> None:
     for seen in (widened, stored):
         assert (seen - expected).norm() < 0.05 * expected.norm()
     assert torch.equal(stored, embed(bundle / "pali", "openvino-int8"))  # quantized when loaded, by the same rule
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("openvino", "fp32"), ("openvino", "bf16"), ("openvino-int8", "bf16")])
+def test_an_int4_folder_gives_what_its_floats_give(bundle, tmp_path, name: EngineName, dtype: Any) -> None:
+    """And OpenVINO keeps its weights in int4: nothing widens them but the matmul that reads them."""
+    write_int4(open_model(bundle / "pali"), tmp_path / "int4", 32)
+    floats = open_model(tmp_path / "int4").model(plain=True)
+    pipeline = Pali.from_pretrained(tmp_path / "int4", name, dtype=dtype).pipeline()
+    compiled, kinds = pipeline.engine, set()
+    assert isinstance(compiled, OpenVinoPali)
+    for graph in (compiled._step, compiled._head):
+        for node in graph.get_runtime_model().get_ops():
+            if node.get_rt_info()["layerType"].astype(str) == "FullyConnected":
+                kinds.add(node.input_value(1).get_element_type().get_type_name())
+    assert kinds <= {"i4", "u4"}
+    assert kinds
+    assert (compiled._vision is None) == (dtype == "bf16")
+    images = torch.randint(0, 256, (2, 1, *floats.vit.config.image_size, 3), dtype=torch.uint8)
+    prompt = torch.randint(2, 99, (2, 9), generator=torch.Generator().manual_seed(0))
+    memory, exact = encode(compiled, images, prompt), floats.encode(images, prompt)
+    cache, exact_cache = compiled.start(memory, 4), floats.start(exact, 4)
+    for token in (0, 3, 5):
+        ids = torch.full((2, 1), token)
+        got, expected = compiled.step(ids, cache), floats.step(ids, exact_cache)
+        assert (got - expected).norm() < (1e-4 if dtype == "fp32" else 5e-2) * expected.norm()
 
 
 def test_every_stored_layer_has_a_stand_in_for_as_long_as_it_is_traced() -> None:

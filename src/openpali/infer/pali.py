@@ -632,7 +632,8 @@ class Pali:
                     raise ValueError(f"the model {self.folder} has no part {part!r}; it has {known}")
                 stored = open_model(self.parts[part])
                 dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-                plain = self._engine.widens or (not self._engine.adapts and stored.adapter is not None)
+                widens = self._engine.widens and not stored.int4  # floats of int4 would take eight times its memory
+                plain = widens or (not self._engine.adapts and stored.adapter is not None)
                 base = self._beneath() if self._beneath and part == MAIN else None
                 model = stored.model(dtype, plain=plain, base=base)
                 if isinstance(model, VisionLanguageModel):

@@ -27,7 +27,7 @@ class Engine:
         configs: types of the configurations of the models that it runs; empty: all.
         devices: kinds of torch's devices that it runs on; empty: all.
         auto: dtypes with which ``auto`` takes it, if it can run; for engines that are faster and compute the same.
-        widens: takes weights that are stored in int8 as floats.
+        widens: takes weights that are stored in int8 as floats; those in int4 stay so.
         adapts: runs a LoRA adapter beside the weights of its base; else the adapter is merged into them.
     """
 

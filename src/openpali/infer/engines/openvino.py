@@ -29,7 +29,8 @@ from openpali.infer.engines.languages import BartLanguage, Language, T5Language
 from openpali.infer.generate import evaluating
 from openpali.model.attention import attending, sdpa
 from openpali.model.cache import Memories, Pair, behind
-from openpali.model.int8 import Int8Linear, compute_in_int8
+from openpali.model.int4 import Int4Linear
+from openpali.model.int8 import Int8Linear, QuantizedLinear, compute_in_int8
 from openpali.model.lora import lora_names
 from openpali.model.patches import Images
 from openpali.model.vision_language import Seen, VisionLanguageModel, in_rows
@@ -149,9 +150,9 @@ class OpenVinoPali:
 
     Args:
         model: a PaLI or a Florence-2. Its linear layers may be int8 (:mod:`openpali.model.int8`); their matmuls
-            also round activations. All else is float32, or else torch encodes images and prompts, and the decoder
-            alone is compiled. Weights in int8 are compiled as they are; OpenVINO widens those in bf16 meanwhile.
-            The model stays as it is.
+            also round activations, after :func:`~openpali.model.int8.compute_in_int8`. All else is float32, or else
+            torch encodes images and prompts, and the decoder alone is compiled. Weights in int8 and int4 are
+            compiled as they are; OpenVINO widens those in bf16 meanwhile. The model stays as it is.
         precision: of activations; "auto": bf16 if the processor multiplies it natively. Logits are float32: in bf16
             too many would tie.
     """
@@ -393,10 +394,11 @@ def _compiled(
     for name in narrow:
         port = ports.input(name) if name in inputs else ports.output(name)
         port.tensor().set_element_type(getattr(openvino.Type, kind))
+    rounds = any(isinstance(layer, QuantizedLinear) and layer.rounds for layer in stored.values())
     settings = {
         "INFERENCE_PRECISION_HINT": kind,
         "KV_CACHE_PRECISION": kind,
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP,
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if rounds else 0,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
@@ -473,12 +475,12 @@ def _stand_ins(model: nn.Module, left_out: tuple[str, ...] = ()) -> Iterator[dic
     Args:
         left_out: beginnings of the names of modules that are not traced.
     """
-    layers: dict[str, nn.Module] = {}
+    layers: dict[str, nn.Linear | QuantizedLinear] = {}
     narrow: list[tuple[nn.Module, str, nn.Parameter]] = []
     for name, module in model.named_modules():
         if f"{name}.".startswith(left_out):
             continue
-        if isinstance(module, nn.Linear | Int8Linear) and module.weight.dtype != torch.float32:
+        if isinstance(module, nn.Linear | QuantizedLinear) and module.weight.dtype != torch.float32:
             layers[name] = module
         elif not isinstance(module, nn.Embedding):
             own = module.named_parameters(recurse=False)
@@ -486,13 +488,13 @@ def _stand_ins(model: nn.Module, left_out: tuple[str, ...] = ()) -> Iterator[dic
     traced: dict[int, nn.Module] = {}
     try:
         for number, (name, layer) in enumerate(layers.items()):
-            outputs, inputs = cast(Tensor, layer.weight).shape
+            outputs, inputs = layer.out_features, layer.in_features
             zeros = torch.frombuffer(mmap(-1, 4 * outputs * inputs, access=ACCESS_COPY), dtype=torch.float32)
             zeros[0] = number  # OpenVINO would merge equal weights
             linear = nn.Linear(inputs, outputs, bias=layer.bias is not None, device="meta")
             linear.weight = nn.Parameter(zeros.view(outputs, inputs))
             if layer.bias is not None:
-                linear.bias = nn.Parameter(cast(Tensor, layer.bias).float())
+                linear.bias = nn.Parameter(layer.bias.float())
             traced[zeros.data_ptr()] = layer
             model.set_submodule(name, linear)
         for module, key, value in narrow:
@@ -524,6 +526,12 @@ def _put_stored(graph: Any, layers: Mapping[int, nn.Module]) -> None:
             weight = opset13.constant(layer.weight.numpy(), shared_memory=True)
             scale = opset13.constant(layer.scale.float()[:, None].numpy())
             wide = opset13.multiply(opset13.convert(weight, "f32"), scale)
+        elif isinstance(layer, Int4Linear):
+            groups = openvino.Tensor(layer.weight.numpy(), [*layer.scale.shape, layer.group], openvino.Type.i4)
+            weight = openvino.op.Constant(groups, shared_memory=True)
+            scale = opset13.constant(layer.scale.float()[..., None].numpy())
+            wide = opset13.multiply(opset13.convert(weight, "f32"), scale)
+            wide = opset13.reshape(wide, [layer.out_features, layer.in_features], special_zero=False)
         else:
             bits = cast(Tensor, layer.weight).detach().view(torch.int16).numpy()
             weight = openvino.op.Constant(_tensor(bits, openvino.Type.bf16), shared_memory=True)
