@@ -18,8 +18,10 @@ from _graphs import GraphModel
 from openpali import Pali
 from openpali.cli.main import app
 from openpali.infer.generate import Decoding, evaluating
-from openpali.onnx.export import trace
+from openpali.onnx.export import trace, write
 from openpali.onnx.graphs import Graph, graphs_of
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int4
 
 SIZES = {"batch": 3, "visual": 11, "prompt": 7, "memory": 6, "past": 4, "columns": 5, "proposals": 6}
 OTHERS = {  # inputs that are not just any number
@@ -62,11 +64,27 @@ def test_graphs_give_what_torch_gives(pali: Pali, exported: Path, tmp_path: Path
             inputs = other_inputs(graph)
             with torch.no_grad():
                 expected = graph(*inputs.values())
-        session = onnxruntime.InferenceSession(file)
-        assert [port.name for port in session.get_outputs()] == graph.outputs
-        found = session.run(None, {key: value.numpy() for key, value in inputs.items()})
-        for ours, theirs in zip(expected if isinstance(expected, tuple) else [expected], found, strict=True):
-            np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4)
+        check(file, graph, inputs, expected)
+
+
+def check(
+    file: Path, graph: Graph, inputs: dict[str, torch.Tensor], expected: torch.Tensor | tuple[torch.Tensor, ...]
+) -> None:
+    session = onnxruntime.InferenceSession(file)
+    assert [port.name for port in session.get_outputs()] == graph.outputs
+    found = session.run(None, {key: value.numpy() for key, value in inputs.items()})
+    for ours, theirs in zip(expected if isinstance(expected, tuple) else [expected], found, strict=True):
+        np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4)
+
+
+def test_quantized_weights_are_written_as_the_floats_that_they_stand_for(bundle: Path, tmp_path: Path) -> None:
+    write_int4(open_model(bundle / "pali"), tmp_path / "int4", 32)
+    model = open_model(tmp_path / "int4").model(plain=True)
+    list(write(tmp_path / "int4", tmp_path / "out"))
+    for name, graph in graphs_of(model).items():
+        with evaluating(model), torch.no_grad():
+            inputs = other_inputs(graph)
+            check(tmp_path / "out" / f"{name}.onnx", graph, inputs, graph(*inputs.values()))
 
 
 def test_the_graphs_answer_prompts(pali: Pali, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from openpali.infer.generate import evaluating
 from openpali.infer.pali import Pali
 from openpali.model.attention import attending, sdpa
 from openpali.onnx.graphs import Graph, graphs_of
+from openpali.weights.format import open_model
 
 OPSET = 18
 _QUANTIZED = ["MatMul", "Gemm", "Gather"]  # the last are embeddings
@@ -38,9 +39,11 @@ def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] 
     quantization = _need("onnxruntime.quantization") if int8 else None
     pali = Pali.from_pretrained(model)
     wanted = pali.parts if parts is None else parts
-    graphs = {part: graphs_of(pali.load(part)[1]) for part in wanted}  # all of them, or an error
+    sources = {part: open_model(pali.parts[part]) for part in wanted}
+    networks = {part: source.model(plain=True) for part, source in sources.items()}
+    graphs = {part: graphs_of(network) for part, network in networks.items()}  # all of them, or an error
     for part, some in graphs.items():
-        source, network = pali.load(part)
+        source, network = sources[part], networks[part]
         folder = out / part if len(pali.parts) > 1 else out
         folder.mkdir(parents=True, exist_ok=True)
         with evaluating(network), attending(network, sdpa):
