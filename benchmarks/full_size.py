@@ -1,17 +1,19 @@
-"""PaLI-3 at full size on this machine: save, load, read one image and answer, in bf16 and in int8.
+"""PaLI-3 at full size on this machine: save, load, read one image and answer, in bf16, int8 and int4.
 
     python benchmarks/full_size.py --json full_size.json
     python benchmarks/full_size.py --sides 224 812 1064          # the paper's largest, too: 20 minutes
     python benchmarks/full_size.py --kinds openvino int8         # what the default leaves out: 5 minutes
+    python benchmarks/full_size.py --kinds int4 openvino-int4    # the language model in int4
 
 Weights are random (no trained ones are public), so the answers are noise; times, bytes and memory equal the real
 model's. Each measurement runs in a separate process, whose peak memory the system reports (VmHWM, including pages
 of the mapped file). The peer of a time is the bound of this machine: the necessary FLOPs at the rate of a large
 matmul, or the bytes of decoder weights that each token must read at the memory bandwidth.
 
-"bf16" and "int8" are torch with weights of that dtype; "torch-int8" also rounds the activations of images and
-prompts. "openvino" and "openvino-int8" encode these like "bf16" and "torch-int8", and generate the text with
-OpenVINO (`--engine openvino-int8 --dtype bf16`); "compile" is what it needs before.
+"bf16", "int8" and "int4" are torch with weights of that dtype (of "int4", as `openpali quantize --bits 4` writes
+them, those of the ViT are int8); "torch-int8" also rounds the activations of images and prompts. "openvino" and
+"openvino-int8" encode these like "bf16" and "torch-int8", and generate the text with OpenVINO (`--engine
+openvino-int8 --dtype bf16`), "openvino-int4" by the same engine from "int4"; "compile" is what it needs before.
 
 "load" maps the file and touches every page of it: first after the file was dropped from the page cache, then again.
 Once ViT and encoder have run, their pages are released (`openpali.tensors.give_back`), which their times
@@ -49,7 +51,7 @@ from openpali.model.int8 import compute_in_int8
 from openpali.tensors import give_back
 from openpali.train.machine import matmul_peak
 from openpali.weights.format import open_model
-from openpali.weights.quantize import write_int8
+from openpali.weights.quantize import write_int4, write_int8
 from openpali.weights.write import write_model
 
 PROMPT, NEW = 16, 16
@@ -60,9 +62,11 @@ KINDS = {
     "int8": ("int8", 1),
     "torch-int8": ("int8", 1),
     "openvino-int8": ("int8", 1),
+    "int4": ("int4", 0.5),
+    "openvino-int4": ("int4", 0.5),
 }
 """What is measured, the folder that it reads, and bytes of a weight."""
-TARGETS = {"bf16": 12e9, "int8": 7e9}  # bytes at the peak of pali3-5b on a machine of 24 GB
+TARGETS = {"bf16": 12e9, "int8": 7e9, "int4": 5.5e9}  # bytes at the peak of pali3-5b on a machine of 24 GB
 
 
 def main() -> None:
@@ -83,14 +87,16 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
-    """Build both models, then ask each at each resolution."""
+    """Build the models, then ask each at each resolution."""
     preset = PRESETS[options.preset]
     began = time.perf_counter()
     write_random(preset, folder / "bf16")
     print(f"built and saved in bf16: {time.perf_counter() - began:.0f} s", flush=True)
-    began = time.perf_counter()
-    write_int8(open_model(folder / "bf16"), folder / "int8")
-    print(f"made int8: {time.perf_counter() - began:.0f} s", flush=True)
+    for form, write in (("int8", write_int8), ("int4", write_int4)):
+        if any(KINDS[kind][0] == form for kind in options.kinds):
+            began = time.perf_counter()
+            write(open_model(folder / "bf16"), folder / form)
+            print(f"made {form}: {time.perf_counter() - began:.0f} s", flush=True)
     parts = count_parameters(preset)
     sizes = ", ".join(f"{part} {size / 1e9:.2f}B" for part, size in parts.items())
     print(f"{sum(parts.values()) / 1e9:.2f}B parameters: {sizes}", flush=True)
@@ -176,7 +182,7 @@ def answer(folder: Path, side: int, kind: str) -> dict[str, float]:
     assert model is not None
     patch = model.config.vision.patch_size
     model.vit.set_grid((side // patch, side // patch))
-    if kind.endswith("-int8"):
+    if kind in ("torch-int8", "openvino-int8", "openvino-int4"):
         compute_in_int8(model)
     engine: PaliModel | OpenVinoPali = model
     if kind.startswith("openvino"):

@@ -153,7 +153,7 @@ def test_florence2_beside_transformers(tmp_path) -> None:
 @pytest.mark.slow
 @needs_proc
 def test_full_size_on_a_small_preset(tmp_path) -> None:
-    kinds = ("bf16", "openvino-int8")  # torch-int8 has the rows of bf16
+    kinds = ("bf16", "openvino-int8", "openvino-int4")  # torch-int8 has the rows of bf16
     found = results_of(
         "full_size.py", tmp_path / "x.json", "--preset", "pico", "--sides", "72", "144", "--kinds", *kinds
     )
@@ -167,7 +167,7 @@ def test_full_size_on_a_small_preset(tmp_path) -> None:
         "tokens",
         "peak memory",
     )
-    wanted = {"bf16: file", "int8: file"}
+    wanted = {"bf16: file", "int8: file", "int4: file"}
     for kind in kinds:
         own = set(stages)
         if kind.startswith("openvino"):
