@@ -67,7 +67,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     assert [shlex.split(command)[1] for command in COMMANDS] == [
         "convert", "train", "predict", "convert", "export", "convert", "convert", "export", "convert", "predict",
         "train", "quantize", "export", "convert", "predict", "train", "export", "convert", "predict", "predict",
-        "train", "export", "quantize", "predict", "predict", "predict",
+        "train", "export", "quantize", "quantize", "predict", "predict", "predict", "predict",
     ]  # fmt: skip
     for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
@@ -97,6 +97,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     tuned = open_model(Path("home/runs/tuned/model"))
     assert (tuned.kind, tuned.facts.recipe["model"]["masks"]) == ("paligemma", "models/paligemma/mask_vqvae")
     assert open_model(Path("models/paligemma-int8")).int8
+    assert open_model(Path("models/smaller")).int4
 
     names: dict[str, object] = {}
     exec(compile(PYTHON, "docs/weights.md", "exec"), names)
