@@ -16,7 +16,8 @@ from PIL import Image
 from openpali.cli.main import main
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.pali import EngineMissing, Pali, _installed
-from openpali.model.int8 import Int8Linear
+from openpali.model.int4 import Int4Linear
+from openpali.model.int8 import Int8Linear, QuantizedLinear
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
 
@@ -85,6 +86,19 @@ def test_torch_int8_computes_in_int8_whatever_is_stored(stored: str, bundle: Pat
     with torch.inference_mode():
         seen, exact = (p.model.encode(images, prompt).outputs for p in (pipeline, exact_pali.pipeline()))
     assert 0 < (seen - exact).norm() / exact.norm() < 0.05
+
+
+@pytest.mark.parametrize("engine", ["torch", "torch-int8", "openvino", "openvino-int8"])
+def test_a_model_of_int4_is_written_and_evaluated(
+    monkeypatch, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
+) -> None:
+    small, card = tmp_path / "small", tmp_path / "card.json"
+    assert not _run(monkeypatch, "quantize", bundle, "--out", small, "--bits", 4, "--group", 32)
+    words = ["eval", "nano/caption", "--model", small, "--limit", 3, "--json", card, "--engine", engine]
+    assert not _run(monkeypatch, *words)
+    assert json.loads(card.read_text())["model"]["engine"] == engine
+    layers = {type(m) for m in opened[0].pipeline().model.text.modules() if isinstance(m, QuantizedLinear)}
+    assert layers == {Int4Linear}
 
 
 @pytest.mark.parametrize("engine", ["torch-int8", "openvino", "openvino-int8"])

@@ -63,6 +63,23 @@ def test_they_hold_no_second_copy_of_the_base(form: str, bundle: Path, tmp_path:
     assert own == lora_names(adapted)
 
 
+def test_int4_and_its_adapter_are_served(bundle: Path, tmp_path: Path, images: Sequence[Image]) -> None:
+    """In bf16, where torch's kernel multiplies."""
+    write_int4(open_model(bundle / "pali"), tmp_path / "int4", 32)
+    pali = Pali.from_pretrained(tmp_path / "int4", dtype="bf16")
+    adapters = {"one": pali.adapted(make_adapter(tmp_path / "int4", tmp_path / "lora", 1))}
+    for name, model in (("", pali), ("one", adapters["one"])):
+        scheduler = Scheduler(pali, slots=2)
+        ticket = scheduler.submit([images[0]], ASK, pali=adapters.get(name), decoding=SHORT)
+        while scheduler.turn():
+            pass
+        [alone] = model.predict([[images[0]]], [ASK], decoding=SHORT)
+        assert ticket.predictions(0)[0].generation.ids == alone.generation.ids
+    kernels = [each.pipeline().model.get_submodule("text.head")._kernel for each in (pali, adapters["one"])]
+    assert kernels[0] is not None
+    assert kernels[0] is kernels[1]
+
+
 def test_each_answers_as_it_does_alone(
     pali: Pali, adapters: Mapping[str, Pali], folders: Mapping[str, Path], images: Sequence[Image]
 ) -> None:

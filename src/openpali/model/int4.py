@@ -22,8 +22,9 @@ GROUPS = (128, 64, 32)  # inputs that share a scale; torch's kernel and OpenVINO
 _FACTORS = torch.linspace(
     5 / 7, 8 / 7, 10
 )  # tried scales: 1 makes the largest -8, 8 / 7 makes it -7, less clips it
-_BLOCK = 1024  # outputs that are rounded or packed at a time
-_KERNEL_OUTPUTS = 16  # torch's kernel takes multiples of it
+_BLOCK = 1024  # outputs that are packed at a time
+_ROUNDED = 128  # outputs that are rounded at a time: more leave the cache
+_KERNEL_OUTPUTS = 16  # torch's kernel makes multiples of it
 
 
 class Int4Linear(QuantizedLinear):
@@ -45,7 +46,7 @@ class Int4Linear(QuantizedLinear):
     def _multiply(self, x: Tensor) -> Tensor:
         x = x.to(matmul_dtype(x))
         rows = x.reshape(-1, self.in_features)
-        few = len(rows) <= FEW_ROWS and self.out_features % _KERNEL_OUTPUTS == 0
+        few = len(rows) <= FEW_ROWS
         if rows.requires_grad:
             y = cast(Tensor, _WidenedMatmul.apply(rows, self.weight, self.scale))  # type: ignore[no-untyped-call]
         elif few and x.dtype == torch.bfloat16 and not x.is_cuda and not torch.is_grad_enabled():
@@ -63,14 +64,16 @@ class _Kernel:
     """
 
     def __init__(self, layer: Int4Linear) -> None:
-        self.stored, self.group = layer.weight, layer.group
+        self.stored, self.group, self.outputs = layer.weight, layer.group, layer.out_features
         blocks = (unpack(block).to(torch.int32) + 8 for block in torch.split(layer.weight, _BLOCK))
-        self.weight = torch.cat([torch._convert_weight_to_int4pack_for_cpu(block, 1) for block in blocks])
-        scale = layer.scale.T.bfloat16()
+        padded = (F.pad(block, (0, 0, 0, -len(block) % _KERNEL_OUTPUTS)) for block in blocks)
+        self.weight = torch.cat([torch._convert_weight_to_int4pack_for_cpu(block, 1) for block in padded])
+        scale = F.pad(layer.scale.T.bfloat16(), (0, -self.outputs % _KERNEL_OUTPUTS))
         self.scales = torch.stack([scale, torch.zeros_like(scale)], -1).contiguous()
 
     def __call__(self, x: Tensor) -> Tensor:
-        return torch._weight_int4pack_mm_for_cpu(x.contiguous(), self.weight, self.group, self.scales)
+        y = torch._weight_int4pack_mm_for_cpu(x.contiguous(), self.weight, self.group, self.scales)
+        return y[:, : self.outputs]
 
 
 _KERNELS: WeakValueDictionary[int, _Kernel] = WeakValueDictionary()  # by address of a weight, which adapters share
@@ -117,24 +120,23 @@ def unpack(packed: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
 
 def quantize(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """``[O, I]`` -> packed ``[O, I / 2]`` and scales ``[O, I / group]`` (float32, but exact in bf16)."""
-    rounded = [_round(block.float().reshape(len(block), -1, group)) for block in torch.split(weight, _BLOCK)]
+    rounded = [_round(block.float().reshape(len(block), -1, group)) for block in torch.split(weight, _ROUNDED)]
     return torch.cat([pack(q.flatten(1)) for q, _ in rounded]), torch.cat([scale for _, scale in rounded])
 
 
 def _round(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Groups ``[O, groups, group]`` -> int8 of this shape, and scales ``[O, groups]``; zeros stay zero."""
     largest = weight.gather(-1, weight.abs().argmax(-1, keepdim=True))
-    best, scales = torch.zeros_like(weight), torch.zeros_like(largest)
-    lowest = torch.full_like(largest, torch.inf)
-    for factor in _FACTORS.tolist():
-        scale = (largest * factor / -8).bfloat16().float()
-        scale = torch.where(scale.abs() < 1e-12, 1e-12, scale)
-        q = (weight / scale).round_().clamp_(-8, 7)
-        error = (q * scale - weight).square_().sum(-1, keepdim=True)
-        better = error < lowest
-        best, scales = torch.where(better, q, best), torch.where(better, scale, scales)
-        lowest = torch.minimum(lowest, error)
-    return best.to(torch.int8), scales[..., 0].bfloat16().float()
+    scales = (largest * _FACTORS / -8).bfloat16().float()  # [O, groups, factors]
+    scales = torch.where(scales.abs() < 1e-12, 1e-12, scales)
+    tried = torch.split(scales, 1, dim=-1)
+    errors = [_steps(weight, scale).mul_(scale).sub_(weight).square_().sum(-1, keepdim=True) for scale in tried]
+    scale = scales.gather(-1, torch.cat(errors, -1).argmin(-1, keepdim=True))
+    return _steps(weight, scale).to(torch.int8), scale[..., 0].bfloat16().float()
+
+
+def _steps(weight: Tensor, scale: Tensor) -> Tensor:
+    return (weight / scale).round_().clamp_(-8, 7)
 
 
 def widen(weight: Tensor, scale: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
