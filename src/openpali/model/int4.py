@@ -22,7 +22,7 @@ GROUPS = (128, 64, 32)  # inputs that share a scale; torch's kernel and OpenVINO
 _FACTORS = torch.linspace(
     5 / 7, 8 / 7, 10
 )  # tried scales: 1 makes the largest -8, 8 / 7 makes it -7, less clips it
-_BLOCK = 1024  # outputs that are packed at a time
+_BLOCK = 1024  # outputs that are put in the kernel's order at a time, which is one of blocks of 64 or fewer
 _ROUNDED = 128  # outputs that are rounded at a time: more leave the cache
 _KERNEL_OUTPUTS = 16  # torch's kernel makes multiples of it
 
