@@ -25,6 +25,7 @@ from openpali.tensors import write_tensors
 from openpali.train.recipe import Recipe
 from openpali.train.snapshot import export_checkpoint
 from openpali.train.start import inherit
+from openpali.train.step import describe_learning
 from openpali.weights.adapters import Adapter, read_adapter, write_adapter
 from openpali.weights.format import open_model, write_merged
 from openpali.weights.quantize import write_int4, write_int8
@@ -81,7 +82,11 @@ def test_apart_and_merged_are_the_same_model(
     if write:
         write(open_model(base), tmp_path / "narrow")
         base = tmp_path / "narrow"
-    written = make_trainer(lora_recipe(base, lora={"targets": ["text", "vit"]}, phases__0__samples=8)).train()
+    trainer = make_trainer(lora_recipe(base, lora={"targets": ["text", "vit"]}, phases__0__samples=8))
+    written = trainer.train()
+    [_, frozen] = describe_learning(trainer.recipe, trainer.objective)
+    count = sum(weight.numel() for name, weight in open_model(base).weights().items() if name.startswith("text."))
+    assert f"text {count:,}" in frozen  # two int4 weights are in a byte
     adapted = open_model(written)
     apart, plain = adapted.model(), adapted.model(plain=True)
     assert {type(module) for module in apart.modules() if isinstance(module, QuantizedLinear)} == kinds

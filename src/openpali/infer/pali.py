@@ -110,10 +110,10 @@ class Pali:
 
     Args:
         folder: a model, or a bundle of them.
-        engine: what generates text: torch, or OpenVINO on CPUs with float or int8 weights. "torch-int8" is torch
-            with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO for
-            "fp32" on a CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI and
-            a Florence-2 take OpenVINO.
+        engine: what generates text: torch, or OpenVINO on CPUs with float, int8 or int4 weights. "torch-int8" is
+            torch with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO
+            for "fp32" on a CPU if it is installed, else torch; the attribute holds the engine picked. Only a PaLI
+            and a Florence-2 take OpenVINO.
         dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
             OpenVINO computes in bf16 if the processor supports it, whatever this is: with "bf16" it only generates,
             and torch encodes images and prompts.
