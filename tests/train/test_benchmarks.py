@@ -77,14 +77,19 @@ def test_each_row_is_printed_and_written_when_it_is_known(tmp_path, capsys) -> N
 
 @needs_proc
 @pytest.mark.parametrize(
-    ("step", "theirs"),  # stage 2 is stage 1 with nothing frozen
-    [("siglip", "open_clip"), pytest.param("stage 1", "transformers", marks=pytest.mark.slow)],
+    ("step", "theirs", "kinds"),  # stage 2 is stage 1 with nothing frozen
+    [
+        ("siglip", "open_clip", [""]),
+        pytest.param("siglip", "open_clip", ["", ", compiled"], marks=pytest.mark.slow),
+        pytest.param("stage 1", "transformers", ["", ", compiled"], marks=pytest.mark.slow),
+    ],
 )
-def test_steps_beside_those_of_their_peers(step: str, theirs: str, tmp_path: Path) -> None:
-    found = results_of("train.py", tmp_path / "x.json", "--compiled", *TINY, "--steps", step)
+def test_steps_beside_those_of_their_peers(step: str, theirs: str, kinds: list[str], tmp_path: Path) -> None:
+    compiled = ["--compiled"] if len(kinds) > 1 else []
+    found = results_of("train.py", tmp_path / "x.json", *compiled, *TINY, "--steps", step)
     assert {(name, peer.removesuffix(", compiled")) for name, peer in found} == {
         (f"{step}{kind}{what}", peer)
-        for kind in ("", ", compiled")
+        for kind in kinds
         for what, peer in (("", theirs), (": peak memory", theirs), (": matmuls", "matmul peak"))
     }
 
@@ -232,10 +237,8 @@ def test_layers_are_halved_until_the_plan_fits(capsys) -> None:
 
 
 def test_the_quality_of_int8(tmp_path) -> None:
-    found = results_of(
-        "quality.py", tmp_path / "x.json", "--sets", "nano/vqa", "nano/ocr", "--limit", "4", run=run_here
-    )
-    assert {("nano/vqa: acc", "float32"), ("nano/ocr: cer", "float32")} <= found.keys()
+    found = results_of("quality.py", tmp_path / "x.json", "--sets", "nano/ocr", "--limit", "4", run=run_here)
+    assert ("nano/ocr: cer", "float32") in found
 
 
 def test_parity_on_a_small_preset(tmp_path) -> None:

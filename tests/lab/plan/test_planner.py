@@ -321,7 +321,8 @@ def test_a_size_needs_neither_checkpoint_nor_tokenizer(name: str) -> None:
 
 def test_the_command_prints_plans(capsys, monkeypatch) -> None:
     recipe = str(RECIPES / "nano" / "0a_siglip.toml")
-    for extra in ([], ["--json"]):
+    one = "phases=[{samples=512, size=72, mixture={english=1.0}}]"
+    for extra in ([one], ["--json"]):
         command = ["openpali", "plan", recipe, "model.preset=pico", "--device", "a100-40", *extra]
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as end:
