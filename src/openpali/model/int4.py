@@ -19,9 +19,7 @@ from openpali.model.int8 import FEW_ROWS, QuantizedLinear, use_int8
 from openpali.model.layers import matmul_dtype
 
 GROUPS = (128, 64, 32)  # inputs that share a scale; torch's kernel and OpenVINO's take these
-_FACTORS = torch.linspace(
-    5 / 7, 8 / 7, 10
-)  # tried scales: 1 makes the largest -8, 8 / 7 makes it -7, less clips it
+_FACTORS = torch.linspace(5 / 7, 8 / 7, 10)  # of tried scales; 1 makes the largest -8, 8 / 7 makes it -7
 _BLOCK = 1024  # outputs that are put in the kernel's order at a time, which is one of blocks of 64 or fewer
 _ROUNDED = 128  # outputs that are rounded at a time: more leave the cache
 _KERNEL_OUTPUTS = 16  # torch's kernel makes multiples of it

@@ -321,7 +321,7 @@ def test_a_size_needs_neither_checkpoint_nor_tokenizer(name: str) -> None:
 
 def test_the_command_prints_plans(capsys, monkeypatch) -> None:
     recipe = str(RECIPES / "nano" / "0a_siglip.toml")
-    one = "phases=[{samples=512, size=72, mixture={english=1.0}}]"
+    one = "phases=[{samples=102400, size=72, mixture={english=1.0}}]"
     for extra in ([one], ["--json"]):
         command = ["openpali", "plan", recipe, "model.preset=pico", "--device", "a100-40", *extra]
         monkeypatch.setattr(sys, "argv", command)
