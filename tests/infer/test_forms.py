@@ -71,7 +71,9 @@ def test_cells_and_values_are_found_without_elements() -> None:
         assert said.text == answer
 
 
-@pytest.mark.parametrize("question", ["What is the weather?", "Why?", "", "What is the Salary of Bob?"])
+@pytest.mark.parametrize(
+    "question", ["What is the weather?", "Why?", "", "What is the Salary of Bob?", "How many tabs are there?"]
+)
 def test_what_is_not_there_has_no_answer(question: str) -> None:
     said = answer_about(SCREEN, question)
     assert said is None or said.confidence < 0.7

@@ -52,7 +52,8 @@ def answer_about(screen: Screen, question: str) -> Answer | None:
         wanted = Wanted.of(counted[1])
         if wanted.roles and not wanted.words:
             found = [thing for thing in screen.elements if thing.role in wanted.roles]
-            return Answer(str(len(found)), prod(thing.confidence or 0.0 for thing in found))
+            # That none was found says little: what is missed lowers no product.
+            return Answer(str(len(found)), prod(each.confidence or 0.0 for each in found)) if found else None
     names = _names(_ASKING.sub("", question))
     said = [*_in_fields(screen, names), *_in_tables(screen, names), *_beside(screen, names)]
     best = max(said, key=lambda each: each.fit, default=None)
