@@ -16,7 +16,8 @@ import numpy as np
 from openpali.infer.pages import ReadLine, ReadWord
 from openpali.infer.screens import Screen, Wanted, away, likeness, words_of
 from openpali.metrics.words import holds_centre
-from openpali.tasks.example import Box, Object, around
+from openpali.tasks.base import Answer
+from openpali.tasks.example import Box, Object
 
 _ASKING = re.compile(r"(?i)^\W*(?:what|which|who|where|when|how (?:much|many))\b")
 _COUNT = re.compile(r"(?i)^\W*how many (.*?)\W*(?:(?:are|is) (?:there|here|shown|on).*)?$")
@@ -31,14 +32,6 @@ _PAIRED = 0.75  # of the distance to other rows, within which a row is that of i
 _NEAR, _FAR = 3.0, 15.0  # heights of a name within which its value stands below it, and at its right
 
 
-class Answer(NamedTuple):
-    """What a screen says to a question; the place is that of the text, if it has one."""
-
-    text: str
-    confidence: float
-    box: Box | None = None
-
-
 class _Said(NamedTuple):
     """Words of a screen, and how alike their names are to a question, 0..1."""
 
@@ -47,20 +40,21 @@ class _Said(NamedTuple):
 
 
 def answer_about(screen: Screen, question: str) -> Answer | None:
-    """What a screen says to a question; None: it names nothing that is there."""
+    """What a screen says to a question, with a confidence; None: it names nothing that is there."""
     if counted := _COUNT.match(question):
         wanted = Wanted.of(counted[1])
         if wanted.roles and not wanted.words:
             found = [thing for thing in screen.elements if thing.role in wanted.roles]
             # That none was found says little: what is missed lowers no product.
-            return Answer(str(len(found)), prod(each.confidence or 0.0 for each in found)) if found else None
+            sure = prod(each.confidence or 0.0 for each in found)
+            return Answer(str(len(found)), confidence=sure) if found else None
     names = _names(_ASKING.sub("", question))
     said = [*_in_fields(screen, names), *_in_tables(screen, names), *_beside(screen, names)]
     best = max(said, key=lambda each: each.fit, default=None)
     if best is None or best.fit < _LEAST:
         return None
     sure = min(best.fit, 1.0) * prod(word.confidence for word in best.words)
-    return Answer(" ".join(word.text for word in best.words), sure, around(word.box for word in best.words))
+    return Answer(" ".join(word.text for word in best.words), confidence=sure)
 
 
 def _names(text: str) -> list[str]:

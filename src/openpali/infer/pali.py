@@ -456,8 +456,7 @@ class Pali:
         elif part == ELEMENTS and isinstance(task, Vqa):
             screen = self.screen(pixels)
             score = screen.ood_score
-            said = answer_about(screen, task.asked(row.prompt))
-            answer = Answer(said.text, confidence=said.confidence) if said else Answer("", confidence=0.0)
+            answer = answer_about(screen, task.asked(row.prompt)) or Answer("", confidence=0.0)
         else:
             page = Reading(self._read_line(pixels)) if row.size.height <= LINE else self.page(pixels)
             score = page.ood_score
