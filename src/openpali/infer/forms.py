@@ -14,10 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from openpali.infer.pages import ReadLine, ReadWord
-from openpali.infer.screens import Screen, Wanted, away, likeness, words_of
-from openpali.metrics.words import holds_centre
+from openpali.infer.screens import Screen, Wanted, away, likeness, text_of, words_of
 from openpali.tasks.base import Answer
-from openpali.tasks.example import Box, Object
+from openpali.tasks.example import Box
 
 _ASKING = re.compile(r"(?i)^\W*(?:what|which|who|where|when|how (?:much|many))\b")
 _COUNT = re.compile(r"(?i)^\W*how many (.*?)\W*(?:(?:are|is) (?:there|here|shown|on).*)?$")
@@ -54,7 +53,7 @@ def answer_about(screen: Screen, question: str) -> Answer | None:
     if best is None or best.fit < _LEAST:
         return None
     sure = min(best.fit, 1.0) * prod(word.confidence for word in best.words)
-    return Answer(" ".join(word.text for word in best.words), confidence=sure)
+    return Answer(text_of(best.words), confidence=sure)
 
 
 def _names(text: str) -> list[str]:
@@ -63,24 +62,27 @@ def _names(text: str) -> list[str]:
 
 def _in_fields(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
     for field in screen.elements:
-        if field.role in _FIELDS and (inside := _inside(field, screen.lines)):
-            label = " ".join(word.text for word in screen.label(field))
-            yield _Said(likeness(names, _names(label)), inside)
+        if field.role in _FIELDS and (inside := screen.inside(field)):
+            yield _Said(likeness(names, _names(text_of(screen.label(field)))), inside)
 
 
 def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
     """Cells, by the names of a row, at its left, and of a column, above it."""
-    known = [line for line in screen.lines if any(likeness(names, [word]) for word in _names(line.text))]
-    for row in known:
-        for column in known:
-            named = _names(row.text), _names(column.text)
-            if column.box.ymax > row.box.ymin or set(named[0]) >= set(names) or set(named[1]) >= set(names):
+    named = [(line, _names(line.text)) for line in screen.lines]
+    known = [
+        (line, own)
+        for line, own in named
+        if any(likeness(names, [word]) for word in own) and not set(own) >= set(names)  # a part of what is asked
+    ]
+    for row, own in known:
+        cells = [line for line in screen.lines if line.box.xmin >= row.box.xmax and _in_row(row, line)]
+        for column, above in known:
+            if column.box.ymax > row.box.ymin:
                 continue
-            cells = [line for line in screen.lines if line.box.xmin >= row.box.xmax and _in_row(row, line)]
             aligned = [(_misalignment(column.box, line.box), line) for line in cells]
             apart, cell = min(aligned, key=_first, default=(np.inf, row))
             if apart <= column.box.xmax - column.box.xmin:
-                yield _Said(likeness(names, [*named[0], *named[1]]), cell.words)
+                yield _Said(likeness(names, [*own, *above]), cell.words)
 
 
 def _beside(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
@@ -109,10 +111,6 @@ def _next(screen: Screen, line: ReadLine, side: str) -> tuple[float, ReadLine]:
 
 def _first(pair: tuple[float, ReadLine]) -> float:
     return pair[0]
-
-
-def _inside(thing: Object, lines: Sequence[ReadLine]) -> list[ReadWord]:
-    return [word for line in lines for word in line.words if holds_centre(thing.box, word.box)]
 
 
 def _in_row(row: ReadLine, line: ReadLine) -> bool:

@@ -158,7 +158,7 @@ class Screen:
         if not found:
             return 0.0, None
         sure = prod(word.confidence for word in found)
-        return share, Object(_text(found), around(word.box for word in found), confidence=sure)
+        return share, Object(text_of(found), around(word.box for word in found), confidence=sure)
 
     def _fit(self, wanted: Wanted, thing: Object) -> float:
         """How well an element fits, 0..1."""
@@ -170,13 +170,16 @@ class Screen:
         return (role or _OTHER_ROLE) * max(likeness(wanted.words, words), _PART * part)
 
     def _name(self, thing: Object) -> str:
-        inside = [word for line in self.lines for word in line.words if holds_centre(thing.box, word.box)]
         icons = [
             other.name
             for other in self.elements
             if other.role == "icon" and (other is thing or holds_centre(thing.box, other.box))
         ]
-        return " ".join([*(word.text for word in (*inside, *self.label(thing))), *dict.fromkeys(icons)])
+        return " ".join([*(word.text for word in (*self.inside(thing), *self.label(thing))), *dict.fromkeys(icons)])
+
+    def inside(self, thing: Object) -> list[ReadWord]:
+        """The words that are written on an element."""
+        return [word for line in self.lines for word in line.words if holds_centre(thing.box, word.box)]
 
     def label(self, thing: Object) -> Sequence[ReadWord]:
         """The words of the nearest line on the side where labels of its role stand."""
@@ -196,7 +199,7 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def _text(words: Sequence[ReadWord]) -> str:
+def text_of(words: Sequence[ReadWord]) -> str:
     return " ".join(word.text for word in words)
 
 
