@@ -7,15 +7,14 @@ are exact in bf16.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from openpali.model.int8 import FEW_ROWS, QuantizedLinear, use_int8
+from openpali.model.int8 import FEW_ROWS, QuantizedLinear, WidenedMatmul, use_int8
 from openpali.model.layers import matmul_dtype
 
 GROUPS = (128, 64, 32)  # inputs that share a scale; torch's kernel and OpenVINO's take these
@@ -46,7 +45,7 @@ class Int4Linear(QuantizedLinear):
         rows = x.reshape(-1, self.in_features)
         few = len(rows) <= FEW_ROWS
         if rows.requires_grad:
-            y = cast(Tensor, _WidenedMatmul.apply(rows, self.weight, self.scale))  # type: ignore[no-untyped-call]
+            y = cast(Tensor, WidenedMatmul.apply(rows, widen, self.weight, self.scale))  # type: ignore[no-untyped-call]
         elif few and x.dtype == torch.bfloat16 and not x.is_cuda and not torch.is_grad_enabled():
             self._kernel = _kernel_of(self)
             y = self._kernel(rows)
@@ -83,21 +82,6 @@ def _kernel_of(layer: Int4Linear) -> _Kernel:
     if kernel is None:
         kernel = _KERNELS[address] = _Kernel(layer)
     return kernel
-
-
-class _WidenedMatmul(torch.autograd.Function):
-    """``x @ W.T`` whose backward pass widens the weight again, instead of keeping it wide."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-        ctx.save_for_backward(weight, scale)
-        return F.linear(x, widen(weight, scale, x.dtype))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        weight, scale = ctx.saved_tensors
-        return grad @ widen(weight, scale, grad.dtype), None, None
 
 
 def pack(values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ one scale per row, for matmuls that take half the time of bf16 on processors wit
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -119,7 +120,7 @@ def _multiply(x: Tensor, weight: Tensor, scale: Tensor, rounds: bool = False) ->
     few = rows.shape[0] <= FEW_ROWS
     fits = few and rows.shape[1] % _KERNEL_STEP == 0
     if rows.requires_grad:
-        y = cast(Tensor, _WidenedMatmul.apply(rows, weight))  # type: ignore[no-untyped-call]
+        y = cast(Tensor, WidenedMatmul.apply(rows, Tensor.to, weight))  # type: ignore[no-untyped-call]
         y = y * scale.to(x.dtype)
     elif fits and x.dtype == torch.bfloat16 and not x.is_cuda:
         y = torch._weight_int8pack_mm(rows.contiguous(), weight, scale.to(x.dtype))
@@ -149,19 +150,23 @@ def _rounded_matmul(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     return y
 
 
-class _WidenedMatmul(torch.autograd.Function):
-    """``x @ weight.T`` whose backward pass widens the weight again, instead of keeping it wide."""
+class WidenedMatmul(torch.autograd.Function):
+    """``x @ W.T`` whose backward pass widens the weight again, instead of keeping it wide.
+
+    ``widened(*stored, dtype)`` gives W.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return F.linear(x, weight.to(x.dtype))
+    def forward(ctx: Any, x: Tensor, widened: Callable[..., Tensor], *stored: Tensor) -> Tensor:
+        ctx.save_for_backward(*stored)
+        ctx.widened = widened
+        return F.linear(x, widened(*stored, x.dtype))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        [weight] = ctx.saved_tensors
-        return grad @ weight.to(grad.dtype), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        stored = ctx.saved_tensors
+        return grad @ ctx.widened(*stored, grad.dtype), None, *(None for _ in stored)
 
 
 def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
