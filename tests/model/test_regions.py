@@ -12,7 +12,7 @@ from torchvision.ops import generalized_box_iou
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIP, normalize
 from openpali.model.init import init_weights
-from openpali.model.regions import Regions, places_of, region_loss, share_names, side_loss
+from openpali.model.regions import Regions, places_of, region_loss, side_loss
 
 from .memory import Largest
 from .ranks import pairs
@@ -62,12 +62,6 @@ def test_memory_of_the_region_loss_does_not_grow_with_pairs_of_names() -> None:
     with Largest() as seen:
         region_loss(embeddings, regions, places_of(regions))
     assert seen.elements < 500 * 500 / 10
-
-
-def test_names_are_padded_with_the_empty_text() -> None:
-    shared, named = share_names(torch.tensor([[1, 1], [7, 3], [5, 1]]), torch.tensor([2, 1, -1]), 5)
-    assert shared.tolist() == [[1, 1], [7, 3], [5, 1], [1, 1], [1, 1]]
-    assert named.tolist() == [2, 1, -1]
 
 
 def test_a_region_is_the_patch_at_its_centre() -> None:

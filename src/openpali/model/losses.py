@@ -81,14 +81,17 @@ def softmax_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
         temperature = embeddings.log_temperature.float().exp()
         total = 0.0 * embeddings.bias.float().sum()  # a bias of all logits changes no softmax
         for mine, others in ((image, text), (text, image)):
-            everyone = _GatherRows.apply(others, sizes)  # type: ignore[no-untyped-call]
+            everyone = gather_embeddings(others, sizes)
             total = total + cross_entropy(temperature * mine, everyone, own, weights, chunk=chunk)[0]
         return total
 
 
-class _GatherRows(torch.autograd.Function):
-    """The rows of all ranks, whose gradients are summed over ranks."""
+def gather_embeddings(rows: Tensor, sizes: list[int]) -> Tensor:
+    """:func:`gather_rows`, with gradients, which are summed over ranks. Collective, and so is its backward pass."""
+    return cast(Tensor, _GatherRows.apply(rows, sizes))  # type: ignore[no-untyped-call]
 
+
+class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
         ctx.sizes = sizes

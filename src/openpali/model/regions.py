@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from openpali.model.losses import Embeddings, gather_rows, gather_sizes, world_and_rank
+from openpali.model.losses import Embeddings, gather_embeddings, gather_rows, gather_sizes, world_and_rank
 from openpali.model.sides import overlap
 
 _LEAST = 1e-3  # share of an image: no side is nearer to a patch
@@ -55,22 +55,23 @@ class Places(NamedTuple):
     weights: Tensor
 
 
-def share_names(names_UL: Tensor, named_R: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
-    """The names of all ranks, and the regions' indices into them. Collective.
+def share_names(embeddings: Embeddings, regions: Regions) -> tuple[Embeddings, Regions]:
+    """The names of all ranks, embedded where they come from, and indices into them for the regions. Collective.
 
     Every rank then compares its regions with the same names, so the loss does not depend on the number of ranks.
+    Gradients of names are summed over ranks.
 
     Args:
-        names_UL: token ids of this rank's names; the first is an empty text, which names no region.
-        named_R: the name of each region, an index below U, or -1.
-        multiple: the result is padded with empty texts to a multiple of it.
+        embeddings: with ``name``.
+        regions: what they are embeddings of.
     """
+    if embeddings.name is None:
+        raise ValueError("these embeddings have no names: give the model regions as well as pairs")
     world, rank = world_and_rank()
-    sizes = gather_sizes(len(names_UL), world)
-    padding = names_UL[:1].expand(-sum(sizes) % multiple, -1)
-    return torch.cat([gather_rows(names_UL, sizes), padding]), torch.where(
-        named_R >= 0, named_R + sum(sizes[:rank]), -1
-    )
+    sizes = gather_sizes(len(regions.names), world)
+    named = torch.where(regions.named >= 0, regions.named + sum(sizes[:rank]), -1)
+    shared = regions._replace(names=gather_rows(regions.names, sizes), named=named)
+    return embeddings._replace(name=gather_embeddings(embeddings.name, sizes)), shared
 
 
 @torch.no_grad()

@@ -95,8 +95,8 @@ class PairEncoder:
     Text is normalised by ``normalisation``, ended by EOS, and padded to ``length`` by ``padding``.
 
     With ``regions``, a batch also has ``region_rows [R]``, the image of each object, ``region_boxes [R, 4]``
-    float32, shares of the image with its padding, ``names [U, L]``, the empty text and the objects'
-    distinct names, and ``region_names [R]``, indices into them. R is padded to a multiple of 64, with names of -1.
+    float32, shares of the image with its padding, ``names [U, L]``, the objects' distinct names, and ``region_names
+    [R]``, indices into them. R and U are padded to multiples of 64: R with names of -1, U with the empty text.
 
     Attributes:
         regions: also encode the objects of images.
@@ -139,8 +139,8 @@ class PairEncoder:
         arrays = {
             "region_rows": _fill(np.repeat(np.arange(len(samples)), [len(s["names"]) for s in samples]), 0),
             "region_boxes": _fill(np.concatenate([s["boxes"] for s in samples]), 0),
-            "region_names": _fill(named.reshape(-1) + 1, -1),
-            "names": np.concatenate([self.text("")[None], names]),
+            "region_names": _fill(named.reshape(-1), -1),
+            "names": _fill(names, self.text("")),
         }
         return batch | {key: torch.from_numpy(value) for key, value in arrays.items()}
 
@@ -153,10 +153,10 @@ def boxes_of(example: Example, preprocess: AnyPreprocess) -> NDArray[np.float32]
     return np.asarray(boxes * np.tile(scale, 2), np.float32)
 
 
-def _fill(rows: NDArray[Any], value: int) -> NDArray[Any]:
-    """Append rows of ``value`` up to a multiple of :data:`REGION_MULTIPLE`, at least one of them."""
+def _fill(rows: NDArray[Any], row: int | NDArray[Any]) -> NDArray[Any]:
+    """Append ``row`` up to a multiple of :data:`REGION_MULTIPLE`, at least once."""
     more = REGION_MULTIPLE - len(rows) % REGION_MULTIPLE
-    return np.concatenate([rows, np.full((more, *rows.shape[1:]), value, rows.dtype)])
+    return np.concatenate([rows, np.full((more, *rows.shape[1:]), row, rows.dtype)])
 
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)

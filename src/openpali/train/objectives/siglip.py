@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.data.pipeline.encode import (
-    REGION_MULTIPLE,
     Batch,
     Encoder,
     Padding,
@@ -148,14 +147,15 @@ class SiglipObjective(Objective[SiglipRecipe]):
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         regions = None
         if self.recipe.regions:
-            names, named = share_names(batch["names"], batch["region_names"], REGION_MULTIPLE)
-            regions = Regions(batch["region_rows"], batch["region_boxes"], names, named, self._points(batch))
+            named = batch["names"], batch["region_names"]
+            regions = Regions(batch["region_rows"], batch["region_boxes"], *named, self._points(batch))
         images = images_in(batch)
         embeddings = self.model(images, batch["ids"], regions)
         model = cast(SigLIP, self.model)
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
         total = softmax_loss(embeddings) if self.recipe.softmax else sigmoid_loss(embeddings)
         if regions is not None:
+            embeddings, regions = share_names(embeddings, regions)
             places = places_of(regions)
             total = total + self.recipe.regions / total_weight * region_loss(embeddings, regions, places)
             extra["region_misses"] = region_misses(embeddings, regions, places)
