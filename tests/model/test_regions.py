@@ -12,7 +12,7 @@ from torchvision.ops import generalized_box_iou
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIP, normalize
 from openpali.model.init import init_weights
-from openpali.model.regions import Regions, places_of, region_loss, side_loss
+from openpali.model.regions import Places, Regions, places_of, region_loss, side_loss
 
 from .memory import Largest
 from .ranks import pairs
@@ -39,6 +39,23 @@ def test_region_loss_is_the_sigmoid_loss_of_regions_and_names() -> None:
     twice = regions._replace(names=regions.names[[2, 0, 1, 2]], named=torch.tensor([3, 1, -1, 0]))
     doubled = embeddings._replace(name=name[[2, 0, 1, 2]])
     torch.testing.assert_close(region_loss(doubled, twice, places_of(twice)), expected)
+
+
+def test_softmax_of_regions_is_the_cross_entropy_over_distinct_names() -> None:
+    """Where no region is, the empty text, which is the last, is right."""
+    generator = torch.Generator().manual_seed(5)
+    region, name = (F.normalize(torch.randn(n, 7, generator=generator), dim=1) for n in (4, 3))
+    distinct = torch.tensor([[4, 5], [3, 1], [1, 1]])
+    regions = Regions(torch.zeros(2), torch.zeros(2, 4), distinct[[1, 0, 1, 2]], torch.tensor([2, 1]))
+    places = Places(torch.tensor([0, 1, -1, -1]), torch.tensor([1.0, 0.5, 0.25, 0.0]))
+    embeddings = pairs(1)._replace(region=region.requires_grad_(), name=name[[1, 0, 1, 2]])
+    loss = region_loss(embeddings, regions, places, softmax=True)
+    logits = region @ name.T * torch.tensor(1.5).exp()
+    expected = F.cross_entropy(logits, torch.tensor([1, 0, 2, 2]), reduction="none") @ places.weights
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(region_loss(embeddings, regions, places, softmax=True, chunk=3), expected)
+    loss.backward()
+    assert not region.grad[3].any()
 
 
 def test_region_loss_counts_a_name_once_wherever_it_stands() -> None:

@@ -24,7 +24,7 @@ class Regions(NamedTuple):
     Attributes:
         rows: the image of each region, int64 ``[R]``.
         boxes: (ymin, xmin, ymax, xmax) of each region as shares of the image, float ``[R, 4]`` in 0..1.
-        names: token ids of the names, int64 ``[U, L]``; a name may occur more than once.
+        names: token ids of the names, int64 ``[U, L]``; a name may occur more than once, and the last is empty.
         named: the name of each region, an index below U, int64 ``[R]``; -1 marks padding, which has no loss.
         points: (y, x) of the centre of each patch as shares of its image, float ``[B, N, 2]``, below 0 for padding,
             if every patch learns; None: the patch at the centre of each region.
@@ -107,7 +107,9 @@ def places_of(regions: Regions) -> Places:
     return Places(region_BN.flatten(), (alone_BN + shared_BN).flatten())
 
 
-def region_loss(embeddings: Embeddings, regions: Regions, places: Places, chunk: int = 4096) -> Tensor:
+def region_loss(
+    embeddings: Embeddings, regions: Regions, places: Places, *, softmax: bool = False, chunk: int = 4096
+) -> Tensor:
     """The sigmoid loss of places against names, summed over both; a name that occurs k times counts 1/k each time.
     Where no region is, no name is right.
 
@@ -115,25 +117,35 @@ def region_loss(embeddings: Embeddings, regions: Regions, places: Places, chunk:
         embeddings: with ``region``, of each place, and ``name``.
         regions: what they are embeddings of.
         places: what is there (:func:`places_of`).
+        softmax: the cross-entropy of each place over all names instead, summed over places. Where no region is, the
+            last name is right: the empty text.
         chunk: places whose logits are in memory at a time.
     """
     if embeddings.region is None or embeddings.name is None:
         raise ValueError("these embeddings have no regions: give the model regions as well as pairs")
     numbers_U = _number(regions.names)
     times_U = torch.zeros_like(numbers_U).index_add(0, numbers_U, torch.ones_like(numbers_U))[numbers_U]
-    number_P = torch.where(places.region >= 0, numbers_U[regions.named[places.region]], -1)
+    own_P = torch.where(places.region >= 0, regions.named[places.region], -1)
 
-    def of_some(region_CD: Tensor, name_UD: Tensor, number_C: Tensor, weights_C: Tensor) -> Tensor:
-        logits_CU = region_CD @ name_UD.T * embeddings.log_temperature.exp() + embeddings.bias
-        own_CU = (number_C[:, None] == numbers_U).float()
-        each = F.binary_cross_entropy_with_logits(logits_CU, own_CU, reduction="none") / times_U
-        return (each.sum(1) * weights_C).sum()
+    def of_some(region_CD: Tensor, name_UD: Tensor, own_C: Tensor, weights_C: Tensor) -> Tensor:
+        logits_CU = region_CD @ name_UD.T * embeddings.log_temperature.exp()
+        if softmax:
+            each_C = (logits_CU - times_U.log()).logsumexp(1) - logits_CU.gather(1, own_C[:, None] % len(name_UD))[
+                :, 0
+            ]
+        else:
+            right_CU = (numbers_U[own_C][:, None] == numbers_U) & (own_C >= 0)[:, None]
+            each_CU = F.binary_cross_entropy_with_logits(
+                logits_CU + embeddings.bias, right_CU.float(), reduction="none"
+            )
+            each_C = (each_CU / times_U).sum(1)
+        return (each_C * weights_C).sum()
 
     with torch.autocast(embeddings.region.device.type, enabled=False):
         region, name = embeddings.region.float(), embeddings.name.float()
         if len(region) <= chunk:
-            return of_some(region, name, number_P, places.weights)
-        parts = zip(*(torch.split(each, chunk) for each in (region, number_P, places.weights)), strict=True)
+            return of_some(region, name, own_P, places.weights)
+        parts = zip(*(torch.split(each, chunk) for each in (region, own_P, places.weights)), strict=True)
         some = [checkpoint(of_some, r, name, n, w, use_reentrant=False) for r, n, w in parts]
         return torch.stack(cast(list[Tensor], some)).sum()
 

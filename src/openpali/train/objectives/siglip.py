@@ -62,7 +62,7 @@ class SiglipRecipe(EvaluatedRecipe):
     Attributes:
         keep_case: keep upper case in the texts; otherwise they are lowercased.
         softmax: compare each image with all texts of the batch at once, and each text with all images, as CLIP does
-            (InfoNCE), instead of each pair by itself.
+            (InfoNCE), and each place of the region loss with all names, instead of each pair by itself.
         regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
             with the object's name; 0 for none, as in SigLIP.
         dense: match every patch of an object, each object counting the same, and patches of no object with no name.
@@ -157,7 +157,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
         if regions is not None:
             embeddings, regions = share_names(embeddings, regions)
             places = places_of(regions)
-            total = total + self.recipe.regions / total_weight * region_loss(embeddings, regions, places)
+            of_regions = region_loss(embeddings, regions, places, softmax=self.recipe.softmax)
+            total = total + self.recipe.regions / total_weight * of_regions
             extra["region_misses"] = region_misses(embeddings, regions, places)
             if self.recipe.sides:
                 of_sides = side_loss(embeddings, regions, places)
