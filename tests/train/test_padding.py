@@ -1,4 +1,5 @@
-"""Texts of a SigLIP are padded as in its start model: in training, in evaluation, and in the trained model."""
+"""Texts of a SigLIP are normalised and padded as in its start model: in training, in evaluation, and in the trained
+model."""
 
 from __future__ import annotations
 
@@ -105,6 +106,7 @@ def test_texts_of_other_runs_are_padded_with_eos(start: Any, make_trainer: Any, 
         assert (seen[:, -1] == trainer.tokenizer.eos_id).all()
         described = json.loads((tmp_path / f"{number}" / "model" / "config.json").read_text())
         assert "padding" not in described["facts"]
+        assert described["facts"].get("text_normalisation", "lower") == ("canonical", "lower")[number]
     named, _ = inherit(tune(start(padding="pad"), model__padding="eos"))
     assert make_trainer(named, "named").objective.encoder.padding == named.model.padding == "eos"
 
@@ -120,3 +122,24 @@ def test_a_run_that_has_begun_pads_as_it_began(start: Any, make_trainer: Any, tm
     assert read_record(json.dumps(record)).model.padding == ""
     assert inherit(recipe, tmp_path / "run").recipe.model.padding == ""
     assert open_model(tmp_path / "run" / "model").facts.padding == "pad"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "changes", "expected"),
+    [
+        ("canonical", {}, "a star"),
+        ("as is", {}, "A STAR!"),
+        ("lower", {}, "a star!"),
+        ("canonical", {"keep_case": True}, "A STAR!"),
+        ("canonical", {"model__text_normalisation": "lower"}, "a star!"),
+    ],
+)
+def test_texts_are_normalised_as_by_the_start_model(
+    theirs: str, changes: Any, expected: str, start: Any, make_trainer: Any, tokenizer: Tokenizer
+) -> None:
+    trainer = make_trainer(inherit(tune(start(text_normalisation=theirs), **changes)).recipe)
+    encoder = trainer.objective.encoder
+    written = tokenizer.decode([i for i in encoder.text("A STAR!") if i != tokenizer.eos_id])
+    assert written == expected
+    facts = Facts(**trainer.objective.facts(), recipe=trainer.recipe.model_dump())
+    assert facts.normalisation == encoder.normalisation

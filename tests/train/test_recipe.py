@@ -119,7 +119,7 @@ def test_the_recipes_that_ship_resolve_to_the_runs_that_they_describe(name) -> N
     for phase in raw["phases"]:
         if not phase["tokens"]:
             del phase["tokens"]
-    for later in ("dialect", "knows", "resize", "filter", "padding"):
+    for later in ("dialect", "knows", "resize", "filter", "padding", "text_normalisation"):
         if not raw["model"].get(later):
             raw["model"].pop(later, None)
     if not raw["model"]["lora"]["rank"]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from openpali.data.pipeline.encode import Padding, TextNormalisation, normalisation_of
+from openpali.data.pipeline.encode import Padding, TextNormalisation
 from openpali.messages import warn_renamed
 from openpali.metrics.calibration import Calibration
 from openpali.tasks.dialects import DEFAULT
@@ -92,7 +92,7 @@ class Facts(BaseModel):
     @property
     def normalisation(self) -> TextNormalisation:
         """How texts of a SigLIP are normalised, converted or trained."""
-        return normalisation_of(self.recipe, self.text_normalisation)
+        return "as is" if self.recipe.get("keep_case") else self.text_normalisation
 
     @property
     def _model(self) -> Json:

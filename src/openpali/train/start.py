@@ -1,8 +1,8 @@
 """What a run takes over from the model that it starts from.
 
 A recipe that starts from a whole model inherits what it does not name itself: shapes, tokenizer, resizing of
-images, padding of texts, dialect, mask VQ-VAE, and the options of each task. :func:`inherit` writes all of it into
-the recipe, where training, evaluation, validation, plans and the exported model find it.
+images, normalisation and padding of texts, dialect, mask VQ-VAE, and the options of each task. :func:`inherit`
+writes all of it into the recipe, where training, evaluation, validation, plans and the exported model find it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from openpali.weights.find import find_model, name_of
 from openpali.weights.format import open_model
 
 # Of the recipe's model table, which a run can inherit.
-KEYS = ("preset", "tokenizer", "resize", "filter", "padding", "masks", "dialect", "knows")
+KEYS = ("preset", "tokenizer", "resize", "filter", "text_normalisation", "padding", "masks", "dialect", "knows")
 
 Known = Mapping[str, Any]  # what the start model has for these keys
 
@@ -104,11 +104,16 @@ def _read(recipe: Recipe) -> Known | None:
         "preset": own,
         "tokenizer": own if model.has_tokenizer else "",
         **_resizing(model.preprocess),
-        "padding": "" if model.facts.padding == PairEncoder.padding else model.facts.padding,
+        "text_normalisation": _unless(PairEncoder.normalisation, model.facts.normalisation),
+        "padding": _unless(PairEncoder.padding, model.facts.padding),
         "masks": mask_codec_of(folder),
         "dialect": model.facts.dialect,
         "knows": model.facts.tasks,
     }
+
+
+def _unless(usual: str, value: str) -> str:
+    return "" if value == usual else value
 
 
 def _resizing(preprocess: AnyPreprocess | None) -> Known:

@@ -82,11 +82,6 @@ class SequenceEncoder:
         return batch
 
 
-def normalisation_of(recipe: Mapping[str, Any], otherwise: TextNormalisation = "lower") -> TextNormalisation:
-    """How a recipe of objective "siglip" normalises texts; ``otherwise`` is for a converted model, without one."""
-    return "as is" if recipe.get("keep_case") else otherwise
-
-
 @dataclass(frozen=True)
 class PairEncoder:
     """Image and text for SigLIP: ``images [B, H, W, 3]`` uint8, ``ids [B, L]``. Of images in their own proportions,

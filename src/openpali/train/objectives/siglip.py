@@ -16,8 +16,8 @@ from openpali.data.pipeline.encode import (
     Encoder,
     Padding,
     PairEncoder,
+    TextNormalisation,
     images_in,
-    normalisation_of,
 )
 from openpali.eval.benchmark import EncoderBenchmark
 from openpali.eval.evaluators import EmbeddingEvaluator
@@ -42,17 +42,21 @@ CAPTIONS, TEACHER, STUDENT = "captions", "teacher", "student"  # auxiliary parts
 
 
 class SiglipModelSpec(ModelSpec):
-    """The two scalars of the sigmoid loss, both of which are learned, and the padding of texts.
+    """The two scalars of the sigmoid loss, both of which are learned, and what is done to texts.
 
     Attributes:
         temperature: initial factor on the similarities of images and texts.
         bias: initial offset of the logits; about -ln(batch) for small batches.
+        text_normalisation: "lower" lowercases texts, "canonical" also removes ASCII punctuation and extra spaces,
+            as SigLIP does, "as is" changes nothing; by default as the start model does, or else "lower".
+            keep_case = true goes first.
         padding: how texts are padded: "eos" repeats EOS, as SigLIP does; "pad" has one EOS, then the tokenizer's
             padding token, as SigLIP 2 does; by default as the start model does, or else "eos".
     """
 
     temperature: float = Field(10.0, gt=0)
     bias: float = -10.0
+    text_normalisation: Literal["", TextNormalisation] = ""
     padding: Literal["", Padding] = ""
 
 
@@ -60,7 +64,7 @@ class SiglipRecipe(EvaluatedRecipe):
     """Images and their texts, in pairs, by the sigmoid loss.
 
     Attributes:
-        keep_case: keep upper case in the texts; otherwise they are lowercased.
+        keep_case: leave the texts as they are, upper case and all; otherwise see model.text_normalisation.
         softmax: compare each image with all texts of the batch at once, and each text with all images, as CLIP does
             (InfoNCE), and each place of the region loss with all names, instead of each pair by itself.
         regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
@@ -140,8 +144,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
         return {**super().origins(), **taught}
 
     def make_encoder(self) -> Encoder:
-        length, normalisation = cast(SigLIP, self.model).config.text.length, normalisation_of(vars(self.recipe))
-        pairs = PairEncoder(self.tokenizer, length, normalisation, self.recipe.regions > 0, self._padding)
+        length, regions = cast(SigLIP, self.model).config.text.length, self.recipe.regions > 0
+        pairs = PairEncoder(self.tokenizer, length, self._normalisation, regions, self._padding)
         return CaptionEncoder(pairs) if self.recipe.captions else pairs
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
@@ -194,11 +198,10 @@ class SiglipObjective(Objective[SiglipRecipe]):
     def evaluated(self, sharded: bool) -> EmbeddingPipeline:
         model = cast(SigLIP, self.model)
         preprocess = self.recipe.model.preprocess_for(model.vit.config)
-        texts = normalisation_of(vars(self.recipe)), self._padding
-        return EmbeddingPipeline(model, self.tokenizer, preprocess, *texts)
+        return EmbeddingPipeline(model, self.tokenizer, preprocess, self._normalisation, self._padding)
 
     def facts(self) -> Mapping[str, Any]:
-        return {"padding": self._padding}
+        return {"text_normalisation": self._normalisation, "padding": self._padding}
 
     def _part(self, name: str) -> nn.Module:
         """One of the auxiliary parts."""
@@ -213,6 +216,12 @@ class SiglipObjective(Objective[SiglipRecipe]):
             return model.vit.centres(images.values.shape[1], images.grids)
         rows, columns = model.vit.config.grid
         return model.vit.centres(rows * columns).expand(len(images), -1, -1)
+
+    @property
+    def _normalisation(self) -> TextNormalisation:
+        return (
+            "as is" if self.recipe.keep_case else self.recipe.model.text_normalisation or PairEncoder.normalisation
+        )
 
     @property
     def _padding(self) -> Padding:
