@@ -44,6 +44,9 @@ def predict(
     raw: Annotated[
         bool, typer.Option("--raw", help="Send the text as it is, even if it reads like a question")
     ] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Detect by the image encoder alone (a model trained with sides)")
+    ] = False,
     lang: Annotated[str, typer.Option(help="Language of the answer; default: en, or the sample's")] = "",
     as_frames: Annotated[bool, typer.Option("--as-frames", help="Take the images as frames of one video")] = False,
     frames: Annotated[int, typer.Option(help="Maximum number of frames of a video", min=1)] = 8,
@@ -72,7 +75,7 @@ def predict(
 
     printed = "json" if as_json else format
     paths, text = ([], " ".join(inputs or [])) if source else _split(inputs or [], task)
-    request = Request(task, text, lang, raw)
+    request = Request(task, text, lang, raw, fast)
     if source or output:
         if not source or output is None:
             raise ValueError("--input and --output go together: samples in, a line of JSON for each of them out")

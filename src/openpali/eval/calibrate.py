@@ -19,18 +19,21 @@ import torch
 from torch import Tensor
 
 from openpali.data.sources.base import Source
-from openpali.eval.benchmark import AnswerBenchmark, Benchmark, PageBenchmark
-from openpali.eval.evaluators import AnswerEvaluator, Watch, unwatched
+from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, PageBenchmark
+from openpali.eval.evaluators import AnswerEvaluator, Watch, count, unwatched
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Pipeline
+from openpali.metrics.boxes import Detection, right_boxes
 from openpali.metrics.calibration import TINY, Calibration, auroc, expected_calibration_error, fit_calibration
 from openpali.metrics.scores import mean
 from openpali.model.pages import Reader
+from openpali.rng import generator
 from openpali.tasks.base import Task
+from openpali.tasks.detect import Detect
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
 from openpali.text.language import fit_language
-from openpali.weights.files import FINDER, PAGE_TASKS
+from openpali.weights.files import FINDER, MAIN, PAGE_TASKS, SIGLIP
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.language import write_language
 from openpali.weights.ood import CENTRES, fit_ood, write_ood
@@ -89,6 +92,10 @@ def calibrate(
             and page_benchmark.part in pali.parts
         ):
             yield _calibrate_pages(page_benchmark, pali, page_benchmark.calibration(data), limit, watch)
+    if SIGLIP in pali.parts and getattr(open_model(pali.parts[SIGLIP]).config, "sides", False):
+        for benchmark, _, source in _fitting(benchmarks, pali, data):
+            if benchmark.task == Detect.name:
+                yield calibrate_patches(benchmark, pali, source, limit, watch(benchmark))
 
 
 def calibrate_language(benchmarks: Sequence[Benchmark], pali: Pali) -> Iterator[tuple[str, int]]:
@@ -122,6 +129,32 @@ def _calibrate_pages(
     return Fitted(
         benchmark.part, PAGE_TASKS[benchmark.part], calibration, len(right), mean([float(each) for each in right])
     )
+
+
+def calibrate_patches(
+    benchmark: AnswerBenchmark, pali: Pali, source: Source, limit: int | None = None, watch: Watch = unwatched
+) -> Fitted:
+    """Fit and store the confidence in boxes that patches of the image encoder find.
+
+    Args:
+        benchmark: of detection.
+        pali, limit: as for :func:`calibrate`.
+        source: the samples.
+    """
+    task, total = cast(Detect, benchmark.task_for(pali.pipeline(MAIN))), count(source, limit)
+    log_probs: list[float] = []
+    right: list[bool] = []
+    for index in range(total):
+        example = source[index]
+        names = task.names_in(task.write(example, generator(SEED, index)).prompt)
+        things = [Detection(task.codec.spelled(thing.name), thing.box) for thing in example.objects]
+        found = pali.patch_detector.find(example.images[0], names)
+        log_probs += [math.log(max(thing.score, TINY)) for thing in found]
+        right += right_boxes(found, [thing for thing in things if thing.name in names])
+        watch(index + 1, total, {})
+    calibration, folder = fit_calibration(log_probs, right, offset=True), pali.parts[SIGLIP]
+    add_facts(folder, calibration={**open_model(folder).facts.calibration, task.name: calibration})
+    return Fitted(SIGLIP, task.name, calibration, len(right), mean([float(each) for each in right]))
 
 
 def calibrate_ood(

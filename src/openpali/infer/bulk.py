@@ -23,7 +23,7 @@ from openpali.messages import shorten
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Object
 from openpali.tasks.registry import suited, tasks_of
-from openpali.weights.files import PAGES
+from openpali.weights.files import SIGLIP, UNPROMPTED
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ class Request:
             or names. Without a task it is a prompt or a question.
         lang: of the answers; by default the sample's.
         raw: the text is the whole prompt, even if it reads like a question.
+        fast: detect by the patches of the image encoder, without a decoder.
     """
 
     task: str = ""
     text: str = ""
     lang: str = ""
     raw: bool = False
+    fast: bool = False
 
     def __post_init__(self) -> None:
         if self.raw and (self.task or not self.text):
@@ -207,7 +209,7 @@ class Asking:
             task, prompt, note = self._prompt(sample)
             if note:
                 warnings.warn(note, Reworded, stacklevel=2)
-            rows = self.pali.rows(frames_of(sample), prompt, task)
+            rows = self.pali.rows(frames_of(sample), prompt, task, SIGLIP if self.request.fast else None)
         except (ValueError, OSError) as error:
             return Reply(sample.key, error=str(error), files=sample.files)
         return Asked(index, sample.key, sample.files, rows, note)
@@ -228,7 +230,7 @@ class Asking:
         }
 
     def _note(self, asked: Asked, prediction: Prediction) -> str:
-        told = prediction.part not in PAGES  # they were trained on what they answer
+        told = prediction.part not in UNPROMPTED  # they were trained on what they answer
         reservation = self.pali.pipeline(prediction.part).reservation(asked.row.task.name) if told else ""
         return "; ".join(filter(None, (reservation, asked.note)))
 

@@ -33,6 +33,7 @@ from openpali.infer.forms import answer_about
 from openpali.infer.generate import Decoding, Generation
 from openpali.infer.icons import name_icons
 from openpali.infer.pages import Reading, ReadLine, ReadWord, look_at, read_lines, read_page
+from openpali.infer.patch_detector import PatchDetector
 from openpali.infer.pipeline import (
     BATCH,
     LONGEST_PROMPT,
@@ -70,7 +71,7 @@ from openpali.text.language import LanguageModel
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.convert import write_stored
-from openpali.weights.files import BUNDLE, ELEMENTS, FINDER, ICONS, MAIN, MASKS, PAGES, READER
+from openpali.weights.files import BUNDLE, ELEMENTS, FINDER, ICONS, MAIN, MASKS, PAGES, READER, SIGLIP, UNPROMPTED
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.language import read_language
@@ -343,9 +344,12 @@ class Pali:
         """The element of a screen that an expression means, as "the search field", or None: see :class:`Screen`."""
         return self.screen(image).point(expression)
 
-    def detect(self, images: Sequence[ImageLike], names: Sequence[str]) -> list[Sequence[Object]]:
-        """Find all instances of a name (or of several, joined by " and ") in each image."""
-        return [p.answer.objects for p in self._ask("detect", images, names, "en")]
+    def detect(
+        self, images: Sequence[ImageLike], names: Sequence[str], *, fast: bool = False
+    ) -> list[Sequence[Object]]:
+        """Find all instances of a name (or of several, joined by " and ") in each image; ``fast``: by the patches
+        of the image encoder, without a decoder (:mod:`openpali.infer.patch_detector`)."""
+        return [p.answer.objects for p in self._ask("detect", images, names, "en", SIGLIP if fast else None)]
 
     def segment(self, images: Sequence[ImageLike], expressions: Sequence[str]) -> list[Sequence[Object]]:
         """Find the box and mask that a referring expression names, in each image."""
@@ -401,14 +405,16 @@ class Pali:
             ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
         """
         images = [open_image(image) for image in frames]
-        dialect = self.dialect if not part or part in PAGES else self.pipeline(part).dialect
+        dialect = self.dialect if not part or part in UNPROMPTED else self.pipeline(part).dialect
         name = task.name if task else recognise(prompt, len(images), dialect)
+        if part == SIGLIP and (name != Detect.name or len(images) != 1):
+            raise ValueError(f"the image encoder alone detects things in one image: it does not answer task {name}")
         if not part and self.asks_for_elements(name, prompt):
             part = ELEMENTS if ELEMENTS in self.parts else READER
         alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
         found = {}
         for each in (part,) if part else self.route(name, images):
-            if each in PAGES:
+            if each in UNPROMPTED:
                 [image] = images
                 own = task or self.pipeline(MAIN).task(name, warn=False)
                 found[each] = Row(prompt, (), [image.pixels], image.size, own)
@@ -422,7 +428,7 @@ class Pali:
         """The best answer to each of what :meth:`rows` gives, see :mod:`openpali.infer.routing`."""
 
         def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
-            if part in PAGES:
+            if part in UNPROMPTED:
                 return [self.look(part, asked[row][part]) for row in rows]
             return self.pipeline(part).answer([asked[row][part] for row in rows], decoding)
 
@@ -445,13 +451,17 @@ class Pali:
         return not any(alike(name, known) for name in names for known in self.names)
 
     def look(self, part: str, row: Row) -> Prediction:
-        """What a part that takes no prompts answers: elements that are asked for, or what is written."""
+        """What a part that takes no prompts answers: things or elements that are asked for, or what is written."""
         [pixels] = row.images
-        task = row.task
+        task, score = row.task, None
         if isinstance(task, Detect):
-            screen = self.screen(pixels)
-            score = screen.ood_score
-            objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
+            names = task.names_in(row.prompt)
+            if part == SIGLIP:
+                objects = self.patch_detector.detect(pixels, names)
+            else:
+                screen = self.screen(pixels)
+                score = screen.ood_score
+                objects = [thing for name in names for thing in screen.detect(name)]
             answer = Answer(task.spell(objects, row.size), tuple(objects))
         elif part == ELEMENTS and isinstance(task, Vqa):
             screen = self.screen(pixels)
@@ -620,7 +630,7 @@ class Pali:
 
     def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
         """The tokenizer of the tokens of an answer."""
-        return self.pipeline(MAIN if prediction.part in PAGES else prediction.part).tokenizer
+        return self.pipeline(MAIN if prediction.part in UNPROMPTED else prediction.part).tokenizer
 
     def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
         """A part's folder and its model in evaluation mode, in this dtype and on this device; cached."""
@@ -675,27 +685,40 @@ class Pali:
     @cached_property
     def embedding(self) -> EmbeddingPipeline:
         """The pipeline of the siglip part."""
-        stored, model = self.load("siglip")
+        stored, model = self.load(SIGLIP)
         assert stored.preprocess is not None
         texts = stored.facts.normalisation, stored.facts.padding
         return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *texts)
+
+    @cached_property
+    def patch_detector(self) -> PatchDetector:
+        """Detects by the patches of the siglip part."""
+        facts = self.load(SIGLIP)[0].facts
+        softmax = bool(facts.recipe.get("softmax"))
+        return PatchDetector(self.embedding, self.names, softmax, facts.calibration.get(Detect.name))
 
     def load_all(self) -> None:
         """Load every part that answers prompts, embeds or reads pages, so that no request waits for it."""
         for part in self.parts:
             if open_model(self.parts[part]).answers:
                 self.pipeline(part)
-            elif part in ("siglip", *PAGES):
+            elif part in UNPROMPTED:
                 self.load(part)
 
     def _ask(
-        self, name: str, images: Sequence[ImageLike], texts: Sequence[str] | None, lang: str
+        self,
+        name: str,
+        images: Sequence[ImageLike],
+        texts: Sequence[str] | None,
+        lang: str,
+        part: str | None = None,
     ) -> list[Prediction]:
         _check_lists(images, texts)
         if texts is None:
             texts = [""] * len(images)
         task = self.task(name)
-        found = self.predict([[i] for i in images], [self.word(task, text, lang) for text in texts], task=task)
+        prompts = [self.word(task, text, lang) for text in texts]
+        found = self.predict([[i] for i in images], prompts, task=task, part=part)
         if any(prediction.out_of_distribution for prediction in found):
             warnings.warn(ood_warning(self.name), OutOfDistribution, stacklevel=3)  # at the caller's line, once
         return found

@@ -532,10 +532,33 @@ class EmbeddingPipeline:
 
     def similarity(self, images: Sequence[ImageLike], texts: Sequence[str]) -> Floats:
         """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``."""
-        cosine = torch.from_numpy(self.embed_image(images) @ self.embed_text(texts).T)
+        return self.probabilities(self.embed_image(images), self.embed_text(texts))
+
+    def probabilities(self, seen: Floats, texts: Floats, *, softmax: bool = False) -> Floats:
+        """Of each text embedding for each embedding of an image or a patch: ``[N, texts]``; one by one by SigLIP's
+        sigmoid, or which of the texts it is by the softmax over all."""
+        cosine = torch.from_numpy(seen @ texts.T)
         with torch.inference_mode():
             temperature, bias = self.model.log_temperature.float().cpu().exp(), self.model.bias.float().cpu()
-            return (cosine * temperature + bias).sigmoid().numpy()
+            logits = cosine * temperature
+            return (logits.softmax(1) if softmax else (logits + bias).sigmoid()).numpy()
+
+    def patches(self, image: ImageLike) -> tuple[Floats, Floats]:
+        """Of each patch of an image the embedding ``[N, D]``, comparable with :meth:`embed_text`, and the box of
+        the thing that it is part of, in pixels of the image, ``[N, 4]``; for a model with sides."""
+        sized = open_image(image)
+        device, covered = device_of(self.model), self.preprocess.covered(sized.size)
+        batch = {name: each.to(device) for name, each in stack([self.preprocess.arrays(sized.pixels)]).items()}
+        with torch.inference_mode(), evaluating(self.model):
+            images = images_in(batch)
+            tokens_1ND = self.model.vit(images)
+            centres_1N2 = self.model.vit.centres(tokens_1ND.shape[1], batch.get("grids"))
+            sides_N4 = self.model.side_distances(tokens_1ND)
+            edges_N4 = torch.cat((centres_1N2[0] - sides_N4[:, :2], centres_1N2[0] + sides_N4[:, 2:]), 1)
+            pixels_4 = torch.tensor([side / share for side, share in zip(sized.size, covered, strict=True)] * 2)
+            boxes_N4 = (edges_N4.cpu() * pixels_4).clamp(torch.zeros(4), torch.tensor(sized.size * 2))
+            embeddings_ND = self.model.embed_patches(tokens_1ND)
+        return embeddings_ND.float().cpu().numpy(), boxes_N4.numpy()
 
     def _embed(self, tower: Callable[[Batch], Tensor], rows: Sequence[Arrays], batch: int) -> Floats:
         if not rows:

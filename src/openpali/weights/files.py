@@ -20,5 +20,8 @@ ICONS = "icons"  # and the part that names their icons
 WORDS = (FINDER, READER)
 PAGES = (*WORDS, ELEMENTS, ICONS)
 """The parts that read pages and screens, and take no prompts."""
+SIGLIP = "siglip"  # the part of a bundle that compares images and texts
+UNPROMPTED = (*PAGES, SIGLIP)
+"""The parts that answer without a decoder."""
 PAGE_TASKS = {READER: "ocr", ELEMENTS: "detect"}
 """The tasks that those parts answer."""

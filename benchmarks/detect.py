@@ -1,0 +1,95 @@
+"""Detection by the patches of an image encoder (`openpali predict --fast`) beside the decoder of the same model.
+
+    python benchmarks/detect.py --model speedrun/nano-0 --json detect.json
+    python benchmarks/detect.py --limit 2     # a quick check that it works
+
+Both are asked for all instances of one name in each image: of the development set of `nano/detect`, and of crowded
+scenes of the same world. Times are of one image at a time, one after the other, with one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from _report import Result, cost, machine, rate, report
+from openpali.data.sources.registry import open_source
+from openpali.eval.registry import find_benchmark
+from openpali.home import home
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import frames_of
+from openpali.metrics.boxes import Detection, average_precision, detection_f1
+from openpali.rng import generator
+from openpali.tasks.detect import Detect
+from openpali.tasks.example import Example, Object
+
+LEAST = 0.01  # points, so that no ratio divides by zero
+CROWDS = {"10 to 20 things": (10, 20, 288), "20 to 40 things": (20, 40, 432)}  # and pixels of a side
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--limit", type=int, default=200, help="images of each set")
+    parser.add_argument("--json", type=Path, dest="file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    pali = Pali.from_pretrained(options.model, "torch")
+    report(compare(pali, options.limit), machine() | {"model": options.model}, options.file)
+
+
+def compare(pali: Pali, limit: int) -> Iterator[Result]:
+    """Scores and times of each set."""
+    sets = {"nano/detect": find_benchmark("nano/detect@dev").open(home() / "data")}
+    for name, (least, most, canvas) in CROWDS.items():
+        options = {"split": "heldout", "seed": 7, "min_objects": least, "max_objects": most, "canvas": canvas}
+        sets[name] = open_source("nano/scene", options)
+    task = pali.task("detect")
+    assert isinstance(task, Detect)
+    ways = {
+        "patches": lambda example, prompt: pali.predict([frames_of(example)], [prompt], task=task, part="siglip"),
+        "decoder": lambda example, prompt: pali.predict([frames_of(example)], [prompt], task=task),
+    }
+    for name, source in sets.items():
+        true: list[list[Detection]] = []
+        found: dict[str, list[list[Detection]]] = {way: [] for way in ways}
+        seconds = dict.fromkeys(ways, 0.0)
+        for index in range(min(limit, len(source))):
+            example = source[index]
+            prompt, own = ask(task, example, index)
+            true.append(scored(own))
+            for way, answer in list(ways.items())[:: 1 if index % 2 else -1]:
+                began = time.perf_counter()
+                [prediction] = answer(example, prompt)
+                seconds[way] += time.perf_counter() - began
+                found[way].append(scored(prediction.answer.objects))
+        for metric, score in SCORES.items():
+            ours, theirs = (100 * score(found[way], true) for way in ways)
+            yield rate(f"{name}: {metric}", max(ours, LEAST), max(theirs, LEAST), "decoder", "points")
+        ours, theirs = (1000 * seconds[way] / len(true) for way in ways)
+        yield cost(f"{name}: an image", ours, theirs, "decoder", "ms")
+
+
+def ask(task: Detect, example: Example, index: int) -> tuple[str, list[Object]]:
+    """A prompt for one name of an image, and the objects of that name."""
+    names = sorted({task.codec.spelled(thing.name) for thing in example.objects})
+    name = str(generator(0, index).choice(names))
+    return task.ask(name), [thing for thing in example.objects if task.codec.spelled(thing.name) == name]
+
+
+def scored(objects: Sequence[Object]) -> list[Detection]:
+    return [Detection(thing.name, thing.box, thing.confidence or 0.0) for thing in objects]
+
+
+SCORES: dict[str, Callable[[Sequence[Sequence[Detection]], Sequence[Sequence[Detection]]], float]] = {
+    "f1@0.5": lambda found, true: detection_f1(found, true).summary["f1@0.5"],
+    "ap": lambda found, true: average_precision(found, true).summary["ap"],
+}
+
+
+if __name__ == "__main__":
+    main()

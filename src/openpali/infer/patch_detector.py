@@ -1,0 +1,79 @@
+"""Detection without a decoder: every patch of an image encoder says what is there, and how far it reaches.
+
+The encoder is a SigLIP that was trained with ``dense`` and ``sides`` (:mod:`openpali.model.regions`). Its text
+tower embeds the names that are asked for, so that any text may be one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from openpali.infer.pipeline import EmbeddingPipeline, Floats, ImageLike
+from openpali.metrics.boxes import Detection, box_iou, distinct
+from openpali.metrics.calibration import Calibration
+from openpali.tasks.detect import alike
+from openpali.tasks.example import Box, Object
+
+LEAST = 0.3  # probability of a name at a patch of a thing that is found
+_SAME = 0.5  # IoU from which on the boxes of two patches are of one thing
+
+
+class PatchDetector:
+    """Finds things by name.
+
+    Args:
+        embedding: of a SigLIP with sides.
+        known: names of other things that images show. A model of softmax compares with them: to a patch of a dog,
+            "cat" is the better of "cat" and nothing.
+        softmax: the model was trained by softmax, not by the sigmoid of each pair.
+        calibration: of the confidence in a box; None: there is none.
+    """
+
+    def __init__(
+        self,
+        embedding: EmbeddingPipeline,
+        known: Sequence[str] = (),
+        softmax: bool = False,
+        calibration: Calibration | None = None,
+    ) -> None:
+        if embedding.model.sides is None:
+            raise ValueError(
+                "the image encoder of this model does not tell where things end: train one with dense = true and "
+                "sides = 1.0, or ask the decoder"
+            )
+        self.embedding, self.known, self.softmax, self.calibration = embedding, known, softmax, calibration
+        self._texts: dict[str, Floats] = {}
+
+    def detect(self, image: ImageLike, names: Sequence[str]) -> list[Object]:
+        """All instances of the names in an image, the most probable first."""
+        sure = self.calibration
+        return [
+            Object(name, Box(*box), confidence=sure.of(score) if sure else None)
+            for name, box, score in self.find(image, names)
+        ]
+
+    def find(self, image: ImageLike, names: Sequence[str]) -> list[Detection]:
+        """The same with the probability of each name, which is not calibrated."""
+        embeddings_ND, boxes_N4 = self.embedding.patches(image)
+        found: list[Detection] = []
+        for name, probability_N in zip(names, self._probabilities(embeddings_ND, names).T, strict=True):
+            [here] = (probability_N >= LEAST).nonzero()
+            here = here[np.argsort(-probability_N[here], kind="stable")]
+            for number in here[distinct(boxes_N4[here], _SAME)]:
+                # the mean of what its patches say is nearer than the box of one
+                alike_M = here[box_iou(boxes_N4[number : number + 1], boxes_N4[here])[0] >= _SAME]
+                box = np.average(boxes_N4[alike_M], axis=0, weights=probability_N[alike_M])
+                found.append(Detection(name, box.tolist(), float(probability_N[number])))
+        return sorted(found, key=lambda thing: -thing.score)
+
+    def _probabilities(self, embeddings_ND: Floats, names: Sequence[str]) -> Floats:
+        """Of each name at each patch: ``[N, K]``."""
+        others = [text for text in self.known if not any(alike(text, name) for name in names)]
+        texts = [*names, *others, ""] if self.softmax else names
+        if missing := [text for text in dict.fromkeys(texts) if text not in self._texts]:
+            self._texts |= dict(zip(missing, self.embedding.embed_text(missing), strict=True))
+        return self.embedding.probabilities(
+            embeddings_ND, np.stack([self._texts[text] for text in texts]), softmax=self.softmax
+        )[:, : len(names)]

@@ -1,0 +1,200 @@
+"""Detection by the patches of an image encoder: what they name, and where that is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from openpali.architectures.facts import Facts
+from openpali.architectures.registry import build
+from openpali.architectures.siglip.architecture import PRESETS
+from openpali.architectures.siglip.network import SigLIP
+from openpali.cli.main import app
+from openpali.data.media.images import Preprocess
+from openpali.eval.calibrate import calibrate_patches
+from openpali.eval.registry import benchmarks
+from openpali.infer.pali import Pali
+from openpali.infer.patch_detector import LEAST, PatchDetector
+from openpali.infer.pipeline import EmbeddingPipeline
+from openpali.metrics.boxes import Detection
+from openpali.metrics.calibration import Calibration
+from openpali.model.init import init_weights
+from openpali.weights.bundle import pack_bundle
+from openpali.weights.format import open_model
+from openpali.weights.write import write_model
+
+NAMES = {"red apple": 0, "dog": 1, "cat": 2, "": 3}
+
+
+class Planted:
+    """Stands for a model: embeddings of texts are one-hot, and so are those of patches, times how sure they are."""
+
+    def __init__(self, patches: list[tuple[str, float]], boxes: list[list[float]]) -> None:
+        self.seen = np.zeros((len(patches), len(NAMES)), np.float32)
+        for row, (name, sure) in zip(self.seen, patches, strict=True):
+            row[NAMES[name]] = sure
+        self.boxes, self.asked = np.array(boxes, np.float32), []
+        self.model = type("Sides", (), {"sides": True})
+
+    def patches(self, image: object) -> tuple[np.ndarray, np.ndarray]:
+        return self.seen, self.boxes
+
+    def embed_text(self, texts: list[str]) -> np.ndarray:
+        self.asked.append(texts)
+        return np.eye(len(NAMES), dtype=np.float32)[[NAMES[text] for text in texts]]
+
+    def probabilities(self, seen: np.ndarray, texts: np.ndarray, *, softmax: bool) -> np.ndarray:
+        cosine = torch.from_numpy(seen @ texts.T)
+        return ((cosine * 20).softmax(1) if softmax else cosine).numpy()
+
+
+def test_patches_of_a_thing_are_one_box_the_mean_of_theirs() -> None:
+    patches = [
+        ("red apple", 0.9),
+        ("red apple", 0.6),
+        ("dog", 0.8),
+        ("red apple", 0.7),
+        ("red apple", LEAST - 0.01),
+    ]
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 13], [0, 0, 9, 9], [50, 50, 60, 60], [80, 80, 90, 90]]
+    detector = PatchDetector(Planted(patches, boxes))
+    found = detector.find(None, ["red apple", "dog", "cat"])
+    assert [(thing.name, round(thing.score, 3)) for thing in found] == [
+        ("red apple", 0.9),
+        ("dog", 0.8),
+        ("red apple", 0.7),
+    ]
+    assert found[0].box == pytest.approx([0, 0, 10, (10 * 0.9 + 13 * 0.6) / 1.5])
+    assert found[1].box == [0, 0, 9, 9]
+    assert found[2].box == [50, 50, 60, 60]
+    assert [thing.confidence for thing in detector.detect(None, ["dog"])] == [None]
+    sure = PatchDetector(Planted(patches, boxes), calibration=Calibration(1.0, -1.0)).detect(None, ["dog"])
+    assert sure[0].confidence == pytest.approx(1 / (1 + np.exp(1) * 0.2 / 0.8), rel=1e-5)
+
+
+def test_a_model_of_softmax_compares_with_what_else_there_may_be() -> None:
+    """A patch that is a little like a dog, and much like a cat."""
+    box, asked = [[0, 0, 9, 9]], ["dog"]
+    alone, beside = (Planted([("cat", 0.9)], box) for _ in range(2))
+    for each in (alone, beside):
+        each.seen[0, NAMES["dog"]] = 0.5
+    assert [thing.name for thing in PatchDetector(alone, softmax=True).find(None, asked)] == asked
+    assert PatchDetector(beside, ["cat", "hot dog", "red apple"], softmax=True).find(None, asked) == []
+    assert beside.asked == [["dog", "cat", "red apple", ""]]  # "hot dog" would take from "dog"
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Path) -> SigLIP:
+    shape = PRESETS["pico"]
+    tokenizer = open_model(bundle / "pali").tokenizer
+    config = dataclasses.replace(
+        shape, text=dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size), sides=True
+    )
+    torch.manual_seed(0)
+    model = init_weights(build(config))
+    assert isinstance(model, SigLIP)
+    torch.nn.init.normal_(model.sides.weight)
+    return model
+
+
+@pytest.mark.parametrize("policy", ["squash", "pad"])
+def test_boxes_of_patches_are_in_pixels_of_the_image(policy: str, model: SigLIP, bundle: Path) -> None:
+    tokenizer = open_model(bundle / "pali").tokenizer
+    preprocess = Preprocess(72, 72, policy=policy)
+    image = np.random.default_rng(1).integers(0, 256, (100, 200, 3), np.uint8)
+    embeddings, boxes = EmbeddingPipeline(model, tokenizer, preprocess).patches(image)
+    with torch.inference_mode():
+        tokens = model.vit(torch.from_numpy(preprocess(image))[None])
+        sides = model.side_distances(tokens).numpy()
+        torch.testing.assert_close(torch.from_numpy(embeddings), model.embed_patches(tokens))
+    height, width = (200, 200) if policy == "pad" else (100, 200)  # of what the model sees, in pixels of the image
+    for row in range(6):
+        for column in range(6):
+            y, x = (row + 0.5) / 6, (column + 0.5) / 6
+            top, left, bottom, right = sides[row * 6 + column]
+            edges = [(y - top) * height, (x - left) * width, (y + bottom) * height, (x + right) * width]
+            expected = np.clip(edges, 0, [100, 200, 100, 200])
+            np.testing.assert_allclose(boxes[row * 6 + column], expected, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def detecting(model: SigLIP, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose image encoder tells sides, and finds a dog everywhere."""
+    folder = tmp_path_factory.mktemp("detecting")
+    preprocess, tokenizer = Preprocess(72, 72), open_model(bundle / "pali").tokenizer
+    weights = model.state_dict() | {"bias": torch.full((1,), 50.0)}
+    facts = Facts(calibration={"detect": Calibration(2.0, 0.0)})
+    write_model(folder / "siglip", weights, model.config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
+    (folder / "bundle.toml").write_text(f'[parts]\npali = "{bundle / "pali"}"\nsiglip = "{folder / "siglip"}"\n')
+    pack_bundle(folder / "bundle.toml", folder / "both")
+    return folder / "both"
+
+
+def test_command_bulk_and_python_detect_alike(detecting: Path, tmp_path: Path) -> None:
+    Image.effect_noise((90, 60), 50).convert("RGB").save(tmp_path / "noise.png")
+    line = {"key": "a", "images": [str(tmp_path / "noise.png")], "objects": [{"name": "dog", "box": [0, 0, 9, 9]}]}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(line) + "\n")
+    [found] = Pali(detecting).detect([tmp_path / "noise.png"], ["dog"], fast=True)
+    assert found
+    assert all(0.5 < thing.confidence <= 1 for thing in found)
+    expected = [list(thing.box) for thing in found]
+    command = ["predict", "--task", "detect", "--fast", "--model", str(detecting)]
+    said = CliRunner().invoke(app, [*command, str(tmp_path / "noise.png"), "dog", "--json"])
+    assert said.exit_code == 0, said.output
+    answers = [json.loads(said.stdout)]
+    out = tmp_path / "answers.jsonl"
+    said = CliRunner().invoke(
+        app, [*command, "--input", str(tmp_path / "samples.jsonl"), "--output", str(out)], catch_exceptions=False
+    )
+    assert said.exit_code == 0, said.output
+    answers.append(json.loads(out.read_text()))
+    for answer in answers:
+        assert [thing["box"] for thing in answer["objects"]] == expected
+        assert {thing["name"] for thing in answer["objects"]} == {"dog"}
+
+
+def test_confidence_is_fitted_by_what_is_right(
+    detecting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of true boxes at .9 and wrong ones at .4."""
+    shutil.copytree(detecting, tmp_path / "both")
+    detect, count = benchmarks()["nano/detect"], 5
+    source = detect.calibration(Path())
+    true = {source[i].images[0].tobytes(): source[i].objects for i in range(count)}
+
+    def find(self: PatchDetector, image: np.ndarray, names: list[str]) -> list[Detection]:
+        right = [Detection(each.name, each.box, 0.9) for each in true[image.tobytes()] if each.name in names]
+        return [*right, Detection(names[0], (0, 0, 1, 1), 0.4)]
+
+    monkeypatch.setattr(PatchDetector, "find", find)
+    fitted = calibrate_patches(detect, Pali(tmp_path / "both"), source, count)
+    assert (fitted.part, fitted.task) == ("siglip", "detect")
+    assert fitted.right == (fitted.claims - count) / fitted.claims
+    detector = Pali(tmp_path / "both").patch_detector
+    assert detector.calibration == fitted.calibration
+    first = source[0]
+    *right, wrong = detector.detect(first.images[0], [first.objects[0].name])
+    assert min(thing.confidence for thing in right) > 0.7 > 0.3 > wrong.confidence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--task", "detect", "dog"], "sides = 1.0"), (["--task", "vqa", "is it red?"], "task vqa")],
+)
+def test_what_cannot_be_detected_so_is_said(
+    arguments: list[str], told: str, bundle: Path, detecting: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (90, 60)).save(tmp_path / "x.png")
+    folder = bundle if "detect" in arguments else detecting
+    command = ["predict", "--fast", "--model", str(folder), str(tmp_path / "x.png"), *arguments]
+    said = CliRunner().invoke(app, command)
+    assert isinstance(said.exception, ValueError)
+    assert told in str(said.exception)
