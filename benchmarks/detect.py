@@ -28,7 +28,10 @@ from openpali.tasks.detect import Detect
 from openpali.tasks.example import Example, Object
 
 LEAST = 0.01  # points, so that no ratio divides by zero
-CROWDS = {"10 to 20 things": (10, 20, 288), "20 to 40 things": (20, 40, 432)}  # and pixels of a side
+CROWDS = {  # options of a scene; stamps are about as large in pixels as in others
+    "10 to 20 things": {"min_objects": 10, "max_objects": 20, "canvas": 288, "smallest": 0.11, "largest": 0.2},
+    "20 to 40 things": {"min_objects": 20, "max_objects": 40, "canvas": 432, "smallest": 0.08, "largest": 0.14},
+}
 
 
 def main() -> None:
@@ -45,9 +48,8 @@ def main() -> None:
 def compare(pali: Pali, limit: int) -> Iterator[Result]:
     """Scores and times of each set."""
     sets = {"nano/detect": find_benchmark("nano/detect@dev").open(home() / "data")}
-    for name, (least, most, canvas) in CROWDS.items():
-        options = {"split": "heldout", "seed": 7, "min_objects": least, "max_objects": most, "canvas": canvas}
-        sets[name] = open_source("nano/scene", options)
+    for name, options in CROWDS.items():
+        sets[name] = open_source("nano/scene", {"split": "heldout", "seed": 7, **options})
     task = pali.task("detect")
     assert isinstance(task, Detect)
     ways = {

@@ -40,8 +40,13 @@ def describe(stamps: Sequence[Stamp], objects: Sequence[Object]) -> str:
     for stamp in stamps:
         counts[stamp.name] = counts.get(stamp.name, 0) + 1
     nouns = {stamp.name: stamp.noun for stamp in stamps}
-    parts = [nouns[name] if n == 1 else f"{NUMBERS[n]} {plural(name)}" for name, n in counts.items()]
+    parts = [nouns[name] if n == 1 else f"{number(n)} {plural(name)}" for name, n in counts.items()]
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def number(count: int) -> str:
+    """A number in words up to ten, and in digits above."""
+    return NUMBERS[count] if count < len(NUMBERS) else str(count)
 
 
 def relation(first: Object, second: Object) -> str:

@@ -35,9 +35,16 @@ def single(sampler: Sampler) -> Example:
 
 
 def scene(
-    sampler: Sampler, *, min_objects: int = 1, max_objects: int = 4, copies: float = 0.5, expressions: bool = False
+    sampler: Sampler,
+    *,
+    min_objects: int = 1,
+    max_objects: int = 4,
+    copies: float = 0.5,
+    expressions: bool = False,
+    smallest: float = 0.22,
+    largest: float = 0.45,
 ) -> Example:
-    """Several stamps, each 22 to 45 % of the canvas, with little overlap.
+    """Several stamps with little overlap.
 
     Pairs of names and pairs (expression, name) are held out.
 
@@ -46,10 +53,13 @@ def scene(
         max_objects: largest number of stamps.
         copies: probability that two or more of them (each number equally likely) are the same stamp.
         expressions: whether the sample has a referring expression, which fits exactly one of the things.
+        smallest, largest: longer side of a stamp as a share of the canvas.
     """
     for _ in range(TRIES):
         cast = _cast(sampler, sampler.integer(min_objects, max_objects), copies)
-        patches = [make_patch(stamp, sampler.canvas * sampler.uniform(0.22, 0.45), sampler.rng) for stamp in cast]
+        patches = [
+            make_patch(stamp, sampler.canvas * sampler.uniform(smallest, largest), sampler.rng) for stamp in cast
+        ]
         places = arrange(sampler, patches)
         masks = visible(sampler.canvas, patches, places)
         if any(m.sum() < MIN_VISIBLE * p.shape.sum() for m, p in zip(masks, patches, strict=True)):
