@@ -406,13 +406,27 @@ def _compiled(
 
 
 def _traced(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
-    """Trace a module, and convert it with OpenVINO's frontend: `openvino.convert_model` reports its use online."""
+    """Trace a module, and convert it with OpenVINO's frontend: `openvino.convert_model` reports its use online.
+
+    What is traced is a function that calls the module, in which weights are constants: for a module, torch makes a
+    script of each part, which takes most of the time. Constants do not require gradients.
+    """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+    def call(*tensors: Tensor) -> Any:
+        return module(*tensors)
+
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # about Python checks, which tracing rightly makes constant
-        traced = torch.jit.trace(module, examples, check_trace=False)  # type: ignore[no-untyped-call]
+        learning = [p for p in module.parameters() if p.requires_grad]
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        try:
+            traced = torch.jit.trace(call, examples, check_trace=False)  # type: ignore[no-untyped-call]
+        finally:
+            for parameter in learning:
+                parameter.requires_grad_(True)
         decoder = TorchScriptPythonDecoder(traced, example_input=examples)  # the frontend holds no reference to it
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
