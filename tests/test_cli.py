@@ -21,6 +21,8 @@ import pytest
 import typer
 from PIL import Image
 
+from openpali.architectures import registry
+from openpali.architectures.pali import PRESETS
 from openpali.architectures.preprocessor import Inexpressible
 from openpali.cli.main import app, main
 from openpali.cli.predict import _rows
@@ -338,6 +340,9 @@ def test_what_transformers_does_otherwise_is_one_warning(capsys, monkeypatch, bu
 
 
 def test_sizes(capsys, monkeypatch) -> None:
+    """Of two presets; `test_readme.py` prints all."""
+    some = {name: PRESETS[name] for name in ("pico", "pali3-5b")}
+    monkeypatch.setattr(registry, "presets", lambda: some)
     described = json.loads(openpali(capsys, monkeypatch, "sizes", "--json"))
     large = described["pali3-5b"]
     assert 5.5e9 < large["parameters"]["all"] < 5.7e9

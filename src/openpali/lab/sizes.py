@@ -20,6 +20,10 @@ def count_parameters(config: Any) -> dict[str, int]:
     ``encoder`` and ``decoder`` belong to the language model and include norms and position biases. ``encoder`` is 0
     if there is none, and ``head`` if it is tied to the embedding. ``project`` is all between the two.
     """
+    return _count(_hollow(config))
+
+
+def _count(model: VisionLanguageModel) -> dict[str, int]:
     prefixes = {
         "vision": ("vit.",),
         "encoder": ("text.encoder",),
@@ -28,7 +32,7 @@ def count_parameters(config: Any) -> dict[str, int]:
         "head": ("text.head.",),
     }
     counts = dict.fromkeys(PARTS, 0)
-    for name, parameter in _hollow(config).named_parameters():
+    for name, parameter in model.named_parameters():
         part = next((part for part, begins in prefixes.items() if name.startswith(begins)), "project")
         counts[part] += parameter.numel()
     return counts
@@ -39,11 +43,8 @@ def _hollow(config: Any) -> VisionLanguageModel:
         return cast(VisionLanguageModel, build(config))
 
 
-def quantized_bytes(config: Any, group: int = 0) -> int:
-    """Bytes of the tensors of a model of this size as ``openpali quantize`` writes it, in int4 with a ``group``;
-    nothing is allocated.
-    """
-    model = _hollow(config)
+def _quantized_bytes(model: VisionLanguageModel, group: int = 0) -> int:
+    """Bytes of the tensors of a model as ``openpali quantize`` writes it, in int4 with a ``group``. It changes."""
     stored = storage_of(model, group)
     return sum(tensor.numel() * stored[name].itemsize for name, tensor in model.state_dict().items())
 
@@ -102,7 +103,8 @@ def describe(config: Any) -> dict[str, Any]:
     The latter at the preset's own resolution and at those of its kind of model (rounded to whole patches), with 16
     prompt tokens.
     """
-    parts, known = count_parameters(config), architecture_of(config)
+    model, known = _hollow(config), architecture_of(config)
+    parts = _count(model)
     total = sum(parts.values())
     patch = config.vision.patch_size
     resolutions = (round(side / patch) * patch for side in known.sides)
@@ -112,8 +114,8 @@ def describe(config: Any) -> dict[str, Any]:
         "bytes": {
             "fp32": 4 * total,
             "bf16": 2 * total,
-            "int8": quantized_bytes(config),
-            "int4": quantized_bytes(config, max(GROUPS)),
+            "int8": _quantized_bytes(model),
+            "int4": _quantized_bytes(_hollow(config), max(GROUPS)),
         },
         "flops": {
             str(side): {
