@@ -1,4 +1,4 @@
-"""Runs on several ranks for `test_parallel.py`: ``python rank_jobs.py FOLDER``."""
+"""Runs on several ranks for `test_parallel.py`: ``python rank_jobs.py FOLDER JOB...``."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ class Job:
         full: the last rank cannot write its part of the second checkpoint, and learns late that it failed.
         drawn: draw samples.
         folder: of the run, if jobs share one.
+        slow: runs only if slow tests do.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Job:
     full: bool = False
     drawn: bool = False
     folder: str = ""
+    slow: bool = False
 
     @property
     def recipe(self) -> Recipe:
@@ -87,7 +89,12 @@ def sharded(kind: str = "full", **more: Any) -> dict[str, Any]:
     return {"parallel": {"shard": kind, **more}}
 
 
-MIXED = {**LONG, "phases__0__mixture": [{**TEXT, "weight": 0.6}, {**CAPTIONS, "weight": 0.4}]}
+CAPTIONED = {"phases__0__mixture": [CAPTIONS], "max_target": 40}  # samples have so many tokens
+MIXED = {
+    **LONG,
+    "phases__0__samples": 24,
+    "phases__0__mixture": [{**TEXT, "weight": 0.6}, {**CAPTIONS, "weight": 0.4}],
+}
 SHORT = {"phases__0__samples": 8, "phases__0__mixture": [CAPTIONS]}  # each length is compiled
 ELASTIC = {
     **sharded(),
@@ -117,7 +124,7 @@ PATCHES = {
     "model__resize": "native",
     "phases": [{"samples": 24, "tokens": 40, "mixture": MIXED["phases__0__mixture"]}],
 }
-STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 32}
+STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 24}
 JOBS = [
     Job("siglip-3", 3, "siglip", {"captions": 0.3}),  # 4 pairs on 3 ranks: 1 + 1 + 2
     Job("siglip-3-sharded", 3, "siglip", {**sharded(), "regions": 1.0}),
@@ -125,14 +132,15 @@ JOBS = [
     Job("native-text-2-sharded", 2, "sequence", {**sharded(), **LONG, **PATCHES, "micro": 2}),
     Job("classify-2-sharded", 2, "classify", sharded()),
     Job("sequence-2", 2, "sequence"),
-    Job("sequence-4-sharded", 4, "sequence", sharded(checkpointing="selective"), drawn=True),
+    Job("sequence-4-sharded", 4, "sequence", {**sharded(checkpointing="selective"), **CAPTIONED}, drawn=True),
     Job("sequence-4-hybrid", 4, "sequence", sharded("hybrid", checkpointing="full"), mean="example"),
     Job("frozen-2-sharded", 2, "sequence", {**sharded(), "model__frozen": ["vit"]}),
     Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # images on one rank only
     Job("toy-2-sharded", 2, "sequence", {**sharded(checkpointing="full"), **TOY}),
     Job("siglip-2-sharded-bf16", 2, "siglip", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-bf16", 2, "sequence", {**sharded(), "precision": "bf16"}),
-    Job("sequence-2-sharded-compiled", 2, "sequence", {**sharded(compile=True), **SHORT}),
+    Job("sequence-2-sharded-compiled", 2, "sequence", {**sharded(compile=True), **SHORT}, slow=True),
+    Job("classify-2-sharded-compiled", 2, "classify", {**sharded(compile=True), "phases__0__samples": 8}),
     Job("mask_vqvae-2", 2, "mask_vqvae"),
     Job("muon-2", 2, "siglip", {"optimizer__name": "muon"}, sgd=False),  # matrices are divided among ranks
     Job("clipped-2", 2, "sequence", {"optimizer": {"name": "muon", "lr": 1e-2, "qk_clip": 0.5}}, sgd=False),
@@ -153,12 +161,17 @@ JOBS = [
 ]
 EVALS = {
     "evals": [
-        {"name": "vqa", "benchmark": "nano/vqa", "every": 16, "limit": 5, "batch": 2},
+        {"name": "vqa", "benchmark": "nano/vqa", "every": 16, "limit": 3, "batch": 2},
         {"name": "captions", **CAPTIONS, "every": 8, "limit": 2},
     ],
     "keep_best": "captions/loss",
 }
-TRAINED = {"ema": 0.5, "model__dropout": 0.1, "phases": [{"samples": 16, "size": 72, "mixture": [CAPTIONS]}]}
+TRAINED = {
+    "ema": 0.5,
+    "model__dropout": 0.1,
+    "max_target": 40,
+    "phases": [{"samples": 16, "size": 72, "mixture": [CAPTIONS]}],
+}
 FROM_A_MODEL = {"model__init": {"": "start-of-ranks"}}  # which is asked before anything else runs on the ranks
 EVALUATED = [  # only by name, for `test_evals.py`
     Job(
@@ -333,7 +346,9 @@ if __name__ == "__main__":
     monitor_module._tensorboard = lambda *_: None
     torch.compile = partial(torch.compile, backend="aot_eager")  # type: ignore[assignment] # needs no C++ compiler
     open_source("nano/single", {})  # loads its world, once for all jobs
+    wanted = [job for job in [*JOBS, *EVALUATED] if job.name in sys.argv[2:]]
+    if any(job.recipe.parallel.compile for job in wanted):
+        import torch._inductor.pattern_matcher  # 600 modules, which each rank would import when it compiles
     gc.freeze()  # each run ends with a collection of garbage
-    wanted = sys.argv[2:]
-    for job in [job for job in [*JOBS, *EVALUATED] if job.name in wanted] if wanted else JOBS:
+    for job in wanted:
         fork(job, Path(sys.argv[1]))

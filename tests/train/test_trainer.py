@@ -180,7 +180,14 @@ def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(make_trainer
     assert metrics_of(tmp_path / "run") == metrics_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("parallel", [{}, {"checkpointing": "full", "compile": True}], ids=["plain", "compiled"])
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"checkpointing": "full"}, id="checkpointed"),
+        pytest.param({"checkpointing": "full", "compile": True}, id="compiled", marks=pytest.mark.slow),
+    ],
+)
 def test_the_first_module_and_the_sample_that_are_not_finite_are_named(parallel, make_trainer, monkeypatch) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     trainer = make_trainer(make_recipe(micro=2, parallel=parallel))

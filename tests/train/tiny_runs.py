@@ -42,7 +42,8 @@ VARIED = [{"source": "nano/scene", "task": "object_vqa"}, {"source": "nano/scene
 
 
 def parallel_recipe(objective: str, mean: str, **changes: Any) -> Recipe:
-    """A recipe for micro-batches and ranks; ``mean`` is its ``loss_mean``, if it has one."""
+    """Three steps, for micro-batches and ranks; ``mean`` is the recipe's ``loss_mean``, if it has one."""
+    changes = {"phases__0__samples": 12} | changes
     if objective == "sequence":
         changes = {"max_prompt": 160, "max_target": 160, "loss_mean": mean} | changes
         if not {"phases", "phases__0__mixture"} & changes.keys():
