@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -169,7 +170,17 @@ def _write_bundle(home: Path, folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _operators_are_read_once() -> Iterator[None]:
+    """For each graph, torch parses the sources of all operators of onnxscript, which takes 2 s."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(scope="session")
+def exported(bundle: Path, tmp_path_factory: pytest.TempPathFactory, _operators_are_read_once: None) -> Path:
     """Graphs of the bundle's main part and its masks, by the command."""
     out = tmp_path_factory.mktemp("graphs")
     said = CliRunner().invoke(app, ["export", str(bundle / "pali"), "--out", str(out), "--format", "onnx"])
