@@ -10,8 +10,8 @@ STAGES := $(addprefix nano/,0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal
 # Parts of the tests, the longest first, for `make -j2`; a part is folders or files, joined by +, without what is in
 # another part. Few parts, since each imports torch; more than one, since a process that had run many hundreds of tests has
 # died when it forked. They share a tiny bundle.
-TESTS := tests tests/train tests/infer+tests/model+tests/lab/plan tests/eval+tests/interop \
-    tests/train/test_parallel.py+tests/train/test_benchmarks.py tests/serve+tests/data
+TESTS := tests tests/eval+tests/interop+tests/train/test_parallel.py+tests/train/test_benchmarks.py tests/train \
+    tests/infer+tests/model+tests/lab/plan tests/serve+tests/data
 SOAK := tests/train/test_memory.py
 CLUSTER := tests/cluster
 WHEEL := tests/wheel
@@ -33,7 +33,7 @@ $(TESTS): .venv/dev.ready
 # 1,000 steps; run the single tests that are marked as slow. Takes minutes.
 soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
-	$(PYTEST) -m slow tests/lab/plan tests/infer tests/train/test_parallel.py tests/train/test_benchmarks.py
+	$(PYTEST) -m slow tests/lab tests/infer tests/train --ignore=$(SOAK)
 
 # Send 20,000 requests to `openpali serve` from 32 clients, bad ones and disconnects among them, and watch counts and
 # memory; break off 500 streams; then send 10,000 requests that are drawn from the API's description. Takes minutes.
