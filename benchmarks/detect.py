@@ -1,6 +1,7 @@
 """Detection by the patches of an image encoder (`openpali predict --fast`) beside the decoder of the same model.
 
-    python benchmarks/detect.py --model speedrun/nano-0 --json detect.json
+    make speedrun                             # a model whose encoder tells sides
+    python benchmarks/detect.py --json detect.json
     python benchmarks/detect.py --limit 2     # a quick check that it works
 
 Both are asked for all instances of one name in each image: of the development set of `nano/detect`, and of crowded
@@ -36,7 +37,7 @@ CROWDS = {  # options of a scene; stamps are about as large in pixels as in othe
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="nano")
+    parser.add_argument("--model", default="speedrun/nano-0")
     parser.add_argument("--limit", type=int, default=200, help="images of each set")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +185,19 @@ def test_confidence_is_fitted_by_what_is_right(
     first = source[0]
     *right, wrong = detector.detect(first.images[0], [first.objects[0].name])
     assert min(thing.confidence for thing in right) > 0.7 > 0.3 > wrong.confidence
+
+
+def test_the_benchmark_stands_beside_the_decoder(
+    detecting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(__file__).parents[2] / "benchmarks"
+    monkeypatch.syspath_prepend(folder)
+    arguments = ["--model", str(detecting), "--limit", "1", "--json", str(tmp_path / "x.json")]
+    monkeypatch.setattr(sys, "argv", ["detect.py", *arguments])
+    runpy.run_path(str(folder / "detect.py"), run_name="__main__")
+    found = {row["name"] for row in json.loads((tmp_path / "x.json").read_text())["results"]}
+    sets = ("nano/detect", "10 to 20 things", "20 to 40 things")
+    assert found == {f"{name}: {what}" for name in sets for what in ("f1@0.5", "ap", "an image")}
 
 
 @pytest.mark.parametrize(
