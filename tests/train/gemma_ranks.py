@@ -12,7 +12,6 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import torch
-import torch._dynamo  # once, before ranks are forked
 import torch.nn.functional as F
 from torch import Tensor
 
