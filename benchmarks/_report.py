@@ -21,6 +21,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+MIN_SCORE = 0.01  # points, so that no ratio divides by zero
+
 
 @dataclass(frozen=True)
 class Result:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from _report import Result, cost, machine, rate, report
+from _report import MIN_SCORE, Result, cost, machine, rate, report
 from openpali.data.sources.registry import open_source
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
@@ -28,7 +28,6 @@ from openpali.rng import generator
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Example, Object
 
-LEAST = 0.01  # points, so that no ratio divides by zero
 CROWDS = {  # options of a scene; stamps are about as large in pixels as in others
     "10 to 20 things": {"min_objects": 10, "max_objects": 20, "canvas": 288, "smallest": 0.11, "largest": 0.2},
     "20 to 40 things": {"min_objects": 20, "max_objects": 40, "canvas": 432, "smallest": 0.08, "largest": 0.14},
@@ -72,7 +71,7 @@ def compare(pali: Pali, limit: int) -> Iterator[Result]:
                 found[way].append(scored(prediction.answer.objects))
         for metric, score in SCORES.items():
             ours, theirs = (100 * score(found[way], true) for way in ways)
-            yield rate(f"{name}: {metric}", max(ours, LEAST), max(theirs, LEAST), "decoder", "points")
+            yield rate(f"{name}: {metric}", max(ours, MIN_SCORE), max(theirs, MIN_SCORE), "decoder", "points")
         ours, theirs = (1000 * seconds[way] / len(true) for way in ways)
         yield cost(f"{name}: an image", ours, theirs, "decoder", "ms")
 
@@ -81,7 +80,7 @@ def ask(task: Detect, example: Example, index: int) -> tuple[str, list[Object]]:
     """A prompt for one name of an image, and the objects of that name."""
     names = sorted({task.codec.spelled(thing.name) for thing in example.objects})
     name = str(generator(0, index).choice(names))
-    return task.ask(name), [thing for thing in example.objects if task.codec.spelled(thing.name) == name]
+    return task.ask(name), task.shown(example, [name])
 
 
 def scored(objects: Sequence[Object]) -> list[Detection]:

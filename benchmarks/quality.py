@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
-from _report import Result, cost, machine, rate, report
+from _report import MIN_SCORE, Result, cost, machine, rate, report
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.cards import is_cider, is_error
 from openpali.eval.runner import run
@@ -31,7 +31,6 @@ from openpali.infer.pali import Pali
 from openpali.reports.progress import progress_bar
 
 ENGINES = ("openvino-int8", "torch-int8", "openvino", "onnx", "onnx-int8")
-MIN_SCORE = 0.01  # points, so that no ratio divides by zero
 
 
 def main() -> None:

@@ -81,10 +81,7 @@ def calibrate(
             benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark), claims=True
         )
         log_probs, right = judged(evaluator.run(pipeline).rows, task)
-        calibration = fit_calibration(log_probs, right, offset=task.alternatives)
-        folder = pali.parts[part]
-        add_facts(folder, calibration={**open_model(folder).facts.calibration, task.name: calibration})
-        yield Fitted(part, task.name, calibration, len(right), mean([float(each) for each in right]))
+        yield _fit(pali, part, task.name, log_probs, right, offset=task.alternatives)
     for page_benchmark in benchmarks:
         if (
             isinstance(page_benchmark, PageBenchmark)
@@ -119,16 +116,11 @@ def _calibrate_pages(
     benchmark: PageBenchmark, pali: Pali, source: Source, limit: int | None, watch: Callable[[Benchmark], Watch]
 ) -> Fitted:
     """Fit the confidence of a part that reads pages or finds elements, by what is right of the things it finds."""
-    folder = pali.parts[benchmark.part]
-    add_facts(folder, calibration={})
+    add_facts(pali.parts[benchmark.part], calibration={})
     raw = Pali(pali.folder, dtype=pali.dtype, device=pali.device)
     pages = WholePageEvaluator(benchmark.name, source, limit, watch(benchmark)).run(benchmark.answer(raw))
     sure, right = judged_pages(benchmark, pages)
-    calibration = fit_calibration([math.log(max(each, TINY)) for each in sure], right, offset=True)
-    add_facts(folder, calibration={PAGE_TASKS[benchmark.part]: calibration})
-    return Fitted(
-        benchmark.part, PAGE_TASKS[benchmark.part], calibration, len(right), mean([float(each) for each in right])
-    )
+    return _fit(pali, benchmark.part, PAGE_TASKS[benchmark.part], _logs(sure), right)
 
 
 def calibrate_patches(
@@ -142,19 +134,29 @@ def calibrate_patches(
         source: the samples.
     """
     task, total = cast(Detect, benchmark.task_for(pali.pipeline(MAIN))), count(source, limit)
-    log_probs: list[float] = []
+    sure: list[float] = []
     right: list[bool] = []
     for index in range(total):
         example = source[index]
         names = task.names_in(task.write(example, generator(SEED, index)).prompt)
-        things = [Detection(task.codec.spelled(thing.name), thing.box) for thing in example.objects]
         found = pali.patch_detector.find(example.images[0], names)
-        log_probs += [math.log(max(thing.score, TINY)) for thing in found]
-        right += right_boxes(found, [thing for thing in things if thing.name in names])
+        sure += [thing.score for thing in found]
+        right += right_boxes(found, [Detection(thing.name, thing.box) for thing in task.shown(example, names)])
         watch(index + 1, total, {})
-    calibration, folder = fit_calibration(log_probs, right, offset=True), pali.parts[SIGLIP]
-    add_facts(folder, calibration={**open_model(folder).facts.calibration, task.name: calibration})
-    return Fitted(SIGLIP, task.name, calibration, len(right), mean([float(each) for each in right]))
+    return _fit(pali, SIGLIP, task.name, _logs(sure), right)
+
+
+def _logs(probabilities: Sequence[float]) -> list[float]:
+    return [math.log(max(each, TINY)) for each in probabilities]
+
+
+def _fit(
+    pali: Pali, part: str, task: str, log_probs: Sequence[float], right: Sequence[bool], *, offset: bool = True
+) -> Fitted:
+    """Fit the confidence of a part in its answers to a task, and store it beside that of other tasks."""
+    calibration, folder = fit_calibration(log_probs, right, offset=offset), pali.parts[part]
+    add_facts(folder, calibration={**open_model(folder).facts.calibration, task: calibration})
+    return Fitted(part, task, calibration, len(right), mean([float(each) for each in right]))
 
 
 def calibrate_ood(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -169,7 +169,7 @@ class Detect(Task):
                 "true": [[name, *map(float, thing.box), 1.0] for thing in referred(example)],
             }
         asked = {thing.name for thing in self.parse(sample.target, example.size).objects}
-        true = [thing for thing in self._objects(example) if thing.name in asked]
+        true = self.shown(example, asked)
         return {
             "found": [[thing.name, *map(float, thing.box), thing.score] for thing in scored],
             "true": [[thing.name, *map(float, thing.box), 1.0] for thing in true],
@@ -196,6 +196,10 @@ class Detect(Task):
             with suppress(ValueError):
                 written.append(self.codec.encode_named([(thing.box, thing.name)], size))
         return self.dialect.objects_joiner.join(written) or NOTHING
+
+    def shown(self, example: Example, names: Container[str]) -> list[Object]:
+        """The objects of these names, which are as answers spell them."""
+        return [thing for thing in self._objects(example) if thing.name in names]
 
     def _expression(self, example: Example) -> str:
         """The expression, with one space between words."""
