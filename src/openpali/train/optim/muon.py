@@ -127,14 +127,35 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
     ``[..., rows, columns]``, same shape and dtype out.
     """
-    a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     wide = matrices.mT if tall else matrices
     wide = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
     x = wide.reshape(-1, *wide.shape[-2:]).contiguous()
-    for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    x = x.view(wide.shape)
+    # Half precision loses the small singular values in their squares.
+    by_squares = x.dtype == torch.float32 and x.shape[2] >= 2 * x.shape[1]
+    x = (_iterate_on_squares(x) if by_squares else _iterate(x)).view(wide.shape)
     out: Tensor = x.mT if tall else x
     return out
+
+
+def _iterate(x: Tensor) -> Tensor:
+    """Newton-Schulz of ``[n, rows, columns]``."""
+    a, b, c = COEFFICIENTS
+    for _ in range(ITERATIONS):
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _iterate_on_squares(x: Tensor) -> Tensor:
+    """The same by matrices of ``[n, rows, rows]`` alone, which is less for wide ones: ``p(x x') x`` is a product of
+    polynomials of ``x x'``, and these commute."""
+    a, b, c = COEFFICIENTS
+    square = product = x @ x.mT
+    for i in range(ITERATIONS):
+        step = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        step.diagonal(dim1=1, dim2=2).add_(a)
+        product = step @ product if i else step
+        if i < ITERATIONS - 1:
+            square = step @ square @ step
+    return product @ x
