@@ -17,7 +17,8 @@ from openpali.tasks.detect import alike
 from openpali.tasks.example import Box, Object
 
 LEAST = 0.3  # probability of a name at a patch of a thing that is found
-_SAME = 0.5  # IoU from which on the boxes of two patches are of one thing
+_SAME = 0.5  # IoU from which on the boxes of two patches are averaged
+_APART = 0.1  # IoU up to which two boxes of a name are two things: a patch at the rim of one tells its sides badly
 
 
 class PatchDetector:
@@ -61,7 +62,7 @@ class PatchDetector:
         for name, probability_N in zip(names, self._probabilities(embeddings_ND, names).T, strict=True):
             [here] = (probability_N >= LEAST).nonzero()
             here = here[np.argsort(-probability_N[here], kind="stable")]
-            for number in here[distinct(boxes_N4[here], _SAME)]:
+            for number in here[distinct(boxes_N4[here], _APART)]:
                 # the mean of what its patches say is nearer than the box of one
                 alike_M = here[box_iou(boxes_N4[number : number + 1], boxes_N4[here])[0] >= _SAME]
                 box = np.average(boxes_N4[alike_M], axis=0, weights=probability_N[alike_M])
