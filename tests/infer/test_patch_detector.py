@@ -7,6 +7,7 @@ import json
 import runpy
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,16 @@ from openpali.cli.main import app
 from openpali.data.media.images import Preprocess
 from openpali.eval.calibrate import calibrate_patches
 from openpali.eval.registry import benchmarks
+from openpali.eval.runner import run
 from openpali.infer.pali import Pali
 from openpali.infer.patch_detector import LEAST, PatchDetector
-from openpali.infer.pipeline import EmbeddingPipeline
+from openpali.infer.pipeline import EmbeddingPipeline, Untrained
 from openpali.metrics.boxes import Detection
 from openpali.metrics.calibration import Calibration
 from openpali.model.init import init_weights
+from openpali.playground.tables import routes_of
+from openpali.serve.scheduler import Scheduler
+from openpali.serve.service import Served
 from openpali.weights.bundle import pack_bundle
 from openpali.weights.format import open_model
 from openpali.weights.write import write_model
@@ -65,8 +70,9 @@ def test_patches_of_a_thing_are_one_box_the_mean_of_theirs() -> None:
         ("dog", 0.8),
         ("red apple", 0.7),
         ("red apple", LEAST - 0.01),
+        ("red apple", 0.8),  # sees too little of the first to tell where it ends
     ]
-    boxes = [[0, 0, 10, 10], [0, 0, 10, 13], [0, 0, 9, 9], [50, 50, 60, 60], [80, 80, 90, 90]]
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 13], [0, 0, 9, 9], [50, 50, 60, 60], [80, 80, 90, 90], [0, 0, 10, 4]]
     detector = PatchDetector(Planted(patches, boxes))
     found = detector.find(None, ["red apple", "dog", "cat"])
     assert [(thing.name, round(thing.score, 3)) for thing in found] == [
@@ -161,6 +167,33 @@ def test_command_bulk_and_python_detect_alike(detecting: Path, tmp_path: Path) -
     for answer in answers:
         assert [thing["box"] for thing in answer["objects"]] == expected
         assert {thing["name"] for thing in answer["objects"]} == {"dog"}
+
+
+def test_a_bundle_may_leave_detection_to_its_encoder(
+    detecting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user asks as always, and is not told that the decoder was not trained on it."""
+    parts = (detecting.parent / "bundle.toml").read_text()
+    (tmp_path / "bundle.toml").write_text(f'{parts}\n[tasks]\ndetect = "siglip"\n')
+    pack_bundle(tmp_path / "bundle.toml", tmp_path / "model")
+    Image.effect_noise((90, 60), 50).convert("RGB").save(tmp_path / "noise.png")
+    pali = Pali(tmp_path / "model")
+    monkeypatch.setattr(pali.pipeline(), "options", {"caption": {}})  # what its decoder was trained on
+    [expected] = Pali(detecting).detect([tmp_path / "noise.png"], ["dog"], fast=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Untrained)
+        [prediction] = pali.predict([[tmp_path / "noise.png"]], ["detect: dog"])
+        assert pali.detect([tmp_path / "noise.png"], ["dog"]) == [expected]
+        card = run(benchmarks()["nano/detect"], pali, Path(), limit=2).card
+    assert (prediction.part, prediction.answer.objects) == ("siglip", tuple(expected))
+    assert (card.model["part"], card.note) == ("siglip", "")
+    assert [told["note"] for told in Served("x", pali).tasks if told["name"] == "detect"] == [""]
+    assert "detect" not in routes_of(pali)  # the page without a server does not know patches
+    scheduler = Scheduler(pali)
+    ticket = scheduler.submit([tmp_path / "noise.png"], "detect: dog")
+    while scheduler.turn():
+        pass
+    assert ticket.predictions(0)[0].answer.objects == tuple(expected)
 
 
 def test_confidence_is_fitted_by_what_is_right(

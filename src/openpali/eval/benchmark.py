@@ -121,13 +121,14 @@ class AnswerBenchmark(Benchmark):
         """Answers, in any order -> scores."""
         return self.scorer or find_family(self.task).score
 
-    def task_for(self, pipeline: Pipeline, *, ocr: bool = False) -> Task:
+    def task_for(self, pipeline: Pipeline, *, ocr: bool = False, warn: bool = True) -> Task:
         """The task as the model was trained on it, with this benchmark's options.
 
         Args:
             ocr: put the example's ``text`` into the prompt, see :mod:`openpali.eval.ocr`.
+            warn: if the model was not trained on it.
         """
-        task = pipeline.task(self.task)
+        task = pipeline.task(self.task, warn=warn)
         options = {**self.options, "ocr": True} if ocr else self.options
         if ocr and not task.takes_ocr():
             raise ValueError(f"benchmark {self.name} takes no OCR text: task {self.task} has no place for it")

@@ -33,7 +33,7 @@ from openpali.tasks.base import Task
 from openpali.tasks.detect import Detect
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
 from openpali.text.language import fit_language
-from openpali.weights.files import FINDER, MAIN, PAGE_TASKS, SIGLIP
+from openpali.weights.files import FINDER, MAIN, PAGE_TASKS, SIGLIP, UNPROMPTED
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.language import write_language
 from openpali.weights.ood import CENTRES, fit_ood, write_ood
@@ -75,6 +75,8 @@ def calibrate(
         limit: fit on the first ``limit`` samples of each benchmark.
     """
     for benchmark, part, source in _fitting(benchmarks, pali, data):
+        if part in UNPROMPTED:
+            continue  # see below
         pipeline = pali.pipeline(part)
         task = benchmark.task_for(pipeline)
         evaluator = AnswerEvaluator.of(
@@ -180,7 +182,8 @@ def calibrate_ood(
     """
     sources: dict[str, list[Source]] = {}
     for _, part, source in _fitting(benchmarks, pali, data):
-        sources.setdefault(part, []).append(source)
+        if part not in UNPROMPTED:
+            sources.setdefault(part, []).append(source)
     for part, own in sources.items():
         if trained_on is None:
             counts = [min(limit, len(source) * 4 // 5) for source in own]

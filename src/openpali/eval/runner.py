@@ -35,7 +35,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
-from openpali.weights.files import BUNDLE, PAGE_TASKS, PAGES, READER, WORDS
+from openpali.weights.files import BUNDLE, PAGE_TASKS, PAGES, READER, UNPROMPTED, WORDS
 from openpali.weights.format import open_model
 
 
@@ -110,9 +110,10 @@ def _run_answers(
         parts = (*parts, benchmark.part) if benchmark.part in PAGES else (benchmark.part,)
     part = benchmark.part if benchmark.part in parts and benchmark.part not in PAGES else parts[0]
     asked = " or ".join(parts) if (pali.folder / BUNDLE).is_file() else None  # a single model has no other
-    pipeline = pali.pipeline(part)
+    decodes = part not in UNPROMPTED
+    pipeline = pali.pipeline(part) if decodes else pali.pipeline_for(benchmark.task)
     calibrated = pipeline.calibration(benchmark.task) is not None
-    task = benchmark.task_for(pipeline, ocr=ocr is not None)
+    task = benchmark.task_for(pipeline, ocr=ocr is not None, warn=decodes)
     if ocr:
         source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))
     decoding = asdict(pipeline.way(task, benchmark.decoding))
@@ -139,7 +140,7 @@ def _run_answers(
         watch=watch,
         claims=calibrated,
     )
-    answers = evaluator.run(pali if len(parts) > 1 else pipeline, ranks)  # as users ask
+    answers = evaluator.run(pali if len(parts) > 1 or not decodes else pipeline, ranks)  # as users ask
     rows, scores = answers.rows, answers.scores
     if calibrated:
         scores = Scores({**scores.summary, **confidence_scores(rows, task)}, scores.per_sample)
@@ -158,7 +159,7 @@ def _run_answers(
         slices=slices_of(rows, scores, benchmark.metric, languages_of(rows, task)),
         prompt={**prompt, "first": rows[0].prompt},
         preprocessing=preprocessing_of(pali, part),
-        note=pipeline.reservation(task.name),
+        note=pipeline.reservation(task.name) if decodes else "",
         decoding=decoding,
         worst=[_shown(rows[i], benchmark.metric, scores.per_sample[benchmark.metric][i]) for i in worst],
         predictions=str(predictions or ""),

@@ -407,13 +407,15 @@ class Pali:
         images = [open_image(image) for image in frames]
         dialect = self.dialect if not part or part in UNPROMPTED else self.pipeline(part).dialect
         name = task.name if task else recognise(prompt, len(images), dialect)
-        if part == SIGLIP and (name != Detect.name or len(images) != 1):
-            raise ValueError(f"the image encoder alone detects things in one image: it does not answer task {name}")
         if not part and self.asks_for_elements(name, prompt):
             part = ELEMENTS if ELEMENTS in self.parts else READER
         alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
         found = {}
         for each in (part,) if part else self.route(name, images):
+            if each == SIGLIP and (name != Detect.name or len(images) != 1):
+                raise ValueError(
+                    f"the image encoder alone detects things in one image: it does not answer task {name}"
+                )
             if each in UNPROMPTED:
                 [image] = images
                 own = task or self.pipeline(MAIN).task(name, warn=False)
@@ -488,9 +490,8 @@ class Pali:
         Args:
             part: of the bundle; by default the one that answers prompts like this.
         """
-        return self.pipeline(part or self.part_for(self.recognise(prompt))).log_perplexity(
-            frames, prompt, targets, batch=batch
-        )
+        pipeline = self.pipeline(part) if part else self.pipeline_for(self.recognise(prompt))
+        return pipeline.log_perplexity(frames, prompt, targets, batch=batch)
 
     def embed_image(self, images: Sequence[ImageLike]) -> Floats:
         """L2-normalised embeddings of images ``[N, D]``, comparable with :meth:`embed_text`."""
@@ -513,11 +514,11 @@ class Pali:
         Raises:
             ValueError: unknown task, or the bundle lacks the part that answers it.
         """
-        return self.pipeline(self.part_for(name)).task(name)
+        return self.pipeline_for(name).task(name, warn=self.part_for(name) not in UNPROMPTED)
 
     def word(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language: see :meth:`Pipeline.word`."""
-        return self.pipeline(self.part_for(task.name)).word(task, text, lang)
+        return self.pipeline_for(task.name).word(task, text, lang)
 
     def prompted(
         self, text: str, task: Task | None = None, *, lang: str = "", frames: int = 1, raw: bool = False
@@ -587,6 +588,21 @@ class Pali:
             ValueError: the bundle does not have it.
         """
         return self.parts_for(task)[0]
+
+    def pipeline_for(self, task: str) -> Pipeline:
+        """The pipeline that writes the prompts of a task: of the first part with a decoder that answers it, or of
+        the main part if none does.
+
+        Raises:
+            ValueError: the bundle does not have it.
+        """
+        decoders = (part for part in self.parts_for(task) if part not in UNPROMPTED)
+        return self.pipeline(next(decoders, MAIN))
+
+    def reservation(self, task: str) -> str:
+        """A sentence if the part that answers a task was not trained on it, see :meth:`Pipeline.reservation`."""
+        # parts without a decoder do what they were trained on
+        return "" if self.part_for(task) in UNPROMPTED else self.pipeline_for(task).reservation(task)
 
     def parts_for(self, task: str) -> tuple[str, ...]:
         """The parts that may answer a task, as the bundle lists them for it, or for those that ask alike."""

@@ -29,7 +29,7 @@ from openpali.tasks.registry import FREE_TEXT, TASKS
 from openpali.text.language import BITS, ORDER, LanguageModel
 from openpali.text.masks import CODES_PER_MASK
 from openpali.text.tokenizer import MASK_TOKENS, Tokenizer
-from openpali.weights.files import FINDER, MASKS, READER
+from openpali.weights.files import FINDER, MASKS, READER, SIGLIP
 
 Json = dict[str, Any]
 _spm: Any = sentencepiece_model_pb2  # generated code, opaque to mypy
@@ -40,8 +40,9 @@ def routes_of(pali: Pali) -> dict[str, list[str]]:
     found = {}
     for name in OFFERED:
         with suppress(ValueError):  # it lacks the part
-            parts = [*pali.parts_for(name)]
-            found[name] = parts if name == Ocr.name else parts[:1]
+            # the page does not detect by patches
+            if parts := [part for part in pali.parts_for(name) if part != SIGLIP]:
+                found[name] = parts if name == Ocr.name else parts[:1]
     return found
 
 
@@ -71,8 +72,9 @@ def tables_of(pali: Pali) -> Json:
 
 def _model(pali: Pali, own: Sequence[str]) -> Json:
     """What the page asks a server for: see ``v1/models``."""
+    routes = routes_of(pali)
     described = {
-        "tasks": Served(pali.name, pali).tasks,
+        "tasks": [task for task in Served(pali.name, pali).tasks if task["name"] in routes],
         "languages": list(pali.languages),
         "about": pali.about,
         "max_images": 1,

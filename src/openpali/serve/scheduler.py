@@ -36,7 +36,7 @@ from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket
 from openpali.tasks.base import Task
 from openpali.tasks.example import Image
 from openpali.text.growing import stop_at
-from openpali.weights.files import MAIN, PAGES
+from openpali.weights.files import MAIN, UNPROMPTED
 from openpali.weights.ood import describe
 
 _log = logging.getLogger(__name__)
@@ -156,9 +156,9 @@ class Scheduler:
             task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
         attempts = []
         for each, row in pali.rows(frames, prompt, task, part).items():
-            pipeline = pali.pipeline(MAIN if each in PAGES else each)
+            pipeline = pali.pipeline(MAIN if each in UNPROMPTED else each)
             way = pipeline.way(row.task, decoding)
-            if each in PAGES:
+            if each in UNPROMPTED:
                 attempts.append(self._look(each, row, way, pali))
                 continue
             stop = stop_at(pipeline.tokenizer, stops) if stops else None

@@ -48,10 +48,9 @@ class Served:
         found = []
         for name in OFFERED:
             with suppress(ValueError):  # the model lacks a part, or a tool as masks
-                pipeline = self.pali.pipeline(self.pali.part_for(name))
-                task = pipeline.task(name, warn=False)
+                task = self.pali.pipeline_for(name).task(name, warn=False)
                 told = {"name": name, "takes": task.takes, "names_language": task.template.names_language}
-                found.append({**told, "note": pipeline.reservation(name)})
+                found.append({**told, "note": self.pali.reservation(name)})
         return found
 
 

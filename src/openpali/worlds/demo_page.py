@@ -110,7 +110,7 @@ def write_demo(pali: Pali, path: Path) -> Sequence[AnsweredQuestion | ScreenRead
         raise ValueError(
             f"the model {pali.folder} has no part that answers questions, only {parts}: choose another model"
         )
-    _, main = pali.load(pali.part_for(shown[0].task.name))
+    main = pali.pipeline_for(shown[0].task.name).model
     screens = list(read_screens(pali))
     every: list[AnsweredQuestion | ScreenRead] = [*shown, *screens]
     write_page(
