@@ -23,6 +23,7 @@ from openpali.home import home
 from openpali.infer.pali import Pali
 from openpali.progress import Say, repeating
 from openpali.reports.progress import progress_bar
+from openpali.tasks.detect import Detect
 from openpali.train.load import load_recipe
 from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import as_toml, read_table
@@ -41,6 +42,8 @@ FLOORS = {  # benchmark -> the score that counts, and its least value for an ent
     "nano/detect": ("f1@0.5", 0.75),
     "nano/vqa": ("acc", 0.75),
 }
+EMBEDS = "nano/retrieval"  # asks stage 0
+DETECTS = "nano/detect"  # asks the patches of stage 0, once they are packed with a decoder, which writes prompts
 GLANCE = 100  # samples of each development set
 TICK = 5.0  # seconds from one time in the log to the next
 
@@ -143,7 +146,7 @@ class Speedrun:
         known = json.loads(file.read_text("utf-8")) if file.is_file() else {}
         log = Log(file, ranks.rank == 0, **cast(dict[str, Any], ranks.gather(known)[0]))
         for stage in STAGES:
-            asked = [name for name in FLOORS if (name == "nano/retrieval") == (stage == STAGES[0])]
+            asked = [EMBEDS] if stage == STAGES[0] else [name for name in FLOORS if name not in (EMBEDS, DETECTS)]
             with log.timing(stage) if stage not in log.scores else nullcontext():
                 self._train(stage, ranks)
                 found = self._score(log, stage, f"{self.name}/{stage}", [n + DEV for n in asked], GLANCE, ranks)
@@ -184,7 +187,12 @@ class Speedrun:
         """Join encoder and answers to one model, which says that it knows the names and languages of nano."""
         described = read_table(RECIPES / "nano" / "bundle.toml")
         parts = {"pali": f"{self.name}/{STAGES[-1]}", "siglip": f"{self.name}/{STAGES[0]}"}
-        known = {"languages": described["languages"], "names": described["names"], "parts": parts}
+        known = {
+            "languages": described["languages"],
+            "names": described["names"],
+            "parts": parts,
+            "tasks": {Detect.name: "siglip"},
+        }
         write_whole(self.folder / "bundle.toml", as_toml(known).encode())
         pack_bundle(self.folder / "bundle.toml", self.folder / "model")
 
