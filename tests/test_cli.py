@@ -322,8 +322,13 @@ def test_data_import_and_split(capsys, monkeypatch, tmp_path: Path) -> None:
         assert f"{file}: {parts[name]['samples']} samples of {parts[name]['images']} images" in printed
 
 
-@pytest.mark.parametrize("bits", [[], ["--bits", 4, "--group", 32]])
+FOUR_BITS = ["--bits", 4, "--group", 32]
+
+
+@pytest.mark.parametrize("bits", [[], FOUR_BITS, [*FOUR_BITS, "--calibrate", "asked.jsonl"]])
 def test_a_quantized_model_predicts(capsys, monkeypatch, bits, bundle: Path, photo: Path, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("asked.jsonl").write_text(json.dumps({"images": [str(photo)], "question": "What is it?"}) + "\n")
     printed = openpali(capsys, monkeypatch, "quantize", bundle / "pali", "--out", tmp_path / "small", *bits)
     written = sum(file.stat().st_size for file in (tmp_path / "small").glob("*.safetensors"))
     assert printed == f"model written to {tmp_path / 'small'}, {written / 1e6:.2f} MB of weights\n"
@@ -407,6 +412,10 @@ def test_sizes(capsys, monkeypatch) -> None:
         (["merge", "BUNDLE", "--out", "small"], "bundle is a bundle of several models: name one of its parts, "),
         (["quantize", "BUNDLE", "--out", "BUNDLE/pali"], "is an input and would be overwritten"),
         (["quantize", "BUNDLE", "--out", "out", "--bits", "3"], "no weights of 3 bits: --bits takes 8 or 4"),
+        (
+            ["quantize", "BUNDLE", "--out", "out", "--calibrate", "x.jsonl"],
+            "leave out --calibrate, or take --bits 4",
+        ),
         (["export", "BUNDLE", "--out", "BUNDLE"], "is an input and would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "not a share of the peak: give a number"),
         (["predict", "PHOTO", "detect: cat", "--lang", "ja", "--model", "BUNDLE"], "leave out the language"),

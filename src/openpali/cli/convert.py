@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from openpali.cli.outputs import check_not_input
+
+if TYPE_CHECKING:
+    from openpali.weights.quantize import Measure
 
 
 def pack(
@@ -34,6 +38,10 @@ def quantize(
         int, typer.Option(help="Of a weight: 8, or 4 for linear layers of the language model, all others 8")
     ] = 8,
     group: Annotated[int, typer.Option(help="Inputs that share a scale in 4 bits: 32, 64 or 128")] = 128,
+    calibrate: Annotated[
+        str,
+        typer.Option(help="Samples to ask before (JSONL, shards or Parquet): 4 bits are chosen for such images"),
+    ] = "",
 ) -> None:
     """Write a copy of a model with int8 weights, about half the size of bf16, or int4, for inference."""
     from openpali.weights.bundle import main_part
@@ -46,11 +54,23 @@ def quantize(
     source = open_model(main_part(find_model(model)))
     check_not_input(out, source.folder)
     if bits == 8:
+        if calibrate:
+            raise ValueError("8 bits are near enough without samples: leave out --calibrate, or take --bits 4")
         write_int8(source, out)
     else:
-        write_int4(source, out, group)
+        measure = _measure(source.folder, calibrate) if calibrate else None
+        write_int4(source, out, group, measure)
     size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     typer.echo(f"model written to {out}, {size / 1e6:,.2f} MB of weights")
+
+
+def _measure(model: Path, samples: str) -> Measure:
+    """What measures the inputs of a model's layers while it answers samples."""
+    from openpali.data.sources.registry import open_source
+    from openpali.infer.moments import input_moments
+    from openpali.infer.pali import Pali
+
+    return partial(input_moments, Pali(model), open_source(samples, {}))
 
 
 def merge(

@@ -20,6 +20,7 @@ from openpali.model.layers import matmul_dtype
 GROUPS = (128, 64, 32)  # inputs that share a scale; torch's kernel and OpenVINO's take these
 _FACTORS = torch.linspace(5 / 7, 8 / 7, 10)  # of tried scales; 1 makes the largest -8, 8 / 7 makes it -7
 _BLOCK = 1024  # outputs that are put in the kernel's order at a time, which is one of blocks of 64 or fewer
+_DAMPING = 0.01  # of the mean square of inputs, added to each: GPTQ's
 _ROUNDED = 128  # outputs that are rounded at a time: more leave the cache
 _KERNEL_OUTPUTS = 16  # torch's kernel makes multiples of it
 
@@ -100,19 +101,58 @@ def unpack(packed: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
     return values.flatten(-2)
 
 
-def quantize(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
-    """``[O, I]`` -> packed ``[O, I / 2]`` and scales ``[O, I / group]`` (float32, but exact in bf16)."""
+def quantize(weight: Tensor, group: int, moments: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """``[O, I]`` -> packed ``[O, I / 2]`` and scales ``[O, I / group]`` (float32, but exact in bf16).
+
+    Args:
+        moments: of inputs ``x``, the sum of ``x x'``, float ``[I, I]``. The outputs for such inputs then change
+            little, instead of the weights.
+    """
+    if moments is not None and moments.diagonal().any():
+        q_OI, scales = _round_in_turn(weight, group, moments)
+        return pack(q_OI), scales
     rounded = [_round(block.float().reshape(len(block), -1, group)) for block in torch.split(weight, _ROUNDED)]
     return torch.cat([pack(q.flatten(1)) for q, _ in rounded]), torch.cat([scale for _, scale in rounded])
 
 
-def _round(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Groups ``[O, groups, group]`` -> int8 of this shape, and scales ``[O, groups]``; zeros stay zero."""
+def _round_in_turn(weight_OI: Tensor, group: int, moments_II: Tensor) -> tuple[Tensor, Tensor]:
+    """GPTQ (arXiv 2210.17323): the weights of one input are rounded after those of the other, and those that are
+    left make up for the error.
+
+    Returns:
+        int8 ``[O, I]``, and scales ``[O, I / group]``, which count errors by the squares of their inputs.
+    """
+    squares_I = moments_II.diagonal().double()
+    damped_II = moments_II.double() + torch.diag((_DAMPING * squares_I.mean()).expand_as(squares_I))
+    inverse_II = torch.cholesky_inverse(torch.linalg.cholesky(damped_II))
+    made_up_II = torch.linalg.cholesky(inverse_II, upper=True).float()
+    left_IO = weight_OI.float().T.contiguous()  # rows are updated one by one
+    q_IO, scales = torch.empty_like(left_IO, dtype=torch.int8), []
+    for start in range(0, len(left_IO), group):
+        end = start + group
+        some_GO, errors_GO = left_IO[start:end], torch.empty_like(left_IO[start:end])
+        scales.append(_round(some_GO.T[:, None], squares_I[start:end].float())[1])
+        for i, row in enumerate(range(start, end)):
+            whole_O = _steps(some_GO[i], scales[-1][:, 0])
+            q_IO[row] = whole_O
+            errors_GO[i] = (some_GO[i] - whole_O * scales[-1][:, 0]) / made_up_II[row, row]
+            some_GO[i:] -= made_up_II[row, row:end, None] * errors_GO[i]
+        left_IO[end:] -= made_up_II[start:end, end:].T @ errors_GO
+    return q_IO.T.contiguous(), torch.cat(scales, 1)
+
+
+def _round(weight: Tensor, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Groups ``[O, groups, group]`` -> int8 of this shape, and scales ``[O, groups]``; zeros stay zero.
+
+    The scale of a group is that of the lowest sum of squared errors, times ``importance`` ``[group]``.
+    """
     largest = weight.gather(-1, weight.abs().argmax(-1, keepdim=True))
     scales = (largest * _FACTORS / -8).bfloat16().float()  # [O, groups, factors]
     scales = torch.where(scales.abs() < 1e-12, 1e-12, scales)
     tried = torch.split(scales, 1, dim=-1)
-    errors = [_steps(weight, scale).mul_(scale).sub_(weight).square_().sum(-1, keepdim=True) for scale in tried]
+    squares = (_steps(weight, scale).mul_(scale).sub_(weight).square_() for scale in tried)
+    counted = squares if importance is None else (square.mul_(importance) for square in squares)
+    errors = [square.sum(-1, keepdim=True) for square in counted]
     scale = scales.gather(-1, torch.cat(errors, -1).argmin(-1, keepdim=True))
     return _steps(weight, scale).to(torch.int8), scale[..., 0].bfloat16().float()
 

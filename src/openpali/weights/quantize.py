@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from openpali.architectures.registry import build
 from openpali.model import int4, int8
@@ -18,9 +20,18 @@ def write_int8(source: ModelFolder, out: Path) -> None:
     _write(source, out, 0)
 
 
-def write_int4(source: ModelFolder, out: Path, group: int = 128) -> None:
+Measure = Callable[[Sequence[str]], Mapping[str, Tensor]]
+"""Names of linear layers -> the second moments of their inputs, float ``[I, I]``."""
+
+MOMENTS = 1 << 29  # numbers of second moments that are in memory at a time
+
+
+def write_int4(source: ModelFolder, out: Path, group: int = 128, measure: Measure | None = None) -> None:
     """Write a model as :func:`write_int8`, but linear layers of its language model in int4, in groups of so many
     inputs.
+
+    Args:
+        measure: called for some layers at a time, which are then rounded for inputs like theirs.
     """
     if group not in int4.GROUPS:
         raise ValueError(f"no groups of {group} inputs: there are {', '.join(map(str, sorted(int4.GROUPS)))}")
@@ -28,10 +39,10 @@ def write_int4(source: ModelFolder, out: Path, group: int = 128) -> None:
         raise ValueError(
             f"{source.folder} is a {source.kind}, which has no language model to write in int4: take --bits 8"
         )
-    _write(source, out, group)
+    _write(source, out, group, measure)
 
 
-def _write(source: ModelFolder, out: Path, group: int) -> None:
+def _write(source: ModelFolder, out: Path, group: int, measure: Measure | None = None) -> None:
     if source.int8 and not source.adapter:
         raise ValueError(
             f"{source.folder} has {'int4' if source.int4 else 'int8'} weights already: quantize the model that it "
@@ -41,14 +52,36 @@ def _write(source: ModelFolder, out: Path, group: int) -> None:
         model = build(source.config)
         stored = int4.storage_of(model, group)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    weights = {}
-    for key, value in source.weights().items():
-        scale = key.removesuffix("weight") + "scale"
+    weights, values = {}, source.weights()
+    for key, value in values.items():
         if stored[key] == torch.int8:
-            weights[key], weights[scale] = int8.quantize(value)
-        elif stored[key] == torch.uint8:
-            weights[key], scales = int4.quantize(value, value.shape[1] // shapes[scale][1])
-            weights[scale] = scales.to(stored[scale])
-        else:
+            weights[key], weights[_scale(key)] = int8.quantize(value)
+        elif stored[key] != torch.uint8:
             weights[key] = value.to(stored[key])
+    for some in _few({key: 2 * shapes[key][1] for key in values if stored[key] == torch.uint8}):
+        moments = measure([key.removesuffix(".weight") for key in some]) if measure else {}
+        for key in some:
+            value, scale = values[key], _scale(key)
+            size = value.shape[1] // shapes[scale][1]
+            weights[key], scales = int4.quantize(value, size, moments.get(key.removesuffix(".weight")))
+            weights[scale] = scales.to(stored[scale])
     write_again(source, out, weights, source.lasting_facts.but(int8=True, int4=group))
+
+
+def _scale(key: str) -> str:
+    """The name of the scales of a weight."""
+    return key.removesuffix("weight") + "scale"
+
+
+def _few(inputs: Mapping[str, int]) -> Iterator[list[str]]:
+    """Weights, by their numbers of inputs, in lists of which the moments fit into memory."""
+    some: list[str] = []
+    held = 0
+    for key, count in inputs.items():
+        if some and held + count**2 > MOMENTS:
+            yield some
+            some, held = [], 0
+        some.append(key)
+        held += count**2
+    if some:
+        yield some

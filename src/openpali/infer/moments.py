@@ -1,0 +1,46 @@
+"""Second moments of the inputs of linear layers, while a model answers: int4 weights are rounded for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from openpali.data.sources.base import Source
+from openpali.infer.bulk import Request, replies
+from openpali.infer.pali import Pali
+from openpali.weights.files import MAIN
+
+
+def input_moments(pali: Pali, source: Source, layers: Sequence[str]) -> dict[str, Tensor]:
+    """The sum of ``x x'`` over all inputs ``x`` of each layer, float32 ``[I, I]``, while samples are answered.
+
+    Args:
+        pali: with the engine "torch". Its main part is asked about each sample alone, so that little is padded.
+        layers: names of linear layers in the main part.
+
+    Raises:
+        ValueError: no sample can be answered.
+    """
+    _, model = pali.load(MAIN)
+    moments: dict[str, Tensor] = {}
+
+    def add(name: str, layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        rows = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).float()
+        if name not in moments:
+            moments[name] = rows.new_zeros(rows.shape[1], rows.shape[1])
+        moments[name].addmm_(rows.T, rows)
+
+    hooks = [model.get_submodule(name).register_forward_pre_hook(partial(add, name)) for name in layers]
+    try:
+        with torch.inference_mode():
+            asked = [reply for some in replies(pali, source, Request(), batch=1) for reply in some]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not any(reply.prediction for reply in asked):
+        reason = f": {asked[0].error}" if asked else ""
+        raise ValueError(f"no sample can be answered, so that there is nothing to calibrate with{reason}")
+    return moments
