@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     need("open_clip", "open_clip_torch")
+    import open_clip.loss  # noqa: F401 (once, before ranks are forked)
+
     facts = machine("open_clip_torch")
     results = (result for world in options.ranks for result in _measure(world, options))
     report(results, {**facts, "pairs": options.pairs, "width": options.width}, options.file)

@@ -188,23 +188,21 @@ def test_ranks_change_nothing(job: Job, ran, make_trainer, monkeypatch) -> None:
     assert_close(ours, theirs, close if job.sgd else 1e-3)
 
 
-@pytest.mark.parametrize(
-    ("folder", "ranks", "steps"), [("elastic", [4, 2, 1], [2, 2, 2]), ("growing", [1, 2], [2, 4])]
-)
-def test_a_run_continues_with_another_number_of_ranks(folder, ranks, steps, ran, make_trainer) -> None:
-    """With fewer or more, through two resolutions, a mixture, and several epochs of its smallest source."""
-    jobs = [job for job in JOBS if job.folder == folder]
-    assert [job.world for job in jobs] == ranks
+def test_a_run_continues_with_another_number_of_ranks(ran, make_trainer) -> None:
+    """With more, then with fewer, through two resolutions, a mixture, and several epochs of its smallest source."""
+    jobs = [job for job in JOBS if job.folder == "elastic"]
+    ranks = [job.world for job in jobs]
+    assert ranks == [1, 4, 2]
     trainer = make_trainer(jobs[0].alone(), "alone")
     losses = losses_of(trainer)
     trainer.train()
     parts = [together(ran, job) for job in jobs]
-    assert [len(part) for part in parts] == steps
+    assert [len(part) for part in parts] == [2, 2, 2]
     assert [loss for part in parts for loss in part] == pytest.approx(losses, rel=CLOSE)
-    found = checkpoints(ran / folder)
+    found = checkpoints(ran / "elastic")
     assert [step_of(path) for path in found] == [1, 2, 3, 4, 5, 6]
     assert [len(list(path.glob("*.safetensors"))) for path in found] == [
-        world for world, many in zip(ranks, steps, strict=True) for _ in range(many)
+        world for world in ranks for _ in range(2)
     ]
 
 
