@@ -118,6 +118,7 @@ NATIVE = {
     "captions": 0.3,
     "teacher": "nano/siglip",
     "distillation": 0.5,
+    "masked": 0.5,
     "phases": [{"samples": 24, "tokens": 40, "mixture": [{"source": "nano/scene", "task": "contrastive"}]}],
 }
 PATCHES = {

@@ -201,9 +201,7 @@ def test_a_run_continues_with_another_number_of_ranks(ran, make_trainer) -> None
     assert [loss for part in parts for loss in part] == pytest.approx(losses, rel=CLOSE)
     found = checkpoints(ran / "elastic")
     assert [step_of(path) for path in found] == [1, 2, 3, 4, 5, 6]
-    assert [len(list(path.glob("*.safetensors"))) for path in found] == [
-        world for world in ranks for _ in range(2)
-    ]
+    assert [len(list(path.glob("*.safetensors"))) for path in found] == [world for world in ranks for _ in range(2)]
 
 
 def test_blocks_of_an_architecture_of_another_package_are_sharded(ran) -> None:

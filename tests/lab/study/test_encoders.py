@@ -19,7 +19,7 @@ from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "study"
-LOSSES = {"softmax", "regions", "dense", "sides", "captions", "teacher", "distillation"}
+LOSSES = {"softmax", "regions", "dense", "sides", "captions", "teacher", "distillation", "masked"}
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def opened(name: str = "encoders-teacher.toml") -> Plan:
 def test_arms_differ_in_their_losses_alone() -> None:
     plan = opened()
     encoders = {job.arm: plan.runs[job.runs[0]].recipe for job in plan.jobs if job.seed == 1}
-    assert len(encoders) == 8
+    assert len(encoders) == 9
     learned = {arm: recipe.model_dump(exclude={"name", *LOSSES}) for arm, recipe in encoders.items()}
     assert all(each == learned["siglip"] for each in learned.values())
     losses = {str(recipe.model_dump(include=LOSSES)) for recipe in encoders.values()}
@@ -46,9 +46,7 @@ def test_arms_differ_in_their_losses_alone() -> None:
 def test_encoders_are_trained(world_with_vocabulary: Path) -> None:
     """A step at each size; the first is the teacher of the last, and "captions" has all losses of those before."""
     plan, tokenizer = opened(), open_tokenizer("nano-vocabulary")
-    names = [
-        f"encoders/nano-1/{name}" for name in ("siglip", "siglip-captions", "siglip-softmax", "siglip-teacher")
-    ]
+    names = [f"encoders/nano-1/siglip{loss}" for loss in ("", "-captions", "-softmax", "-masked", "-teacher")]
     for name in names:
         raw = plan.runs[name].recipe.model_dump()
         raw |= {"batch": 4, "workers": 0, "teacher": names[0] if raw["teacher"] else ""}
@@ -87,7 +85,7 @@ def test_the_study_is_planned(capsys, monkeypatch) -> None:
     assert not end.value.code, end.value.code
     printed = capsys.readouterr().out
     assert "1 x siglip-captions, pico:" in printed
-    assert "7 x pali, pico:" in printed
+    assert "8 x pali, pico:" in printed
 
 
 def test_columns_have_benchmarks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
@@ -28,17 +29,18 @@ from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
 from openpali.model.patches import real_patches
 from openpali.model.regions import Places, Regions, places_of, region_loss, share_names, side_loss
 from openpali.model.t5 import EncoderDecoder
-from openpali.model.vit import ViT
+from openpali.model.vit import MLP, ViT
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch
 from openpali.train.objectives.captions import CaptionEncoder, caption_loss, decoder_shape, example_captions
 from openpali.train.objectives.distil import as_patches, distillation_loss, teacher_of
+from openpali.train.objectives.masked import HidingEncoder, example_hidden, hide
 from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, ModelSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 from openpali.weights.files import AUXILIARY
 
-CAPTIONS, TEACHER, STUDENT = "captions", "teacher", "student"  # auxiliary parts
+CAPTIONS, TEACHER, STUDENT, PREDICTOR = "captions", "teacher", "student", "predictor"  # auxiliary parts
 
 
 class SiglipModelSpec(ModelSpec):
@@ -76,6 +78,8 @@ class SiglipRecipe(EvaluatedRecipe):
         teacher: run or model folder whose image encoder stays as it is, and whose patch tokens those of this model,
             on the same grid, resemble after a linear map; empty: none. Neither is exported.
         distillation: weight of the loss of the angles between those tokens, such as 1.0.
+        masked: weight of the loss of the angles between patch tokens of an image and what a small network predicts
+            for them where half of the patches are grey; 0 for none. The network is not exported.
     """
 
     keep_case: bool = False
@@ -86,6 +90,7 @@ class SiglipRecipe(EvaluatedRecipe):
     captions: float = Field(0.0, ge=0)
     teacher: str = ""
     distillation: float = Field(0.0, ge=0)
+    masked: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = Field([])
     kinds: ClassVar[Sequence[str]] = ("siglip",)
@@ -106,8 +111,8 @@ class SiglipRecipe(EvaluatedRecipe):
                 "distillation is the weight of learning from a teacher: set both, teacher, such as "
                 '"mini/0a_siglip", and distillation, such as 1.0'
             )
-        if self.model.lora.rank and (self.captions or self.teacher):
-            raise ValueError("captions and teacher train parts that no adapter holds: remove model.lora")
+        if self.model.lora.rank and (self.captions or self.teacher or self.masked):
+            raise ValueError("captions, teacher and masked train parts that no adapter holds: remove model.lora")
         return self
 
     @model_validator(mode="after")
@@ -121,7 +126,7 @@ class SiglipRecipe(EvaluatedRecipe):
 
 
 class SiglipObjective(Objective[SiglipRecipe]):
-    """Loss of pairs over the global batch, and of regions, sides and captions by the weights of the recipe."""
+    """Loss of pairs over the global batch, and others by the weights of the recipe."""
 
     recipe_class: ClassVar[type[Recipe]] = SiglipRecipe
 
@@ -137,6 +142,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
         if recipe.teacher:
             teacher = teacher_of(recipe.teacher, vision, native=bool(recipe.phases[0].tokens))
             parts |= {TEACHER: teacher, STUDENT: Dense(vision.width, teacher.config.width)}
+        if recipe.masked:
+            parts[PREDICTOR] = MLP(vision.width, vision.mlp_dim)
         return parts
 
     def origins(self) -> Mapping[str, str]:
@@ -146,7 +153,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
     def make_encoder(self) -> Encoder:
         length, regions = cast(SigLIP, self.model).config.text.length, self.recipe.regions > 0
         pairs = PairEncoder(self.tokenizer, length, self._normalisation, regions, self._padding)
-        return CaptionEncoder(pairs) if self.recipe.captions else pairs
+        encoder = CaptionEncoder(pairs) if self.recipe.captions else pairs
+        return HidingEncoder(encoder, self.config.vision.patch_size) if self.recipe.masked else encoder
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         regions = None
@@ -180,6 +188,12 @@ class SiglipObjective(Objective[SiglipRecipe]):
             of_teacher = distillation_loss(student(tokens), taught, real)
             total = total + self.recipe.distillation / total_weight * of_teacher
             extra["distillation"] = of_teacher.detach() / len(tokens)
+        if self.recipe.masked:
+            hidden = batch["hidden"]
+            seen = model.vit(hide(images, hidden, model.vit.config.patch_size))
+            of_hidden = distillation_loss(self._part(PREDICTOR)(seen), tokens.detach(), hidden)
+            total = total + self.recipe.masked / total_weight * of_hidden
+            extra["masked"] = of_hidden.detach() / len(tokens)
         return Losses(total, 1 - hits(embeddings).float(), extra)
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
@@ -190,6 +204,9 @@ class SiglipObjective(Objective[SiglipRecipe]):
             batch |= {"region_boxes": torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(rows, 1), "names": ids}
         if self.recipe.captions:
             batch |= example_captions(rows, ids.shape[1])
+        if self.recipe.masked:
+            side = self.config.vision.patch_size
+            batch |= example_hidden(rows, phase.tokens or math.prod(pixels // side for pixels in phase.pixels))
         return batch
 
     def logit_width(self, rows: int) -> int:
