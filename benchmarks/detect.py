@@ -1,11 +1,12 @@
-"""Detection by the patches of an image encoder (`openpali predict --fast`) beside the decoder of the same model.
+"""Detection by the patches of an image encoder (`openpali predict --fast`) beside a decoder.
 
     make speedrun                             # a model whose encoder tells sides
     python benchmarks/detect.py --json detect.json
     python benchmarks/detect.py --limit 2     # a quick check that it works
 
-Both are asked for all instances of one name in each image: of the development set of `nano/detect`, and of crowded
-scenes of the same world. Times are of one image at a time, one after the other, with one thread.
+The decoder is that of the nano that ships, unless `--decoder` names another model. Both are asked for all instances
+of one name in each image: of the development set of `nano/detect`, and of crowded scenes of the same world. Times
+are of one image at a time, one after the other, with one thread.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from openpali.metrics.boxes import Detection, average_precision, detection_f1
 from openpali.rng import generator
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Example, Object
+from openpali.weights.files import MAIN, SIGLIP
 
 CROWDS = {  # options of a scene; stamps are about as large in pixels as in others
     "10 to 20 things": {"min_objects": 10, "max_objects": 20, "canvas": 288, "smallest": 0.11, "largest": 0.2},
@@ -37,15 +39,17 @@ CROWDS = {  # options of a scene; stamps are about as large in pixels as in othe
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="speedrun/nano-0")
+    parser.add_argument("--decoder", default="nano", help="the model whose decoder is asked")
     parser.add_argument("--limit", type=int, default=200, help="images of each set")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    pali = Pali.from_pretrained(options.model, "torch")
-    report(compare(pali, options.limit), machine() | {"model": options.model}, options.file)
+    models = [Pali.from_pretrained(name, "torch") for name in (options.model, options.decoder)]
+    facts = machine() | {"model": options.model, "decoder": options.decoder}
+    report(compare(*models, options.limit), facts, options.file)
 
 
-def compare(pali: Pali, limit: int) -> Iterator[Result]:
+def compare(pali: Pali, peer: Pali, limit: int) -> Iterator[Result]:
     """Scores and times of each set."""
     sets = {"nano/detect": find_benchmark("nano/detect@dev").open(home() / "data")}
     for name, options in CROWDS.items():
@@ -53,8 +57,8 @@ def compare(pali: Pali, limit: int) -> Iterator[Result]:
     task = pali.task("detect")
     assert isinstance(task, Detect)
     ways = {
-        "patches": lambda example, prompt: pali.predict([frames_of(example)], [prompt], task=task, part="siglip"),
-        "decoder": lambda example, prompt: pali.predict([frames_of(example)], [prompt], task=task),
+        "patches": lambda example, prompt: pali.predict([frames_of(example)], [prompt], task=task, part=SIGLIP),
+        "decoder": lambda example, prompt: peer.predict([frames_of(example)], [prompt], part=MAIN),
     }
     for name, source in sets.items():
         true: list[list[Detection]] = []

@@ -221,11 +221,12 @@ def test_confidence_is_fitted_by_what_is_right(
 
 
 def test_the_benchmark_stands_beside_the_decoder(
-    detecting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detecting: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(__file__).parents[2] / "benchmarks"
     monkeypatch.syspath_prepend(folder)
-    arguments = ["--model", str(detecting), "--limit", "1", "--json", str(tmp_path / "x.json")]
+    arguments = ["--model", str(detecting), "--decoder", str(bundle), "--limit", "1"]
+    arguments += ["--json", str(tmp_path / "x.json")]
     monkeypatch.setattr(sys, "argv", ["detect.py", *arguments])
     runpy.run_path(str(folder / "detect.py"), run_name="__main__")
     found = {row["name"] for row in json.loads((tmp_path / "x.json").read_text())["results"]}
