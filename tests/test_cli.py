@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from safetensors.torch import load_file
 
 from openpali.architectures import registry
 from openpali.architectures.pali import PRESETS
@@ -332,6 +333,10 @@ def test_a_quantized_model_predicts(capsys, monkeypatch, bits, bundle: Path, pho
     printed = openpali(capsys, monkeypatch, "quantize", bundle / "pali", "--out", tmp_path / "small", *bits)
     written = sum(file.stat().st_size for file in (tmp_path / "small").glob("*.safetensors"))
     assert printed == f"model written to {tmp_path / 'small'}, {written / 1e6:.2f} MB of weights\n"
+    if "--calibrate" in bits:
+        openpali(capsys, monkeypatch, "quantize", bundle / "pali", "--out", tmp_path / "plain", *FOUR_BITS)
+        ours, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("small", "plain"))
+        assert (ours["text.head.weight"] != plain["text.head.weight"]).any()
     answer = openpali(
         capsys, monkeypatch, "predict", photo, "--task", "caption", "--model", tmp_path / "small", "--json"
     )

@@ -72,7 +72,7 @@ def test_patches_of_a_thing_are_one_box_the_mean_of_theirs() -> None:
         ("red apple", LEAST - 0.01),
         ("red apple", 0.8),  # sees too little of the first to tell where it ends
     ]
-    boxes = [[0, 0, 10, 10], [0, 0, 10, 13], [0, 0, 9, 9], [50, 50, 60, 60], [80, 80, 90, 90], [0, 0, 10, 4]]
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 13], [0, 0, 9, 9], [9, 9, 60, 60], [80, 80, 90, 90], [0, 0, 10, 4]]
     detector = PatchDetector(Planted(patches, boxes))
     found = detector.find(None, ["red apple", "dog", "cat"])
     assert [(thing.name, round(thing.score, 3)) for thing in found] == [
@@ -82,7 +82,7 @@ def test_patches_of_a_thing_are_one_box_the_mean_of_theirs() -> None:
     ]
     assert found[0].box == pytest.approx([0, 0, 10, (10 * 0.9 + 13 * 0.6) / 1.5])
     assert found[1].box == [0, 0, 9, 9]
-    assert found[2].box == [50, 50, 60, 60]
+    assert found[2].box == [9, 9, 60, 60]  # a little beside the first
     assert [thing.confidence for thing in detector.detect(None, ["dog"])] == [None]
     sure = PatchDetector(Planted(patches, boxes), calibration=Calibration(1.0, -1.0)).detect(None, ["dog"])
     assert sure[0].confidence == pytest.approx(1 / (1 + np.exp(1) * 0.2 / 0.8), rel=1e-5)
@@ -186,14 +186,29 @@ def test_a_bundle_may_leave_detection_to_its_encoder(
         assert pali.detect([tmp_path / "noise.png"], ["dog"]) == [expected]
         card = run(benchmarks()["nano/detect"], pali, Path(), limit=2).card
     assert (prediction.part, prediction.answer.objects) == ("siglip", tuple(expected))
+    assert "ece" in card.scores
     assert (card.model["part"], card.note) == ("siglip", "")
     assert [told["note"] for told in Served("x", pali).tasks if told["name"] == "detect"] == [""]
-    assert "detect" not in routes_of(pali)  # the page without a server does not know patches
+    assert not routes_of(pali)["detect"]  # the page without a server does not know patches
+    with pytest.raises(ValueError, match="in one image, and was given 2"):
+        pali.predict([[tmp_path / "noise.png"] * 2], ["detect: dog"])
     scheduler = Scheduler(pali)
     ticket = scheduler.submit([tmp_path / "noise.png"], "detect: dog")
     while scheduler.turn():
         pass
     assert ticket.predictions(0)[0].answer.objects == tuple(expected)
+
+
+def test_an_encoder_detects_alone_and_with_sides(detecting: Path, bundle: Path, tmp_path: Path) -> None:
+    parts = (detecting.parent / "bundle.toml").read_text()
+    for tasks, encoder, told in (
+        ('["siglip", "pali"]', detecting.parent / "siglip", "siglip answers detect alone"),
+        ('"siglip"', bundle / "siglip", "was trained without sides and cannot detect"),
+    ):
+        described = parts.replace(str(detecting.parent / "siglip"), str(encoder))
+        (tmp_path / "bundle.toml").write_text(f"{described}\n[tasks]\ndetect = {tasks}\n")
+        with pytest.raises(ValueError, match=told):
+            pack_bundle(tmp_path / "bundle.toml", tmp_path / "model")
 
 
 def test_confidence_is_fitted_by_what_is_right(
@@ -225,11 +240,19 @@ def test_the_benchmark_stands_beside_the_decoder(
 ) -> None:
     folder = Path(__file__).parents[2] / "benchmarks"
     monkeypatch.syspath_prepend(folder)
+    asked, predict = [], Pali.predict
+
+    def spy(pali: Pali, *rows: object, part: str, **options: object) -> object:
+        asked.append((pali.folder, part))
+        return predict(pali, *rows, part=part, **options)
+
+    monkeypatch.setattr(Pali, "predict", spy)
     arguments = ["--model", str(detecting), "--decoder", str(bundle), "--limit", "1"]
     arguments += ["--json", str(tmp_path / "x.json")]
     monkeypatch.setattr(sys, "argv", ["detect.py", *arguments])
     runpy.run_path(str(folder / "detect.py"), run_name="__main__")
     found = {row["name"] for row in json.loads((tmp_path / "x.json").read_text())["results"]}
+    assert {*asked} == {(detecting, "siglip"), (bundle, "pali")}
     sets = ("nano/detect", "10 to 20 things", "20 to 40 things")
     assert found == {f"{name}: {what}" for name in sets for what in ("f1@0.5", "ap", "an image")}
 

@@ -39,6 +39,7 @@ class Killed(BaseException):
 def trained(world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The run and the first sample of each training that begins. The model itself is the one that ships, too."""
     monkeypatch.setattr("openpali.lab.speedrun.GLANCE", 4)
+    monkeypatch.setattr("openpali.lab.speedrun.CALIBRATED", 4)
     monkeypatch.setattr("openpali.weights.find.SHIPPED", tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "nano").symlink_to(world_with_vocabulary / "runs" / "speedrun" / "pico-0" / "model")
@@ -96,6 +97,9 @@ def test_a_killed_speedrun_goes_on(
     printed = run_typed("openpali speedrun", monkeypatch, capsys, {"speedrun": TINY})
     assert trained == [(STAGES[0], 0), (STAGES[1], 0), (STAGES[1], 4), (STAGES[2], 0)]
     log = json.loads((folder / "speedrun.json").read_text())
+    answered = {"nano/caption", "nano/ocr", "nano/vqa"}
+    asked = dict(zip((*STAGES, "packed"), ({"nano/retrieval"}, answered, answered, {"nano/detect"}), strict=True))
+    assert {stage: set(log["scores"][stage]) for stage in asked} == asked
     assert log["seconds"][STAGES[0]] == before["seconds"][STAGES[0]]
     assert log["seconds"][STAGES[1]] > before["seconds"][STAGES[1]] > 1000
     assert f"{sum(log['seconds'].values()) / 60:.1f} min; below the floor" in printed
@@ -128,6 +132,7 @@ def test_the_model_answers_and_retrieves(
         run_typed(line.replace("--seed 1", ""), monkeypatch, capsys, {"speedrun": TINY, "eval": ["--limit", "4"]})
     folder = Speedrun(SIZES["pico"], 0, 4, []).folder / "model"
     assert open_bundle(folder).parts == {"pali": folder / "pali", "siglip": folder / "siglip"}
+    assert open_bundle(folder).tasks == {"detect": ("siglip",)}
     assert len(open_bundle(folder).names) == 128
 
 

@@ -81,6 +81,13 @@ def test_without_anything_to_tell_inputs_apart_weights_are_nearest(moments: torc
         assert torch.equal(ours, plain)
 
 
+def test_a_group_whose_inputs_were_zero_has_the_nearest_weights() -> None:
+    weight = torch.randn(5, 128, generator=torch.Generator().manual_seed(0))
+    moments = torch.diag(torch.tensor([1.0] * 64 + [0.0] * 64))
+    ours, plain = (widen(*quantize(weight, 64, each)) for each in (moments, None))
+    assert torch.equal(ours[:, 64:], plain[:, 64:])
+
+
 def test_groups_of_zeros_stay_zero() -> None:
     weight = torch.zeros(2, 64)
     weight[1, 40] = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from openpali.train.optim.muon import MOMENTUM, SIZE, Muon, orthogonalize
+from openpali.train.optim.muon import MOMENTUM, SIZE, Muon, _iterate, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 12), (12, 5)])
@@ -18,6 +18,16 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
     assert found.max() < 1.3
     rotated = u.T @ orthogonalize(matrix) @ v.T  # diagonal in the matrix's own singular vectors
     torch.testing.assert_close(rotated, rotated.diag().diag(), atol=1e-4, rtol=0)
+
+
+def test_wide_matrices_are_orthogonalised_alike_by_their_squares() -> None:
+    """Also with singular values from 1 to 1e-4; in half precision, where squares lose them, as they stand."""
+    torch.manual_seed(0)
+    matrix = torch.randn(3, 16, 40) @ torch.diag(torch.logspace(0, -4, 40))
+    unit = matrix / torch.linalg.matrix_norm(matrix, keepdim=True)
+    torch.testing.assert_close(orthogonalize(matrix), _iterate(unit), atol=1e-3, rtol=0)
+    half = matrix.bfloat16()
+    assert torch.equal(orthogonalize(half), _iterate(half / (torch.linalg.matrix_norm(half, keepdim=True) + 1e-7)))
 
 
 def test_the_first_update_is_the_orthogonalised_gradient_at_its_size() -> None:

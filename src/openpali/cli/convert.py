@@ -40,7 +40,10 @@ def quantize(
     group: Annotated[int, typer.Option(help="Inputs that share a scale in 4 bits: 32, 64 or 128")] = 128,
     calibrate: Annotated[
         str,
-        typer.Option(help="Samples to ask before (JSONL, shards or Parquet): 4 bits are chosen for such images"),
+        typer.Option(
+            help="With --bits 4: samples (JSONL, shards or Parquet) that the model answers first; weights are "
+            "rounded for the inputs that these give (GPTQ)"
+        ),
     ] = "",
 ) -> None:
     """Write a copy of a model with int8 weights, about half the size of bf16, or int4, for inference."""
@@ -66,11 +69,15 @@ def quantize(
 
 def _measure(model: Path, samples: str) -> Measure:
     """What measures the inputs of a model's layers while it answers samples."""
+    import torch
+
     from openpali.data.sources.registry import open_source
     from openpali.infer.moments import input_moments
     from openpali.infer.pali import Pali
+    from openpali.tensors import multiplies_bf16
 
-    return partial(input_moments, Pali(model), open_source(samples, {}))
+    pali = Pali(model, dtype="bf16" if multiplies_bf16(torch.device("cpu")) else "fp32")
+    return partial(input_moments, pali, open_source(samples, {}))
 
 
 def merge(

@@ -76,7 +76,7 @@ def calibrate(
     """
     for benchmark, part, source in _fitting(benchmarks, pali, data):
         if part in UNPROMPTED:
-            continue  # see below
+            continue  # patches are fitted below, by calibrate_patches
         pipeline = pali.pipeline(part)
         task = benchmark.task_for(pipeline)
         evaluator = AnswerEvaluator.of(
@@ -135,7 +135,7 @@ def calibrate_patches(
         pali, limit: as for :func:`calibrate`.
         source: the samples.
     """
-    task, total = cast(Detect, benchmark.task_for(pali.pipeline(MAIN))), count(source, limit)
+    task, total = cast(Detect, benchmark.task_for(pali.pipeline(MAIN), warn=False)), count(source, limit)
     sure: list[float] = []
     right: list[bool] = []
     for index in range(total):

@@ -112,7 +112,11 @@ def _run_answers(
     asked = " or ".join(parts) if (pali.folder / BUNDLE).is_file() else None  # a single model has no other
     decodes = part not in UNPROMPTED
     pipeline = pali.pipeline(part) if decodes else pali.pipeline_for(benchmark.task)
-    calibrated = pipeline.calibration(benchmark.task) is not None
+    calibrated = (
+        pipeline.calibration(benchmark.task) is not None
+        if decodes
+        else benchmark.task in open_model(pali.parts[part]).facts.calibration
+    )
     task = benchmark.task_for(pipeline, ocr=ocr is not None, warn=decodes)
     if ocr:
         source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))

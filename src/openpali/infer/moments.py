@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -40,7 +41,10 @@ def input_moments(pali: Pali, source: Source, layers: Sequence[str]) -> dict[str
     finally:
         for hook in hooks:
             hook.remove()
-    if not any(reply.prediction for reply in asked):
-        reason = f": {asked[0].error}" if asked else ""
+    errors = [f"{reply.key}: {reply.error}" for reply in asked if reply.error]
+    if len(errors) == len(asked):
+        reason = f": {errors[0]}" if errors else ""
         raise ValueError(f"no sample can be answered, so that there is nothing to calibrate with{reason}")
+    if errors:
+        warnings.warn(f"{len(errors)} of {len(asked)} samples cannot be answered, as {errors[0]}", stacklevel=2)
     return moments

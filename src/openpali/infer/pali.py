@@ -412,10 +412,10 @@ class Pali:
         alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
         found = {}
         for each in (part,) if part else self.route(name, images):
-            if each == SIGLIP and (name != Detect.name or len(images) != 1):
-                raise ValueError(
-                    f"the image encoder alone detects things in one image: it does not answer task {name}"
-                )
+            if each == SIGLIP and name != Detect.name:
+                raise ValueError(f"the image encoder alone detects things: it does not answer task {name}")
+            if each == SIGLIP and len(images) != 1:
+                raise ValueError(f"the image encoder detects things in one image, and was given {len(images)}")
             if each in UNPROMPTED:
                 [image] = images
                 own = task or self.pipeline(MAIN).task(name, warn=False)

@@ -18,7 +18,7 @@ from openpali.tasks.example import Box, Object
 
 LEAST = 0.3  # probability of a name at a patch of a thing that is found
 _SAME = 0.5  # IoU from which on the boxes of two patches are averaged
-_APART = 0.1  # IoU up to which two boxes of a name are two things: a patch at the rim of one tells its sides badly
+_APART = 0.1  # largest IoU of two boxes of a name that are kept: patches at the rim of a thing give poor boxes
 
 
 class PatchDetector:

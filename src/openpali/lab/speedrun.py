@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from openpali.architectures.pali import PRESETS
 from openpali.distributed import Ranks
-from openpali.eval.benchmark import DEV
+from openpali.eval.benchmark import DEV, AnswerBenchmark
+from openpali.eval.calibrate import calibrate_patches
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run as evaluate
 from openpali.home import home
@@ -31,6 +32,7 @@ from openpali.train.run_folder import RunFolder
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer, pack_bundle
+from openpali.weights.files import MAIN, SIGLIP
 from openpali.weights.find import RECIPES
 from openpali.whole import write_whole
 
@@ -42,9 +44,13 @@ FLOORS = {  # benchmark -> the score that counts, and its least value for an ent
     "nano/detect": ("f1@0.5", 0.75),
     "nano/vqa": ("acc", 0.75),
 }
-EMBEDS = "nano/retrieval"  # asks stage 0
-DETECTS = "nano/detect"  # asks the patches of stage 0, once they are packed with a decoder, which writes prompts
+EMBEDS = "nano/retrieval"  # scored on stage 0
+DETECTS = (
+    "nano/detect"  # scored on the packed model: patches of stage 0 detect, and the decoder's part writes prompts
+)
+PACKED = "packed"
 GLANCE = 100  # samples of each development set
+CALIBRATED = 3 * GLANCE  # samples that the confidence in boxes is fitted on
 TICK = 5.0  # seconds from one time in the log to the next
 
 Scores = Mapping[str, float]  # benchmark -> the score that counts
@@ -151,11 +157,14 @@ class Speedrun:
                 self._train(stage, ranks)
                 found = self._score(log, stage, f"{self.name}/{stage}", [n + DEV for n in asked], GLANCE, ranks)
             say(f"{stage}: {log.seconds[stage] / 60:.1f} min; {describe(found)}, of {GLANCE} development samples")
-        told = f"held out, {self.limit} samples"
-        with log.timing("scores") if told not in log.scores else nullcontext():
-            if ranks.rank == 0:
+        with log.timing(PACKED) if PACKED not in log.scores else nullcontext():
+            if ranks.rank == 0 and PACKED not in log.scores:
                 self._pack()
             ranks.gather(None)  # the others wait for the model
+            found = self._score(log, PACKED, self.name, [DETECTS + DEV], GLANCE, ranks)
+        say(f"{PACKED}: {log.seconds[PACKED] / 60:.1f} min; {describe(found)}, of {GLANCE} development samples")
+        told = f"held out, {self.limit} samples"
+        with log.timing("scores") if told not in log.scores else nullcontext():
             ours = self._score(log, told, self.name, FLOORS, self.limit, ranks)
         return ours, self._score(log, f"nano, {told}", "nano", FLOORS, self.limit, ranks), log.minutes
 
@@ -186,15 +195,22 @@ class Speedrun:
     def _pack(self) -> None:
         """Join encoder and answers to one model, which says that it knows the names and languages of nano."""
         described = read_table(RECIPES / "nano" / "bundle.toml")
-        parts = {"pali": f"{self.name}/{STAGES[-1]}", "siglip": f"{self.name}/{STAGES[0]}"}
+        parts = {MAIN: f"{self.name}/{STAGES[-1]}", SIGLIP: f"{self.name}/{STAGES[0]}"}
         known = {
             "languages": described["languages"],
             "names": described["names"],
             "parts": parts,
-            "tasks": {Detect.name: "siglip"},
+            "tasks": {Detect.name: SIGLIP},
         }
         write_whole(self.folder / "bundle.toml", as_toml(known).encode())
         pack_bundle(self.folder / "bundle.toml", self.folder / "model")
+        detects = find_benchmark(DETECTS)
+        assert isinstance(detects, AnswerBenchmark)
+        assert detects.calibration
+        with suppress(ValueError):  # a model that finds nothing yet has no confidence
+            calibrate_patches(
+                detects, Pali(self.folder / "model"), detects.calibration(home() / "data"), CALIBRATED
+            )
 
     def _own(self, stage: str) -> str:
         """The run of this speedrun for one that a recipe names."""

@@ -116,22 +116,21 @@ def quantize(weight: Tensor, group: int, moments: Tensor | None = None) -> tuple
 
 
 def _round_in_turn(weight_OI: Tensor, group: int, moments_II: Tensor) -> tuple[Tensor, Tensor]:
-    """GPTQ (arXiv 2210.17323): the weights of one input are rounded after those of the other, and those that are
-    left make up for the error.
+    """GPTQ (arXiv 2210.17323): round the weights of one input after another. Weights that are not yet rounded are
+    changed to make up for the error so far.
 
     Returns:
         int8 ``[O, I]``, and scales ``[O, I / group]``, which count errors by the squares of their inputs.
     """
-    squares_I = moments_II.diagonal().double()
-    damped_II = moments_II.double() + torch.diag((_DAMPING * squares_I.mean()).expand_as(squares_I))
-    inverse_II = torch.cholesky_inverse(torch.linalg.cholesky(damped_II))
-    made_up_II = torch.linalg.cholesky(inverse_II, upper=True).float()
+    damping = _DAMPING * moments_II.diagonal().mean()
+    squares_I = moments_II.diagonal() + damping
+    made_up_II = _cholesky_of_inverse(moments_II.double() + torch.diag(damping.expand_as(squares_I)))
     left_IO = weight_OI.float().T.contiguous()  # rows are updated one by one
     q_IO, scales = torch.empty_like(left_IO, dtype=torch.int8), []
     for start in range(0, len(left_IO), group):
         end = start + group
         some_GO, errors_GO = left_IO[start:end], torch.empty_like(left_IO[start:end])
-        scales.append(_round(some_GO.T[:, None], squares_I[start:end].float())[1])
+        scales.append(_round(some_GO.T[:, None], squares_I[start:end])[1])
         for i, row in enumerate(range(start, end)):
             whole_O = _steps(some_GO[i], scales[-1][:, 0])
             q_IO[row] = whole_O
@@ -139,6 +138,13 @@ def _round_in_turn(weight_OI: Tensor, group: int, moments_II: Tensor) -> tuple[T
             some_GO[i:] -= made_up_II[row, row:end, None] * errors_GO[i]
         left_IO[end:] -= made_up_II[start:end, end:].T @ errors_GO
     return q_IO.T.contiguous(), torch.cat(scales, 1)
+
+
+def _cholesky_of_inverse(matrix: Tensor) -> Tensor:
+    """Upper, float32; positive definite matrices alone."""
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor.float()
 
 
 def _round(weight: Tensor, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:

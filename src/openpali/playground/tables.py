@@ -40,9 +40,8 @@ def routes_of(pali: Pali) -> dict[str, list[str]]:
     found = {}
     for name in OFFERED:
         with suppress(ValueError):  # it lacks the part
-            # the page does not detect by patches
-            if parts := [part for part in pali.parts_for(name) if part != SIGLIP]:
-                found[name] = parts if name == Ocr.name else parts[:1]
+            parts = [part for part in pali.parts_for(name) if part != SIGLIP]  # the page does not detect by patches
+            found[name] = parts if name == Ocr.name else parts[:1]
     return found
 
 
@@ -74,7 +73,7 @@ def _model(pali: Pali, own: Sequence[str]) -> Json:
     """What the page asks a server for: see ``v1/models``."""
     routes = routes_of(pali)
     described = {
-        "tasks": [task for task in Served(pali.name, pali).tasks if task["name"] in routes],
+        "tasks": [task for task in Served(pali.name, pali).tasks if routes[task["name"]]],
         "languages": list(pali.languages),
         "about": pali.about,
         "max_images": 1,

@@ -17,7 +17,7 @@ from openpali.extensions import added
 from openpali.home import data_folder
 from openpali.mistakes import reason
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.files import ADAPTER, BUNDLE, MAIN, MASKS, TOKENIZER
+from openpali.weights.files import ADAPTER, BUNDLE, MAIN, MASKS, SIGLIP, TOKENIZER
 from openpali.weights.find import candidates, find_model, name_of
 from openpali.weights.format import ModelFolder, copy_fitted, open_model
 from openpali.weights.hub import SCHEME
@@ -117,6 +117,12 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
     """
     origins, tasks, languages, about, names = _read_description(description)
     sources = {part: [open_model(find_model(origin)) for origin in shares] for part, shares in origins.items()}
+    if any(SIGLIP in parts for parts in tasks.values()) and SIGLIP in sources:
+        encoder = sources[SIGLIP][-1]
+        if not getattr(encoder.config, "sides", False):
+            raise ValueError(
+                f"{encoder.folder} was trained without sides and cannot detect: leave it out of [tasks]"
+            )
     written = [(folder / part).resolve() for part in origins]
     for source in chain(*sources.values()):
         for read in (source.folder, source.base_folder):
@@ -149,7 +155,13 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
 
 def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """The parts of each task; a part alone may stand without a list."""
-    return {task: (parts,) if isinstance(parts, str) else tuple(parts) for task, parts in dict(tasks).items()}
+    listed = {task: (parts,) if isinstance(parts, str) else tuple(parts) for task, parts in dict(tasks).items()}
+    for task, parts in listed.items():
+        if (
+            SIGLIP in parts and len(parts) > 1
+        ):  # it has no preprocessing and no answer that others could be compared with
+            raise ValueError(f"{SIGLIP} answers {task} alone: name no other part beside it")
+    return listed
 
 
 def _shares(models: str | Mapping[str, float]) -> dict[str, float]:

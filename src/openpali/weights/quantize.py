@@ -12,18 +12,17 @@ from openpali.architectures.registry import build
 from openpali.model import int4, int8
 from openpali.weights.format import ModelFolder, write_again
 
+Measure = Callable[[Sequence[str]], Mapping[str, Tensor]]
+"""Names of linear layers -> the second moments of their inputs, float ``[I, I]``."""
+
+MOMENTS = 1 << 29  # numbers of second moments that are in memory at a time
+
 
 def write_int8(source: ModelFolder, out: Path) -> None:
     """Write a model again with int8 weights of linear layers and tied embeddings, all else in bf16
     (:func:`~openpali.model.int4.storage_of`).
     """
     _write(source, out, 0)
-
-
-Measure = Callable[[Sequence[str]], Mapping[str, Tensor]]
-"""Names of linear layers -> the second moments of their inputs, float ``[I, I]``."""
-
-MOMENTS = 1 << 29  # numbers of second moments that are in memory at a time
 
 
 def write_int4(source: ModelFolder, out: Path, group: int = 128, measure: Measure | None = None) -> None:

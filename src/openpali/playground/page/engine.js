@@ -72,6 +72,7 @@ export class Engine {
   route(task, image) {
     const { squashed, line } = this.tables.numbers.routing;
     const parts = this.tables.routes[task] ?? this.tables.routes[this.tables.free_text];
+    if (!parts.length) throw new Error(`this page cannot answer task ${task} with this model`);
     const others = parts.filter((part) => part !== READER);
     const mismatch = (part) => {
       const { height, width } = this.tables.parts[part].preprocess;

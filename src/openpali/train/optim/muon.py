@@ -148,14 +148,20 @@ def _iterate(x: Tensor) -> Tensor:
 
 
 def _iterate_on_squares(x: Tensor) -> Tensor:
-    """The same by matrices of ``[n, rows, rows]`` alone, which is less for wide ones: ``p(x x') x`` is a product of
-    polynomials of ``x x'``, and these commute."""
-    a, b, c = COEFFICIENTS
-    square = product = x @ x.mT
-    for i in range(ITERATIONS):
-        step = torch.baddbmm(square, square, square, beta=b, alpha=c)
-        step.diagonal(dim1=1, dim2=2).add_(a)
-        product = step @ product if i else step
-        if i < ITERATIONS - 1:
-            square = step @ square @ step
+    """The same, with ``x`` only in the first and the last product, which is less work for wide matrices: all
+    factors are polynomials of ``x x'``, and these commute."""
+    square = x @ x.mT
+    step = product = _polynomial(square)
+    for _ in range(ITERATIONS - 1):
+        square = step @ square @ step  # x x' of the next x
+        step = _polynomial(square)
+        product = step @ product
     return product @ x
+
+
+def _polynomial(square: Tensor) -> Tensor:
+    """What a step multiplies ``x`` with, given ``x x'``."""
+    a, b, c = COEFFICIENTS
+    out = torch.baddbmm(square, square, square, beta=b, alpha=c)
+    out.diagonal(dim1=1, dim2=2).add_(a)
+    return out
