@@ -129,14 +129,7 @@ def test_neither_other_images_nor_padding_change_it(mine: Path, make_trainer: An
 def test_a_run_learns_to_write_and_exports_no_decoder(mine: Path, make_trainer: Any, tmp_path: Path) -> None:
     changes = {"captions": 1.0, "ema": 0.5, "phases__0__samples": 160, "optimizer__lr": 1e-2}
     trainer = make_trainer(captioned(mine, **changes))
-    seen, losses = [], trainer.objective.losses
-
-    def spy(*arguments: Any) -> Any:
-        found = losses(*arguments)
-        seen.append(float(found.extra["captions"]))
-        return found
-
-    trainer.objective.losses = spy
+    seen = losses_of(trainer, "captions")
     written = trainer.train()
     assert np.mean(seen[-5:]) < 0.5 * np.mean(seen[:5])
     plain = make_trainer(captioned(mine, captions=0.0), "plain").model.state_dict()

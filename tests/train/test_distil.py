@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_runs import Killed, assert_same_run, kill_at, make_recipe
-from torch import Tensor
+from tiny_runs import Killed, assert_added, assert_same_run, first_batch, kill_at, losses_of, make_recipe
 
 from openpali.architectures.registry import build
 from openpali.architectures.siglip.architecture import PRESETS
 from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.stream import load
 from openpali.model.init import init_weights
 from openpali.model.patches import Patches
 from openpali.model.vit import ViT
@@ -42,11 +40,6 @@ def teacher(tmp_path: Path, tokenizer: Tokenizer) -> str:
 
 def taught(teacher: str, /, **changes: Any) -> Any:
     return make_recipe("siglip", **{"teacher": teacher, "distillation": 0.5, **changes})
-
-
-def first_batch(trainer: Any) -> dict[str, Tensor]:
-    [[group]] = [next(iter(load(trainer.stream, start=0, batch=4, workers=0)))]
-    return group.batch
 
 
 def test_a_teacher_of_the_same_patches_sees_what_the_student_sees() -> None:
@@ -91,14 +84,7 @@ def test_the_loss_is_the_mean_over_the_patches_of_each_image() -> None:
 def test_the_student_learns_and_the_teacher_stays(teacher: str, make_trainer: Any, tmp_path: Path) -> None:
     recipe = taught(teacher, phases__0__samples=96, optimizer__lr=1e-2, ema=0.5)
     trainer = make_trainer(recipe)
-    seen, losses = [], trainer.objective.losses
-
-    def spy(*arguments: Any) -> Any:
-        found = losses(*arguments)
-        seen.append(float(found.extra["distillation"]))
-        return found
-
-    trainer.objective.losses = spy
+    seen = losses_of(trainer, "distillation")
     written = open_model(trainer.train())
     assert sum(seen[-4:]) < 0.7 * sum(seen[:4])
     stays = open_model(Path(teacher)).weights()
@@ -111,18 +97,11 @@ def test_the_student_learns_and_the_teacher_stays(teacher: str, make_trainer: An
 
 def test_the_loss_is_added_by_its_weight(teacher: str, make_trainer: Any) -> None:
     trainer, plain = make_trainer(taught(teacher)), make_trainer(taught("", distillation=0.0), "plain")
-    model, batch = trainer.model, first_batch(trainer)
-    shared = {name: value for name, value in model.state_dict().items() if not name.startswith("auxiliary.")}
-    plain.model.load_state_dict(shared)
+    model, batch = trainer.model, first_batch(trainer, plain)
     tokens = model.vit(batch["images"])
     seen = model.auxiliary["teacher"](as_patches(batch["images"], 12, model.auxiliary["teacher"]))
     own = distillation_loss(model.auxiliary["student"](tokens), seen, None)
-    pairs, total = (each.objective.losses(batch, 4.0).total for each in (plain, trainer))
-    torch.testing.assert_close(total, pairs + 0.5 / 4 * own)
-    [of_pairs] = torch.autograd.grad(pairs, plain.model.vit.positions)
-    [of_total] = torch.autograd.grad(total, model.vit.positions)
-    own.backward()
-    torch.testing.assert_close(of_total, of_pairs + 0.5 / 4 * model.vit.positions.grad)
+    assert_added(trainer, plain, batch, own, 0.5)
     assert all(p.grad is not None and p.grad.any() for p in model.vit.parameters())
     assert all(p.grad is None for p in model.auxiliary["teacher"].parameters())
 

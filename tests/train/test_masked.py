@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import make_recipe
+from tiny_runs import assert_added, first_batch, losses_of, make_recipe
 from torch import Tensor
 
 from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.stream import load
 from openpali.model.patches import Patches
 from openpali.tasks.example import Example
 from openpali.train.objectives.distil import distillation_loss
@@ -66,31 +65,15 @@ def test_hidden_patches_are_grey_and_others_stay() -> None:
 
 def test_the_loss_is_added_by_its_weight_and_teaches_what_sees_less(make_trainer: Any) -> None:
     trainer, plain = (make_trainer(make_recipe("siglip", masked=weight), str(weight)) for weight in (0.5, 0.0))
-    model = trainer.model
-    shared = {name: value for name, value in model.state_dict().items() if not name.startswith("auxiliary.")}
-    plain.model.load_state_dict(shared)
-    [[group]] = [next(iter(load(trainer.stream, start=0, batch=4, workers=0)))]
-    batch = group.batch
+    model, batch = trainer.model, first_batch(trainer, plain)
     seen, whole = model.vit(hide(batch["images"], batch["hidden"], 12)), model.vit(batch["images"]).detach()
     own = distillation_loss(model.auxiliary["predictor"](seen), whole, batch["hidden"])
-    pairs, total = (each.objective.losses(batch, 4.0).total for each in (plain, trainer))
-    torch.testing.assert_close(total, pairs + 0.5 / 4 * own)
-    [of_pairs] = torch.autograd.grad(pairs, plain.model.vit.positions)
-    [of_total] = torch.autograd.grad(total, model.vit.positions)
-    own.backward()
-    torch.testing.assert_close(of_total, of_pairs + 0.5 / 4 * model.vit.positions.grad)
+    assert_added(trainer, plain, batch, own, 0.5)
 
 
 def test_hidden_patches_are_learned_and_the_predictor_is_not_exported(make_trainer: Any) -> None:
     trainer = make_trainer(make_recipe("siglip", masked=1.0, phases__0__samples=96, optimizer__lr=1e-2))
-    seen, losses = [], trainer.objective.losses
-
-    def spy(*arguments: Any) -> Any:
-        found = losses(*arguments)
-        seen.append(float(found.extra["masked"]))
-        return found
-
-    trainer.objective.losses = spy
+    seen = losses_of(trainer, "masked")
     written = open_model(trainer.train())
     assert sum(seen[-4:]) < 0.7 * sum(seen[:4])
     assert written.weights().keys() == make_trainer(make_recipe("siglip"), "plain").model.state_dict().keys()
