@@ -65,7 +65,7 @@ class PaliConfig(PreTrainedConfig):
         if self.preprocess is None:
             height, width = self.core.vision.image_size
             self.preprocess = {"height": height, "width": width}
-        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__post_init__(**kwargs)
 
     @classmethod
     def from_core(cls, config: PaliModelConfig, **kwargs: Any) -> PaliConfig:

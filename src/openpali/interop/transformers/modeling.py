@@ -181,7 +181,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
             for layer in stack:
                 layer.__class__ = layer_class  # adds transformers' behaviour, keeps the weights
         set_attention(self, _ConfiguredAttention(config))
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.post_init()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -325,7 +325,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         frames: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
+        encoder_outputs: Any = None,  # BaseModelOutput or a tuple of its fields
         cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
@@ -339,8 +339,8 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if encoder_outputs is None:
             inputs = input_ids, pixel_values, attention_mask, frames, inputs_embeds
             encoder_outputs = self.encode(*inputs, output_attentions, output_hidden_states)
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*cast(Any, encoder_outputs))
+        elif isinstance(encoder_outputs, tuple):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         if (decoder_input_ids is None) == (decoder_inputs_embeds is None):

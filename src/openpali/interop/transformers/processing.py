@@ -43,7 +43,7 @@ class PaliTokenizer(Named, PreTrainedTokenizer):
         for name, i in (("pad", self.core.pad_id), ("eos", self.core.eos_id), ("unk", self.core.unk_id)):
             kwargs.setdefault(f"{name}_token", self._pieces[i])
         kwargs.setdefault("special_tokens_pattern", "none")
-        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__init__(**kwargs)
 
     @property
     def vocab_size(self) -> int:
@@ -119,9 +119,7 @@ class PaliImageProcessor(Named, BaseImageProcessor):
             "image_processor_type": type(self).__name__,
         }
 
-    def __call__(  # type: ignore[override]
-        self, images: Any, return_tensors: str | None = None, **kwargs: Any
-    ) -> BatchFeature:
+    def __call__(self, images: Any, return_tensors: str | None = None, **kwargs: Any) -> BatchFeature:
         """Images of any size, as Pillow images, arrays or tensors, uint8, RGB, channels first or last.
 
         Args:
@@ -158,7 +156,7 @@ class PaliProcessor(Named, ProcessorMixin):
     def __init__(
         self, image_processor: PaliImageProcessor, tokenizer: PaliTokenizer, chat_template: str | None = None
     ) -> None:
-        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)  # type: ignore[no-untyped-call]
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
 
     @classmethod
     def _get_arguments_from_pretrained(
