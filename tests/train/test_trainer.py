@@ -22,6 +22,7 @@ from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
 from openpali.train.export import task_options
+from openpali.train.machine import count_flops
 from openpali.train.monitor import Progress
 from openpali.train.objectives.base import Losses
 from openpali.train.optim.optimizer import build_optimizer
@@ -393,6 +394,7 @@ def test_a_stage_starts_at_the_resolution_of_the_previous_one(make_trainer) -> N
 @pytest.mark.parametrize("frozen", [[], ["vit"]])
 def test_phases_change_the_resolution(frozen, make_trainer, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 2)  # a report of each phase
+    monkeypatch.setattr(trainer_module, "count_flops", count_flops)
     phases = [{"samples": 8, "size": size, "mixture": [IMAGES]} for size in (48, 96, 96)]
     trainer = make_trainer(make_recipe(phases=phases, model__frozen=frozen, save_minutes=1e-9, keep=10))
     trainer.train()
