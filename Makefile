@@ -37,7 +37,7 @@ $(TESTS): .venv/dev.ready
 # 1,000 steps; run the single tests that are marked as slow. Takes minutes.
 soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
-	$(PYTEST) -m slow tests/lab tests/infer tests/train --ignore=$(SOAK)
+	$(PYTEST) -m slow tests/lab tests/infer tests/interop tests/onnx tests/train --ignore=$(SOAK)
 
 # Send 20,000 requests to `openpali serve` from 32 clients, bad ones and disconnects among them, and watch counts and
 # memory; break off 500 streams; then send 10,000 requests that are drawn from the API's description. Takes minutes.

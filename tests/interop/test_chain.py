@@ -119,7 +119,7 @@ def served(ask: Callable[[httpx.Client], None]) -> Callable[..., None]:
         ("paligemma2", 8, 1e-2, 80),
         ("t5gemma2", 16, 2e-2, 80),
         ("pali", 12, 2e-2, 80),
-        ("florence2", 64, 7e-3, 320),
+        pytest.param("florence2", 64, 7e-3, 320, marks=pytest.mark.slow),  # of 600 layers
     ],
 )
 def test_from_the_hub_to_the_server(

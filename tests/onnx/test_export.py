@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,15 +55,28 @@ def pali(bundle: Path) -> Pali:
     return Pali.from_pretrained(bundle)
 
 
-@pytest.mark.parametrize("part", ["pali", "siglip", "mask_vqvae", "elements", "reader"])
-def test_graphs_give_what_torch_gives(pali: Pali, exported: Path, tmp_path: Path, part: str) -> None:
+@pytest.fixture(scope="module")
+def traced(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, Graph], Path]:
+    """The file of a part's graph, which is written once."""
+    folder, trace = tmp_path_factory.mktemp("traced"), export.trace  # a test may replace it
+
+    def find(part: str, name: str, graph: Graph) -> Path:
+        written, file = exported / part / f"{name}.onnx", folder / f"{part}-{name}.onnx"
+        if not written.exists() and not file.exists():
+            trace(graph, file)
+        return written if written.exists() else file
+
+    return find
+
+
+@pytest.mark.parametrize(
+    "part", ["pali", "siglip", "mask_vqvae", "elements", pytest.param("reader", marks=pytest.mark.slow)]
+)
+def test_graphs_give_what_torch_gives(pali: Pali, traced: Callable[[str, str, Graph], Path], part: str) -> None:
     _, model = pali.load(part)
     for name, graph in graphs_of(model).items():
-        file = exported / part / f"{name}.onnx"
         with evaluating(model):
-            if not file.exists():
-                file = tmp_path / file.name
-                export.trace(graph, file)
+            file = traced(part, name, graph)
             inputs = other_inputs(graph)
             with torch.no_grad():
                 expected = graph(*inputs.values())
@@ -114,7 +129,17 @@ def test_the_graphs_answer_prompts(pali: Pali, exported: Path, monkeypatch: pyte
         assert found.answer.text == text
 
 
-def test_int8_is_near(pali: Pali, bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_int8_is_near(
+    pali: Pali,
+    bundle: Path,
+    traced: Callable[[str, str, Graph], Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        export, "trace", lambda graph, file: shutil.copy(traced("elements", "elements", graph), file)
+    )
     said = CliRunner().invoke(
         app, ["export", str(bundle / "elements"), "--out", str(tmp_path), "--format", "onnx", "--int8"]
     )

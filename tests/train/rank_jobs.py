@@ -141,7 +141,13 @@ JOBS = [
     Job("siglip-2-sharded-bf16", 2, "siglip", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-bf16", 2, "sequence", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-compiled", 2, "sequence", {**sharded(compile=True), **SHORT}, slow=True),
-    Job("classify-2-sharded-compiled", 2, "classify", {**sharded(compile=True), "phases__0__samples": 8}),
+    Job(
+        "classify-2-sharded-compiled",
+        2,
+        "classify",
+        {**sharded(compile=True), "phases__0__samples": 8},
+        slow=True,
+    ),
     Job("mask_vqvae-2", 2, "mask_vqvae"),
     Job("muon-2", 2, "siglip", {"optimizer__name": "muon"}, sgd=False),  # matrices are divided among ranks
     Job("clipped-2", 2, "sequence", {"optimizer": {"name": "muon", "lr": 1e-2, "qk_clip": 0.5}}, sgd=False),
