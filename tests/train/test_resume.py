@@ -89,7 +89,8 @@ def test_a_killed_run_equals_one_that_was_not(case, make_trainer, tmp_path) -> N
     objective, changes = CHANGES[case]
     recipe = make_recipe(objective, save_minutes=ALWAYS, keep=10, **changes)
     make_trainer(recipe, "whole").train()
-    for resumed_at, killed_in, saved_after in ((0, 4, 3), (3, 6, 2)):  # the first phase has 3 steps
+    twice = ((0, 4, 3), (3, 6, 2))  # the first phase has 3 steps
+    for resumed_at, killed_in, saved_after in twice if case == "phases" else ((0, 4, 2),):
         trainer = make_trainer(recipe, "broken")
         assert trainer.step == resumed_at
         kill_at(trainer, killed_in)
