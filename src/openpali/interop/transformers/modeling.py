@@ -325,7 +325,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         frames: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: Any = None,  # BaseModelOutput or a tuple of its fields
+        encoder_outputs: Any = None,  # BaseModelOutput, or its fields in order
         cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
@@ -339,7 +339,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if encoder_outputs is None:
             inputs = input_ids, pixel_values, attention_mask, frames, inputs_embeds
             encoder_outputs = self.encode(*inputs, output_attentions, output_hidden_states)
-        elif isinstance(encoder_outputs, tuple):
+        elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
