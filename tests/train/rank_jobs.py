@@ -136,7 +136,7 @@ JOBS = [
     Job("frozen-2-sharded", 2, "sequence", {**sharded(), "model__frozen": ["vit"]}),
     Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # images on one rank only
     Job("toy-2-sharded", 2, "sequence", {**sharded(checkpointing="full"), **TOY}),
-    Job("siglip-2-sharded-bf16", 2, "siglip", {**sharded(), "precision": "bf16"}),
+    Job("siglip-2-sharded-bf16", 2, "siglip", {**sharded(), "precision": "bf16"}, slow=True),
     Job("sequence-2-sharded-bf16", 2, "sequence", {**sharded(), "precision": "bf16"}),
     Job("sequence-2-sharded-compiled", 2, "sequence", {**sharded(compile=True), **SHORT}, slow=True),
     Job(

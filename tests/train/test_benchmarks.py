@@ -109,6 +109,7 @@ def test_the_losses_of_an_encoder_beside_siglip_alone(tmp_path) -> None:
     assert found.keys() == {(arm, "siglip") for arm in arms}
 
 
+@pytest.mark.slow
 def test_the_loss_beside_open_clip(tmp_path) -> None:
     shape = ["--pairs", "96", "--width", "8", "--rounds", "1"]
     found = results_of("sigmoid_loss.py", tmp_path / "x.json", "--ranks", "1", "2", *shape)
