@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from openpali import Pali
 from openpali.cli.main import app
 from openpali.data.pipeline.elements import ROLES, mark_elements
+from openpali.infer import screens
 from openpali.infer.elements import find_elements
 from openpali.infer.pages import Reading, ReadLine, ReadWord
 from openpali.infer.pali import LEAST
@@ -98,6 +99,14 @@ def test_neighbouring_words_are_found_together() -> None:
     assert found is not None
     assert (found.name, found.box, found.confidence) == ("Sign up", Box(10, 0, 22, 90), pytest.approx(0.81))
     assert screen.point("Sign out of this account forever") is None
+
+
+def test_a_long_text_is_compared_with_each_run_of_words_once(monkeypatch) -> None:
+    compared: list[list[str]] = []
+    monkeypatch.setattr(screens, "likeness", lambda wanted, written: compared.append(written) or 0.0)
+    assert SCREEN.point(" ".join(["word"] * 300)) is None
+    runs = sum(len(line.words) * (len(line.words) + 1) // 2 for line in SCREEN.lines)
+    assert 0 < len(compared) <= 3 * (runs + len(SCREEN.elements))
 
 
 def test_nothing_is_found_where_nothing_fits() -> None:
@@ -204,6 +213,10 @@ def test_the_last_screen_is_kept_until_another_is_asked_about(bundle, screenshot
     first = pali.screen(screenshot)
     assert pali.screen(screenshot.copy()) is first
     assert pali.screen(255 - screenshot) is not first
+    buffer = screenshot.copy()
+    first = pali.screen(buffer)
+    buffer[:] = 255 - buffer  # the next frame
+    assert pali.screen(buffer) is not first
     found = pali.point(screenshot, "the button")
     assert found is not None
     assert found.role == "button"
@@ -237,6 +250,19 @@ def test_text_is_read_by_the_reader_where_no_other_part_is_surer(bundle, screens
     assert read.answer.text in pali.read([line])
     sure = pali.look("reader", pali.rows([screenshot], page.prompt, part="reader")["reader"])
     assert (sure.answer.text, sure.part) == (text, "reader")
+
+
+def test_pages_are_one_image(bundle, screenshot) -> None:
+    pali = Pali.from_pretrained(bundle)
+    pali.by_task = {**pali.by_task, "ocr": ("pali", "reader")}
+    both = [Sized(screenshot, Size(*screenshot.shape[:2]))] * 2
+    assert pali.route("ocr", both) == ("pali",)
+    for frames in ([screenshot] * 2, []):
+        with pytest.raises(ValueError, match=f"one image, and was given {len(frames)}"):
+            pali.predict([frames], ["detect: button"])
+    limit = pali.pipeline("pali").max_prompt
+    with pytest.raises(ValueError, match="shorten it"):
+        pali.predict([[screenshot]], ["detect: " + "x " * limit])
 
 
 def test_confidence_of_words_is_calibrated_where_the_reader_says_how(bundle, screenshot, tmp_path) -> None:

@@ -318,7 +318,7 @@ class Pali:
         if seen is None or not np.array_equal(seen[0], pixels):
             page = self.page(pixels)
             elements = self._find_elements(pixels, page.lines) if ELEMENTS in self.parts else []
-            self._seen = seen = pixels, Screen(elements, page.lines, page.ood_score)
+            self._seen = seen = pixels.copy(), Screen(elements, page.lines, page.ood_score)
         return seen[1]
 
     def _find_elements(self, pixels: Image, lines: Sequence[ReadLine]) -> list[Object]:
@@ -414,10 +414,12 @@ class Pali:
         for each in (part,) if part else self.route(name, images):
             if each == SIGLIP and name != Detect.name:
                 raise ValueError(f"the image encoder alone detects things: it does not answer task {name}")
-            if each == SIGLIP and len(images) != 1:
-                raise ValueError(f"the image encoder detects things in one image, and was given {len(images)}")
             if each in UNPROMPTED:
+                if len(images) != 1:
+                    raise ValueError(f"part {each} answers about one image, and was given {len(images)}")
                 [image] = images
+                if each in PAGES:
+                    self.pipeline(MAIN).prompt_ids(prompt)  # refuses what is too long
                 own = task or self.pipeline(MAIN).task(name, warn=False)
                 found[each] = Row(prompt, (), [image.pixels], image.size, own)
             else:
@@ -627,7 +629,7 @@ class Pali:
         """
         parts = self.parts_for(task)
         others = self._route(task, images, tuple(part for part in parts if part not in PAGES))
-        if not images:
+        if len(images) != 1:
             return others or parts[:1]
         if READER in parts:
             return (READER, *others) if images[0].size.height <= LINE else (*others, READER)

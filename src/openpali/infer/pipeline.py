@@ -585,11 +585,13 @@ def open_image(image: ImageLike) -> Sized:
     if isinstance(image, Sized):
         return image
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
         pixels = image
     else:
         pixels = to_rgb(image) if isinstance(image, PILImage.Image) else load_image(image)
+    if not pixels.size:
+        raise ValueError(f"an image of {pixels.shape[1]} x {pixels.shape[0]} pixels has none")
     return Sized(pixels, Size(*pixels.shape[:2]))
 
 

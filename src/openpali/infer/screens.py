@@ -10,7 +10,6 @@ An expression is what people say of an element: its text, its role, its icon, wh
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -205,9 +204,9 @@ def text_of(words: Sequence[ReadWord]) -> str:
 
 def _parts(wanted: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[float, slice]]:
     """How alike each run of texts is that has as many as are wanted, or fewer, and where it is."""
-    for first, count in itertools.product(range(len(texts)), range(1, len(wanted) + 1)):
-        at = slice(first, first + count)
-        yield likeness(wanted, words_of(" ".join(texts[at]))), at
+    for first in range(len(texts)):
+        for last in range(first + 1, min(first + len(wanted), len(texts)) + 1):
+            yield likeness(wanted, words_of(" ".join(texts[first:last]))), slice(first, last)
 
 
 def likeness(wanted: Sequence[str], written: Sequence[str]) -> float:
