@@ -41,7 +41,7 @@ from openpali.serve.limits import Limits
 from openpali.serve.options import Options
 from openpali.serve.server import Server, listen
 from openpali.serve.service import FETCHES, WAITING, Asked, Service
-from openpali.serve.tickets import Ticket
+from openpali.serve.tickets import Cancelled, Ticket
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 from openpali.weights.ood import OodDetector
@@ -326,6 +326,23 @@ def test_elements_of_screens_are_found(client: Any, pali: Pali, images: Sequence
     assert chat.json()["choices"][0]["message"]["content"] == found.json()["text"]
     streamed = client.post("/v1/chat/completions", json={"model": "tiny", "messages": [asked], "stream": True})
     assert found.json()["text"][:20] in streamed.text
+    unknown = client.post("/v1/detect", json={"image": data_url(images[0]), "name": "xylophone"})
+    assert "xylophone" in (unknown.json()["note"] or "")
+
+
+def test_an_answer_without_a_decoder_counts_and_is_not_given_to_nobody(
+    service: Service, images: Sequence[Image]
+) -> None:
+    ticket = service.scheduler.submit([images[0]], "detect: button")
+    assert ticket.future.done()
+    assert 0 < ticket.submitted <= ticket.started <= ticket.first_token <= ticket.finished
+    with pytest.raises(Cancelled):
+        service.scheduler.submit([images[0]], "detect: button", check=_nobody)
+    assert service.scheduler._looks == 0
+
+
+def _nobody() -> None:
+    raise Cancelled
 
 
 def test_lines_are_read_by_the_part_that_reads_pages(

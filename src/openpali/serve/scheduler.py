@@ -72,8 +72,8 @@ class Scheduler:
         queue: most requests that wait for slots.
         encoded: most requests that are encoded between two steps, so that others go on.
         features: most bytes of visual tokens to keep.
-        finished: called with each request that has ended, however it did, in the computing thread; if it raises,
-            that is logged.
+        finished: called with each request that has ended, however it did, in the computing thread or, if nothing
+            was generated, in that of :meth:`submit`; if it raises, that is logged.
 
     Attributes:
         failure: why the engine failed; empty while it works.
@@ -101,6 +101,7 @@ class Scheduler:
         self._lanes: list[_Lane] = []
         self._change = Condition()
         self._looking = Lock()
+        self._looks = 0  # requests that wait for it, or have it
         self._closing = False
         self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed
@@ -133,6 +134,7 @@ class Scheduler:
         stops: Sequence[str] = (),
         alternatives: int = 0,
         seconds: float | None = None,
+        check: Callable[[], None] | None = None,
         watch: Watch | None = None,
     ) -> Ticket:
         """Queue a request. Images are decoded and resized here, in the caller's thread.
@@ -143,6 +145,7 @@ class Scheduler:
             stops: texts before which the answer ends.
             alternatives: how many of the likeliest tokens to note at each place.
             seconds: after them it is given up; None: never.
+            check: called before a part looks at the image here; raises if nobody waits for the answer any more.
             watch: sees the tokens as they come, if there is one text and it is not searched with beams.
 
         Raises:
@@ -159,7 +162,7 @@ class Scheduler:
             pipeline = pali.pipeline(MAIN if each in UNPROMPTED else each)
             way = pipeline.way(row.task, decoding)
             if each in UNPROMPTED:
-                attempts.append(self._look(each, row, way, pali))
+                attempts.append(self._look(each, row, way, pali, check))
                 continue
             stop = stop_at(pipeline.tokenizer, stops) if stops else None
             keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
@@ -167,7 +170,8 @@ class Scheduler:
             attempts.append(Attempt(each, pipeline, row, keys, ask))
         ticket = Ticket(attempts, stops, until, watch)
         if ticket.now.known is not None and not ticket.try_next():
-            ticket.future.set_result(ticket.now.generations)
+            ticket.started = ticket.first_token = time.monotonic()
+            self._end(ticket)
             return ticket
         if ticket.width > self.slots:
             raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")
@@ -177,10 +181,19 @@ class Scheduler:
             self._change.notify_all()
         return ticket
 
-    def _look(self, part: str, row: Row, way: Decoding, pali: Pali) -> Attempt:
+    def _look(self, part: str, row: Row, way: Decoding, pali: Pali, check: Callable[[], None] | None) -> Attempt:
         """An attempt of a part that generates nothing, made here: one at a time."""
-        with self._looking:
-            known = pali.look(part, row)
+        with self._change:
+            self._check_room()
+            self._looks += 1
+        try:
+            with self._looking:
+                if check is not None:
+                    check()
+                known = pali.look(part, row)
+        finally:
+            with self._change:
+                self._looks -= 1
         return Attempt(part, pali.pipeline(), row, (), Ask(way), known=known)
 
     def turn(self) -> bool:
@@ -247,9 +260,10 @@ class Scheduler:
             raise Unavailable("the engine has failed: the server must be started again")
         if self._closing:
             raise Unavailable("the server is stopping")
-        if len(self._waiting) >= self.queue:
+        waiting = len(self._waiting) + self._looks
+        if waiting >= self.queue:
             turns = math.ceil(self.queue / self.slots)
-            raise QueueFull(len(self._waiting), max(1.0, turns * self._seconds))
+            raise QueueFull(waiting, max(1.0, turns * self._seconds))
 
     def _drop(self) -> None:
         """Give up what was cancelled or is too late, or everything."""

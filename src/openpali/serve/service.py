@@ -239,6 +239,7 @@ class Service:
                 stops=asked.stops,
                 alternatives=asked.alternatives,
                 seconds=client.left,
+                check=client.check,
                 watch=watch,
             )
             ticket.note = note

@@ -45,7 +45,7 @@ def vision_router(service: Service) -> APIRouter:
         [prediction] = await service.answer(request, ticket)
         counts = usage(ticket.now.read, [prediction.generation])
         answer: Json = {"model": model.name, "task": task, "text": prediction.answer.text}
-        answer |= {"size": list(ticket.now.row.size), **own(prediction, masks), "usage": counts}
+        answer |= {"size": list(ticket.now.row.size), **own(prediction, masks, ticket.note), "usage": counts}
         return JSONResponse(answer)
 
     @router.post("/v1/caption", openapi_extra=describe_body(CaptionRequest, form=True))
