@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,24 @@ def test_every_format_says_the_same(bundle: Path, page: Path) -> None:
     assert [span.text for span in spans] == words_of(record)
     [shown] = [e for e in whole.iter() if e.get("class") == "ocr_page"]
     assert f'image "{page}"; bbox 0 0 200 90' in (shown.get("title") or "")
+
+
+def test_pages_of_several_files_are_told_apart(bundle: Path, page: Path, tmp_path: Path) -> None:
+    other = shutil.copy(page, tmp_path / "other.png")
+    rows = list(csv.DictReader(io.StringIO(read(bundle, page, other, "--format", "tsv").stdout), delimiter="\t"))
+    assert {row["page_num"] for row in rows} == {"1", "2"}
+    whole = ElementTree.fromstring(read(bundle, page, other, "--format", "hocr").stdout.split("\n", 2)[2])
+    named = [e.get("id") for e in whole.iter() if e.get("id")]
+    assert len(named) == len({*named}) > 4
+
+
+def test_a_drawing_replaces_no_input(bundle: Path, page: Path, tmp_path: Path) -> None:
+    other = shutil.copy(page, tmp_path / "scan-2.png")
+    before = other.read_bytes()
+    found = read(bundle, page, other, "--out", tmp_path / "scan.png")
+    assert found.exit_code == 1
+    assert other.read_bytes() == before
+    assert (tmp_path / "scan.png").is_file()
 
 
 def test_pages_of_a_pdf_are_read_one_by_one(bundle: Path, tmp_path: Path) -> None:

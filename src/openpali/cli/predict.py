@@ -96,7 +96,7 @@ def predict(
     if out is not None:
         if len(files) > 1:
             raise ValueError(f"--out draws one answer, and there are {len(files)} images: draw them one by one")
-        check_not_input(out, *paths)
+        check_not_input(out, *chain(*files.rows))
         check_drawable(out)
     pali = open_pali(model, engine, dtype, device)
     _answer_files(pali, files, request, batch_size, printed, out)

@@ -49,16 +49,21 @@ def read(
             try:
                 for page, image in enumerate(open_pages(file, dpi), 1):
                     number += 1
+                    drawn = None if out is None else _numbered(out, number)
+                    if drawn is not None:
+                        check_not_input(drawn, *files)
                     said = pali.page(image)
                     typer.echo(writer.page(ReadPage.of(image, said, file, page)), nl=False)
                     if said.out_of_distribution:
                         typer.echo(f"openpali: {file}, page {page}: {ood_warning(pali.name)}", err=True)
-                    if out is not None:
-                        draw_page(image, said.lines).save(
-                            out if number == 1 else out.with_stem(f"{out.stem}-{number}")
-                        )
+                    if drawn is not None:
+                        draw_page(image, said.lines).save(drawn)
             except (ValueError, OSError) as error:
                 errors.append(str(error))
     typer.echo(writer.tail, nl=False)
     if errors:
         raise ValueError("; ".join(errors))
+
+
+def _numbered(file: Path, number: int) -> Path:
+    return file if number == 1 else file.with_stem(f"{file.stem}-{number}")

@@ -90,10 +90,14 @@ class TextFormat:
 
     Attributes:
         head, tail: what stands before the first page, and after the last.
+        pages: how many were written; hOCR and TSV number pages through all files.
     """
 
     head: ClassVar[str] = ""
     tail: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        self.pages = 0
 
     def page(self, page: ReadPage) -> str:
         blocks = groupby(page.lines, lambda line: line.block)
@@ -113,9 +117,10 @@ class TsvFormat(TextFormat):
     head = "\t".join(_COLUMNS) + "\n"
 
     def page(self, page: ReadPage) -> str:
-        rows = [self._row(_PAGE, (page.number, 0, 0, 0, 0), Box(0, 0, page.height, page.width))]
+        self.pages += 1
+        rows = [self._row(_PAGE, (self.pages, 0, 0, 0, 0), Box(0, 0, page.height, page.width))]
         for i, line in enumerate(page.lines, 1):
-            place = page.number, line.block + 1, 1, i
+            place = self.pages, line.block + 1, 1, i
             rows.append(self._row(_LINE, (*place, 0), line.box))
             for j, word in enumerate(line.words, 1):
                 rows.append(self._row(_WORD, (*place, j), word.box, 100 * word.confidence, word.text))
@@ -134,17 +139,18 @@ class HocrFormat(TextFormat):
     tail = "</body>\n</html>\n"
 
     def page(self, page: ReadPage) -> str:
+        self.pages += 1
         return "".join(f"{row}\n" for row in self._rows(page))
 
     def _rows(self, page: ReadPage) -> Iterator[str]:
         whole = _hocr_box(Box(0, 0, page.height, page.width))
         image = escape(page.file, quote=True)
         yield (
-            f"<div class='ocr_page' id='page_{page.number}' "
-            f"title='image &quot;{image}&quot;; {whole}; ppageno {page.number - 1}'>"
+            f"<div class='ocr_page' id='page_{self.pages}' "
+            f"title='image &quot;{image}&quot;; {whole}; ppageno {self.pages - 1}'>"
         )
         for i, line in enumerate(page.lines, 1):
-            name = f"{page.number}_{i}"
+            name = f"{self.pages}_{i}"
             yield f"<span class='ocr_line' id='line_{name}' title='{_hocr_box(line.box)}'>"
             for j, word in enumerate(line.words, 1):
                 title = f"{_hocr_box(word.box)}; x_wconf {round(100 * word.confidence)}"
