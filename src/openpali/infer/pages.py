@@ -320,7 +320,9 @@ def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int)
 
 def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> float:
     """Where a line is best cut between ``first`` and ``last``: in the middle of the widest place without ink."""
-    part = page.crop((int(first), round(box.ymin), int(last), round(box.ymax))).convert("L")
+    top = min(max(0, round(box.ymin)), page.height - 1)  # beyond the page all is black
+    bottom = max(top + 1, min(page.height, round(box.ymax)))
+    part = page.crop((int(first), top, int(last), bottom)).convert("L")
     columns = np.asarray(part, np.float32)
     ink = columns.max(0) - columns.min(0) > 0.25 * max(1.0, float(columns.max() - columns.min()))
     edges = np.flatnonzero(np.diff(ink.astype(np.int8), prepend=1, append=1)).reshape(-1, 2)

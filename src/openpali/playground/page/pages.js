@@ -235,7 +235,8 @@ export function viewOfLine([ymin, xmin, ymax, xmax], height, most, margin, patch
 /** Where a line is best cut: in the middle of the widest place without ink. */
 function cutOf(image, [ymin, , ymax], first, last) {
   const [start, end] = [Math.trunc(first), Math.trunc(last)];
-  const [top, bottom] = [round(ymin), round(ymax)];
+  const top = Math.min(Math.max(0, round(ymin)), image.height - 1); // beyond the page all is black
+  const bottom = Math.max(top + 1, Math.min(image.height, round(ymax)));
   const grey = (y, x) => {
     if (y < 0 || y >= image.height || x < 0 || x >= image.width) return 0;
     const at = 3 * (y * image.width + x);
