@@ -242,6 +242,13 @@ def test_a_mask_of_any_mode_is_what_is_neither_black_nor_transparent(mode: str) 
     np.testing.assert_array_equal(mask, OBJECT)
 
 
+def test_a_damaged_exif_block_turns_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (8, 6), "red").save(path, dpi=(72, 72), exif=b"Exif\0\0" + bytes(40))
+    assert load_image(path).shape == (6, 8, 3)
+    assert read_size(path) == (6, 8)
+
+
 def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -166,7 +167,10 @@ def _open(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> PILImage.I
 
 
 def _orientation(image: PILImage.Image) -> int:
-    return cast(int, image.getexif().get(ExifTags.Base.Orientation, 1))
+    try:
+        return cast(int, image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, ValueError, struct.error):  # a damaged EXIF block says nothing about the pixels
+        return 1
 
 
 def _upright_size(image: PILImage.Image) -> Size:
