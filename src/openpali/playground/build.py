@@ -94,13 +94,16 @@ def _write_examples(page: Path) -> None:
 
 
 def _write_graphs(pali: Pali, model: Path, out: Path, int8: bool) -> list[Path]:
-    """The graphs of each part, anew if they are missing, older than its weights, or of another precision."""
+    """The graphs of each part, anew if they are missing, older than its weights, or of another model or dtype."""
     names = {part: [*graphs_of(pali.load(part)[1])] for part in parts_of(pali)}
     files = {part: [out / "models" / part / f"{name}.onnx" for name in some] for part, some in names.items()}
-    before = out / "tables.json"
-    same = not before.is_file() or json.loads(before.read_text("utf-8"))["int8"] == int8
+    same = True
+    if (tables := out / "tables.json").is_file():
+        before = json.loads(tables.read_text("utf-8"))
+        same = (before["model"]["id"], before["int8"]) == (pali.name, int8)
     stale = [part for part, some in files.items() if not same or _older(some, pali.parts[part])]
-    for file in write(model, out / "models", int8=int8, parts=stale):
+    own = next(iter(pali.parts)) if len(pali.parts) == 1 else ""  # `write` names the parts of bundles alone
+    for file in write(model, out / "models" / own, int8=int8, parts=stale):
         if file.suffix != ".onnx":
             file.unlink()  # the tables say it
     return [file for some in files.values() for file in some]
