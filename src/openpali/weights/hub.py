@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 
 from openpali.home import home, make_once
 from openpali.weights.convert import convert
+from openpali.weights.files import LANGUAGE, OOD_FOLDERS
 
 SCHEME = "hf://"
 FILES = ("*.safetensors", "*.json", "tokenizer.model", "*/tokenizer.model", "spiece.model")
-OURS = (  # of a model, an adapter or a bundle, and none of its subfolders but one
-    *("config.json", "family.json", "tokenizer.model", "ood/*", "familiarity/*"),
+OURS = (  # of a model, an adapter or a bundle, and of its subfolders only those that a model has
+    *("config.json", "family.json", "tokenizer.model"),
+    *(f"{folder}/*" for folder in (*OOD_FOLDERS, LANGUAGE)),
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     *("adapter_config.json", "adapter_model.safetensors"),
 )
