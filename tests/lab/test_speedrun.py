@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -145,6 +146,31 @@ def test_time_counts_before_a_stage_ends(tmp_path: Path, monkeypatch: pytest.Mon
         assert json.loads(log.file.read_text())["seconds"]["stage"] > 0
     assert not Log(tmp_path / "none.json", writes=False).write()
     assert not (tmp_path / "none.json").exists()
+
+
+def test_what_came_of_a_deleted_stage_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    run = Speedrun(SIZES["pico"], 0, 4, [])
+    told = [*STAGES, "packed", "held out, 4 samples"]
+    for stage in STAGES:
+        (run.folder / stage / "model").mkdir(parents=True)
+        (run.folder / stage / "model" / "config.json").write_text("{}")
+
+    def log() -> Log:
+        return Log(run.folder / "x", False, {part: 1.0 for part in [*told, "scores"]}, {part: {} for part in told})
+
+    whole = log()
+    run._forget_deleted(whole)
+    assert whole == log()
+    shutil.rmtree(run.folder / STAGES[1])
+    with pytest.raises(ValueError, match=STAGES[2]):  # it was trained from the one that is gone
+        run._forget_deleted(whole)
+    shutil.rmtree(run.folder / STAGES[2])
+    run._forget_deleted(whole)
+    assert (whole.seconds, whole.scores) == ({STAGES[0]: 1.0}, {STAGES[0]: {}})
+    begun = Log(run.folder / "x", False, {STAGES[0]: 1.0, STAGES[1]: 2.0}, {STAGES[0]: {}})
+    run._forget_deleted(begun)
+    assert begun.seconds[STAGES[1]] == 2.0  # of sittings before its end
 
 
 def test_the_dial_and_the_seed_change_every_stage() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,13 @@ class Log:
     def minutes(self) -> float:
         return sum(self.seconds.values()) / 60
 
+    def keep(self, parts: Collection[str]) -> None:
+        """Forget all others."""
+        for told in (self.seconds, self.scores):
+            for part in [*told]:
+                if part not in parts:
+                    del told[part]
+
     def write(self) -> None:
         if self.writes:
             known = {"seconds": self.seconds.copy(), "scores": self.scores.copy()}  # two threads write
@@ -151,6 +158,7 @@ class Speedrun:
         file = self.folder / "speedrun.json"
         known = json.loads(file.read_text("utf-8")) if file.is_file() else {}
         log = Log(file, ranks.rank == 0, **cast(dict[str, Any], ranks.gather(known)[0]))
+        self._forget_deleted(log)
         for stage in STAGES:
             asked = [EMBEDS] if stage == STAGES[0] else [name for name in FLOORS if name not in (EMBEDS, DETECTS)]
             with log.timing(stage) if stage not in log.scores else nullcontext():
@@ -168,10 +176,23 @@ class Speedrun:
             ours = self._score(log, told, self.name, FLOORS, self.limit, ranks)
         return ours, self._score(log, f"nano, {told}", "nano", FLOORS, self.limit, ranks), log.minutes
 
+    def _forget_deleted(self, log: Log) -> None:
+        """Forget the times and scores of a stage that was deleted after its end, and of all that came after it."""
+        for place, stage in enumerate(STAGES):
+            if stage in log.scores and not self._is_trained(stage):
+                later = [str(path) for each in STAGES[place + 1 :] if (path := self.folder / each).is_dir()]
+                if later:
+                    raise ValueError(f"{stage} is gone, and what came of it is not: delete {' and '.join(later)}")
+                log.keep(STAGES[:place])
+                return
+
+    def _is_trained(self, stage: str) -> bool:
+        return (self.folder / stage / "model" / "config.json").is_file()
+
     def _train(self, stage: str, ranks: Ranks) -> None:
         folder = RunFolder(self.folder / stage)
         recipe = inherit(self.recipe(stage), folder.path).recipe
-        if (folder.path / "model" / "config.json").is_file():
+        if self._is_trained(stage):
             folder.check_same(recipe, "choose another --seed")
         else:
             Trainer(recipe, folder.path, ranks, open_tokenizer(recipe.model.tokenizer)).train()
