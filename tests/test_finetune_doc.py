@@ -84,7 +84,7 @@ def test_the_one_command_goes_the_whole_way(
     written, trained = load_recipe("mine-ocr.toml"), read_record((run / "recipe.json").read_text())
     assert written.model.init == trained.model.init == {"": "nano/line"}
     sources = trained.phases[0].mixture[0].source, trained.evals[0].source  # type: ignore[attr-defined]
-    assert sources == ("mine-train.jsonl", "mine-validation.jsonl")
+    assert sources == (str(Path("mine-train.jsonl").resolve()), str(Path("mine-validation.jsonl").resolve()))
     card = json.loads((run / "card.json").read_text())
     assert card["n"] == len(Path("mine-test.jsonl").read_text().splitlines())
     assert "openpali train mine-ocr.toml" in printed[1]

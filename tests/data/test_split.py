@@ -112,6 +112,21 @@ def test_texts_without_images_are_split_too(folder: Path) -> None:
     assert 30 < test.samples < 70
 
 
+def test_other_samples_are_not_replaced(folder: Path) -> None:
+    records = [{"images": f"{i}.png", "caption": str(i)} for i in range(200)]
+    path = write(folder, records[:150])
+    split_data(path, 0.2)
+    path = write(folder, records)
+    split_data(path, 0.2)  # more samples
+    before = lines(folder, "train")
+    own = folder / "mine-test.jsonl"
+    own.write_text('{"images": "1.png", "caption": "my own"}\n')
+    with pytest.raises(ValueError, match="mine-test"):
+        split_data(path, 0.3)
+    assert "my own" in own.read_text()
+    assert lines(folder, "train") == before
+
+
 def test_what_cannot_be_split_is_said(folder: Path) -> None:
     one = write(folder, [{"images": "1.png"}])
     with pytest.raises(ValueError, match=r"leave (train|test) of .* empty, whose 1 samples are 1 groups"):

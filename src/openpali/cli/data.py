@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openpali.cli.options import Command, Group, Json, Model
-from openpali.cli.outputs import check_drawable
+from openpali.cli.outputs import check_drawable, check_writable
 
 if TYPE_CHECKING:
     from openpali.data.problems import Problems
@@ -29,8 +29,10 @@ def split(
     """Write NAME-train.jsonl, NAME-test.jsonl and perhaps NAME-validation.jsonl, with no image in two of them."""
     from dataclasses import asdict
 
-    from openpali.data.split import split_data
+    from openpali.data.split import side_files, split_data
 
+    if path.is_file():
+        check_writable(*side_files(path))
     parts = split_data(path, held_out, validation)
     if as_json:
         typer.echo(json.dumps({name: asdict(part) for name, part in parts.items()}))

@@ -12,6 +12,7 @@ from openpali.cli.models import open_pali
 from openpali.cli.options import Overrides
 from openpali.cli.outputs import check_writable
 
+WRITTEN = "# Written by `openpali tune`"
 SHARE = 0.1  # of the images for the validation file, and for the test file
 
 
@@ -32,7 +33,7 @@ def tune(
     from openpali.cli.eval import print_run
     from openpali.cli.train import run_recipe
     from openpali.data.sources.registry import open_source
-    from openpali.data.split import split_data
+    from openpali.data.split import side_files, split_data
     from openpali.distributed import join_ranks
     from openpali.eval.benchmark import own_benchmark
     from openpali.eval.runner import run as evaluate
@@ -43,16 +44,19 @@ def tune(
     from openpali.train.tuning import tuning
 
     task = own_benchmark(str(samples), task).task
+    recipe = samples.with_name(f"{samples.stem}-{task}.toml")
+    check_writable(recipe, *side_files(samples))
+    if recipe.exists() and not recipe.read_text("utf-8").startswith(WRITTEN):
+        raise ValueError(f"{recipe} was not written by `openpali tune`, which would replace it: rename it")
     parts = split_data(samples, SHARE, SHARE)
     for part in parts.values():
         typer.echo(f"{part.path}: {part.samples:,} samples")
-    train, validation, test = (parts[side].path for side in ("train", "validation", "test"))
+    # in full: a run of another folder's file of this name is another run
+    train, validation, test = (str(Path(parts[side].path).resolve()) for side in ("train", "validation", "test"))
     drawn = open_source(train, {})
     chosen = tuning(f"{samples.stem}-{task}", task, train, validation, drawn)
-    recipe = samples.with_name(f"{samples.stem}-{task}.toml")
-    check_writable(recipe)
     text = as_toml(chosen.recipe)
-    recipe.write_text(f"# Written by `openpali tune`, which writes it anew: copy it to change it.\n{text}", "utf-8")
+    recipe.write_text(f"{WRITTEN}, which writes it anew: copy it to change it.\n{text}", "utf-8")
     typer.echo(f"{chosen.why}\n\n{text}\n{shlex.join(['openpali', 'train', str(recipe), *(overrides or ())])}")
     loaded = load_recipe(recipe, overrides or ())
     folder = folder_for(loaded.name, run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,9 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
 
     Returns:
         "train", "validation" if there is one, and "test".
+
+    Raises:
+        ValueError: a side would be empty, or a file of its name holds samples that the whole does not.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"--held-out {held_out}: give a share above 0 and below 1, such as 0.1")
@@ -78,17 +81,34 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
         if not indices:
             raise ValueError(
                 f"these shares leave {name} of {path} empty, whose {len(source):,} samples are {len(side):,} "
-                "groups without a common image: choose other shares"
+                "groups without a common image: add images, or choose other shares with `openpali data split`"
             )
         images = {digest for index in indices if records[index].images for digest in hashes[index]}
         share = counts.count(name) / len(counts)
         note = _note(share, shares[name], len(counts))
         out = str(path.with_name(f"{path.stem}-{name}.jsonl"))
         parts[name] = Part(out, len(indices), len(images), share, note)
+    whole = {source.line(index).strip() for index in range(len(source))}
+    for part in parts.values():
+        _check_same_samples(Path(part.path), whole, path)
     for name, part in parts.items():
         with replacing(Path(part.path)) as new, new.open("wb") as file:
             file.writelines(source.line(index).rstrip(b"\r\n") + b"\n" for index in lines[name])
     return parts
+
+
+def side_files(path: Path) -> list[Path]:
+    """The files that a split may write."""
+    return [path.with_name(f"{path.stem}-{side}.jsonl") for side in ("train", "validation", "test")]
+
+
+def _check_same_samples(file: Path, whole: Collection[bytes], path: Path) -> None:
+    """Check that a file that would be replaced holds nothing else."""
+    if file.exists() and any(line.strip() and line.strip() not in whole for line in file.open("rb")):
+        raise ValueError(
+            f"{file} holds samples that {path} does not, and would be replaced: rename it, or delete it if it came "
+            "of an earlier split"
+        )
 
 
 def _side(name: str, held_out: float, validation: float) -> str:
