@@ -191,6 +191,12 @@ def test_the_loss_is_better_when_it_is_lower() -> None:
     assert [best.notice(v, falls=True, samples=i, step=i) for i, v in enumerate(values)] == [True, False, True]
 
 
+def test_the_best_is_judged_by_the_evaluation_that_it_names(make_trainer, mine, scripted) -> None:
+    scripted |= {1: 0.1, 2: 0.7}
+    other = {**mine, "name": "mine/hard", "every": 8}
+    make_trainer(make_recipe(evals=[{**mine, "every": 4}, other], keep_best="mine/hard")).train()
+
+
 def test_a_run_without_gain_ends(make_trainer, tmp_path, mine, scripted, capsys) -> None:
     scripted |= {1: 0.1, 2: 0.7, 3: 0.3, 4: 0.6}
     recipe = make_recipe(evals=[{**mine, "every": 4}], keep_best="mine", patience=2)

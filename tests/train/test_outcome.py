@@ -55,6 +55,12 @@ def test_a_run_says_what_it_has_come_to(
     assert bool(found) == bool(expected)
 
 
+def test_a_run_that_ended_early_goes_on_with_more_patience(tmp_path: Path) -> None:
+    said = outcome(tmp_path, FALLING, [0.9] * 7, patience=2, phases__0__samples=400)
+    assert said.startswith("still improving: ")
+    assert "patience=4" in said
+
+
 def test_the_run_can_go_on_as_the_sentence_says(tmp_path: Path) -> None:
     assert "more_samples=12 " in outcome(tmp_path, FALLING)
     assert "more_samples=24 " in outcome(tmp_path, FALLING, more_samples=8)  # 8, and half of the 32

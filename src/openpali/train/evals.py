@@ -182,7 +182,7 @@ class Evaluations:
 
     def _notice(self, found: Evaluated) -> bool:
         best = self.best
-        if best is None or evaluation_of(best.score, [found.eval]) is None:
+        if best is None or evaluation_of(best.score, [each.name for each in self.all]) != found.eval:
             return False
         score = score_of(best.score, found.eval) or found.metric
         if score not in found.scores:

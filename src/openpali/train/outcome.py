@@ -57,7 +57,10 @@ def _sentence(recipe: Recipe, what: str, falling: Sequence[Point], *, overfits: 
     before = [point for point in falling if point.samples <= (1 - TAIL) * last.samples] or falling[:1]
     if before[-1].value - last.value > GAIN * abs(before[-1].value):
         more = recipe.more_samples + max(1, round(recipe.samples / 2 / recipe.batch)) * recipe.batch
-        return f"still improving: {what} falls to the end; more_samples={more} lets the run go on"
+        patience = recipe.patience if isinstance(recipe, EvaluatedRecipe) else 0
+        ended_early = patience and last.samples < recipe.samples
+        key = f"patience={2 * patience}" if ended_early else f"more_samples={more}"
+        return f"still improving: {what} falls to the end; {key} lets the run go on"
     told = "" if overfits else "; without [[evals]], nothing shows whether it overfits"
     return f"settled: {what} no longer falls{told}"
 

@@ -142,7 +142,8 @@ class RunFolder:
         if recipe.more_samples and done < own:
             raise ValueError(
                 f"more_samples = {recipe.more_samples}: only a finished run can be extended, and {self.path} has "
-                f"{done:,} of {own:,} samples: run the command without more_samples first"
+                f"{done:,} of {own:,} samples: run the command without more_samples first, or "
+                "with a larger patience, if that had ended it"
             )
         if done > recipe.samples:
             raise ValueError(
