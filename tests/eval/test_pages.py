@@ -93,11 +93,13 @@ def test_ranks_share_the_pages(found: list[FoundLine]) -> None:
     class Two(Ranks):
         def gather(self, value: object) -> list[object]:
             seen.append(len(cast("list[object]", value)))
-            return [value, value]
+            return [["0", "2"] if isinstance(value[0], str) else value * 2, value]  # type: ignore[index, operator]
 
     seen: list[int] = []
-    FindingEvaluator("x", Source(), 3).run(cast(Finder, None), Two(1, 2, module.ALONE.device))
+    evaluator, ranks = FindingEvaluator("x", Source(), 3), Two(1, 2, module.ALONE.device)
+    evaluator.run(cast(Finder, None), ranks)
     assert seen == [1]  # the second of three
+    assert evaluator._each(ranks, lambda example: example.key) == ["0", "1", "2"]  # in the order of the pages
 
 
 def test_words_count_where_truth_says_what_is_there() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -31,6 +32,7 @@ from openpali.model.pages import Reader
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.detect import Detect
+from openpali.tasks.example import Image
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
 from openpali.text.language import fit_language
 from openpali.weights.files import FINDER, MAIN, PAGE_TASKS, SIGLIP, UNPROMPTED
@@ -222,10 +224,17 @@ def _features(samples: Sequence[tuple[Source, range]], pipeline: Pipeline) -> Te
     rows = []
     for source, own in samples:
         for some in (own[start : start + BATCH] for start in range(0, len(own), BATCH)):
-            # Neighbouring frames of a video are nearly the same.
-            if images := [image for i in some for image in source[i].images[::FRAME_STRIDE]]:
+            if images := [image for i in some for image in _frames(source, i)]:
                 rows.append(pipeline.describe(images))
     return torch.cat(rows) if rows else torch.empty(0, 0)
+
+
+def _frames(source: Source, index: int) -> Sequence[Image]:
+    """Those of a sample that differ, as neighbouring frames of a video hardly do; of a bad sample, which training
+    leaves out, none."""
+    with suppress(ValueError, OSError):
+        return source[index].images[::FRAME_STRIDE]
+    return ()
 
 
 def _fitting(

@@ -60,7 +60,7 @@ class PageEvaluator:
         """``page`` of every page, of which each rank takes a share. Collective."""
         mine = range(ranks.rank, self.n, ranks.world)
         shares = gather(ranks, lambda: [page(self.source[i]) for i in mine])
-        return [found for share in shares for found in share]
+        return [shares[i % ranks.world][i // ranks.world] for i in range(self.n)]
 
 
 class FindingEvaluator(PageEvaluator):
