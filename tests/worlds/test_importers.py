@@ -203,11 +203,11 @@ def test_names_of_images_are_found_as_they_are_before_without_their_folders(tmp_
     image(tmp_path / "d/a.png", 30, 20)
     image(tmp_path / "d/images/sub/a.png", 50, 40)
     image(tmp_path / "d/images/b c.png")
-    names = ["sub/a.png", "sub\\a.png", "C:\\x\\b c.png", "https://example.org/a.png", "sub/b.png"]
+    names = ["sub/a.png", "sub\\a.png", "C:\\x\\b c.png", "https://example.org/a.png", "sub/b.png", 300 * "x"]
     path = write(tmp_path / "d/t.csv", "image,caption\n" + "".join(f"{name},x\n" for name in names))
     found, examples = run("csv", path)
     assert [example.images[0].shape[:2] for example in examples] == [(40, 50), (40, 50), (48, 64)]
-    assert found.problems == {"no image file": 2}
+    assert found.problems == {"no image file": 3}
     assert "https://example.org/a.png is a URL: download" in found.messages["no image file"][0]
 
 

@@ -142,6 +142,10 @@ def convert(
     check_not_input(out, *(each for each in (vision, text, model, masks) if each))
     if (model or masks) and (vision or text):
         raise ValueError("--model and --masks read a whole model: leave out --vision and --text")
+    if (locations or (head != "auto" and not report)) and not text:
+        raise ValueError("--locations and --head are for a new PaLI: give --vision and --text, or leave them out")
+    if size and masks and not model:
+        raise ValueError("a mask VQ-VAE has one size: leave out --size")
     images, words, whole = (each and _find_checkpoint(each) for each in (vision, text, model))
     if whole:
         described = write(whole, out, size=pixels, masks=masks)
