@@ -508,6 +508,28 @@ def test_numbers_out_of_range_are_rejected(capsys, monkeypatch, arguments: list[
     assert f"'{option}'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["predict", "x.png", "what?", "--json", "--format", "csv"], "--format"),
+        (["predict", "x.png", "what?", "--as-frames", "--stride", "2"], "--stride"),
+        (["calibrate", "BUNDLE", "mine.jsonl", "--suite", "nano"], "--suite"),
+        (["quantize", "BUNDLE", "--out", "small", "--group", "64"], "--group"),
+        (["convert", "--model", "a", "--out", "b", "--locations", "9"], "--locations"),
+        (["convert", "--vision", "a", "--out", "b", "--head", "tied"], "--head"),
+        (["convert", "--masks", "a", "--out", "b", "--size", "64"], "--size"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    monkeypatch, bundle: Path, arguments: list[str], option: str
+) -> None:
+    typed = [str(bundle) if each == "BUNDLE" else each for each in arguments]
+    monkeypatch.setattr(sys, "argv", ["openpali", *typed])
+    with pytest.raises(SystemExit, match=option) as end:
+        main()
+    assert isinstance(end.value.code, str), "a sentence"
+
+
 def test_a_demo_of_a_model_without_answers_is_an_error(monkeypatch, bundle: Path, tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     monkeypatch.setattr(sys, "argv", ["openpali", "demo", "--model", str(bundle / "siglip"), "--out", str(page)])

@@ -25,8 +25,11 @@ def calibrate(
     ] = "",
     task: Annotated[str, typer.Option(help="Task of your data; default: what the first sample is for")] = "",
     suite: Annotated[
-        str, typer.Option(help="Without your data: samples like those of this suite: nano, pages or mini")
-    ] = "nano",
+        str,
+        typer.Option(
+            help="Without your data: samples like those of this suite: nano, pages or mini; default: nano"
+        ),
+    ] = "",
     device: Device = "cpu",
     data: DataRoot = None,
     limit: Annotated[int | None, typer.Option(help="Fit on the first N samples of each task", min=1)] = None,
@@ -41,6 +44,9 @@ def calibrate(
 
     if task and not file:
         raise ValueError("--task is for your own data: name its file")
+    if suite and file:
+        raise ValueError("--suite is for a model without your data: leave it out, or the file")
+    suite = suite or "nano"
     benchmarks = [own_benchmark(file, task)] if file else find_suite(suite)
     pali, root = open_pali(model, "torch", "fp32", device), data or home() / "data"
     for part, ngrams in calibrate_language(benchmarks, pali):

@@ -37,7 +37,9 @@ def quantize(
     bits: Annotated[
         int, typer.Option(help="Of a weight: 8, or 4 for linear layers of the language model, all others 8")
     ] = 8,
-    group: Annotated[int, typer.Option(help="Inputs that share a scale in 4 bits: 32, 64 or 128")] = 128,
+    group: Annotated[
+        int | None, typer.Option(help="Inputs that share a scale in 4 bits: 32, 64 or 128; default: 128")
+    ] = None,
     calibrate: Annotated[
         str,
         typer.Option(
@@ -50,7 +52,7 @@ def quantize(
     from openpali.weights.bundle import main_part
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
-    from openpali.weights.quantize import write_int4, write_int8
+    from openpali.weights.quantize import GROUP, write_int4, write_int8
 
     if bits not in (8, 4):
         raise ValueError(f"no weights of {bits} bits: --bits takes 8 or 4")
@@ -59,10 +61,12 @@ def quantize(
     if bits == 8:
         if calibrate:
             raise ValueError("8 bits are near enough without samples: leave out --calibrate, or take --bits 4")
+        if group is not None:
+            raise ValueError("8 bits have a scale for each output: leave out --group, or take --bits 4")
         write_int8(source, out)
     else:
         measure = _measure(source.folder, calibrate) if calibrate else None
-        write_int4(source, out, group, measure)
+        write_int4(source, out, group or GROUP, measure)
     size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     typer.echo(f"model written to {out}, {size / 1e6:,.2f} MB of weights")
 

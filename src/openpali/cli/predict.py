@@ -73,6 +73,10 @@ def predict(
     """Ask a model about each image, each video, or each sample of a file."""
     from openpali.infer.bulk import Request
 
+    if as_json and format != "text":
+        raise ValueError(f"--json and --format {format} say different things: leave out one")
+    if as_frames and stride is not None:
+        raise ValueError("--stride is for video files, and --as-frames takes images: leave out one")
     printed = "json" if as_json else format
     paths, text = ([], " ".join(inputs or [])) if source else _split(inputs or [], task)
     request = Request(task, text, lang, raw, fast)

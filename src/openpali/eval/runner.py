@@ -208,8 +208,10 @@ def _run_pages(
     scores = score(pages)
     task = PAGE_TASKS[benchmark.part]
     if benchmark.calibration and open_model(pali.parts[benchmark.part]).facts.calibration.get(task):
-        ece = expected_calibration_error(*judged_pages(benchmark, pages))
-        scores = Scores({**scores.summary, "ece": ece}, scores.per_sample)
+        confidences, right = judged_pages(benchmark, pages)
+        if len(confidences):  # something was found
+            ece = expected_calibration_error(confidences, right)
+            scores = Scores({**scores.summary, "ece": ece}, scores.per_sample)
     seen, slices = Seen(), {}
     for page in pages:
         seen.texts(page.key, page.pixels, *(thing.name for thing in page.true))

@@ -15,6 +15,7 @@ from openpali.weights.format import ModelFolder, write_again
 Measure = Callable[[Sequence[str]], Mapping[str, Tensor]]
 """Names of linear layers -> the second moments of their inputs, float ``[I, I]``."""
 
+GROUP = 128  # inputs that share a scale in int4
 MOMENTS = 1 << 29  # numbers of second moments that are in memory at a time
 
 
@@ -25,7 +26,7 @@ def write_int8(source: ModelFolder, out: Path) -> None:
     _write(source, out, 0)
 
 
-def write_int4(source: ModelFolder, out: Path, group: int = 128, measure: Measure | None = None) -> None:
+def write_int4(source: ModelFolder, out: Path, group: int = GROUP, measure: Measure | None = None) -> None:
     """Write a model as :func:`write_int8`, but linear layers of its language model in int4, in groups of so many
     inputs.
 
