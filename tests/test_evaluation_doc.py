@@ -42,8 +42,9 @@ def bench(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     (tmp_path / "mine-test.jsonl").write_text(json.dumps({"images": ["photo.png"], **record}) + "\n")
     write_shards(tmp_path, "test", [("0", {"png": png_bytes(image), "json": json.dumps(record).encode()})])
     (tmp_path / "MODEL").symlink_to(shipped / "nano")
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "mine").symlink_to(home() / "runs" / "t" / "pali")
+    run = tmp_path / "mine-vqa"
+    run.mkdir()
+    (run / "best").symlink_to(home() / "runs" / "t" / "pali")
     reader = tmp_path / "bin" / "tesseract"
     reader.parent.mkdir()
     reader.write_text("#!/bin/sh\necho tesseract 5\n")

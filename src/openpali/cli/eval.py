@@ -49,7 +49,10 @@ def evaluate(
         int | None, typer.Option(help="Score only the first N samples; train probes on N", min=1)
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
-    ocr: Annotated[str, typer.Option(help="Add OCR text to the prompt: tesseract, rapidocr, or a JSON file")] = "",
+    ocr: Annotated[
+        str,
+        typer.Option(help="Add OCR text to the prompt: tesseract (or tesseract:eng+deu), rapidocr, nano, or JSON"),
+    ] = "",
     file: Annotated[Path | None, typer.Option("--json", help="Write the score card to this file")] = None,
     save_predictions: Annotated[
         Path | None, typer.Option(help="Save the answers to this file, and resume from the answers in it")

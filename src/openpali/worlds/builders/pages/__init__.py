@@ -228,4 +228,4 @@ def _admin_site() -> Iterator[str]:
             process.wait()
 
 
-DATASET = Dataset(build, needed, minutes=150, in_all=False)  # needs Chromium, and hours
+DATASET = Dataset(build, needed, minutes=360, in_all=False)  # needs Chromium, and hours
