@@ -164,7 +164,7 @@ class Rapid:
         self.engine = rapidocr.RapidOCR(params=params)
 
     def read(self, image: Image) -> list[ReadWord]:
-        lines = self.engine(np.ascontiguousarray(image)).word_results or ()
+        lines = self.engine(PilImage.fromarray(image)).word_results or ()  # of an array it takes red for blue
         words = []
         for text, confidence, corners in (word for line in lines for word in line):
             if text.strip():
