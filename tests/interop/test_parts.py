@@ -297,6 +297,8 @@ def test_a_siglip_2_embeds_texts_as_transformers_does(second: Path, tmp_path: Pa
     np.testing.assert_allclose(pali.embed_text(texts), expected, atol=1e-5)
     assert pali.embedding.count([texts[0]]) == len(pali.embedding.tokenizer.encode(texts[0]))
     export(open_model(tmp_path / "ours"), tmp_path / "theirs")
+    written = AutoTokenizer.from_pretrained(tmp_path / "theirs")
+    assert written(lower, padding="max_length", max_length=length).input_ids == ids.tolist()
     convert(tmp_path / "theirs", tmp_path / "again", architecture=SigLIPArchitecture())
     np.testing.assert_array_equal(Pali(tmp_path / "again").embed_text(texts), pali.embed_text(texts))
 

@@ -142,6 +142,9 @@ def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, converted: Path, tmp
     processor = AutoProcessor.from_pretrained(tmp_path)
     image, text = np.full((20, 30, 3), 90, np.uint8), "one <start_of_image> two"
     asked = processor(text=text, images=[image], return_tensors="pt")
+    export(replace(made, config=replace(made.config, image_token=300)), tmp_path / "inside")  # of the vocabulary
+    inside = AutoProcessor.from_pretrained(tmp_path / "inside")(text=text, images=[image], return_tensors="pt")
+    assert (inside.input_ids == 300).sum() == 4
     pipeline = Pali(converted).pipeline()
     batch = pipeline.read([([image], pipeline.prompt_ids(text))])
     with torch.no_grad():

@@ -22,7 +22,16 @@ from torch import Tensor, nn
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.preprocessor import FILE, IMAGENET, describe_preprocess, read_preprocess, read_size
-from openpali.architectures.rules import Rule, read, read_config, read_json, require_settings, skeleton, write
+from openpali.architectures.rules import (
+    Rule,
+    drop_copies,
+    read,
+    read_config,
+    read_json,
+    require_settings,
+    skeleton,
+    write,
+)
 from openpali.architectures.tokenizer import require_rows
 from openpali.model.bart import Bart, BartConfig, DecoderLayer, EncoderLayer
 from openpali.model.cache import Cache
@@ -414,9 +423,7 @@ def read_florence2(folder: Path) -> Stored[Florence2Config]:
         image_token=described.get("image_token_id", Florence2Config.image_token),
     )
     found = dict(_modern(MappedTensors(folder)))
-    for copy in _COPIES:
-        if copy in found and not torch.equal(found.pop(copy), found[_EMBEDDING]):
-            raise ValueError(f"{folder}: {copy} differs from {_EMBEDDING}, and they are one in every Florence-2")
+    drop_copies(found, dict.fromkeys(_COPIES, _EMBEDDING), where)
     weights = read(rules(config), skeleton(lambda: Florence2Model(config)), found, where)
     return Stored(config, weights)
 

@@ -29,7 +29,7 @@ from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves import big_vision, gemma
 from openpali.architectures.preprocessor import FILE, describe_preprocess, read_preprocess
-from openpali.architectures.rules import Rule, read, read_config, require_settings, skeleton, write
+from openpali.architectures.rules import Rule, drop_copies, read, read_config, require_settings, skeleton, write
 from openpali.architectures.siglip import architecture as siglip
 from openpali.architectures.siglip.architecture import SO400M
 from openpali.architectures.tokenizer import read_gemma_tokenizer, require_rows
@@ -393,9 +393,7 @@ def _read_folder(folder: Path) -> Stored[PaliGemmaConfig]:
     text = _text_config(dict(described.get("text_config") or {}), where)
     config = PaliGemmaConfig(vision, text, image_token=described.get("image_token_index", 256_000))
     found = {_modern(key): value for key, value in MappedTensors(folder).items()}
-    for key in [key for key in found if _HEADS.fullmatch(key)]:
-        if not torch.equal(found.pop(key), found[_EMBEDDING]):
-            raise ValueError(f"{folder}: {key} differs from the embedding, which is the head of every PaliGemma")
+    drop_copies(found, {key: _EMBEDDING for key in found if _HEADS.fullmatch(key)}, where)
     weights = read(rules(config), skeleton(lambda: PaliGemmaModel(config)), found, where)
     return Stored(config, weights)
 

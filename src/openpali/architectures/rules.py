@@ -116,12 +116,27 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def drop_copies(found: dict[str, Tensor], copies: Mapping[str, str], where: str) -> None:
+    """Drop other names of tied matrices (copy -> original). One that is there alone becomes its original.
+
+    Raises:
+        ValueError: a copy differs.
+    """
+    for copy, original in copies.items():
+        if copy in found:
+            weight = found.pop(copy)
+            if not torch.equal(found.setdefault(original, weight), weight):
+                raise ValueError(
+                    f"{where}: {copy} differs from {original}, and they are one in models of this kind"
+                )
+
+
 def require_settings(config: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
-    """Check settings that are fixed in our modules; a missing setting means transformers' default, which agrees."""
+    """Check settings that are fixed in our modules; a missing or null one is the default, which agrees."""
     other = [
-        f"{key} = {config[key]!r} (only {value!r} can be read)"
+        f"{key} = {given!r} (only {value!r} can be read)"
         for key, value in expected.items()
-        if config.get(key, value) != value
+        if (given := config.get(key)) is not None and given != value
     ]
     if other:
         raise ValueError(f"{where} is of a kind that cannot be read: " + "; ".join(other))

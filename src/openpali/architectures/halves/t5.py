@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from openpali.architectures.rules import Rule, read, read_config, skeleton, write
+from openpali.architectures.rules import Rule, drop_copies, read, read_config, skeleton, write
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.tensors import MappedTensors
 
@@ -63,11 +63,7 @@ def read_t5(folder: Path, head: HeadPolicy = "auto") -> LanguageModel:
     found: dict[str, Tensor] = dict(MappedTensors(folder))
     # a bias that early T5 code saved but never used
     found.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
-    for copy in _COPIES:
-        if copy in found:
-            weight = found.pop(copy)
-            if not torch.equal(found.setdefault(_EMBEDDING, weight), weight):
-                raise ValueError(f"{folder}: {copy} differs from {_EMBEDDING}, and T5 has only one embedding")
+    drop_copies(found, dict.fromkeys(_COPIES, _EMBEDDING), str(folder))
     own = found.get(_HEAD)
     given = own is not None
     if own is not None and _EMBEDDING in found and torch.equal(own, found[_EMBEDDING]):

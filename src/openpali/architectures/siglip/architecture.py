@@ -154,7 +154,8 @@ def write_siglip(weights: Mapping[str, Tensor], config: SigLIPConfig) -> tuple[d
 
 def write_vit(weights: Mapping[str, Tensor], config: ViTConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A ViT as transformers' `SiglipVisionModel` without a head: tensors and configuration."""
-    described = {"architectures": ["SiglipVisionModel"], **describe_vision(config, pool=False)}
+    kind = "Siglip2VisionModel" if config.tokens else "SiglipVisionModel"
+    described = {"architectures": [kind], **describe_vision(config, pool=False)}
     return write(rules(config, None, pool=False), {f"vit.{k}": v for k, v in weights.items()}), described
 
 
@@ -328,7 +329,11 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
     def write(self, model: Stored[SigLIPConfig]) -> dict[str, Exported]:
         assert model.tokenizer is not None
         weights, described = write_siglip(model.weights, model.config)
-        gemma = bool(model.config.vision.tokens) and model.tokenizer.bos_id >= 0
+        gemma = model.tokenizer.bos_id >= 0
+        if model.config.vision.tokens and (not gemma or model.facts.normalisation == "as is"):
+            warn_inexpressible(
+                "transformers takes the tokenizer of any siglip2 for Gemma's, lower case: embed texts with OpenPaLI"
+            )
         describe = naflex.describe_tokenizer if gemma else _describe_tokenizer
         texts = describe(model.tokenizer, model.facts, model.config.text.length)
         files = {**describe_preprocess(model.preprocess), "tokenizer_config.json": texts, "config.json": described}

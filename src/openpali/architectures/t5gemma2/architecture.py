@@ -15,7 +15,7 @@ from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves import gemma
 from openpali.architectures.preprocessor import describe_preprocess, read_preprocess
-from openpali.architectures.rules import Rule, read, read_config, require_settings, skeleton, write
+from openpali.architectures.rules import Rule, drop_copies, read, read_config, require_settings, skeleton, write
 from openpali.architectures.siglip import architecture as siglip
 from openpali.architectures.siglip.architecture import SO400M
 from openpali.architectures.t5gemma2.network import DecoderLayer, T5Gemma2Config, T5Gemma2Model
@@ -175,10 +175,13 @@ class T5Gemma2Architecture(Architecture[T5Gemma2Config]):
         weights, described = write_t5gemma2(model.weights, model.config)
         rows, columns = model.config.vision.grid
         before, after = IMAGE_PIECES
+        place = "<image_soft_token>"  # becomes a new token, unless the model's own is a piece of the vocabulary
+        if model.config.image_token < model.tokenizer.vocab_size:
+            [place] = model.tokenizer.pieces([model.config.image_token])
         texts = gemma.describe_tokenizer(
             model.tokenizer,
             "Gemma3Processor",
-            image_token="<image_soft_token>",
+            image_token=place,
             boi_token=before,
             eoi_token=after,
         )
@@ -214,9 +217,7 @@ def read_t5gemma2(folder: Path) -> Stored[T5Gemma2Config]:
         longest=encoder["max_position_embeddings"],
     )
     found = {_modern(key): value for key, value in MappedTensors(folder).items()}
-    for copy, original in _TIED.items():
-        if copy in found and not torch.equal(found.pop(copy), found[original]):
-            raise ValueError(f"{folder}: {copy} differs from {original}, and they are one in every T5Gemma 2")
+    drop_copies(found, _TIED, where)
     weights = read(rules(config), skeleton(lambda: T5Gemma2Model(config)), found, where)
     return Stored(config, weights)
 
