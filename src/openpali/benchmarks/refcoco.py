@@ -22,7 +22,6 @@ import numpy as np
 from openpali.benchmarks.files import Fields, Folder, Listing, listing
 from openpali.data.sources.mask_formats import read_polygons, read_run_lengths
 from openpali.eval.benchmark import AnswerBenchmark
-from openpali.infer.generate import Decoding
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 from openpali.tasks.polygons import Polygons
 
@@ -214,7 +213,6 @@ BENCHMARKS = tuple(
         note="`ceiling` is the mIoU of the targets, coordinates and mask tokens, themselves.",
         open=partial(open_split, data_set, split),
         task="refseg",
-        decoding=Decoding(max_tokens=48),
     )
     for data_set in DATA_SETS
     for split in data_set.splits

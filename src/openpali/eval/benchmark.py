@@ -91,7 +91,8 @@ class AnswerBenchmark(Benchmark):
             ``ValueError`` with the missing file or field and where to get it.
         task: name of the task that writes the prompt and reads the answer.
         options: options of the task; they override those that the model was trained with.
-        decoding: the paper's, or big_vision's transfer configuration if the paper does not say.
+        decoding: the paper's, or big_vision's transfer configuration if the paper does not say; None: greedy, up to
+            the longest answer of the task in the model's dialect.
         scorer: scores the answers instead of the task, if the benchmark has another protocol.
         measure: values of an example that such a scorer needs, besides those that the task measures.
         part: the part of a bundle of models that its samples are for: confidence is fitted for it, and it is asked
@@ -106,7 +107,7 @@ class AnswerBenchmark(Benchmark):
     open: Open
     task: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    decoding: Decoding
+    decoding: Decoding | None = None
     scorer: Score | None = None
     measure: Measure | None = None
     part: str | None = None
@@ -160,7 +161,6 @@ def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None
         open=lambda root: samples,
         calibration=lambda root: samples,
         task=task,
-        decoding=Decoding(max_tokens=find_family(task).max_target_tokens),
     )
 
 

@@ -181,7 +181,8 @@ def anls(
         predictions: one answer per sample.
         references: one or more answers per sample.
         threshold: ratio in 0..1 from which on the similarity is 0.
-        lower: lower-case both sides first, as the three benchmarks do.
+        lower: lower-case both sides first, as the three benchmarks do. White space counts as one space, as in
+            their script.
 
     Returns:
         ``anls`` in 0..1, with per-sample values.
@@ -190,10 +191,11 @@ def anls(
     check_answers(references)
     if not 0 < threshold <= 1:
         raise ValueError(f"ANLS threshold must be in (0, 1], got {threshold}")
-    pairs = zip(predictions, references, strict=True)
-    return mean_scores(
-        {"anls": [max(_similarity(fold(p, lower), fold(text, lower), threshold) for text in r) for p, r in pairs]}
-    )
+    best = []
+    for prediction, some in zip(predictions, references, strict=True):
+        written, *right = (" ".join(fold(text, lower).split()) for text in (prediction, *some))
+        best.append(max(_similarity(written, text, threshold) for text in right))
+    return mean_scores({"anls": best})
 
 
 def _similarity(prediction: str, reference: str, threshold: float) -> float:
