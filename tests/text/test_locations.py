@@ -135,6 +135,16 @@ def test_the_lenient_parser_keeps_well_formed_parts() -> None:
     assert [name for _, name in codec.decode_named(text, (99, 99))] == ["dog", "red horse"]
 
 
+@pytest.mark.parametrize("rest", ["", " ;", " ; <loc0005>", " ; <loc0005><loc0006><loc0007>", "<loc0005>"])
+def test_a_box_that_was_cut_off_is_no_part_of_a_name(rest: str) -> None:
+    codec = LocationCodec(1024, "token", " ; ")
+    text = f"<loc0001><loc0002><loc0003><loc0004> cat{rest}"
+    assert [name for _, name in codec.decode_named(text, (99, 99))] == ["cat"]
+    if "loc" in rest:
+        with pytest.raises(ValueError, match="four coordinates"):
+            codec.decode_named(text, (99, 99), strict=True)
+
+
 @pytest.mark.parametrize(
     ("text", "position"),
     [

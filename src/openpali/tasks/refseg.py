@@ -87,7 +87,7 @@ class RefSeg(Task):
     needs: ClassVar[frozenset[Need]] = frozenset({"images", "masks"})
     metric: ClassVar[str] = "miou"
     right: ClassVar[str] = "p@0.5"
-    max_target_tokens: ClassVar[int] = 32
+    max_target_tokens: ClassVar[int] = 128  # four objects or more
 
     masks: MaskCodec | None = None
     bins: int = 1000
@@ -218,7 +218,8 @@ class RefSeg(Task):
 
 def _outlined(codec: Outlines, masks: Sequence[Mask], example: Example) -> str:
     """An answer that has masks as polygons, a bin or a pixel off at most."""
-    polygons = [outlines(mask, max(1.0, max(example.size) / codec.bins)) for mask in masks]
+    tolerance = max(1.0, max(example.size) / codec.bins)
+    polygons = [outlines(mask, tolerance) or outlines(mask) for mask in masks]  # of a tiny mask each corner
     if not all(polygons):
         raise ValueError(f"sample {example.key} has a mask that is empty")
     return codec.encode(polygons, example.size)

@@ -125,6 +125,8 @@ class LocationCodec:
         for start, end in pairwise([*starts, len(words)]):
             try:
                 box = self._box(words[start : start + 4], start, size)
+                if self.style == "token":
+                    end = self._cut_off(words, start + 4, end, strict)
                 end -= words[end - 1] == self.joiner.strip()
                 name = " ".join(words[start + 4 : end]).removesuffix(self.joiner.strip())
                 if not name:
@@ -135,6 +137,14 @@ class LocationCodec:
                 continue
             found.append((box, name, range(start, end)))
         return found
+
+    def _cut_off(self, words: Sequence[str], start: int, end: int, strict: bool) -> int:
+        """The end of a name without the first coordinates of a box that was cut off."""
+        while end > start and _LOCATION.fullmatch(words[end - 1]):
+            if strict:
+                raise ValueError(f"word {end}: four coordinates are expected here")
+            end -= 1
+        return end
 
     def words(self, text: str) -> list[str]:
         """The words of an answer; each location token is a word, even without spaces around it."""

@@ -22,6 +22,7 @@ export class Locations {
     for (let i = 0; i + 1 < starts.length; i++) {
       let [first, last] = [starts[i], starts[i + 1]];
       const box = this.box(words.slice(first, first + 4), size);
+      if (this.style === "token") while (last > first + 4 && this.bin(words[last - 1]) !== null) last -= 1; // of a box that was cut off
       if (this.joiner && words[last - 1] === this.joiner) last -= 1;
       let name = words.slice(first + 4, last).join(" ");
       if (this.joiner && name.endsWith(this.joiner)) name = name.slice(0, -this.joiner.length);
