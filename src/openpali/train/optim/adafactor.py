@@ -46,8 +46,11 @@ class Adafactor(torch.optim.Optimizer):
             state["step"] = torch.zeros(())
             if parameter.ndim > 1:
                 state["row"] = _zeros_beside(parameter, (*parameter.shape[:-1], 1))
-                # equal on all ranks when rows are sharded
-                state["column"] = weight.new_zeros(*weight.shape[:-2], 1, weight.shape[-1])
+                if parameter.ndim == 2:  # its rows are sharded, so that this is equal on all ranks
+                    state["column"] = weight.new_zeros(1, weight.shape[-1])
+                else:
+                    shape = (*parameter.shape[:-2], 1, parameter.shape[-1])
+                    state["column"] = _zeros_beside(parameter, shape)
             else:
                 state["square"] = torch.zeros_like(parameter)
         state["step"] += 1
@@ -61,7 +64,7 @@ class Adafactor(torch.optim.Optimizer):
             total, mean = square.sum(-2, keepdim=True), row.sum(-2, keepdim=True)
             if parameter.ndim == 2:  # dimension 0 is sharded, and these sums run over it
                 total, mean = _over_ranks(parameter, total), _over_ranks(parameter, mean)
-            column = state["column"].mul_(1 - new).add_(total / rows * new)
+            column = _local(state["column"]).mul_(1 - new).add_(total / rows * new)
             variance = row * column / (mean / rows).clamp(min=tiny)
         else:
             variance = _local(state["square"]).mul_(1 - new).add_(square * new)
