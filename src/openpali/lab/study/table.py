@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from openpali.eval.cards import is_cider
+from openpali.eval.cards import is_cider, is_error
 from openpali.lab.study.runs import Job
 from openpali.lab.study.seeds import LEVEL, Estimate, Values, difference, estimate, holm
 from openpali.lab.study.spec import ColumnSpec, Study
@@ -119,6 +119,10 @@ def rows_of(study: Study, scorings: Sequence[Scoring]) -> list[Row]:
 def values_of(column: ColumnSpec, result: Mapping[str, Any], job: Job) -> Values:
     """The column's score of each of its samples ``[N]``, in percent or CIDEr."""
     score = column.score or result["card"]["metric"]
+    if is_error(score):
+        raise ValueError(
+            f"column {column.name}: {score} is an error rate, and in a table more is better: name another score"
+        )
     values, prompts, asked = result["values"].get(score), result["prompts"], result["asked"]
     if values is None:
         raise ValueError(
