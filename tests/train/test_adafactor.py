@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from openpali.train.optim.adafactor import Adafactor
 
@@ -31,3 +35,25 @@ def test_parameters_without_gradient_stay() -> None:
     weight = torch.nn.Parameter(torch.ones(2, 2))
     Adafactor([{"params": [weight], "weight_decay": 0.1}], lr=1.0).step()
     assert (weight == 1).all()
+
+
+def test_columns_of_convolutions_are_sharded_as_their_rows() -> None:
+    """Each rank has moments of its own channels: a plain tensor would be saved by one rank and read by all."""
+    torch.manual_seed(0)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        whole, gradient = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)
+        mesh, seen = init_device_mesh("cpu", (1,)), []
+        for place in (lambda tensor: tensor.clone(), lambda tensor: distribute_tensor(tensor, mesh, [Shard(0)])):
+            parameter = nn.Parameter(place(whole))
+            parameter.grad = place(gradient)
+            optimizer = Adafactor([parameter], lr=0.1)
+            optimizer.step()
+            seen.append((parameter, optimizer.state[parameter]["column"]))
+        (plain, column), (sharded, columns) = seen
+        assert isinstance(columns, DTensor)
+        assert columns.shape == column.shape == (4, 3, 1, 2)
+        assert torch.equal(sharded.full_tensor(), plain)
+        assert torch.equal(columns.full_tensor(), column)
+    finally:
+        dist.destroy_process_group()
