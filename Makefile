@@ -12,10 +12,10 @@ STAGES := $(addprefix nano/,0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 1_multimodal
     $(addprefix pages/,0_find 1_find $(addsuffix _read,2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18) 8_find 14_find icons elements 15_elements 16_elements 17_elements 18_elements 19_elements)
 
 # Parts of the tests, the longest first, for `make -j2`; a part is folders or files, joined by +, without what is in
-# another part. Few parts, since each imports torch; more than one, since a process that had run many hundreds of tests has
-# died when it forked. They share a tiny bundle.
+# another part. Few parts, since each imports torch; more than one, since a process that had run many hundreds of tests, or
+# OpenVINO's, has died when it forked. They share a tiny bundle.
 TESTS := tests tests/eval+tests/interop+tests/train/test_parallel.py+tests/train/test_benchmarks.py \
-    tests/infer+tests/model+tests/lab/plan+tests/data tests/train tests/serve
+    tests/train+tests/data tests/infer+tests/model+tests/lab/plan tests/serve
 SOAK := tests/train/test_memory.py
 CLUSTER := tests/cluster
 WHEEL := tests/wheel
