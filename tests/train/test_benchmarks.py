@@ -204,6 +204,7 @@ def test_memory_of_a_run_since_it_was_last_resumed(tmp_path) -> None:
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_gpu_is_measured_row_by_row(tmp_path, capsys) -> None:
     """At tiny shapes on this machine, which may have no GPU."""
     steps = ["stage 2, pali3-5b"]  # at tiny shapes, all sizes are the same
