@@ -116,7 +116,7 @@ def served(ask: Callable[[httpx.Client], None]) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("name", "size", "lr", "samples"),
     [
-        ("paligemma2", 8, 1e-2, 80),
+        pytest.param("paligemma2", 8, 1e-2, 80, marks=pytest.mark.slow),
         pytest.param("t5gemma2", 16, 2e-2, 80, marks=pytest.mark.slow),
         ("pali", 12, 2e-2, 80),
         pytest.param("florence2", 64, 7e-3, 320, marks=pytest.mark.slow),  # of 600 layers

@@ -336,6 +336,7 @@ def test_it_trains_with_the_loss_of_transformers(saved: Saved, converted: Path, 
         check_sizes(parse_recipe({**raw, "phases": [elsewhere]}), objective)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("data")
 def test_an_adapter_of_it_in_int8_trains_resumes_and_answers(
     converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
