@@ -287,10 +287,6 @@ def _inside(folder: str) -> list[str]:
 def _names_file(text: str) -> bool:
     """Whether a text is the path of a file, or looks like that of an image or a video."""
     from openpali.data.media.videos import is_video
+    from openpali.data.sources.files import is_file
 
-    if " " not in text and (is_video(text) or Path(text).suffix.lower() in IMAGE_ENDINGS):
-        return True
-    try:
-        return Path(text).is_file()
-    except OSError:  # longer than the name of a file can be
-        return False
+    return (" " not in text and (is_video(text) or Path(text).suffix.lower() in IMAGE_ENDINGS)) or is_file(text)

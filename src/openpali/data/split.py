@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from openpali.data.sources.jsonl import JsonlSource
 from openpali.whole import replacing
 
 _ALL = 1 << 256  # number of SHA-256 hashes
-_SIDES = re.compile(r"(-(train|validation|test))*$")
+SIDES = ("train", "validation", "test")
+_EARLIER = re.compile(f"(-({'|'.join(SIDES)}))*$")
 FAR = 5  # standard deviations from the share that was asked for; chance gets there once in a million splits
 
 
@@ -72,8 +73,8 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
     for each in hashes:
         groups.join(each)
     roots = [groups.least(each[0]) for each in hashes]
-    shares = {"train": 1 - held_out - validation, "validation": validation, "test": held_out}
-    earlier = re.search(_SIDES, path.stem)
+    shares = dict(zip(SIDES, (1 - held_out - validation, validation, held_out), strict=True))
+    earlier = re.search(_EARLIER, path.stem)
     side = {root: _side(f"{root}{earlier[0] if earlier else ''}", held_out, validation) for root in {*roots}}
     counts, parts, lines = [*side.values()], {}, {}
     for name in (name for name, share in shares.items() if share):
@@ -86,11 +87,9 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
         images = {digest for index in indices if records[index].images for digest in hashes[index]}
         share = counts.count(name) / len(counts)
         note = _note(share, shares[name], len(counts))
-        out = str(path.with_name(f"{path.stem}-{name}.jsonl"))
-        parts[name] = Part(out, len(indices), len(images), share, note)
-    whole = {source.line(index).strip() for index in range(len(source))}
-    for part in parts.values():
-        _check_same_samples(Path(part.path), whole, path)
+        parts[name] = Part(str(_file(path, name)), len(indices), len(images), share, note)
+    if replaced := [own for name in parts if (own := _file(path, name)).exists()]:
+        _check_same_samples(replaced, source, path)
     for name, part in parts.items():
         with replacing(Path(part.path)) as new, new.open("wb") as file:
             file.writelines(source.line(index).rstrip(b"\r\n") + b"\n" for index in lines[name])
@@ -99,16 +98,22 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
 
 def side_files(path: Path) -> list[Path]:
     """The files that a split may write."""
-    return [path.with_name(f"{path.stem}-{side}.jsonl") for side in ("train", "validation", "test")]
+    return [_file(path, side) for side in SIDES]
 
 
-def _check_same_samples(file: Path, whole: Collection[bytes], path: Path) -> None:
-    """Check that a file that would be replaced holds nothing else."""
-    if file.exists() and any(line.strip() and line.strip() not in whole for line in file.open("rb")):
-        raise ValueError(
-            f"{file} holds samples that {path} does not, and would be replaced: rename it, or delete it if it came "
-            "of an earlier split"
-        )
+def _file(path: Path, side: str) -> Path:
+    return path.with_name(f"{path.stem}-{side}.jsonl")
+
+
+def _check_same_samples(replaced: Sequence[Path], source: JsonlSource, path: Path) -> None:
+    """Check that files that would be replaced hold nothing else."""
+    whole = {b"", *(source.line(index).strip() for index in range(len(source)))}
+    for file in replaced:
+        if not {line.strip() for line in file.read_bytes().split(b"\n")} <= whole:
+            raise ValueError(
+                f"{file} holds samples that {path} does not, and would be replaced: rename it, or delete it if it "
+                "came of an earlier split"
+            )
 
 
 def _side(name: str, held_out: float, validation: float) -> str:

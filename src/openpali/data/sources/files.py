@@ -20,6 +20,14 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a path is that of a file; what is longer than a path may be, such as a data URI, is none."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
 def base_name(name: str) -> str:
     """The last part of a path or URL."""
     return name.rpartition("/")[2] if is_url(name) else Path(name).name

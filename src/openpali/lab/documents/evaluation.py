@@ -12,10 +12,10 @@ from pathlib import Path
 from openpali.benchmarks import paper, screens
 from openpali.eval.benchmark import AnswerBenchmark, Benchmark
 from openpali.eval.cards import show
-from openpali.infer.generate import Decoding
 from openpali.lab.documents.tables import table, write_between
 from openpali.tasks.detect import Detect
-from openpali.tasks.registry import find_family, get_task
+from openpali.tasks.registry import get_task
+from openpali.worlds.benchmarks.nano import greedy
 
 
 def render(benchmarks: Sequence[Benchmark]) -> str:
@@ -71,7 +71,7 @@ def decoding_of(benchmark: Benchmark) -> str:
     """Greedy or beams, and the maximum number of tokens."""
     if not isinstance(benchmark, AnswerBenchmark):
         return ""
-    decoding = benchmark.decoding or Decoding(max_tokens=find_family(benchmark.task).max_target_tokens)
+    decoding = benchmark.decoding or greedy(benchmark.task)
     how = "greedy" if decoding.beams == 1 else f"beam {decoding.beams}"
     return f"{how}, {decoding.max_tokens} tokens"
 

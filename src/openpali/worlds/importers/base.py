@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from openpali.data.media.images import read_size
 from openpali.data.problems import Problems
-from openpali.data.sources.files import is_url
+from openpali.data.sources.files import is_file, is_url
 from openpali.data.sources.mask_formats import RunLengths, Shape
 from openpali.data.sources.records import ObjectRecord
 from openpali.messages import shorten
@@ -115,19 +115,12 @@ class ImageFinder:
         plain = PureWindowsPath(name)
         for each in (name, plain.as_posix(), plain.name):
             for path in (folder / each for folder in self.folders):
-                if _is_file(path):
+                if is_file(path):
                     size = open_image(path, where, log)
                     return size and (path, size)
         searched = ", ".join(map(str, self.folders))
         log.add("no image file", f"{where}: no {shorten(name, 80)} in {searched} (--images names another folder)")
         return None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # longer than a path may be, as a data URI
-        return False
 
 
 def open_image(path: Path, where: str, log: Imported) -> Size | None:
