@@ -50,7 +50,7 @@ BOXES = [
 
 def near(box: Box) -> float:
     """Pixels by which the ends of a line may differ."""
-    return CELL + 0.1 * (box.ymax - box.ymin)
+    return CELL + 0.2 * (box.ymax - box.ymin)
 
 
 def found_from(boxes: list[Box], height: int = HEIGHT, width: int = WIDTH) -> list[FoundLine]:
@@ -75,7 +75,7 @@ def test_lines_that_touch_stay_apart(size: float, spacing: float, shift: int) ->
 
 def test_a_line_reaches_beyond_its_outermost_cells_but_not_beyond_the_page() -> None:
     [line] = found_from([Box(20, 40, 50, 200)])
-    assert (line.box.xmin, line.box.xmax) == pytest.approx((37, 203))
+    assert (line.box.xmin, line.box.xmax) == pytest.approx((34, 206))
     [line] = found_from([Box(20, 0, 50, WIDTH)])
     assert (line.box.xmin, line.box.xmax) == (0, WIDTH)
 
@@ -87,6 +87,19 @@ def test_a_hole_in_a_line_does_not_cut_it() -> None:
     assert line.box.xmax > 390
     text[:, 50:56] = 0
     assert len(_lines((text == 1).astype(np.float32), up, down)) == 2
+
+
+def test_a_line_begins_and_ends_with_cells_that_are_less_probable() -> None:
+    text, up, down = mark_cells([Box(20, 40, 42, 200), Box(20, 280, 42, 400)], [], 60, 420)
+    probability, up[up > 0], down[down > 0] = (text == 1).astype(np.float32), 11, 11
+    probability[:, 48:54] = np.where(text.any(1)[:, None], [0.4, 0.4, 0.2, 0.4, 0.4, 0.4], 0)
+    first, second = sorted(_lines(probability, up, down), key=lambda line: line.box.xmin)
+    reach = 0.2 * 22
+    assert (first.box.xmin, first.box.xmax) == pytest.approx((40 - reach, 200 + reach))
+    assert second.box.xmin == pytest.approx(280 - reach)
+    probability[:, 50:52] = np.where(text.any(1)[:, None], 0.4, 0)
+    first, _ = sorted(_lines(probability, up, down), key=lambda line: line.box.xmin)
+    assert first.box.xmax == pytest.approx(216 + reach)
 
 
 class SeeingNothing(nn.Module):
@@ -246,6 +259,11 @@ def test_words_are_as_sure_as_their_characters() -> None:
         scores[column, number] = probability
     words = list(_words(greedy(scores), CELL, tuple(" ab"), View(0, 0, 1, 1), Box(0, 0, 10, 24)))
     assert [(w.text, round(w.confidence, 3)) for w in words] == [("ab", 0.72), ("a", 0.7)]
+
+
+def test_the_extent_of_a_line_is_that_of_its_words() -> None:
+    words = [ReadWord("a", Box(10, 30, 20, 40), 0.9), ReadWord("b", Box(10, 45, 20, 52), 0.9)]
+    assert ReadLine(words, Box(8, 4, 22, 60)).extent == Box(10, 30, 20, 52)
 
 
 PASSES = {

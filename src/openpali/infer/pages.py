@@ -33,7 +33,9 @@ LINES = 16  # of a batch: more of them are slower on a core
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
 _SAME = 0.5  # least IoU of the heights of two runs of cells that are one line
 _LEAST = 4.0  # pixels; no line is lower
-_REACH = 0.1  # heights by which text reaches beyond its outermost cells: the ends of slender letters
+_REACH = 0.2  # heights by which text reaches beyond its outermost cells: the ends of slender letters
+_TEXT = 0.5  # least probability of a cell with text
+_ENDS = 0.3  # and of a cell beside those, in which text begins or ends
 _SUREST = 0.7  # least probability of the surest cell of a line
 _SURE = 0.05  # probability of what a line says from which on one look is enough: most lines are long
 _LIGHT = 128  # mean of the pixels of a line, 0..255, below which it is light on dark
@@ -72,6 +74,11 @@ class ReadLine:
     words: Sequence[ReadWord]
     box: Box
     block: int = 0
+
+    @property
+    def extent(self) -> Box:
+        """The box of its words alone: that of a line may begin with an icon, or reach a little further."""
+        return around(word.box for word in self.words)
 
     @property
     def confidence(self) -> float:
@@ -167,9 +174,7 @@ class _Run(NamedTuple):
 
 def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]) -> list[FoundLine]:
     """Cells ``[h, w]`` to lines: runs that touch, or nearly so, and agree on the height of their line."""
-    runs = [
-        run for row in range(len(probability)) for run in _runs(row, probability[row] > 0.5, up[row], down[row])
-    ]
+    runs = [run for row in range(len(probability)) for run in _runs(row, probability[row], up[row], down[row])]
     groups = _Groups(len(runs))
     before: list[int] = []  # runs of the row above
     at = 0
@@ -203,11 +208,19 @@ def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDAr
     return found
 
 
-def _runs(row: int, text: NDArray[np.bool_], up: NDArray[np.float32], down: NDArray[np.float32]) -> Iterator[_Run]:
+def _runs(
+    row: int, probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]
+) -> Iterator[_Run]:
+    """The runs of a row; each begins and ends with cells that are less probable (two thresholds, as Canny's)."""
+    text, ends = probability > _TEXT, (probability > _ENDS) & (probability <= _TEXT)
     edges = np.flatnonzero(np.diff(text.astype(np.int8), prepend=0, append=0))
     centre = row * CELL + CELL / 2
     for first, last in edges.reshape(-1, 2).tolist():
         top, bottom = centre - np.median(up[first:last]), centre + np.median(down[first:last])
+        while first > 0 and ends[first - 1]:
+            first -= 1
+        while last < len(ends) and ends[last]:
+            last += 1
         yield _Run(row, first, last, float(top), float(bottom))
 
 

@@ -172,6 +172,8 @@ def numbers() -> Json:
             "least": pages._LEAST,
             "reach": pages._REACH,
             "surest": pages._SUREST,
+            "likely": pages._TEXT,
+            "ends": pages._ENDS,
             "sure": pages._SURE,
             "light": pages._LIGHT,
         },

@@ -52,7 +52,7 @@ function tileOf(image, top, left, height, width) {
 }
 
 /** Boxes of lines from cells: runs of a row that touch, or nearly so, and agree on the height of their line. */
-export function linesOf(cells, { cell, gap, same, least, reach, surest }) {
+export function linesOf(cells, { cell, gap, same, least, reach, surest, likely, ends }) {
   const runs = [];
   const groups = new Groups();
   const agree = (one, other) => {
@@ -61,7 +61,7 @@ export function linesOf(cells, { cell, gap, same, least, reach, surest }) {
   };
   let before = [];
   for (let row = 0; row < cells.rows; row++) {
-    const now = runsOf(cells, row, cell).map((run) => {
+    const now = runsOf(cells, row, cell, likely, ends).map((run) => {
       runs.push(run);
       return groups.add();
     });
@@ -93,18 +93,23 @@ export function linesOf(cells, { cell, gap, same, least, reach, surest }) {
   return found;
 }
 
-/** Neighbouring cells of a row with text: the first, the one behind the last, and top and bottom of their line. */
-function runsOf({ columns, text, up, down }, row, cell) {
+/** Neighbouring cells of a row with text, and at both ends those that are less probable: the first, the one behind the last,
+ * and top and bottom of their line. */
+function runsOf({ columns, text, up, down }, row, cell, likely, ends) {
   const found = [];
   const [start, centre] = [row * columns, row * cell + cell / 2];
-  for (let first = 0; first < columns; first++) {
-    if (!(text[start + first] > 0.5)) continue;
-    let last = first;
-    while (last < columns && text[start + last] > 0.5) last++;
+  const isText = (column) => text[start + column] > likely;
+  const isEnd = (column) => text[start + column] > ends && !isText(column);
+  for (let column = 0; column < columns; column++) {
+    if (!isText(column)) continue;
+    let [first, last] = [column, column];
+    while (last < columns && isText(last)) last++;
+    column = last;
     const [above, below] = [up, down].map((each) => Math.fround(median(each.slice(start + first, start + last))));
+    while (first > 0 && isEnd(first - 1)) first--;
+    while (last < columns && isEnd(last)) last++;
     const sure = Math.max(...text.slice(start + first, start + last));
     found.push({ first, last, top: Math.fround(centre - above), bottom: Math.fround(centre + below), sure });
-    first = last;
   }
   return found;
 }
