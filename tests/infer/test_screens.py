@@ -159,6 +159,14 @@ def test_elements_are_found_once_each() -> None:
         assert thing.confidence == pytest.approx(torch.tensor(5.0).sigmoid().item())
 
 
+def test_one_box_is_one_element_but_an_icon_may_fill_another() -> None:
+    elements = [element(role, 40, 60, 70, 90) for role in ("button", "link", "icon")]
+    image = np.full((200, 200, 3), 240, np.uint8)
+    image[40:70, 60:90] = 90
+    found = find_elements(KnowingFinder(elements), image, [])
+    assert sorted(thing.role for thing in found) == ["button", "icon"]
+
+
 def test_a_blank_screen_has_no_elements() -> None:
     assert find_elements(KnowingFinder([]), np.full((80, 90, 3), 7, np.uint8), []) == []
 

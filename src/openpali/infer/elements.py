@@ -13,13 +13,14 @@ from openpali.model.layers import device_of
 from openpali.tasks.example import Box, Image, Object
 
 LEAST = 0.5  # probability of an element that is found
-_SAME = 0.4  # IoU from which on two boxes of a role are one element
+_SAME = 0.4  # IoU from which on two boxes are one element
+_INSIDE = "icon"  # the role of what may fill another element
 
 
 @torch.inference_mode()
 def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], least: float = LEAST) -> list[Object]:
     """The elements of an image ``[H, W, 3]`` uint8 with these lines of text: their role is their name; the most
-    probable first."""
+    probable first. Of two with one box the more probable is found; an icon may fill another element."""
     boxes, kinds = propose(image, lines)
     if not len(boxes):
         return []
@@ -29,12 +30,17 @@ def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], lea
     said = finder(seen, kind, places, torch.tensor([len(boxes)], device=device), size[None].to(device))
     probability = said.logits.sigmoid().cpu()
     edges = said.boxes(places).cpu().clamp(torch.zeros(4), size.repeat(2))
-    found: list[Object] = []
-    for number, name in enumerate(finder.config.roles):
-        [here] = (probability[:, number] >= least).nonzero(as_tuple=True)
-        here = here[probability[here, number].argsort(descending=True, stable=True)]
-        here = here[(edges[here, number, 2:] > edges[here, number, :2]).all(1)]
-        for proposal in here[distinct(edges[here, number].numpy(), _SAME)].tolist():
-            box, sure = Box(*edges[proposal, number].tolist()), float(probability[proposal, number])
-            found.append(Object(name, box, confidence=sure, role=name))
-    return sorted(found, key=lambda thing: -(thing.confidence or 0.0))
+    found = [
+        Object(name, Box(*box), confidence=sure, role=name)
+        for number, name in enumerate(finder.config.roles)
+        for box, sure in zip(edges[:, number].tolist(), probability[:, number].tolist(), strict=True)
+        if sure >= least and box[2] > box[0] and box[3] > box[1]
+    ]
+    found.sort(key=_confidence, reverse=True)
+    inside, others = ([thing for thing in found if (thing.role == _INSIDE) is own] for own in (True, False))
+    kept = [some[i] for some in (inside, others) for i in distinct([thing.box for thing in some], _SAME)]
+    return sorted(kept, key=_confidence, reverse=True)
+
+
+def _confidence(thing: Object) -> float:
+    return thing.confidence or 0.0

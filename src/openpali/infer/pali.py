@@ -325,7 +325,7 @@ class Pali:
         """Elements with calibrated confidence; the name of an icon is what it shows."""
         stored, finder = self.load(ELEMENTS)
         with self._quick():
-            elements = find_elements(cast(ElementFinder, finder), pixels, [line.box for line in lines])
+            elements = find_elements(cast(ElementFinder, finder), pixels, [line.extent for line in lines])
         if calibration := stored.facts.calibration.get(Detect.name):
             elements = [replace(thing, confidence=calibration.of(thing.confidence)) for thing in elements]
         icons = [thing.box for thing in elements if thing.role == "icon"] if ICONS in self.parts else []
