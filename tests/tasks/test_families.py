@@ -150,7 +150,6 @@ def test_unknown_names_and_options_get_the_nearest() -> None:
         ("object_vqa", {"kinds": ["is", "why"]}, "kinds"),
         ("object_vqa", {"kinds": []}, "kinds"),
         ("object_vqa", {"choices": 1}, "choices"),
-        ("object_vqa", {"together": 0}, "together"),
         ("detect", {"bins": "16"}, "task detect has an option of the wrong type"),
     ],
 )

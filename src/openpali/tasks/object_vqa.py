@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,8 +27,6 @@ class ObjectVqa(Task):
     Attributes:
         kinds: kinds of question to ask.
         choices: most names that a "which" question offers.
-        together: most questions that a prompt asks, each about other names, to learn from more of an image; the
-            answers are separated by "; ".
     """
 
     name: ClassVar[str] = "object_vqa"
@@ -38,66 +35,43 @@ class ObjectVqa(Task):
 
     kinds: Sequence[str] = KINDS
     choices: int = 3
-    together: int = 1
 
     def __post_init__(self) -> None:
         if not self.kinds or not set(self.kinds) <= set(KINDS):
             raise ValueError(f"kinds are {list(self.kinds)}; they must be some of {', '.join(KINDS)}")
         if self.choices < 2:
             raise ValueError(f"choices is {self.choices}; it must be at least 2")
-        if self.together < 1:
-            raise ValueError(f"together is {self.together}; it must be at least 1")
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         require(example.objects, example, "objects")
         present = sorted({thing.name for thing in example.objects})
         absent = sorted(set(example.vocabulary) - set(present))
         placed = _places(example) if "where" in self.kinds else {}
-        counts = Counter(thing.name for thing in example.objects)
-        asked: list[_Question] = []
-        for _ in range(1 if self.together == 1 else int(rng.integers(1, self.together + 1))):
-            possible = [
-                kind
-                for kind in self.kinds
-                if (present or (kind == "is" and absent))
-                and (kind != "where" or placed)
-                and (kind != "which" or len(present) + len(absent) > 1)
-            ]
-            if not possible:
-                break
-            asked.append(self._question(choose(possible, rng), present, absent, placed, counts, rng))
-            for names in (present, absent):
-                names[:] = [name for name in names if name not in asked[-1].names]
-            placed = {name: where for name, where in placed.items() if name in present}
-        if not asked:
+        possible = [
+            kind
+            for kind in self.kinds
+            if (kind != "where" or placed) and (kind != "which" or len(present) + len(absent) > 1)
+        ]
+        if not possible:
             raise ValueError(f"sample {example.key} has no objects that suit the kinds {', '.join(self.kinds)}")
-        question, answer = " ".join(each.text for each in asked), "; ".join(each.answer for each in asked)
-        return Sample(self.ask(question), answer, (answer,), kind="+".join(each.kind for each in asked))
-
-    def _question(
-        self,
-        kind: str,
-        present: list[str],
-        absent: list[str],
-        placed: Mapping[str, str],
-        counts: Mapping[str, int],
-        rng: np.random.Generator,
-    ) -> _Question:
+        kind = choose(possible, rng)
         if kind == "is":
-            some = absent if absent and (not present or rng.random() < 0.5) else present
-            name = choose(some, rng)
-            return _Question(kind, f"is {name} in the image?", "yes" if name in present else "no", (name,))
-        if kind == "which":
+            name = choose(absent if absent and rng.random() < 0.5 else present, rng)
+            question, answer = f"is {name} in the image?", "yes" if name in present else "no"
+        elif kind == "which":
             offered = self._offer(present, absent, rng)
+            question = f"which of {_join(offered)} are in the image?"
             answer = _join([name for name in offered if name in present]) or "none"
-            return _Question(kind, f"which of {_join(offered)} are in the image?", answer, offered)
-        if kind == "list":
-            return _Question(kind, "list the objects present", ", ".join(present), present)
-        if kind == "count":
+        elif kind == "list":
+            question, answer = "list the objects present", ", ".join(present)
+        elif kind == "count":
             name = choose(present, rng)
-            return _Question(kind, f"how many {name} are in the image?", str(counts[name]), (name,))
-        name = choose(sorted(placed), rng)
-        return _Question(kind, f"where is the {name}?", placed[name], (name,))
+            question = f"how many {name} are in the image?"
+            answer = str(sum(thing.name == name for thing in example.objects))
+        else:
+            name = choose(sorted(placed), rng)
+            question, answer = f"where is the {name}?", placed[name]
+        return Sample(self.ask(question), answer, (answer,), kind=kind)
 
     def _offer(self, present: list[str], absent: list[str], rng: np.random.Generator) -> list[str]:
         count = int(rng.integers(2, self.choices + 1))
@@ -107,15 +81,6 @@ class ObjectVqa(Task):
             names = shuffled[int(rng.integers(2))] or shuffled[0] or shuffled[1]
             offered.append(names.pop())
         return offered
-
-
-class _Question(NamedTuple):
-    """A question, its answer, and the names that both are about."""
-
-    kind: str
-    text: str
-    answer: str
-    names: Sequence[str]
 
 
 def place(box: Box, size: Size) -> str | None:
