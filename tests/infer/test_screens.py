@@ -86,6 +86,44 @@ def test_an_expression_means_an_element(expression, index) -> None:
     assert found.box == SCREEN.elements[index].box
 
 
+NAMED = Screen(
+    [
+        element("textbox", 10, 100, 40, 400),
+        element("textbox", 60, 100, 90, 400),
+        element("link", 110, 20, 126, 84),
+        element("button", 150, 20, 180, 200),
+        element("button", 150, 420, 180, 600),
+        element("icon", 200, 20, 220, 40, name="cube"),
+    ],
+    [
+        line(17, ("First", 20), ("name", 60)),
+        line(67, ("Last", 20), ("name", 60)),
+        line(112, ("Icons", 24)),
+        line(157, ("Bottom", 40), ("left", 110)),
+        line(157, ("Top", 440), ("left", 500)),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "index"),
+    [
+        ("the first name field", 0),
+        ("last name field", 1),
+        ("the last field", 1),
+        ("Icons link", 2),
+        ("top left button", 4),
+        ("the top left field", 0),
+        ("the field above last name", 0),
+    ],
+)
+def test_words_of_places_and_roles_may_be_a_name(expression, index) -> None:
+    found = NAMED.point(expression)
+    assert found is not None
+    assert found.box == NAMED.elements[index].box
+    assert [thing.box for thing in NAMED.detect(expression)] == [found.box]
+
+
 def test_words_that_are_no_element_are_found_where_they_stand() -> None:
     found = SCREEN.point("Imprint")
     assert found is not None

@@ -46,6 +46,8 @@ _FILLERS = {
 _BESIDE = re.compile(r"\b(?:to the |on the )?(right of|left of|above|below|under|over|next to|beside|near)\b", re.I)
 _PLACES = {"top": (0, -1), "upper": (0, -1), "bottom": (0, 1), "lower": (0, 1), "left": (1, -1), "right": (1, 1)}
 _ORDER = {"first": 0, "second": 1, "third": 2, "last": -1}
+_OTHERWISE = frozenset((*_ROLES, *_PLACES, *_ORDER))
+"""Words that say what or where an element is, or are a part of its name."""
 _LABELS = {
     **dict.fromkeys(("textbox", "combobox", "listbox", "slider", "progressbar"), ("left of", "above")),
     **dict.fromkeys(("checkbox", "radio", "switch"), ("right of",)),
@@ -88,6 +90,13 @@ class Wanted(NamedTuple):
                 words.append(word)
         return cls(words, roles, places, order)
 
+    @classmethod
+    def named(cls, text: str) -> Wanted:
+        """The same if all words before a role are a name: "Last Name field", "Icons link"."""
+        words = [word for word in re.findall(r"\w+", text.casefold()) if word not in _FILLERS]
+        roles = _ROLES.get(words[-1], ()) if words else ()
+        return cls(words[:-1] if roles else words, roles, (), None)
+
 
 @dataclass(frozen=True)
 class Screen:
@@ -110,6 +119,8 @@ class Screen:
 
     def detect(self, text: str) -> list[Object]:
         """All elements of a role, or else the one that is meant; their names are ``text``."""
+        if named := self._named(text):
+            return [replace(named, name=text)]
         wanted = Wanted.of(text)
         if wanted.roles and not (wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)):
             return [replace(thing, name=text) for thing in self.elements if thing.role in wanted.roles]
@@ -119,9 +130,9 @@ class Screen:
     def point(self, expression: str) -> Object | None:
         """The element that an expression means, with its name; words if no element has them; None: nothing fits."""
         beside = _BESIDE.search(expression)
-        if beside and beside.start() and (anchor := self._best(Wanted.of(expression[beside.end() :]))):
+        if beside and beside.start() and (anchor := self._best(expression[beside.end() :])):
             return self._beside(anchor, beside[1].casefold(), Wanted.of(expression[: beside.start()]))
-        return self._best(Wanted.of(expression))
+        return self._best(expression)
 
     def _beside(self, anchor: Object, relation: str, wanted: Wanted) -> Object | None:
         """The nearest that fits, in a direction from an element."""
@@ -130,7 +141,20 @@ class Screen:
         near = [(thing, away(anchor.box, thing.box, relation)) for fit, thing in fitting if fit >= 0.8 * most > 0]
         return min((pair for pair in near if pair[1] < np.inf), key=lambda pair: pair[1], default=(None, 0.0))[0]
 
-    def _best(self, wanted: Wanted) -> Object | None:
+    def _best(self, text: str) -> Object | None:
+        return self._named(text) or self._meant(Wanted.of(text))
+
+    def _named(self, text: str) -> Object | None:
+        """The element whose name has words that otherwise say what or where one is."""
+        named = Wanted.named(text)
+        if not _OTHERWISE.intersection(named.words):
+            return None
+        least = _PART if set(named.words) - _PLACES.keys() - _ORDER.keys() else 1.0
+        fits = [(self._fit(named, thing), thing.confidence or 0.0, i) for i, thing in enumerate(self.named)]
+        fit, _, which = max(fits, default=(0.0, 0.0, 0))
+        return self.named[which] if fit >= least else None
+
+    def _meant(self, wanted: Wanted) -> Object | None:
         fits = [self._fit(wanted, thing) for thing in self.named]
         most = max(fits, default=0.0)
         if wanted.words:
