@@ -124,6 +124,14 @@ def test_words_of_places_and_roles_may_be_a_name(expression, index) -> None:
     assert [thing.box for thing in NAMED.detect(expression)] == [found.box]
 
 
+def test_what_an_element_is_beside_may_have_a_long_name() -> None:
+    name = ["Save", "all", "changes", "made", "here", "today", "before", "closing", "everything"]
+    label = line(12, *((word, 50 + 40 * i) for i, word in enumerate(name)))
+    screen = Screen([element("button", 10, 40, 30, 400), element("icon", 10, 420, 30, 440, name="trash")], [label])
+    for find in (screen.point, lambda text: screen.detect(text)[0]):
+        assert find(f"icon right of {' '.join(name)}").box == screen.elements[1].box
+
+
 def test_words_that_are_no_element_are_found_where_they_stand() -> None:
     found = SCREEN.point("Imprint")
     assert found is not None

@@ -119,10 +119,9 @@ class Screen:
 
     def detect(self, text: str) -> list[Object]:
         """All elements of a role, or else the one that is meant; their names are ``text``."""
-        if named := self._named(text):
-            return [replace(named, name=text)]
         wanted = Wanted.of(text)
-        if wanted.roles and not (wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)):
+        more = wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)
+        if wanted.roles and not more and not self._named(text):
             return [replace(thing, name=text) for thing in self.elements if thing.role in wanted.roles]
         found = self.point(text)
         return [replace(found, name=text)] if found else []
