@@ -62,30 +62,6 @@ SCREEN = Screen(
 )
 
 
-@pytest.mark.parametrize(
-    ("expression", "index"),
-    [
-        ("the search field", 0),
-        ("Save", 1),
-        ("save button", 1),
-        ("the icon right of Save", 2),
-        ("trash icon", 2),
-        ("Privcy", 4),  # read wrongly, or typed
-        ("the Remember me checkbox", 5),
-        ("the last button", 6),
-        ("button in the bottom right", 6),
-        ("the button below Save", 6),
-        ("the link above Privacy", 3),
-        ("second link", 4),
-        ("Account settings", 7),
-    ],
-)
-def test_an_expression_means_an_element(expression, index) -> None:
-    found = SCREEN.point(expression)
-    assert found is not None
-    assert found.box == SCREEN.elements[index].box
-
-
 NAMED = Screen(
     [
         element("textbox", 10, 100, 40, 400),
@@ -106,22 +82,35 @@ NAMED = Screen(
 
 
 @pytest.mark.parametrize(
-    ("expression", "index"),
+    ("screen", "expression", "index"),
     [
-        ("the first name field", 0),
-        ("last name field", 1),
-        ("the last field", 1),
-        ("Icons link", 2),
-        ("top left button", 4),
-        ("the top left field", 0),
-        ("the field above last name", 0),
+        (SCREEN, "the search field", 0),
+        (SCREEN, "Save", 1),
+        (SCREEN, "save button", 1),
+        (SCREEN, "the icon right of Save", 2),
+        (SCREEN, "trash icon", 2),
+        (SCREEN, "Privcy", 4),  # read wrongly, or typed
+        (SCREEN, "the Remember me checkbox", 5),
+        (SCREEN, "the last button", 6),
+        (SCREEN, "button in the bottom right", 6),
+        (SCREEN, "the button below Save", 6),
+        (SCREEN, "the link above Privacy", 3),
+        (SCREEN, "second link", 4),
+        (SCREEN, "Account settings", 7),
+        (NAMED, "the first name field", 0),
+        (NAMED, "last name field", 1),
+        (NAMED, "the last field", 1),
+        (NAMED, "Icons link", 2),
+        (NAMED, "top left button", 4),
+        (NAMED, "the top left field", 0),
+        (NAMED, "the field above last name", 0),
     ],
 )
-def test_words_of_places_and_roles_may_be_a_name(expression, index) -> None:
-    found = NAMED.point(expression)
+def test_an_expression_means_an_element(screen, expression, index) -> None:
+    found = screen.point(expression)
     assert found is not None
-    assert found.box == NAMED.elements[index].box
-    assert [thing.box for thing in NAMED.detect(expression)] == [found.box]
+    assert found.box == screen.elements[index].box
+    assert [thing.box for thing in screen.detect(expression)] == [found.box]
 
 
 def test_what_an_element_is_beside_may_have_a_long_name() -> None:

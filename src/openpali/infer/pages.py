@@ -212,7 +212,8 @@ def _runs(
     row: int, probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]
 ) -> Iterator[_Run]:
     """The runs of a row; each begins and ends with cells that are less probable (two thresholds, as Canny's)."""
-    text, ends = probability > _TEXT, (probability > _ENDS) & (probability <= _TEXT)
+    text = probability > _TEXT
+    ends = (probability > _ENDS) & ~text
     edges = np.flatnonzero(np.diff(text.astype(np.int8), prepend=0, append=0))
     centre = row * CELL + CELL / 2
     for first, last in edges.reshape(-1, 2).tolist():

@@ -79,7 +79,7 @@ class Wanted(NamedTuple):
         words: list[str] = []
         roles: list[str] = []
         places, order = [], None
-        for word in re.findall(r"\w+", text.casefold()):
+        for word in words_of(text):
             if word in _ROLES:
                 roles += _ROLES[word]
             elif word in _PLACES:
@@ -93,7 +93,7 @@ class Wanted(NamedTuple):
     @classmethod
     def named(cls, text: str) -> Wanted:
         """The same if all words before a role are a name: "Last Name field", "Icons link"."""
-        words = [word for word in re.findall(r"\w+", text.casefold()) if word not in _FILLERS]
+        words = [word for word in words_of(text) if word not in _FILLERS]
         roles = _ROLES.get(words[-1], ()) if words else ()
         return cls(words[:-1] if roles else words, roles, (), None)
 
