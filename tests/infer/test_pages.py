@@ -212,6 +212,22 @@ def test_no_letter_is_read_twice_where_a_line_is_cut() -> None:
     assert [word.text for word in line.words] == ["ab"] * 72
 
 
+def test_a_word_that_a_cut_goes_through_is_one_word() -> None:
+    image = np.zeros((40, 2000, 3), np.uint8)
+    for left in range(16, 1880, 26):  # letters of 22 pixels, 4 between two
+        image[8:30, left : left + 11], image[8:30, left + 11 : left + 22] = 80, 120
+    box = Box(5, 16, 33, 1884)
+    [line] = read_lines(cast(Reader, KnowingReader()), image, [box])
+    [word] = line.words
+    assert word.text == "ab" * 72
+    assert word.box.xmin < 20
+    assert word.box.xmax > 1860
+    first, *others = _pieces(PilImage.fromarray(image), 0, box, 32, 512)
+    assert not first.goes_on
+    assert others
+    assert all(piece.goes_on for piece in others)
+
+
 class DoubtingReader(KnowingReader):
     """Says "a" of each column, half surely; of what is light, surely "b"."""
 

@@ -41,6 +41,7 @@ const FUNCTIONS = {
   preprocess: (width, height, data, how) => [...pixels.preprocess(image(width, height, data), how).data],
   view: (width, height, data, seen, wide, high) => [...pixels.view(image(width, height, data), seen, wide, high).data],
   viewOfLine: (box, height, most) => pages.viewOfLine(box, height, most, tables.numbers.pages.margin, tables.numbers.pages.patch),
+  pieces: (width, height, data, box, high, widest) => pages.piecesOf(image(width, height, data), box, high, widest, tables.numbers),
   paste: (values, side, box, size) => paste({ values, side }, box, size).counts,
   order: (boxes) => readingOrder(boxes, tables.numbers.order),
   columns: (several, { ngrams, logProbs, backoffs, order, bits }) => {

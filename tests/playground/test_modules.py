@@ -20,7 +20,7 @@ from openpali.data.pipeline.pages import View, view_of_line
 from openpali.data.sources.mask_formats import RunLengths
 from openpali.infer.ctc import greedy, read_columns
 from openpali.infer.generate import Generation
-from openpali.infer.pages import _lines, _look_twice
+from openpali.infer.pages import _lines, _look_twice, _pieces
 from openpali.infer.reading_order import reading_order
 from openpali.model.pages import PATCH, Reader
 from openpali.playground.tables import Json
@@ -193,6 +193,22 @@ def test_lines_are_cut_out_as_pillow_does_it(run: Run) -> None:
         ours = view.of(PilImage.fromarray(image), 32, width)
         assert (np.array(found).reshape(ours.shape) == ours).mean() > 0.999
         assert np.abs(np.array(found).reshape(ours.shape) - ours.astype(int)).max() <= 1
+
+
+def test_long_lines_are_cut_as_in_python(run: Run) -> None:
+    rng = np.random.default_rng(6)
+    image = np.full((40, 1200, 3), 230, np.uint8)
+    for left in np.cumsum([*rng.integers(9, 22, 40), *rng.integers(9, 12, 60)]).tolist():
+        image[rng.integers(8, 14) : 30, left : left + 8] = rng.integers(0, 120)
+    boxes = [Box(6, 4.5, 33, 1100), Box(4.2, 0, 30, 1200), Box(-3, 10, 20, 1190.5), Box(9, 5, 25, 80)]
+    found = run([["pieces", 1200, 40, image.ravel().tolist(), box, 32, 256] for box in boxes])
+    for box, theirs in zip(boxes, found, strict=True):
+        ours = list(_pieces(PilImage.fromarray(image), 0, box, 32, 256))
+        assert [each["goesOn"] for each in theirs] == [piece.goes_on for piece in ours]
+        assert [(each["columns"], each["shown"]) for each in theirs] == [(one.columns, one.shown) for one in ours]
+        for piece, each in zip(ours, theirs, strict=True):
+            assert View(**each["view"]) == pytest.approx(piece.view)
+    assert {each["goesOn"] for each in found[0][1:]} == {True, False}
 
 
 def test_masks_are_placed_as_in_python(run: Run) -> None:

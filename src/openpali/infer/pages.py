@@ -38,6 +38,7 @@ _TEXT = 0.5  # least probability of a cell with text
 _ENDS = 0.3  # and of a cell beside those, in which text begins or ends
 _SUREST = 0.7  # least probability of the surest cell of a line
 _SURE = 0.05  # probability of what a line says from which on one look is enough: most lines are long
+_SPACE = 0.18  # heights of a box; what is narrower is the room between two letters
 _LIGHT = 128  # mean of the pixels of a line, 0..255, below which it is light on dark
 
 
@@ -261,12 +262,14 @@ class _Piece(NamedTuple):
     Attributes:
         columns: of patches in its view.
         shown: columns of pixels up to where the line is cut.
+        goes_on: whether the line is cut within a word before it.
     """
 
     line: int
     view: View
     columns: int
     shown: int
+    goes_on: bool
 
 
 @torch.inference_mode()
@@ -294,7 +297,10 @@ def read_lines(
             box = boxes[pieces[i].line]
             said[i] = list(_words(letters, PATCH // steps, reader.config.characters, pieces[i].view, box))
     for i, piece in enumerate(pieces):
-        words[piece.line] += said[i]
+        line = words[piece.line]
+        if piece.goes_on and line and said[i]:
+            said[i][0] = _one_word(line.pop(), said[i][0])
+        line += said[i]
     return [ReadLine(own, around([box, *(w.box for w in own)])) for own, box in zip(words, boxes, strict=True)]
 
 
@@ -320,20 +326,21 @@ def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int)
     """Parts of a line of at most ``widest`` pixels at the height of the reader, cut where nothing is written."""
     room = MARGIN * (box.ymax - box.ymin)
     most = widest / height * (box.ymax - box.ymin + 2 * room)
-    parts: list[tuple[float, float]] = []
-    left = box.xmin
+    parts: list[tuple[float, float, bool]] = []
+    left, goes_on = box.xmin, False
     while left - room + most < box.xmax + room:
-        cut = _cut(page, box, left - room + 0.35 * most, left - room + most)
-        parts.append((left, cut - room))
-        left = cut + room
-    for start, right in [*parts, (left, box.xmax)]:
+        cut, width = _cut(page, box, left - room + 0.35 * most, left - room + most)
+        parts.append((left, cut - room, goes_on))
+        left, goes_on = cut + room, width < _SPACE * (box.ymax - box.ymin)
+    for start, right, within in [*parts, (left, box.xmax, goes_on)]:
         view, wide = view_of_line(box._replace(xmin=start, xmax=right), height, widest)
-        ends = right == box.xmax
-        yield _Piece(line, view, wide // PATCH, wide if ends else int((right + room - view.left) * view.right))
+        shown = wide if right == box.xmax else int((right + room - view.left) * view.right)
+        yield _Piece(line, view, wide // PATCH, shown, within)
 
 
-def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> float:
-    """Where a line is best cut between ``first`` and ``last``: in the middle of the widest place without ink."""
+def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> tuple[float, float]:
+    """Where a line is best cut between ``first`` and ``last``, in the middle of the widest place without ink; and
+    how wide that is."""
     top = min(max(0, round(box.ymin)), page.height - 1)  # beyond the page all is black
     bottom = max(top + 1, min(page.height, round(box.ymax)))
     part = page.crop((int(first), top, int(last), bottom)).convert("L")
@@ -341,9 +348,14 @@ def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> float:
     ink = columns.max(0) - columns.min(0) > 0.25 * max(1.0, float(columns.max() - columns.min()))
     edges = np.flatnonzero(np.diff(ink.astype(np.int8), prepend=1, append=1)).reshape(-1, 2)
     if not len(edges):
-        return last
+        return last, 0.0
     start, stop = edges[np.argmax(edges[:, 1] - edges[:, 0])]
-    return int(first) + float(start + stop) / 2
+    return int(first) + float(start + stop) / 2, float(stop - start)
+
+
+def _one_word(start: ReadWord, end: ReadWord) -> ReadWord:
+    """Two parts of a word as one."""
+    return ReadWord(start.text + end.text, around((start.box, end.box)), start.confidence * end.confidence)
 
 
 def _words(

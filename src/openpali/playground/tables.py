@@ -176,6 +176,7 @@ def numbers() -> Json:
             "ends": pages._ENDS,
             "sure": pages._SURE,
             "light": pages._LIGHT,
+            "space": pages._SPACE,
         },
         "ctc": {
             "weight": ctc.WEIGHT,

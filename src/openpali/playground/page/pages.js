@@ -166,8 +166,23 @@ export async function readLines(image, boxes, read, reader, language, numbers) {
       piece.words = wordsOf(said[i], patch / reader.steps, reader.characters, language, numbers.ctc, piece.view, box);
     });
   }
-  return boxes.map((_, line) => pieces.filter((piece) => piece.line === line).flatMap(({ words }) => words));
+  return boxes.map((_, line) => {
+    const words = [];
+    for (const piece of pieces.filter((each) => each.line === line)) {
+      const [first, ...others] = piece.words;
+      if (piece.goesOn && words.length && first) words.push(oneWord(words.pop(), first), ...others);
+      else words.push(...piece.words);
+    }
+    return words;
+  });
 }
+
+/** Two parts of a word of a line as one. */
+const oneWord = (start, end) => ({
+  text: start.text + end.text,
+  box: [start.box[0], Math.min(start.box[1], end.box[1]), start.box[2], Math.max(start.box[3], end.box[3])],
+  confidence: start.confidence * end.confidence,
+});
 
 /** What is said of images; those that are light on dark and not surely read are seen in negative, too, and both averaged. */
 export async function lookTwice(images, columns, look, { patch, sure, light }) {
@@ -208,22 +223,25 @@ function endAt({ height, width, data }, column) {
   return { height, width, data };
 }
 
-/** Parts of a line that the reader can see at once, cut where nothing is written: {view, columns, shown}. */
-function piecesOf(image, box, height, widest, { pages: { margin, patch } }) {
+/**
+ * Parts of a line that the reader can see at once, cut where nothing is written: {view, columns, shown, goesOn}, the last
+ * of which says whether the line is cut within a word before it.
+ */
+export function piecesOf(image, box, height, widest, { pages: { margin, patch, space } }) {
   const [ymin, xmin, ymax, xmax] = box;
   const room = margin * (ymax - ymin);
   const most = (widest / height) * (ymax - ymin + 2 * room);
   const parts = [];
-  let left = xmin;
+  let [left, goesOn] = [xmin, false];
   while (left - room + most < xmax + room) {
-    const cut = cutOf(image, box, left - room + 0.35 * most, left - room + most);
-    parts.push([left, cut - room]);
-    left = cut + room;
+    const [cut, gap] = cutOf(image, box, left - room + 0.35 * most, left - room + most);
+    parts.push([left, cut - room, goesOn]);
+    [left, goesOn] = [cut + room, gap < space * (ymax - ymin)];
   }
-  return [...parts, [left, xmax]].map(([start, end]) => {
+  return [...parts, [left, xmax, goesOn]].map(([start, end, within]) => {
     const { view: seen, width } = viewOfLine([ymin, start, ymax, end], height, widest, margin, patch);
     const shown = end === xmax ? width : Math.trunc((end + room - seen.left) * seen.right);
-    return { view: seen, columns: width / patch, shown };
+    return { view: seen, columns: width / patch, shown, goesOn: within };
   });
 }
 
@@ -237,7 +255,7 @@ export function viewOfLine([ymin, xmin, ymax, xmax], height, most, margin, patch
   return { view: { top, left, down, right: Math.min(down, width / (right - left)) }, width };
 }
 
-/** Where a line is best cut: in the middle of the widest place without ink. */
+/** Where a line is best cut, in the middle of the widest place without ink, and how wide that is. */
 function cutOf(image, [ymin, , ymax], first, last) {
   const [start, end] = [Math.trunc(first), Math.trunc(last)];
   const top = Math.min(Math.max(0, round(ymin)), image.height - 1); // beyond the page all is black
@@ -264,7 +282,7 @@ function cutOf(image, [ymin, , ymax], first, last) {
     if (!best || stop - x > best[1] - best[0]) best = [x, stop];
     x = stop;
   }
-  return best ? start + (best[0] + best[1]) / 2 : last;
+  return best ? [start + (best[0] + best[1]) / 2, best[1] - best[0]] : [last, 0];
 }
 
 /** The words of a line from the probabilities of each column, of some pixels; a box ends with its characters. */
