@@ -299,9 +299,9 @@ def test_a_hidden_check_box_is_where_its_stand_in_is(tmp_path: Path, browser: Br
 @needs_browser
 def test_what_a_page_takes_from_another_host_is_of_its_own_site(tmp_path: Path, browser: Browser) -> None:
     (tmp_path / "style.css").write_text("button { width: 123px }")
-    page = '<link rel=stylesheet href="https://x.example.org/{}/style.css?v=1"><button>Go</button>'
+    page = '<link rel=stylesheet href="https://x.example.org/{}?v=1"><button>Go</button>'
     [[found], [missing]] = (
-        shots_of(page.format(version), tmp_path, browser, Look(300, 200)) for version in ("1.0", "1.0/none")
+        shots_of(page.format(path), tmp_path, browser, Look(300, 200)) for path in ("1.0/style.css", "other.css")
     )
     wide, narrow = (shot.elements[0]["box"] for shot in (found, missing))
     assert wide[3] - wide[1] == 123 > narrow[3] - narrow[1]
@@ -323,7 +323,9 @@ def test_a_site_is_of_several_packages(tmp_path: Path) -> None:
             ("dist/css/style.css?v=2", "styles"),
             ("node_modules/styles/dist/css/style.css", "styles"),
             ("node_modules/@owner/icons/css/icons.css", "icons"),
+            ("plugins/icons/css/icons.css", "icons"),
             ("cdn/icons.example.org/4.1/css/icons.css", "icons"),
+            ("cdn/example.org/npm/icons@4/css/icons.css", "icons"),
         ):
             with urlopen(f"{address}/{path}") as answer:
                 assert answer.read().decode() == name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
@@ -94,8 +93,8 @@ def chromium(fonts: Path | None = None, *, hinting: str = "none") -> Iterator[Br
 def site(folders: Sequence[Path], hidden: tuple[str, ...] = ()) -> Iterator[str]:
     """Serve folders on this machine as one: a path is looked up in each of them. Yields the address.
 
-    What a page expects in ``node_modules/NAME`` or ``cdn/HOST/VERSION`` may be in any of them. Files whose name
-    is in ``hidden`` are not found.
+    Of a path in ``node_modules``, ``plugins`` or ``cdn`` any end may be in any of them. Files whose name is in
+    ``hidden`` are not found.
     """
     handler = partial(_Files, [folder.resolve() for folder in folders], hidden)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -107,7 +106,8 @@ def site(folders: Sequence[Path], hidden: tuple[str, ...] = ()) -> Iterator[str]
         server.server_close()
 
 
-_MODULE = re.compile(r"^(node_modules/(@[^/]+/)?|cdn/[^/]+/)[^/]+/")
+_OTHERS = frozenset({"node_modules", "plugins", "cdn"})
+"""Folders of a site for the files of other packages and hosts."""
 
 
 class _Files(SimpleHTTPRequestHandler):
@@ -116,11 +116,12 @@ class _Files(SimpleHTTPRequestHandler):
         super().__init__(*args)
 
     def translate_path(self, path: str) -> str:
-        wanted = _MODULE.sub("", unquote(urlsplit(path).path).lstrip("/"))
-        for folder in self.folders:
-            found = (folder / wanted).resolve()
-            if found.is_relative_to(folder) and found.is_file() and found.name not in self.hidden:
-                return str(found)
+        parts = unquote(urlsplit(path).path).lstrip("/").split("/")
+        for first in range(len(parts) if parts[0] in _OTHERS else 1):
+            for folder in self.folders:
+                found = folder.joinpath(*parts[first:]).resolve()
+                if found.is_relative_to(folder) and found.is_file() and found.name not in self.hidden:
+                    return str(found)
         return os.devnull + "/none"
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -104,7 +104,7 @@ class Site:
 
     Attributes:
         packages: names in ``packages.MEGABYTES``; their files are looked up in this order.
-        folder: where the site is in each of them.
+        folder: where the site is in each of them that has such a folder.
         pages: glob pattern within ``folder``.
         hidden: names of files that are not served.
         windows: how many to render.
@@ -138,20 +138,20 @@ SITES = {
     "dev-now": Site(("now-ui-dashboard",), "", "examples/*.html", 150),
     "dev-star": Site(("star-admin-free",), "", "pages/**/*.html", 150),
     "dev-notus": Site(("notus-js",), "", "pages/a*/*.html", 150),
-    "dev-creative": Site(("paper-dashboard",), "", "*.html", 150),
-    "sb-admin": Site(("startbootstrap-sb-admin",), "dist", "*.html", 400),
+    "dev-creative": Site(("paper-dashboard", "font-awesome"), "", "*.html", 150),
+    "sb-admin": Site(("startbootstrap-sb-admin", "@fortawesome/fontawesome-free@6"), "dist", "*.html", 400),
     "sb-admin-2": Site(("startbootstrap-sb-admin-2",), "", "*.html", 800),
-    "adminlte": Site(("admin-lte@3",), "", "[ip][na]*/**/*.html", 1500),
+    "adminlte": Site(("admin-lte@3", "@fortawesome/fontawesome-free@5"), "", "[ip][na]*/**/*.html", 1500),
     # Tabler's icons are a family to test on; here they are learned as icons, without their names.
     "tabler": Site(("@tabler/preview",), "dist", "*.html", 1500),
     "modular": Site(("modular-admin-html",), "", "*.html", 400),
     "stisla": Site(("stisla", "bootstrap@4", "@fortawesome/fontawesome-free@5"), "", "*.html", 600),
-    "old-tabler": Site(("tabler-ui",), "dist", "*.html", 600),
+    "old-tabler": Site(("tabler-ui", "font-awesome"), "dist", "*.html", 600),
     "adminlte2": Site(("admin-lte@2",), "", "pages/**/*.html", 1500),
     "adminator": Site(("adminator-admin-dashboard",), "dist", "*.html", 900),
-    "sleek": Site(("sleek-dashboard", "@mdi/font@5"), "", "dist/*.html", 1500),
-    "vali": Site(("vali-admin",), "docs", "*.html", 300),
-    "modern-business": Site(("startbootstrap-modern-business",), "dist", "*.html", 150),
+    "sleek": Site(("sleek-dashboard", "@mdi/font@4"), "", "dist/*.html", 1500),
+    "vali": Site(("vali-admin", "bootstrap-icons"), "docs", "*.html", 300),
+    "modern-business": Site(("startbootstrap-modern-business", "bootstrap-icons"), "dist", "*.html", 150),
     "windows-98": Site(("98.css",), "dist", "*.html", 100),
     "windows-xp": Site(("xp.css",), "dist", "*.html", 100),
 }
