@@ -33,7 +33,6 @@ main > * { min-width: 0; overflow: hidden }
 a { color: inherit; text-decoration: none }
 aside > *, nav > button { text-align: left; background: none; border: 0; color: inherit; font: inherit }
 aside > * { display: flex; gap: 8px; align-items: center; width: 100% }
-aside > * > :nth-child(3) { margin-left: auto }
 h1, h2, h3, h4 { margin: 0 0 8px; font-size: inherit }
 button { font-family: inherit }
 .switch { display: inline-block; padding: 0; border: 0; border-radius: 99px }
@@ -43,6 +42,8 @@ button { font-family: inherit }
 """
 CONTRAST = 0.35  # least difference in lightness of text and what is behind it
 _FILES = 60  # of a language that words are taken from
+_MORE = ("M4 6l4 4 4-4", "M4 6l4 4 4-4", "M6 4l4 4-4 4", "M10 4l-4 4 4 4", "M8 3v10M3 8h10")
+"""Paths of the marks of what opens more: chevrons and a plus, in 16 x 16."""
 
 
 class Words:
@@ -199,6 +200,11 @@ class Writer:
     def icon(self) -> str:
         return self.icons[int(self.rng.integers(len(self.icons)))].read_text("utf-8")
 
+    def mark(self) -> str:
+        """What stands at the end of an entry that opens more."""
+        drawn = f'<path d="{self.words.pick(*_MORE)}" style="fill:none;stroke:currentColor;stroke-width:1.5"/>'
+        return f'<svg viewBox="0 0 16 16">{drawn}</svg>'
+
     def initials(self) -> str:
         return escape("".join(word[0] for word in self.words.some(2, 2).split()).upper())
 
@@ -319,22 +325,24 @@ class Page(Writer):
         return f'<header style="{self.style.box()}">{"".join(things)}</header>'
 
     def menu(self) -> str:
-        """Links or buttons as wide as the menu, with titles between them."""
-        kind, tag = self.style.type(11, 16), self.words.pick("a href=#", "a href=#", "button")
+        """Links as wide as the menu, with titles between them; what opens more is a button with a mark."""
+        kind, mark = self.style.type(11, 16), self.mark()
         room, icons, rows = (
             f"padding:{self.rng.integers(2, 14)}px {self.rng.integers(2, 16)}px;",
             self.chance(0.75),
             [],
         )
         shape = f"border-radius:{self.rng.integers(0, 12)}px;"
+        opening = float(self.rng.uniform(0.1, 0.9)) if self.chance(0.5) else 0.0  # share of entries
         for _ in range(int(self.rng.integers(4, 14))):
             chosen = self.style.box() if self.chance(0.12) else shape
-            badge = (
-                self.chip() if tag != "button" and self.chance(0.1) else self.icon() if self.chance(0.15) else ""
-            )
-            label = f"<span>{escape(self.words.some(1, 3))}</span>"
+            label = f'<span style="flex:1">{escape(self.words.some(1, 3))}</span>'
             icon = self.icon() if icons else ""
-            rows.append(_tag(tag, chosen + kind + room, icon + label + badge))
+            if self.chance(opening):
+                rows.append(_tag("button", chosen + kind + room, icon + label + mark))
+            else:
+                badge = self.chip() if self.chance(0.1) else self.icon() if self.chance(0.15) else ""
+                rows.append(_tag("a href=#", chosen + kind + room, icon + label + badge))
             if self.chance(0.15):
                 title = f"{self.style.type(9, 13)}{room}opacity:.7"
                 rows.append(_tag("div", title, escape(self.words.some(1, 2))))

@@ -24,8 +24,6 @@ _KINDS = ("primary", "primary", "secondary", "success", "danger", "warning", "in
 _GROUNDS = ("bg-body", "bg-body-tertiary", "bg-light", "bg-dark", "bg-primary", "bg-body-secondary")
 _SHORT = (".nav-link", ".list-group-item-action", "th", ".btn", "h4,h5,h6", "small", ".breadcrumb", ".badge")
 _DARK = 0.35  # share of pages in a stylesheet's dark colours
-_MORE = ("M4 6l4 4 4-4", "M4 6l4 4 4-4", "M6 4l4 4-4 4", "M10 4l-4 4 4 4", "M8 3v10M3 8h10")
-"""Paths of the marks of what opens more: chevrons and a plus, in 16 x 16."""
 
 
 class ThemedPage(Writer):
@@ -183,7 +181,7 @@ class ThemedPage(Writer):
         item, rows = ("list-group-item list-group-item-action" if "list" in pills else "nav-link"), []
         chosen = int(self.rng.integers(8))
         opening = float(self.rng.uniform(0.1, 0.9)) if self.chance(0.5) else 0.0  # share of entries
-        mark = self.words.pick(*_MORE)
+        mark = self.mark()
         for number in range(int(self.rng.integers(5, 16))):
             if self.chance(0.12):
                 rows.append(f'<small class="d-block px-3 pt-3 text-body-secondary">{self.some(1, 2)}</small>')
@@ -204,8 +202,7 @@ class ThemedPage(Writer):
 
     def opener(self, css: str, text: str, mark: str) -> str:
         """An entry of a menu that opens more, with a mark at its end."""
-        drawn = f'<path d="{mark}" style="fill:none;stroke:currentColor;stroke-width:1.5"/>'
-        inner = f'<span class="flex-fill">{text}</span><svg viewBox="0 0 16 16">{drawn}</svg>'
+        inner = f'<span class="flex-fill">{text}</span>{mark}'
         css += " d-flex align-items-center text-start"
         if self.chance(0.5):
             return f'<a href="#" role="button" aria-expanded="false" class="{css}">{inner}</a>'
