@@ -10,7 +10,7 @@ from PIL import Image as PilImage
 from PIL import ImageDraw
 
 from openpali.data.pipeline.elements import ROLES, ElementEncoder, elements_of, mark_elements
-from openpali.data.pipeline.proposals import MOST, propose, shares, views
+from openpali.data.pipeline.proposals import MOST, neighbours, propose, shares, views
 from openpali.metrics.boxes import box_iou
 from openpali.model.elements import KINDS, VIEWS
 from openpali.tasks.example import Box, Example, Image, Line, Object, Word
@@ -83,19 +83,35 @@ def test_views_show_a_proposal_and_what_is_around(screen) -> None:
     blue = [(view[..., 0] < 100).mean() for view in (alone, around)]
     assert blue[0] > 2 * blue[1] > 0.1
     corner = np.array([[0, 0, 4, 4]], np.float32)
-    assert (views(screen, corner, 8) == 250).all()  # the screen goes on beyond its edges
+    assert (views(screen, corner, 8)[:, :4] == 250).all()  # the screen goes on beyond its edges
 
 
 def test_views_show_both_ends_in_true_proportions() -> None:
     image = np.full((60, 400, 3), 255, np.uint8)
     image[24:32, 24:32] = image[24:32, 364:372, :2] = 0  # a black square in the left end, a blue one in the right
-    [[*_, start, end]] = views(image, np.array([[20, 20, 36, 376]], np.float32), 32)
+    [[_, _, start, end, *_]] = views(image, np.array([[20, 20, 36, 376]], np.float32), 32)
     for view, channel in ((start, 2), (end, 0)):
         rows, columns = np.nonzero(view[..., channel] < 128)
         assert abs(np.ptp(rows) - np.ptp(columns)) < 2 < np.ptp(rows)
     assert (start[..., 2] < 128).any()
     assert not (end[..., 2] < 128).any()
     views(image, np.array([[20, -300, 36, 50], [20, 350, 36, 700]], np.float32), 32)  # cut by edges of the screen
+
+
+def test_a_line_has_what_is_small_and_next_to_it_in_its_row() -> None:
+    line, icon, arrow, far = [20, 40, 34, 100], [20, 16, 36, 32], [22, 200, 32, 208], [20, 230, 34, 240]
+    wide, below = [20, 300, 34, 700], [60, 110, 70, 118]
+    boxes = np.array([line, icon, arrow, far, wide, below], np.float32)
+    assert neighbours(boxes)[0].tolist() == [1, 2]
+    assert neighbours(boxes)[3].tolist() == [2, -1]  # on its right is what is not small
+    assert neighbours(boxes[[0, 1, 4, 5]])[0].tolist() == [1, -1]  # nor near
+    assert neighbours(boxes[:0]).shape == (0, 2)
+    image = np.full((80, 760, 3), 255, np.uint8)
+    image[22:32, 200:208] = 90
+    [[*_, before, after], *_] = views(image, boxes[[0, 2, 5]], 32)
+    assert (before == 0).all()  # nothing is there
+    rows, columns = np.nonzero(after[..., 0] < 200)
+    assert np.ptp(rows) > np.ptp(columns) > 10
 
 
 def test_proposals_belong_to_the_smallest_element_of_each_role() -> None:

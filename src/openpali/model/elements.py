@@ -27,9 +27,10 @@ from openpali.model.vit import MLP, Transformer, scaled
 
 KINDS = ("text", "region", "figure")
 """Of proposals: a line of text, a region of one colour, and what has several."""
-VIEWS = 4
-"""Of a proposal: itself, with what is around it, and its left and its right end in true proportions."""
-_WHOLE = 2  # views of all of it
+VIEWS = 6
+"""Of a proposal: itself, with what is around it, its left and its right end in true proportions, and what is small
+and next to it on the left and on the right, such as the arrow of an entry that opens a menu."""
+_PAIRS = 2  # views in each group: of all of it, of its ends, of what is beside it
 _CHANNELS = (3, 24, 48, 96)  # of the convolutions, each of stride 2
 _SCREEN = 800.0, 1400.0  # height and width of a usual screen in pixels, by which places are measured
 _TEXT = 20.0  # height of a usual line in pixels, by which sizes are measured
@@ -77,7 +78,7 @@ class Found(NamedTuple):
 class ElementFinder(nn.Module):
     """Proposals -> :class:`Found`.
 
-    ``forward`` takes views ``[T, 4, S, S, 3]`` uint8, kinds ``[T]`` and boxes ``[T, 4]`` in pixels, of one screen
+    ``forward`` takes views ``[T, 6, S, S, 3]`` uint8, kinds ``[T]`` and boxes ``[T, 4]`` in pixels, of one screen
     after another; the proposals of each screen, ``counts_B``; and their heights and widths ``sizes_B2`` in pixels.
     """
 
@@ -86,8 +87,9 @@ class ElementFinder(nn.Module):
         self.config = config
         seen = _CHANNELS[-1] * (config.side // 2 ** (len(_CHANNELS) - 1)) ** 2
         self.convolutions = nn.ModuleList(Conv2d(a, b, 3, 2, 1) for a, b in pairwise(_CHANNELS))
-        self.looks = Linear(_WHOLE * seen, config.width)
-        self.ends = Linear((VIEWS - _WHOLE) * seen, config.width)
+        self.looks = Linear(_PAIRS * seen, config.width)
+        self.ends = Linear(_PAIRS * seen, config.width)
+        self.beside = Linear(_PAIRS * seen, config.width)
         self.kind = Embedding(len(KINDS), config.width)
         self.place = MLP(8 + 12 * _WAVES, config.width, config.width)
         self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
@@ -95,6 +97,7 @@ class ElementFinder(nn.Module):
 
     def init_weights(self) -> None:
         init_children(self)
+        nn.init.zeros_(self.beside.weight)
         nn.init.normal_(self.kind.weight, std=0.5)
         nn.init.normal_(self.head.down.weight, std=0.01)
         self.head.down.bias[: len(self.config.roles)] = -3.5  # most proposals are no element of a role
@@ -110,11 +113,11 @@ class ElementFinder(nn.Module):
 
     def look(self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, sizes_T2: Tensor) -> Tensor:
         """What is known of each proposal by itself, ``[T, D]``."""
-        x = scaled(views_T, self.looks.weight.dtype).flatten(0, 1).permute(0, 3, 1, 2)  # [4 T, 3, S, S]
+        x = scaled(views_T, self.looks.weight.dtype).flatten(0, 1).permute(0, 3, 1, 2)  # [6 T, 3, S, S]
         for convolution in self.convolutions:
             x = F.gelu(convolution(x), approximate="tanh")
-        seen = x.reshape(kinds_T.shape[0], VIEWS, -1)
-        looks = self.looks(seen[:, :_WHOLE].flatten(1)) + self.ends(seen[:, _WHOLE:].flatten(1))
+        whole, ends, beside = x.reshape(kinds_T.shape[0], VIEWS // _PAIRS, -1).unbind(1)
+        looks = self.looks(whole) + self.ends(ends) + self.beside(beside)
         place = self.place(_places(boxes_T4, sizes_T2).to(x.dtype))
         return cast(Tensor, looks + self.kind(kinds_T) + place)
 

@@ -81,7 +81,7 @@ class ElementEncoder:
     """The proposals of a window, with lines of text as a finder would place them, and which elements they are in.
 
     Batches have, for T proposals of B windows with M elements, ``counts [B]``, proposals of each, ``sizes [B, 2]``,
-    ``views [T, 4, S, S, 3]`` uint8, ``kinds [T]``, ``boxes [T, 4]``, ``which [T, R]`` and ``elements [M, 4]``, as
+    ``views [T, 6, S, S, 3]`` uint8, ``kinds [T]``, ``boxes [T, 4]``, ``which [T, R]`` and ``elements [M, 4]``, as
     :class:`~openpali.model.elements.ElementFinder` and :func:`~openpali.model.elements.element_loss` take them.
 
     Attributes:

@@ -29,6 +29,9 @@ _AROUND_TEXT = 2.0  # pixels by which text reaches beyond its line
 _SAME = 0.85  # IoU from which on two proposals are one
 _MARGINS = ((2.0, 0.1), (16.0, 0.4))  # around a proposal in each view: pixels, and heights of it
 _WIDE = 4.0  # heights of a proposal that count as its width at most, for margins
+_SMALL = 1.6  # heights of a proposal; what is beside it is no larger
+_NEAR = 12.0  # heights up to what is beside it
+_SQUARE = 1.5  # by which the view of it is larger than it
 _BEYOND = 64  # pixels by which views reach beyond the screen
 
 
@@ -72,18 +75,47 @@ def propose(image: Image, lines: Sequence[Box]) -> Proposals:
 
 
 def views(image: Image, boxes: NDArray[np.float32], side: int) -> Image:
-    """How proposals look, alone, with what is around them, and at their ends: uint8 ``[P, 4, side, side, 3]``."""
+    """How proposals look, alone, with what is around them, at their ends, and what is beside them, black where
+    nothing is: uint8 ``[P, 6, side, side, 3]``."""
     padded = np.pad(image, ((_BEYOND, _BEYOND), (_BEYOND, _BEYOND), (0, 0)), mode="edge")
     screen = PilImage.fromarray(padded)
-    seen = np.empty((len(boxes), VIEWS, side, side, 3), np.uint8)
-    for own, box in zip(seen, (boxes + _BEYOND).tolist(), strict=True):
+    seen = np.zeros((len(boxes), VIEWS, side, side, 3), np.uint8)
+    placed = (boxes + _BEYOND).tolist()
+    for own, box, near in zip(seen, placed, neighbours(boxes).tolist(), strict=True):
         alone, around = (_grown(box, *margin) for margin in _MARGINS)
         ymin, xmin, ymax, xmax = alone[0], max(0, alone[1]), alone[2], min(screen.width, alone[3])
         start, end = (ymin, xmin, ymax, xmin + ymax - ymin), (ymin, xmax - ymax + ymin, ymax, xmax)
-        for view, (top, left, bottom, right) in zip(own, (alone, around, start, end), strict=True):
+        beside = [None if number < 0 else _square(placed[number]) for number in near]
+        for view, shown in zip(own, (alone, around, start, end, *beside), strict=True):
+            if shown is None:
+                continue
+            top, left, bottom, right = shown
             part = max(0, left), max(0, top), min(screen.width, right), min(screen.height, bottom)
             view[:] = screen.resize((side, side), PilImage.Resampling.BILINEAR, part, reducing_gap=1.5)
     return seen
+
+
+def neighbours(boxes: NDArray[np.float32]) -> NDArray[np.int64]:
+    """For each box ``[P, 4]`` the number of what is next to it in its row on the left and on the right, ``[P, 2]``;
+    -1 where that is not small, or nothing is."""
+    ymin, xmin, ymax, xmax = boxes.T
+    middle, height = (ymin + ymax) / 2, ymax - ymin
+    in_row = (middle >= ymin[:, None]) & (middle <= ymax[:, None])  # [P, P]: the second in the row of the first
+    small = np.maximum(height, xmax - xmin) <= _SMALL * height[:, None]
+    found = np.full((len(boxes), 2), -1)
+    for side, gap in enumerate((xmin[:, None] - xmax, xmin - xmax[:, None])):
+        gap = np.where(in_row & (gap >= -1) & (gap <= _NEAR * height[:, None]), gap, np.inf)
+        nearest = gap.argmin(1) if len(boxes) else np.zeros(0, np.int64)
+        rows = np.arange(len(boxes))
+        found[:, side] = np.where(np.isfinite(gap[rows, nearest]) & small[rows, nearest], nearest, -1)
+    return found
+
+
+def _square(box: Sequence[float]) -> tuple[float, float, float, float]:
+    """A square around a box."""
+    ymin, xmin, ymax, xmax = box
+    y, x, half = (ymin + ymax) / 2, (xmin + xmax) / 2, _SQUARE * max(ymax - ymin, xmax - xmin) / 2
+    return y - half, x - half, y + half, x + half
 
 
 def _grown(box: Sequence[float], least: float, share: float) -> tuple[float, float, float, float]:
