@@ -40,6 +40,9 @@ button { font-family: inherit }
 .drawn { appearance: none; vertical-align: -.2em; margin: 0 }
 .meter { overflow: hidden }
 """
+_UNSAID = 0.3
+"""Share of pages whose code leaves out each of these roles, as that of many themes does: no one can see it."""
+_SELDOM_SAID = ("heading", "tab", "progressbar")
 CONTRAST = 0.35  # least difference in lightness of text and what is behind it
 _FILES = 60  # of a language that words are taken from
 _MORE = ("M4 6l4 4 4-4", "M4 6l4 4 4-4", "M6 4l4 4-4 4", "M10 4l-4 4 4 4", "M8 3v10M3 8h10")
@@ -190,6 +193,8 @@ class Writer:
 
     def __init__(self, words: Words, icons: Sequence[Path], rng: np.random.Generator) -> None:
         self.words, self.icons, self.rng = words, icons, rng
+        self.unsaid = frozenset(role for role in _SELDOM_SAID if self.chance(_UNSAID))
+        """Roles that the code of this page leaves out."""
 
     def chance(self, share: float) -> bool:
         return bool(self.rng.random() < share)
@@ -236,8 +241,9 @@ class Page(Writer):
         return f'<span style="{self.style.type(least, most)}">{escape((of or self.words.label)())}</span>'
 
     def heading(self, least: float = 13, most: float = 24) -> str:
-        level = self.rng.integers(1, 5)
-        return f'<h{level} style="{self.style.type(least, most)}">{escape(self.words.some(1, 4))}</h{level}>'
+        tag = f"h{self.rng.integers(1, 5)}" if "heading" not in self.unsaid else "div"
+        css = f"font-weight:bold;{self.style.type(least, most)}"
+        return _tag(tag, css, escape(self.words.some(1, 4)))
 
     def link(self) -> str:
         kind = "text-decoration:underline;" if self.chance(0.4) else ""
@@ -362,11 +368,12 @@ class Page(Writer):
         """Tabs, of which one is chosen, over a text."""
         kind, room = self.style.type(11, 15), f"padding:{self.rng.integers(4, 12)}px {self.rng.integers(6, 18)}px;"
         line = f"border-bottom:2px solid {self.style.colour(0.5, 0.8)};"
+        tag = "button role=tab" if "tab" not in self.unsaid else "a href=#"
         tabs = [
-            _tag("button role=tab", kind + room + line * (i == 1), escape(self.words.some(1, 2)))
+            _tag(tag, kind + room + line * (i == 1), escape(self.words.some(1, 2)))
             for i in range(int(self.rng.integers(2, 6)))
         ]
-        return f"<nav role=tablist>{''.join(tabs)}</nav><p>{escape(self.words.some(5, 30))}</p>"
+        return f"<nav>{''.join(tabs)}</nav><p>{escape(self.words.some(5, 30))}</p>"
 
     def pages(self) -> str:
         """Links to pages of a list, or to where a page is."""
@@ -380,12 +387,14 @@ class Page(Writer):
         )
 
     def meters(self) -> str:
+        role = "role=progressbar" if "progressbar" not in self.unsaid else ""
+
         def meter() -> str:
             height, full = self.rng.integers(4, 18), self.rng.integers(5, 100)
             inner = f'<div style="width:{full}%;height:100%;background:{self.style.colour(0.5, 0.8)}"></div>'
             css = f"height:{height}px;background:{self.style.colour(0.2 if self.style.dark else 0.88, 0.2)}"
             shape = f"border-radius:{self.rng.integers(0, 9)}px"
-            return f'{self.text(10, 14)}<div role=progressbar class="meter" style="{css};{shape}">{inner}</div>'
+            return f'{self.text(10, 14)}<div {role} class="meter" style="{css};{shape}">{inner}</div>'
 
         return self.several(meter, 1, 5)
 

@@ -86,7 +86,8 @@ class ThemedPage(Writer):
     def heading(self, least: int = 3, most: int = 6) -> str:
         level = int(self.rng.integers(least, most + 1))
         shape = f"h{self.rng.integers(level, 7)}"
-        return f'<h{level} class="{shape} me-3 mb-2">{self.some(1, 5)}</h{level}>'
+        tag = f"h{level}" if "heading" not in self.unsaid else "div"
+        return f'<{tag} class="{shape} me-3 mb-2">{self.some(1, 5)}</{tag}>'
 
     def link(self, css: str = "") -> str:
         return f'<a href="#" class="{css}">{self.some(1, 4)}</a>'
@@ -317,11 +318,12 @@ class ThemedPage(Writer):
     def tabs(self) -> str:
         """Tabs, of which one is chosen, over a text."""
         css = self.words.pick("nav-tabs", "nav-pills", "nav-underline")
+        tag = "button role=tab type=button" if "tab" not in self.unsaid else 'a href="#"'
         tabs = "".join(
-            f'<button role=tab type=button class="nav-link{" active" * (number == 1)}">{self.some(1, 2)}</button>'
+            f'<{tag} class="nav-link{" active" * (number == 1)}">{self.some(1, 2)}</{tag.split()[0]}>'
             for number in range(int(self.rng.integers(2, 6)))
         )
-        return f'<div class="nav {css} mb-2" role=tablist>{tabs}</div><p>{self.some(5, 30)}</p>'
+        return f'<div class="nav {css} mb-2">{tabs}</div><p>{self.some(5, 30)}</p>'
 
     def pages(self) -> str:
         names = ("‹", *(str(n) for n in range(1, int(self.rng.integers(3, 8)))), self.words.pick("›", "…", "»"))
@@ -335,7 +337,8 @@ class ThemedPage(Writer):
         full, css = self.rng.integers(5, 100), " progress-bar-striped" if self.chance(0.3) else ""
         height = f"height:{self.rng.integers(3, 22)}px"
         inner = f'<div class="progress-bar bg-{self.kind()}{css}" style="width:{full}%"></div>'
-        return f'<div class="progress" role=progressbar style="{height}">{inner}</div>'
+        role = "role=progressbar" if "progressbar" not in self.unsaid else ""
+        return f'<div class="progress" {role} style="{height}">{inner}</div>'
 
     def meters(self) -> str:
         return self.several(lambda: f"<small>{self.label()}</small>{self.meter()}", 1, 5)
