@@ -317,7 +317,8 @@ def test_a_site_is_of_several_packages(tmp_path: Path) -> None:
     ):
         (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name / path).write_text(name)
-    with site([tmp_path / "site", tmp_path / "styles", tmp_path / "icons"], ("hidden.html",)) as address:
+    folders = [tmp_path / "site", tmp_path / "styles", tmp_path / "icons"]
+    with site(folders, ("hidden.html",), {"icon": "css/icons.css"}) as address:
         for path, name in (
             ("index.html", "site"),
             ("dist/css/style.css?v=2", "styles"),
@@ -326,6 +327,7 @@ def test_a_site_is_of_several_packages(tmp_path: Path) -> None:
             ("plugins/icons/css/icons.css", "icons"),
             ("cdn/icons.example.org/4.1/css/icons.css", "icons"),
             ("cdn/example.org/npm/icons@4/css/icons.css", "icons"),
+            ("cdn/fonts.example.org/icon?family=some", "icons"),
         ):
             with urlopen(f"{address}/{path}") as answer:
                 assert answer.read().decode() == name

@@ -99,7 +99,7 @@ def _site(each: sources.Site, rng: np.random.Generator) -> Windows:
     roots = [packages.fetch(package) for package in each.packages]
     folders = [root / each.folder if (root / each.folder).is_dir() else root for root in roots]
     pages = sorted(path.relative_to(folders[0]).as_posix() for path in folders[0].glob(each.pages))
-    with site(folders, each.hidden) as address:
+    with site(folders, each.hidden, each.files) as address:
         yield from _windows(address, lambda: (pages[rng.integers(len(pages))], each.language), rng)
 
 

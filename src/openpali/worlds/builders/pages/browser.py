@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -90,13 +90,15 @@ def chromium(fonts: Path | None = None, *, hinting: str = "none") -> Iterator[Br
 
 
 @contextmanager
-def site(folders: Sequence[Path], hidden: tuple[str, ...] = ()) -> Iterator[str]:
+def site(
+    folders: Sequence[Path], hidden: tuple[str, ...] = (), files: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Serve folders on this machine as one: a path is looked up in each of them. Yields the address.
 
-    Of a path in ``node_modules``, ``plugins`` or ``cdn`` any end may be in any of them. Files whose name is in
-    ``hidden`` are not found.
+    Of a path in ``node_modules``, ``plugins`` or ``cdn`` any end may be in any of them, or among ``files``, which
+    says where it is instead. Files whose name is in ``hidden`` are not found.
     """
-    handler = partial(_Files, [folder.resolve() for folder in folders], hidden)
+    handler = partial(_Files, [folder.resolve() for folder in folders], hidden, files or {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -111,15 +113,18 @@ _OTHERS = frozenset({"node_modules", "plugins", "cdn"})
 
 
 class _Files(SimpleHTTPRequestHandler):
-    def __init__(self, folders: Sequence[Path], hidden: tuple[str, ...], *args: Any) -> None:
-        self.folders, self.hidden = folders, hidden
+    def __init__(
+        self, folders: Sequence[Path], hidden: tuple[str, ...], files: Mapping[str, str], *args: Any
+    ) -> None:
+        self.folders, self.hidden, self.files = folders, hidden, files
         super().__init__(*args)
 
     def translate_path(self, path: str) -> str:
         parts = unquote(urlsplit(path).path).lstrip("/").split("/")
         for first in range(len(parts) if parts[0] in _OTHERS else 1):
+            end = "/".join(parts[first:])
             for folder in self.folders:
-                found = folder.joinpath(*parts[first:]).resolve()
+                found = (folder / self.files.get(end, end)).resolve()
                 if found.is_relative_to(folder) and found.is_file() and found.name not in self.hidden:
                     return str(found)
         return os.devnull + "/none"

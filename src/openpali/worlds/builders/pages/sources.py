@@ -5,8 +5,8 @@ Sources that begin with ``dev-`` are for decisions while training: nothing learn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from openpali.worlds.builders.packages import HELP
 
@@ -109,6 +109,7 @@ class Site:
         hidden: names of files that are not served.
         windows: how many to render.
         language: what the pages are written in.
+        files: end of a path that pages ask another host for -> where it is in a package.
     """
 
     packages: Sequence[str]
@@ -117,6 +118,7 @@ class Site:
     windows: int
     hidden: tuple[str, ...] = ()
     language: str = "en"
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 _BCP = {"en-us": "en-US", "pt-br": "pt-BR"}
@@ -133,7 +135,17 @@ SITES = {
         for code in HELP
     },
     "sneat": Site(("sneat-bootstrap-html-admin-template-free",), "", "html/*.html", 1500),
-    "dev-material": Site(("material-dashboard",), "", "pages/*.html", 300),
+    "dev-material": Site(
+        ("material-dashboard", "material-icons"),
+        "",
+        "pages/*.html",
+        300,
+        files={
+            "icon": "iconfont/material-icons.css",
+            "material-icons.woff2": "iconfont/material-icons.woff2",
+            "material-icons-round.woff2": "iconfont/material-icons-round.woff2",
+        },
+    ),
     "dev-black": Site(("black-dashboard",), "", "examples/*.html", 150),
     "dev-now": Site(("now-ui-dashboard",), "", "examples/*.html", 150),
     "dev-star": Site(("star-admin-free",), "", "pages/**/*.html", 150),
