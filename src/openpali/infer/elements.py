@@ -14,7 +14,6 @@ from openpali.tasks.example import Box, Image, Object
 
 LEAST = 0.5  # probability of an element that is found
 _SAME = 0.4  # IoU from which on two boxes are one element
-_INSIDE = "icon"  # the role of what may fill another element
 
 
 @torch.inference_mode()
@@ -37,7 +36,7 @@ def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], lea
         if sure >= least and box[2] > box[0] and box[3] > box[1]
     ]
     found.sort(key=_confidence, reverse=True)
-    inside, others = ([thing for thing in found if (thing.role == _INSIDE) is own] for own in (True, False))
+    inside, others = ([thing for thing in found if thing.is_icon is own] for own in (True, False))
     kept = [some[i] for some in (inside, others) for i in distinct([thing.box for thing in some], _SAME)]
     return sorted(kept, key=_confidence, reverse=True)
 

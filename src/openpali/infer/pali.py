@@ -328,9 +328,9 @@ class Pali:
             elements = find_elements(cast(ElementFinder, finder), pixels, [line.extent for line in lines])
         if calibration := stored.facts.calibration.get(Detect.name):
             elements = [replace(thing, confidence=calibration.of(thing.confidence)) for thing in elements]
-        icons = [thing.box for thing in elements if thing.role == "icon"] if ICONS in self.parts else []
+        icons = [thing.box for thing in elements if thing.is_icon] if ICONS in self.parts else []
         names = iter(self.name_icons(pixels, icons))
-        return [replace(e, name=next(names, (e.name, 0.0))[0]) if e.role == "icon" else e for e in elements]
+        return [replace(e, name=next(names, (e.name, 0.0))[0]) if e.is_icon else e for e in elements]
 
     def name_icons(self, image: ImageLike, boxes: Sequence[Box]) -> list[tuple[str, float]]:
         """What the icon in each box shows, as "trash" or "arrow-left", and the probability of that name."""

@@ -195,7 +195,7 @@ class Screen:
         icons = [
             other.name
             for other in self.elements
-            if other.role == "icon" and (other is thing or holds_centre(thing.box, other.box))
+            if other.is_icon and (other is thing or holds_centre(thing.box, other.box))
         ]
         return " ".join([*(word.text for word in (*self.inside(thing), *self.label(thing))), *dict.fromkeys(icons)])
 

@@ -57,11 +57,12 @@ def tables_of(pali: Pali) -> Json:
     """All tables of a model; the graphs are beside them."""
     written: dict[bytes, int] = {}  # tokenizers, by their bytes: parts share them
     parts = {part: _DESCRIBE.get(part, _answering)(pali, part, written) for part in parts_of(pali)}
+    routes = routes_of(pali)
     return {
-        "model": _model(pali, [*parts]),
+        "model": _model(pali, routes, [*parts]),
         "parts": parts,
         "tokenizers": [tokenizer_table(Tokenizer(proto)) for proto in written],
-        "routes": routes_of(pali),
+        "routes": routes,
         "names": list(pali.names),
         **text_tables(),
         **dialect_tables(pali.dialect),
@@ -69,9 +70,8 @@ def tables_of(pali: Pali) -> Json:
     }
 
 
-def _model(pali: Pali, own: Sequence[str]) -> Json:
+def _model(pali: Pali, routes: Mapping[str, Sequence[str]], own: Sequence[str]) -> Json:
     """What the page asks a server for: see ``v1/models``."""
-    routes = routes_of(pali)
     described = {
         "tasks": [task for task in Served(pali.name, pali).tasks if routes[task["name"]]],
         "languages": list(pali.languages),

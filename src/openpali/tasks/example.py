@@ -69,6 +69,11 @@ class Object:
     confidence: float | None = None
     role: str = ""
 
+    @property
+    def is_icon(self) -> bool:
+        """Whether it is an icon of a page, which may lie in another element."""
+        return self.role == "icon"
+
     def moved(self, down: float, right: float) -> Object:
         """The object, which has no mask, moved by so many pixels."""
         ymin, xmin, ymax, xmax = self.box

@@ -45,13 +45,13 @@ def elements_of(example: Example) -> list[Object]:
     are drawn: their boxes in the layout may be wider than that."""
     words = [word.box for line in example.lines for word in line.words]
     known = [(_ROLE.get(thing.role, thing.role), thing) for thing in example.objects]
-    icons = [thing.box for role, thing in known if role == "icon"]
+    icons = [thing.box for _, thing in known if thing.is_icon]
     kept = []
     for role, thing in known:
         small = role == "image" and icons and float(box_iou([thing.box], icons).max()) > 0.5
         if role in ROLES and not small:
             within = [word for word in words if holds_centre(thing.box, word)] if role == "heading" else []
-            box = _drawn(first_image(example), thing.box) if role == "icon" else thing.box
+            box = _drawn(first_image(example), thing.box) if thing.is_icon else thing.box
             kept.append(Object(thing.name, around(within) if within else box, role=role))
     return kept
 
@@ -162,7 +162,7 @@ def _found_lines(example: Example, things: Sequence[Object], rng: np.random.Gene
         if box.ymax - box.ymin <= _HIGHEST and not field and rng.random() < _READ:
             yield _moved(box, rng)
     for thing in things:
-        if thing.role == "icon" and rng.random() < _TAKEN:
+        if thing.is_icon and rng.random() < _TAKEN:
             yield _moved(thing.box, rng)
 
 

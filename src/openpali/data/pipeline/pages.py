@@ -190,7 +190,7 @@ class ReadingEncoder:
         words: Sequence[Word] = ()
         following: Sequence[Word] = ()
         text, box = example.text, without_margin(example.size)
-        icons = [thing.box for thing in example.objects if thing.role == "icon"]
+        icons = [thing.box for thing in example.objects if thing.is_icon]
         if icons and rng.random() < _ICONS:
             text, box = "", icons[int(rng.integers(len(icons)))]
             if any(holds_centre(box, word.box) for line in example.lines for word in line.words):
