@@ -39,6 +39,6 @@ def write_page_readers(folder: Path) -> None:
     weights = {name: part.state_dict() for name, part in parts.items()}
     weights["finder"]["head.bias"][0] = 9
     weights["reader"]["head.weight"] *= 20
-    weights["elements"]["head.down.bias"][[ROLES.index("button"), ROLES.index("icon")]] = 0
+    weights["elements"]["head.down.bias"][[ROLES.index("button"), ROLES.index("icon")]] = 1
     for name, shape in SHAPES.items():
         write_model(folder / name, weights[name], shape, preprocess=None, tokenizer=None)
