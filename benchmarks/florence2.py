@@ -36,7 +36,7 @@ from openpali.model.bart import BartConfig
 from openpali.model.davit import DaViTConfig
 from openpali.model.init import init_weights
 from openpali.model.int8 import compute_in_int8
-from openpali.tensors import multiplies_bf16
+from openpali.processor import multiplies_bf16
 
 PROMPT = 16
 PEERS = {"fp32": "transformers, float32", "bf16": "transformers, bf16"}

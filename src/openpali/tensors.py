@@ -232,10 +232,3 @@ def _open(path: Path) -> Any:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 natively: a CPU without AVX512-BF16 or AMX is a hundred times slower."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported())

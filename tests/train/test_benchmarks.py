@@ -18,7 +18,7 @@ import torch
 
 from openpali.architectures.pali import PRESETS
 from openpali.lab.plan.planner import find_device, rehearse
-from openpali.tensors import multiplies_bf16
+from openpali.processor import multiplies_bf16
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from _report import resident
+from openpali import processor
+from openpali.processor import bf16_is_faster
 from openpali.train.machine import (
     count_flops,
     kept_memory,
@@ -60,6 +62,23 @@ def test_precisions() -> None:
     assert resolve_precision("bf16", cpu) is torch.bfloat16
     assert resolve_precision("fp32", cpu) is torch.float32
     assert resolve_precision("auto", cpu) in (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("native", "seconds", "faster"), [(True, (0.5, 1.0), True), (True, (2.0, 1.0), False), (False, (), False)]
+)
+def test_a_cpu_multiplies_in_what_is_faster(
+    monkeypatch: pytest.MonkeyPatch, native: bool, seconds: tuple[float, ...], faster: bool
+) -> None:
+    took = dict(zip((torch.bfloat16, torch.float32), seconds, strict=False))
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda device: native)
+    monkeypatch.setattr(processor, "product_seconds", took.__getitem__)  # not timed without native products
+    bf16_is_faster.cache_clear()
+    try:
+        assert bf16_is_faster(torch.device("cpu")) is faster
+        assert resolve_precision("auto", torch.device("cpu")) is (torch.bfloat16 if faster else torch.float32)
+    finally:
+        bf16_is_faster.cache_clear()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")

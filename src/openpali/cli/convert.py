@@ -78,9 +78,9 @@ def _measure(model: Path, samples: str) -> Measure:
     from openpali.data.sources.registry import open_source
     from openpali.infer.moments import input_moments
     from openpali.infer.pali import Pali
-    from openpali.tensors import multiplies_bf16
+    from openpali.processor import bf16_is_faster
 
-    pali = Pali(model, dtype="bf16" if multiplies_bf16(torch.device("cpu")) else "fp32")
+    pali = Pali(model, dtype="bf16" if bf16_is_faster(torch.device("cpu")) else "fp32")
     return partial(input_moments, pali, open_source(samples, {}))
 
 

@@ -58,6 +58,7 @@ from openpali.model.elements import ElementFinder
 from openpali.model.icons import IconClassifier
 from openpali.model.pages import Finder, Reader
 from openpali.model.vision_language import VisionLanguageModel
+from openpali.processor import bf16_is_faster
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.detect import Detect, alike
 from openpali.tasks.dialects import PALI3, Dialect
@@ -66,7 +67,6 @@ from openpali.tasks.ocr import Ocr
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
 from openpali.tasks.vqa import Vqa
-from openpali.tensors import multiplies_bf16
 from openpali.text.language import LanguageModel
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
@@ -299,8 +299,8 @@ class Pali:
         return self._sure(lines)
 
     def _quick(self) -> torch.autocast:
-        """Matmuls in bf16 where the hardware has it, as in the training of these parts: they lose nothing."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=multiplies_bf16(self.device))
+        """Matmuls in bf16 where that is faster, as in the training of these parts: they lose nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_is_faster(self.device))
 
     def read_words(self, image: ImageLike) -> list[ReadWord]:
         """The words of :meth:`read_page`, one after another."""

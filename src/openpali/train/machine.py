@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from openpali.tensors import multiplies_bf16
+from openpali.processor import bf16_is_faster
 
 try:
     import resource
@@ -26,11 +26,11 @@ except ImportError:  # Windows
 def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
     """The dtype of ``precision = "auto" | "bf16" | "fp32"``.
 
-    ``auto`` is bf16 if the hardware multiplies it natively, otherwise float32. fp16 is never used, because T5
+    ``auto`` is bf16 if the hardware multiplies it faster, otherwise float32. fp16 is never used, because T5
     weights overflow in it.
     """
     if wanted == "auto":
-        return torch.bfloat16 if multiplies_bf16(device) else torch.float32
+        return torch.bfloat16 if bf16_is_faster(device) else torch.float32
     return torch.bfloat16 if wanted == "bf16" else torch.float32
 
 

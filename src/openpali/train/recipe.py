@@ -373,7 +373,7 @@ class Recipe(_Table):
         batch: samples per step, over all ranks.
         micro: parts that each rank splits its share of a batch into, one after the other, to save memory.
         more_samples: lets a finished run go on in its last phase, by so many samples more than the phases have.
-        precision: of matmuls; "auto" is bf16 where the hardware computes it.
+        precision: of matmuls; "auto" is bf16 where the hardware multiplies it faster.
         ema: decay per step of an average of the weights, which the run then exports; 0 keeps none.
         workers: processes per rank that load data; 0 loads it in the training process.
         save_minutes: minutes from one checkpoint to the next.

@@ -153,6 +153,9 @@ class Trainer:
             for part, origin in self.objective.origins().items():
                 transplant(self.model, part, origin, self.tokenizer)
         precision = resolve_precision(recipe.precision, self.ranks.device)
+        # Ranks of a busy machine may measure differently: that of rank 0 counts.
+        first = self.ranks.sum(float(self.ranks.rank == 0 and precision == torch.bfloat16))
+        precision = torch.bfloat16 if first else torch.float32
         self.train_step = TrainStep(recipe, self.objective, self.ranks, precision)
         self.optimizer = self.train_step.optimizer
         if newest:
