@@ -140,7 +140,8 @@ _SERVED: Mapping[str, Callable[[np.random.Generator], Windows]] = {
 
 
 def _windows(address: str, draw: Callable[[], tuple[str, str]], rng: np.random.Generator) -> Windows:
-    """Windows without end, of pages that ``draw`` draws with their language, without those that load too slowly."""
+    """Windows with text without end, of pages that ``draw`` draws with their language, without those that load too
+    slowly."""
     from playwright.sync_api import TimeoutError as TooSlow
 
     hinting = ("none", "slight", "full")[rng.integers(3)]
@@ -152,6 +153,8 @@ def _windows(address: str, draw: Callable[[], tuple[str, str]], rng: np.random.G
             try:
                 with closing(shoot(browser, f"{address}/{page}", look, scrolls)) as shots:
                     for share, shot in zip(scrolls, shots, strict=False):
+                        if not shot.lines:  # as under a curtain that is drawn while a page loads
+                            continue
                         yield shot, {"page": page, "scroll": round(share, 3), **asdict(look)}
             except TooSlow:
                 continue

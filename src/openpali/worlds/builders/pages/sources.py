@@ -121,6 +121,11 @@ class Site:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
+_MATERIAL_ICONS = {
+    "icon": "iconfont/material-icons.css",
+    "material-icons.woff2": "iconfont/material-icons.woff2",
+    "material-icons-round.woff2": "iconfont/material-icons-round.woff2",
+}
 _BCP = {"en-us": "en-US", "pt-br": "pt-BR"}
 SITES = {
     **{
@@ -135,16 +140,9 @@ SITES = {
         for code in HELP
     },
     "sneat": Site(("sneat-bootstrap-html-admin-template-free",), "", "html/*.html", 1500),
-    "dev-material": Site(
-        ("material-dashboard", "material-icons"),
-        "",
-        "pages/*.html",
-        300,
-        files={
-            "icon": "iconfont/material-icons.css",
-            "material-icons.woff2": "iconfont/material-icons.woff2",
-            "material-icons-round.woff2": "iconfont/material-icons-round.woff2",
-        },
+    "dev-material": Site(("material-dashboard", "material-icons"), "", "pages/*.html", 300, files=_MATERIAL_ICONS),
+    "dev-bsb": Site(
+        ("adminbsb-materialdesign", "material-icons"), "", "pages/*/*.html", 150, files=_MATERIAL_ICONS
     ),
     "dev-black": Site(("black-dashboard",), "", "examples/*.html", 150),
     "dev-now": Site(("now-ui-dashboard",), "", "examples/*.html", 150),
