@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -389,6 +390,42 @@ def test_made_pages_show_the_words_of_a_manual(tmp_path: Path, themed: bool) -> 
     assert "Wörter" in pages[0]
     assert '<html lang="de"' in pages[0]
     assert not themed or 'href="/one.css"' in pages[0] + pages[2]
+
+
+@pytest.mark.parametrize("themed", [False, True])
+def test_made_pages_say_what_they_show_or_leave_it_out(tmp_path: Path, themed: bool) -> None:
+    code = {"heading": r"<h[1-6] (?!class=.accordion)", "tab": "role=tab ", "progressbar": "role=progressbar"}
+    left_out, said = set(), set()
+    for page in made_pages(tmp_path, themed, 30):
+        html = page.html()
+        found = {role for role, pattern in code.items() if re.search(pattern, html)}
+        assert not found & page.unsaid
+        left_out |= page.unsaid
+        said |= found
+    assert left_out == said == code.keys()
+
+
+@pytest.mark.parametrize("themed", [False, True])
+def test_what_has_a_mark_in_a_made_menu_is_a_button(tmp_path: Path, themed: bool) -> None:
+    entries = marked = 0
+    for page in made_pages(tmp_path, themed, 10):
+        *before, _ = page.menu().split("stroke:currentColor")
+        for text in before:
+            opening = re.findall(r"<(?:a|button) [^>]*>", text)[-1]
+            assert opening.startswith("<button") or "role=" in opening
+            marked += 1
+        entries += page.menu().count("<a ")
+    assert marked > 10 < entries
+
+
+def made_pages(folder: Path, themed: bool, count: int) -> Iterator[Page | ThemedPage]:
+    (folder / "a.html").write_text(f"<p id=1>{'Some words of a manual are here. ' * 9}</p>")
+    icon = folder / "icon.svg"
+    icon.write_text("<svg></svg>")
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        words = Words(folder, "en", rng)
+        yield ThemedPage(words, [icon], ["one.css"], rng) if themed else Page(words, [icon], rng)
 
 
 def test_made_text_differs_from_its_ground() -> None:
