@@ -160,7 +160,7 @@ def test_saved_answers_are_of_one_engine(monkeypatch, bundle: Path, tmp_path: Pa
 def test_a_score_card_records_what_openvino_computes_in(
     monkeypatch, bundle: Path, tmp_path: Path, supported: bool, dtype: str
 ) -> None:
-    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: supported)
+    monkeypatch.setattr("openpali.infer.engines.openvino.bf16_is_faster", lambda device: supported)
     card = tmp_path / "card.json"
     words = ["eval", "nano/caption", "--model", bundle, "--limit", 1, "--json", card, "--engine", "openvino"]
     assert not _run(monkeypatch, *words)

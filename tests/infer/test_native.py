@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,11 @@ def rows(images: Sequence[Image]) -> list[list[Image]]:
 
 
 @pytest.fixture(scope="module", params=["torch", "openvino"])
-def pali(native: Path, request: pytest.FixtureRequest) -> Pali:
+def pali(native: Path, request: pytest.FixtureRequest) -> Iterator[Pali]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # a random model is sure of nothing
-        return Pali.from_pretrained(native, request.param)
+        # a random model is sure of nothing
+        patch.setattr("openpali.infer.engines.openvino.bf16_is_faster", lambda device: False)
+        yield Pali.from_pretrained(native, request.param)
 
 
 @pytest.mark.filterwarnings("ignore::openpali.infer.pipeline.Untrained")

@@ -80,7 +80,8 @@ def test_served_equals_predicted_whoever_the_neighbours_are(pali: Pali, images: 
 
 
 def test_so_it_is_through_openvino(bundle: Path, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # a random model is sure of nothing
+    # a random model is sure of nothing
+    monkeypatch.setattr("openpali.infer.engines.openvino.bf16_is_faster", lambda device: False)
     pali = Pali.from_pretrained(bundle, "openvino")
     requests = [([images[i % 3]], PROMPTS[i % 4], WAYS[(i // 2) % 3]) for i in range(9)]
     for ticket, (frames, prompt, decoding) in zip(

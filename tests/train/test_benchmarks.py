@@ -18,7 +18,7 @@ import torch
 
 from openpali.architectures.pali import PRESETS
 from openpali.lab.plan.planner import find_device, rehearse
-from openpali.processor import multiplies_bf16
+from openpali.processor import bf16_is_faster, multiplies_bf16
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]
@@ -127,7 +127,7 @@ def test_text_beside_transformers(tmp_path) -> None:
     found = results_of("generation.py", tmp_path / "x.json", *shapes, run=run_here)
     theirs = {pair for pair in found if "CTranslate2" in pair[1]}
     assert len(theirs) == (6 if importlib.util.find_spec("ctranslate2") else 0)
-    precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+    precision = "bf16" if bf16_is_faster(torch.device("cpu")) else "fp32"
     wanted = {("greedy, int8, batch 1", "int8 roofline")}
     for batch, greedy, beams in ((1, " (target 4)", " (target 0.625)"), (8, " (target 2.6)", "")):
         wanted |= {

@@ -34,6 +34,7 @@ from openpali.model.int8 import Int8Linear, QuantizedLinear, compute_in_int8
 from openpali.model.lora import lora_names
 from openpali.model.patches import Images
 from openpali.model.vision_language import Seen, VisionLanguageModel, in_rows
+from openpali.processor import bf16_is_faster
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
 # a block of queries at a time
@@ -153,7 +154,7 @@ class OpenVinoPali:
             also round activations, after :func:`~openpali.model.int8.compute_in_int8`. All else is float32, or else
             torch encodes images and prompts, and the decoder alone is compiled. Weights in int8 and int4 are
             compiled as they are; OpenVINO widens those in bf16 meanwhile. The model stays as it is.
-        precision: of activations; "auto": bf16 if the processor multiplies it natively. Logits are float32: in bf16
+        precision: of activations; "auto": bf16 if the processor multiplies it faster. Logits are float32: in bf16
             too many would tie.
     """
 
@@ -162,7 +163,7 @@ class OpenVinoPali:
         self.first = model.first
         self.language = _language_of(model)
         if precision == "auto":
-            precision = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+            precision = "bf16" if bf16_is_faster(torch.device("cpu")) else "fp32"
         self.precision = precision
         if lora_names(model):
             raise ValueError("OpenVINO runs no adapter beside its base: merge them first (openpali merge)")
