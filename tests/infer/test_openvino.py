@@ -156,6 +156,15 @@ def test_an_adapter_beside_its_base_is_refused() -> None:
 
 
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="the processor does not multiply bf16")
+def test_int8_computes_the_rest_in_bf16_also_where_floats_are_faster(monkeypatch) -> None:
+    monkeypatch.setattr("openpali.infer.engines.openvino.bf16_is_faster", lambda device: False)
+    model = tiny(0)
+    assert OpenVinoPali(model).precision == "fp32"
+    compute_in_int8(model)
+    assert OpenVinoPali(model).precision == "bf16"
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="the processor does not multiply bf16")
 def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
     model = tiny(0)
     batch = inputs(1)

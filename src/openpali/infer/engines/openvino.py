@@ -34,7 +34,7 @@ from openpali.model.int8 import Int8Linear, QuantizedLinear, compute_in_int8
 from openpali.model.lora import lora_names
 from openpali.model.patches import Images
 from openpali.model.vision_language import Seen, VisionLanguageModel, in_rows
-from openpali.processor import bf16_is_faster
+from openpali.processor import bf16_is_faster, multiplies_bf16
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
 # a block of queries at a time
@@ -154,8 +154,8 @@ class OpenVinoPali:
             also round activations, after :func:`~openpali.model.int8.compute_in_int8`. All else is float32, or else
             torch encodes images and prompts, and the decoder alone is compiled. Weights in int8 and int4 are
             compiled as they are; OpenVINO widens those in bf16 meanwhile. The model stays as it is.
-        precision: of activations; "auto": bf16 if the processor multiplies it faster. Logits are float32: in bf16
-            too many would tie.
+        precision: of activations; "auto": bf16 if the processor multiplies it faster; where matmuls are int8, if it
+            does so natively, as less is moved. Logits are float32: in bf16 too many would tie.
     """
 
     def __init__(self, model: PaliModel | Florence2Model, precision: Precision | Literal["auto"] = "auto") -> None:
@@ -163,7 +163,8 @@ class OpenVinoPali:
         self.first = model.first
         self.language = _language_of(model)
         if precision == "auto":
-            precision = "bf16" if bf16_is_faster(torch.device("cpu")) else "fp32"
+            wanted = multiplies_bf16 if _rounds(model.modules()) else bf16_is_faster
+            precision = "bf16" if wanted(torch.device("cpu")) else "fp32"
         self.precision = precision
         if lora_names(model):
             raise ValueError("OpenVINO runs no adapter beside its base: merge them first (openpali merge)")
@@ -395,7 +396,7 @@ def _compiled(
     for name in narrow:
         port = ports.input(name) if name in inputs else ports.output(name)
         port.tensor().set_element_type(getattr(openvino.Type, kind))
-    rounds = any(isinstance(layer, QuantizedLinear) and layer.rounds for layer in stored.values())
+    rounds = _rounds(stored.values())
     settings = {
         "INFERENCE_PRECISION_HINT": kind,
         "KV_CACHE_PRECISION": kind,
@@ -404,6 +405,11 @@ def _compiled(
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     return openvino.Core().compile_model(ports.build(), "CPU", settings)
+
+
+def _rounds(layers: Iterable[nn.Module]) -> bool:
+    """Whether one of the layers rounds activations to int8."""
+    return any(isinstance(layer, QuantizedLinear) and layer.rounds for layer in layers)
 
 
 def _traced(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
