@@ -149,6 +149,7 @@ def test_florence2_beside_transformers(tmp_path) -> None:
     peers = {"fp32": "transformers, float32", "bf16": "transformers, bf16"}
     seeing = [(name, kind) for name, kind in ours if kind in can]
     wanted = {(f"image encoding, {name}, {kind}", f"{peers[kind]} (target 1.3)") for name, kind in seeing}
+    wanted |= {("image encoding, openvino, int8", f"{peers[kind]} (target 1.3)") for kind in can}
     for name, kind in ours:
         wanted.add((f"tokens, {name}, {kind}", peers[kind] + " (target 1.3)" * (kind == "bf16")))
     for name in ("torch", "openvino"):
