@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import timeit
+import itertools
+import time
 from functools import cache
 
 import torch
 
-_SIDE = 512  # of the matrices by which products are timed: 1 to 4 milliseconds
-_TIMES = 6
+_FEWEST = 8  # products, of which the fastest counts: where others take the core, one may wait for a second
+_SIDE = 512  # of the matrices by which dtypes are compared: a product takes 1 to 4 milliseconds
 
 
 def multiplies_bf16(device: torch.device) -> bool:
@@ -22,16 +23,26 @@ def multiplies_bf16(device: torch.device) -> bool:
 def bf16_is_faster(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 natively, and faster than float32.
 
-    A CPU is timed, for 30 ms: AVX512-BF16 without AMX, as virtual machines have it, takes twice the time of float32
+    A CPU is timed, for 40 ms: AVX512-BF16 without AMX, as virtual machines have it, takes twice the time of float32
     on an Emerald Rapids.
     """
     if device.type == "cuda" or not multiplies_bf16(device):
         return multiplies_bf16(device)
-    return product_seconds(torch.bfloat16) < product_seconds(torch.float32)
+    bf16, fp32 = (product_rate(device, dtype, _SIDE, 0) for dtype in (torch.bfloat16, torch.float32))
+    return bf16 > fp32
 
 
-def product_seconds(dtype: torch.dtype) -> float:
-    """Seconds that a product of matrices takes on the CPU: those of the fastest of several."""
-    a = torch.ones(_SIDE, _SIDE, dtype=dtype)
-    _ = a @ a  # the first call prepares the kernel
-    return min(timeit.repeat(lambda: a @ a, number=1, repeat=_TIMES))
+def product_rate(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -> float:
+    """FLOP/s of the fastest product of square matrices."""
+    own = torch.Generator(device)  # no one else's numbers change
+    a, b = (torch.randn(size, size, device=device, dtype=dtype, generator=own) for _ in range(2))
+    _ = a @ b  # the first call prepares the kernel
+    best, end = 0.0, time.perf_counter() + seconds
+    for count in itertools.count(1):
+        start = time.perf_counter()
+        (a @ b)[0, 0].item()
+        now = time.perf_counter()
+        best = max(best, 2 * size**3 / (now - start))
+        if now > end and count >= _FEWEST:
+            break
+    return best

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import itertools
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from openpali.processor import bf16_is_faster
+from openpali.processor import bf16_is_faster, product_rate
 
 try:
     import resource
@@ -34,9 +32,6 @@ def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if wanted == "bf16" else torch.float32
 
 
-FEWEST_PRODUCTS = 8  # of which the fastest counts: where others take the core, one may wait for a second
-
-
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) -> float:
     """FLOP/s of a large matmul on this device, with all threads: the baseline for a step's throughput.
 
@@ -44,25 +39,10 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.3) 
     """
     size = 8192 if device.type == "cuda" else 1024
     small = size // 4
-    best = _product_rate(device, dtype, small, seconds / 10)
+    best = product_rate(device, dtype, small, seconds / 10)
     if 2 * size**3 / best > seconds:
         return best
-    return _product_rate(device, dtype, size, seconds)
-
-
-def _product_rate(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -> float:
-    """FLOP/s of the fastest product of square matrices."""
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    _ = a @ b  # the first call prepares the kernel
-    best, end = 0.0, time.perf_counter() + seconds
-    for count in itertools.count(1):
-        start = time.perf_counter()
-        (a @ b)[0, 0].item()
-        now = time.perf_counter()
-        best = max(best, 2 * size**3 / (now - start))
-        if now > end and count >= FEWEST_PRODUCTS:
-            break
-    return best
+    return product_rate(device, dtype, size, seconds)
 
 
 @contextmanager

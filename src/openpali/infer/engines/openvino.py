@@ -163,8 +163,7 @@ class OpenVinoPali:
         self.first = model.first
         self.language = _language_of(model)
         if precision == "auto":
-            wanted = multiplies_bf16 if _rounds(model.modules()) else bf16_is_faster
-            precision = "bf16" if wanted(torch.device("cpu")) else "fp32"
+            precision = best_precision(model)
         self.precision = precision
         if lora_names(model):
             raise ValueError("OpenVINO runs no adapter beside its base: merge them first (openpali merge)")
@@ -405,6 +404,12 @@ def _compiled(
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     return openvino.Core().compile_model(ports.build(), "CPU", settings)
+
+
+def best_precision(model: nn.Module) -> Precision:
+    """In which activations are computed soonest on this CPU: see :class:`OpenVinoPali`."""
+    wanted = multiplies_bf16 if _rounds(model.modules()) else bf16_is_faster
+    return "bf16" if wanted(torch.device("cpu")) else "fp32"
 
 
 def _rounds(layers: Iterable[nn.Module]) -> bool:

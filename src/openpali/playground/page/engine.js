@@ -5,7 +5,7 @@ import { paste } from "./masks.js";
 import { Models, integers, tensor } from "./models.js";
 import { Detector } from "./ood.js";
 import { readingOrder } from "./order.js";
-import { cellsOf, linesOf, readLines } from "./pages.js";
+import { around, cellsOf, linesOf, readLines } from "./pages.js";
 import { GRAPHS, Pali } from "./pali.js";
 import { Parser, confidence } from "./parse.js";
 import { decode, scaled } from "./pixels.js";
@@ -196,9 +196,4 @@ export class Engine {
     if (this.image.key !== key) this.image = { key, pixels: await decode(blob) };
     return this.image.pixels;
   }
-}
-
-function around(boxes) {
-  const [tops, lefts, bottoms, rights] = [0, 1, 2, 3].map((edge) => boxes.map((box) => box[edge]));
-  return [Math.min(...tops), Math.min(...lefts), Math.max(...bottoms), Math.max(...rights)];
 }

@@ -177,10 +177,16 @@ export async function readLines(image, boxes, read, reader, language, numbers) {
   });
 }
 
+/** The smallest box around some. */
+export function around(boxes) {
+  const [tops, lefts, bottoms, rights] = [0, 1, 2, 3].map((edge) => boxes.map((box) => box[edge]));
+  return [Math.min(...tops), Math.min(...lefts), Math.max(...bottoms), Math.max(...rights)];
+}
+
 /** Two parts of a word of a line as one. */
 const oneWord = (start, end) => ({
   text: start.text + end.text,
-  box: [start.box[0], Math.min(start.box[1], end.box[1]), start.box[2], Math.max(start.box[3], end.box[3])],
+  box: around([start.box, end.box]),
   confidence: start.confidence * end.confidence,
 });
 

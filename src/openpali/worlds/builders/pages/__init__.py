@@ -90,7 +90,8 @@ def render(folder: Path, name: str, number: int) -> None:
     else:
         shots = _site(sources.SITES[name], rng)
     with closing(shots), replacing(folder / f"{name}-{number:05d}.tar") as new, tarfile.open(new, "w") as shard:
-        for index, (shot, about) in enumerate(itertools.islice(shots, CHUNK)):
+        readable = ((shot, about) for shot, about in shots if shot.lines)  # some are covered while a page loads
+        for index, (shot, about) in enumerate(itertools.islice(readable, CHUNK)):
             content = {"json": json_bytes(shot.legible().record({"source": name, **about})), "png": shot.png}
             add_sample(shard, f"{name}-{number:05d}-{index:02d}", content)
 
@@ -140,8 +141,7 @@ _SERVED: Mapping[str, Callable[[np.random.Generator], Windows]] = {
 
 
 def _windows(address: str, draw: Callable[[], tuple[str, str]], rng: np.random.Generator) -> Windows:
-    """Windows with text without end, of pages that ``draw`` draws with their language, without those that load too
-    slowly."""
+    """Windows without end, of pages that ``draw`` draws with their language, without those that load too slowly."""
     from playwright.sync_api import TimeoutError as TooSlow
 
     hinting = ("none", "slight", "full")[rng.integers(3)]
@@ -153,8 +153,6 @@ def _windows(address: str, draw: Callable[[], tuple[str, str]], rng: np.random.G
             try:
                 with closing(shoot(browser, f"{address}/{page}", look, scrolls)) as shots:
                     for share, shot in zip(scrolls, shots, strict=False):
-                        if not shot.lines:  # as under a curtain that is drawn while a page loads
-                            continue
                         yield shot, {"page": page, "scroll": round(share, 3), **asdict(look)}
             except TooSlow:
                 continue
@@ -184,8 +182,7 @@ def _printed(rng: np.random.Generator, *, dev: bool) -> Windows:
         inverted = bool(rng.random() < 0.1)
         shot = print_page(path, number, dpi, inverted=inverted)
         about = {"page": f"{path.name}#{number}", "dpi": round(dpi), "dark": inverted, "language": ""}
-        if shot.lines:
-            yield shot, about
+        yield shot, about
 
 
 def printed_files(*, dev: bool) -> list[Path]:

@@ -123,8 +123,9 @@ class _Files(SimpleHTTPRequestHandler):
         parts = unquote(urlsplit(path).path).lstrip("/").split("/")
         for first in range(len(parts) if parts[0] in _OTHERS else 1):
             end = "/".join(parts[first:])
+            wanted = self.files.get(end, end)
             for folder in self.folders:
-                found = (folder / self.files.get(end, end)).resolve()
+                found = (folder / wanted).resolve()
                 if found.is_relative_to(folder) and found.is_file() and found.name not in self.hidden:
                     return str(found)
         return os.devnull + "/none"
