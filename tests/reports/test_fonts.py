@@ -115,7 +115,7 @@ def test_names_of_boxes_are_drawn_too(fonts: Path, tmp_path: Path, monkeypatch: 
     assert white[0].any()
     for each in map(np.asarray, drawn):
         assert (each != noted).any()
-        assert (each[8:20, 8:60] > 200).all(axis=-1).any()  # white letters
+        assert (each > 200).all(axis=-1).any()  # white letters
 
 
 def test_long_words_are_cut_to_the_width_of_the_image(fonts: Path) -> None:

@@ -345,6 +345,18 @@ def test_drawing_marks_what_was_found() -> None:
     assert (image == 255).all()
 
 
+def test_what_is_small_is_not_hidden_by_its_label_nor_by_those_of_others() -> None:
+    image = np.full((400, 640, 3), 200, np.uint8)
+    rows = [Object("button", Box(top, 10, top + 20, 130)) for top in range(100, 200, 21)]
+    drawn = np.asarray(draw_answer(image, rows))
+    labels = (drawn == np.asarray(colors_of(["button"])["button"])).all(axis=-1)
+    inside = sum(labels[int(r.box.ymin) + 2 : int(r.box.ymax) - 2, 12:128].sum() for r in rows)
+    assert inside < 0.03 * len(rows) * 16 * 116
+    assert labels.sum() > len(rows) * 200  # they are somewhere
+    large = np.asarray(draw_answer(image, [Object("button", Box(100, 100, 390, 600))]))
+    assert (large[104:110, 104:110] != 200).any()  # in the corner
+
+
 def test_a_name_has_one_colour_in_every_image_whatever_is_beside_it() -> None:
     dog = colors_of(["dog"])["dog"]
     assert colors_of(["cat", "dog", "cat"])["dog"] == colors_of(["dog", "cat"])["dog"] == dog

@@ -27,6 +27,7 @@ COLORS: tuple[Color, ...] = (
     (128, 128, 0),
 )
 _OPACITY = 0.45  # of a mask's tint
+_HIDDEN = 0.15  # most of the boxes and labels that a label may hide
 _MARGIN = 4  # pixels around the text below an image
 _MASK_TOKENS = re.compile(r"<(?:mask_token|seg)\d+>(?: ?<(?:mask_token|seg)\d+>)*")
 NO_FONT = "(no font for this script: `openpali data build stamps` brings some)"
@@ -74,15 +75,37 @@ def draw_answer(
         draw.rectangle(_edges(thing.box), outline="black", width=line + 2)
         draw.rectangle(_edges(thing.box), outline="white", width=line)
     for thing, color in zip(objects, colors, strict=True):
-        ymin, xmin = thing.box[:2]
-        draw.rectangle(_edges(thing.box), outline=color, width=line)
-        left = xmin + line
-        for words, face in split_runs(replace_unwritable(_label(thing), "(no font)"), size):
-            corner = (left, ymin + line)
-            draw.rectangle(draw.textbbox(corner, words, font=face), fill=color)
-            draw.text(corner, words, fill=(255, 255, 255), font=face)
-            left += face.getlength(f"{words} ")
+        draw.rectangle(_edges(thing.box), outline=color, width=_scaled(line, thing.box, least=1))
+    taken = [thing.box for thing in objects]
+    for thing, color in zip(objects, colors, strict=True):
+        em = _scaled(size, thing.box, least=12)
+        if words := replace_unwritable(_label(thing), "(no font)"):
+            place = _free_place(_width(words, em), 1.25 * em, thing.box, taken, drawn.size)
+            taken.append(place)
+            draw.rectangle(_edges(place), fill=color)
+            _write(draw, words, (place.xmin, place.ymin + em), em, "white", anchor="ls")
     return _add_strip(drawn, text, size) if text else drawn
+
+
+def _scaled(pixels: int, box: Box, *, least: int) -> int:
+    """The size of a line or of letters: less on a box that is not much higher than such letters."""
+    return min(pixels, max(least, round(pixels * (box.ymax - box.ymin) / 120)))
+
+
+def _free_place(width: float, height: float, box: Box, taken: Sequence[Box], image: tuple[int, int]) -> Box:
+    """Where a label of this size hides next to nothing of what is ``taken``: in the corner of its box, else above,
+    below or beside it; or where it hides least.
+    """
+    ymin, xmin, ymax, xmax = box
+    corners = [(ymin, xmin), (ymin - height, xmin), (ymax, xmin), (ymin, xmax), (ymin, xmin - width)]
+    fitting = [(top, max(0.0, min(left, image[0] - width))) for top, left in corners]
+    places = [Box(top, left, top + height, left + width) for top, left in fitting]
+    taken_N4, place_P14 = np.asarray(taken), np.asarray(places)[:, None]
+    sides_PN2 = np.minimum(place_P14[..., 2:], taken_N4[:, 2:]) - np.maximum(place_P14[..., :2], taken_N4[:, :2])
+    shares_PN = sides_PN2.clip(0).prod(-1) / (taken_N4[:, 2:] - taken_N4[:, :2]).prod(-1).clip(1)
+    outside_P = [place.ymin < 0 or place.ymax > image[1] for place in places]
+    hidden_P = shares_PN.sum(1) + np.asarray(outside_P)
+    return places[int(np.argmax(hidden_P < _HIDDEN) if (hidden_P < _HIDDEN).any() else np.argmin(hidden_P))]
 
 
 def colors_of(names: Iterable[str]) -> dict[str, Color]:
@@ -151,11 +174,25 @@ def _add_strip(image: PilImage.Image, text: str, size: int) -> PilImage.Image:
     canvas.paste(image)
     draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):
-        left, base = float(_MARGIN), image.height + number * pitch + round(1.2 * size)
-        for words, face in split_runs(line, size):
-            draw.text((left, base), words, fill="black", font=face, anchor="ls")  # one baseline for all fonts
-            left += face.getlength(f"{words} ")
+        base = image.height + number * pitch + round(1.2 * size)
+        _write(draw, line, (_MARGIN, base), size, "black", anchor="ls")  # one baseline for all fonts
     return canvas
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    words: Sequence[str],
+    corner: tuple[float, float],
+    size: int,
+    color: str,
+    *,
+    anchor: str = "la",
+) -> None:
+    """Write words on one line, which begins at ``corner``."""
+    left, top = corner
+    for run, face in split_runs(words, size):
+        draw.text((left, top), run, fill=color, font=face, anchor=anchor)
+        left += face.getlength(f"{run} ")
 
 
 def _cut(word: str, room: float, size: int) -> Iterator[str]:
