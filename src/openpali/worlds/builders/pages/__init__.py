@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -31,6 +32,7 @@ from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot
 from openpali.worlds.builders.pages.made import Page, Words
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
+from openpali.worlds.builders.pages.restyle import restyle
 from openpali.worlds.builders.pages.themed import ThemedPage
 from openpali.worlds.splits import is_heldout
 
@@ -41,6 +43,8 @@ _PIXELS = 2.2e6  # most of a window
 _PLAIN = 0.45  # share of windows with the page's own fonts
 _DARK = 0.3
 """Share of windows that Chromium darkens."""
+_RESTYLED = 0.5
+"""Share of windows with another look than their theme's."""
 
 Windows = Generator[tuple[Shot, dict[str, Any]], None, None]
 """Windows with what their samples say about them; to be closed, which closes the browser."""
@@ -50,7 +54,11 @@ def needed() -> list[str]:
     """The packages that it is built from."""
     sites = [package for each in sources.SITES.values() for package in each.packages]
     fonts = [package for family in _families() for package, _ in lines.FAMILIES[family]]
-    return [*dict.fromkeys([*sites, *sources.THEMES, *sources.ADMIN, sources.ICONS, sources.PDF, *fonts])]
+    return [
+        *dict.fromkeys(
+            [*sites, *sources.THEMES, *sources.ADMIN, *sources.SKINS, sources.ICONS, sources.PDF, *fonts]
+        )
+    ]
 
 
 def build(folder: Path) -> None:
@@ -74,6 +82,7 @@ def jobs() -> list[tuple[str, int]]:
     """Name of the source and number of the shard, for each shard; sources take turns."""
     windows = {name: each.windows for name, each in sources.SITES.items()}
     windows |= {"admin": sources.ADMIN_WINDOWS, "made": sources.MADE_WINDOWS, "themed": sources.THEMED_WINDOWS}
+    windows["skins"] = sources.SKINNED_WINDOWS
     windows |= sources.PDF_WINDOWS
     queues = [[(name, i) for i in range(-(-count // CHUNK))] for name, count in windows.items()]
     places = [((k + 0.5) / len(queue), job) for queue in queues for k, job in enumerate(queue)]
@@ -104,13 +113,19 @@ def _site(each: sources.Site, rng: np.random.Generator) -> Windows:
         yield from _windows(address, lambda: (pages[rng.integers(len(pages))], each.language), rng)
 
 
-def _admin(rng: np.random.Generator) -> Windows:
+def _admin(rng: np.random.Generator, *, skinned: bool) -> Windows:
+    needs, app = list(sources.ADMIN), []
+    if skinned:
+        package, skin = list(sources.SKINS.items())[rng.integers(len(sources.SKINS))]
+        look = {skin.setting: skin.values[int(rng.integers(len(skin.values)))]} if skin.setting else {}
+        needs, app = [*needs, package], [skin.app, json.dumps(look)]
+
     def draw() -> tuple[str, str]:
         page = sources.ADMIN_PAGES[rng.integers(len(sources.ADMIN_PAGES))]
         language = sources.ADMIN_LANGUAGES[rng.integers(len(sources.ADMIN_LANGUAGES))]
         return page.format(n=rng.integers(2, 5 if "p={n}" in page else 30), o=rng.integers(1, 6)), language
 
-    with _admin_site() as address:
+    with _admin_site(needs, app) as address:
         yield from _windows(address, draw, rng)
 
 
@@ -133,7 +148,8 @@ def _written(rng: np.random.Generator, *, themed: bool) -> Windows:
 
 
 _SERVED: Mapping[str, Callable[[np.random.Generator], Windows]] = {
-    "admin": _admin,
+    "admin": functools.partial(_admin, skinned=False),
+    "skins": functools.partial(_admin, skinned=True),
     "made": functools.partial(_written, themed=False),
     "themed": functools.partial(_written, themed=True),
 }
@@ -171,6 +187,7 @@ def _look(rng: np.random.Generator, language: str, families: list[str]) -> Look:
         zoom=float(rng.choice([0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.25])),
         font="" if rng.random() < _PLAIN else families[rng.integers(len(families))],
         language=language,
+        style=restyle(rng) if rng.random() < _RESTYLED else "",
     )
 
 
@@ -209,13 +226,15 @@ def _fonts() -> Iterator[tuple[Path, list[str]]]:
 
 
 @contextmanager
-def _admin_site() -> Iterator[str]:
-    """Django's admin in a process of its own; yields the address."""
-    path = os.pathsep.join(str(packages.fetch(package)) for package in sources.ADMIN)
-    serve = "import pathlib, sys, admin_site; admin_site.main(pathlib.Path(sys.argv[1]))"
+def _admin_site(needs: Sequence[str], app: Sequence[str]) -> Iterator[str]:
+    """Django's admin from packages ``needs``, in a process of its own, with the app and the look that its ``main``
+    takes. Yields the address.
+    """
+    path = os.pathsep.join(str(packages.fetch(package)) for package in needs)
+    serve = "import pathlib, sys, admin_site; admin_site.main(pathlib.Path(sys.argv[1]), *sys.argv[2:])"
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [sys.executable, "-c", serve, folder],
+            [sys.executable, "-c", serve, folder, *app],
             cwd=Path(__file__).parent,
             env={**os.environ, "PYTHONPATH": path},
             stdout=subprocess.PIPE,

@@ -1,13 +1,16 @@
 """Django's admin, filled with made-up rows, as a server.
 
-Run by a process of its own: Django is configured once for a whole process. ``FOLDER`` takes the database. The
-language is the one that the browser asks for.
+Run by a process of its own: Django is configured once for a whole process. The language is the one that the browser
+asks for.
 """
 
 from __future__ import annotations
 
 import gettext
+import importlib.util
 import itertools
+import json
+import logging
 import random
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,18 +21,32 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import django
 from django.conf import settings
 
-APPS = ("admin", "auth", "contenttypes", "sessions", "messages", "staticfiles", "sites", "flatpages", "redirects")
+APPS = (
+    "admin",
+    "auth",
+    "contenttypes",
+    "sessions",
+    "messages",
+    "staticfiles",
+    "sites",
+    "flatpages",
+    "redirects",
+    "humanize",
+)
 USERS = 140
 
 
-def main(folder: Path) -> None:
-    """Serve for ever; prints the address first. ``folder`` takes the database."""
+def main(folder: Path, app: str = "", look: str = "{}") -> None:
+    """Serve for ever; prints the address first. ``folder`` takes the database; ``app`` gives another look, by the
+    settings ``look``, a JSON object.
+    """
+    logging.getLogger("django.request").setLevel(logging.ERROR)  # fonts of other hosts are not there
     settings.configure(
         DEBUG=True,
         SECRET_KEY="pages",
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF=__name__,
-        INSTALLED_APPS=[f"django.contrib.{app}" for app in APPS],
+        INSTALLED_APPS=[*filter(None, [app]), *(f"django.contrib.{app}" for app in APPS)],
         MIDDLEWARE=[
             "django.contrib.sessions.middleware.SessionMiddleware",
             "django.middleware.locale.LocaleMiddleware",
@@ -56,6 +73,7 @@ def main(folder: Path) -> None:
         STATIC_URL="/static/",
         SITE_ID=1,
         USE_TZ=True,
+        **json.loads(look),
     )
     django.setup()
     from django.contrib.staticfiles.handlers import StaticFilesHandler
@@ -158,7 +176,7 @@ def fill(rng: random.Random) -> None:
 def _urls() -> list[Any]:
     from django.contrib import admin
     from django.contrib.auth.models import Permission, User
-    from django.urls import path
+    from django.urls import include, path
 
     class Permissions(admin.ModelAdmin):  # type: ignore[misc]  # Django is not installed
         list_display = ("name", "content_type", "codename")
@@ -170,7 +188,9 @@ def _urls() -> list[Any]:
     users.list_display = (*users.list_display, "is_active", "date_joined", "last_login")
     users.date_hierarchy = "date_joined"
     users.list_per_page = 40
-    return [path("admin/", admin.site.urls), path("i18n/", _javascript_catalogue())]
+    skins = [f"{app}.urls" for app in settings.INSTALLED_APPS if not app.startswith("django.")]
+    own = [path("skin/", include(urls)) for urls in skins if importlib.util.find_spec(urls)]
+    return [path("admin/", admin.site.urls), path("i18n/", _javascript_catalogue()), *own]
 
 
 def _javascript_catalogue() -> Any:

@@ -38,6 +38,7 @@ class Look:
         zoom: of the page, as with ctrl and plus.
         font: family to set all text in; "" leaves the page's own.
         language: what the browser asks for, as in ``pt-BR``.
+        style: CSS that is added to the page's own.
     """
 
     width: int
@@ -47,6 +48,7 @@ class Look:
     zoom: float = 1.0
     font: str = ""
     language: str = "en"
+    style: str = ""
 
 
 @contextmanager
@@ -196,6 +198,8 @@ def _lay_out(page: Page, look: Look) -> None:
     if look.font:
         icons = ":not(i):not([class*=icon]):not([class*=fa-]):not([class*=symbol])"
         page.add_style_tag(content=f"*{icons} {{ font-family: '{look.font}', sans-serif !important; }}")
+    if look.style:
+        page.add_style_tag(content=look.style)
     if look.zoom != 1:
         page.add_style_tag(content=f"html {{ font-size: {100 * look.zoom:.0f}%; }} body {{ zoom: {look.zoom}; }}")
     page.evaluate((_CODE / "mark.js").read_text("utf-8"))

@@ -162,9 +162,66 @@ SITES = {
     "sleek": Site(("sleek-dashboard", "@mdi/font@4"), "", "dist/*.html", 1500),
     "vali": Site(("vali-admin", "bootstrap-icons"), "docs", "*.html", 300),
     "modern-business": Site(("startbootstrap-modern-business", "bootstrap-icons"), "dist", "*.html", 150),
+    "soft-ui": Site(
+        ("soft-ui-dashboard", "@fortawesome/fontawesome-free@6"),
+        "",
+        "pages/*.html",
+        400,
+        files={"42d5adcbca.js": "js/all.js"},
+    ),
+    "soft-ui-design": Site(
+        ("soft-ui-design-system", "@fortawesome/fontawesome-free@6"),
+        "",
+        "pages/*.html",
+        200,
+        files={"42d5adcbca.js": "js/all.js"},
+    ),
+    "argon": Site(("argon-design-system-free",), "", "examples/*.html", 150),
+    "bootflat": Site(("bootflat",), "", "*.html", 200),
     "windows-98": Site(("98.css",), "dist", "*.html", 100),
     "windows-xp": Site(("xp.css",), "dist", "*.html", 100),
 }
+
+
+@dataclass(frozen=True)
+class Skin:
+    """An app that gives Django's admin another look.
+
+    Attributes:
+        app: its name.
+        setting: of Django, which says how it looks.
+        values: what the setting may be.
+    """
+
+    app: str
+    setting: str = ""
+    values: Sequence[Mapping[str, str]] = ({},)
+
+
+SKINS = {
+    "django-jazzmin": Skin(
+        "jazzmin",
+        "JAZZMIN_UI_TWEAKS",
+        [
+            {"theme": "default"},
+            {"theme": "flatly", "sidebar": "sidebar-light-primary", "navbar": "navbar-dark navbar-primary"},
+            {"theme": "cosmo", "sidebar": "sidebar-dark-info"},
+            {"theme": "lux", "sidebar": "sidebar-light-info"},
+            {"theme": "minty", "navbar": "navbar-dark navbar-teal"},
+            {"theme": "sketchy", "sidebar": "sidebar-light-warning"},
+            {"theme": "darkly", "default_theme_mode": "dark", "navbar": "navbar-dark"},
+        ],
+    ),
+    "django-unfold": Skin("unfold", "UNFOLD", [{}, {"THEME": "dark"}, {"BORDER_RADIUS": "0"}]),
+    "django-grappelli": Skin("grappelli"),
+    "django-daisy": Skin(
+        "django_daisy",
+        "DAISY_SETTINGS",
+        [{"DEFAULT_THEME": theme} for theme in ("light", "corporate", "cupcake", "nord", "retro", "dark")],
+    ),
+}
+"""Package -> the look that it gives to Django's admin."""
+SKINNED_WINDOWS = 1500
 ADMIN = ("django", "asgiref", "sqlparse")
 ADMIN_WINDOWS = 3600
 ADMIN_PAGES = (
