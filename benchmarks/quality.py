@@ -1,5 +1,4 @@
-"""The effect of an engine on quality: the scores of nano's held-out sets with int8 weights, or by ONNX graphs, and
-by torch in float32.
+"""Scores of nano with int8 weights or as ONNX graphs, beside torch in float32.
 
     openpali data build all
     python benchmarks/quality.py --json quality.json     # the first 400 samples of each: under 10 minutes

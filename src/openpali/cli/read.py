@@ -1,4 +1,4 @@
-"""``openpali read``: the text of screenshots, photos of pages, and PDF files, with its places."""
+"""``openpali read``: the text of screenshots, scans and PDF files, and where it is."""
 
 from __future__ import annotations
 

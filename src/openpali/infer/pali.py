@@ -554,9 +554,8 @@ class Pali:
         if left_out:
             note = f"task {asked.name} takes no text: {shorten(repr(left_out), 40)} was left out (task vqa asks it)"
         elif not task and prompt != text.strip():
-            note = (
-                f"{shorten(repr(text), 40)} was asked as a question: {shorten(prompt, 80)} (raw sends it as it is)"
-            )
+            note = f"{shorten(repr(text), 40)} was asked as a question: {shorten(prompt, 80)} "
+            note += "(with --raw, or raw=True, it is sent as it is)"
         return Prompted(asked, prompt, note or self._unknown_names(asked, prompt))
 
     def _unknown_names(self, task: Task, prompt: str) -> str:
