@@ -67,6 +67,14 @@ def test_paragraphs_and_columns_are_blocks() -> None:
     assert [len(block) for block in reading_order(MENU)] == [len(MENU)]
 
 
+def test_a_long_page_of_equal_gaps_is_read() -> None:
+    rows = [
+        [Box(y, 0, y + 12, 800)] if y % 72 else [Box(y, 0, y + 12, 100), Box(y, 500, y + 12, 600)]
+        for y in range(0, 36 * 1000, 36)
+    ]
+    assert order_of([box for row in rows for box in row]) == list(range(1500))
+
+
 edges = st.tuples(st.floats(0, 500), st.floats(0, 500), st.floats(4, 40), st.floats(4, 300))
 boxes = st.lists(edges.map(lambda e: Box(e[0], e[1], e[0] + e[2], e[1] + e[3])), max_size=25, unique=True)
 

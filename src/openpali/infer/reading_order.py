@@ -40,18 +40,32 @@ def _blocks(edges: Floats, some: Indices, height: float) -> list[Indices]:
         both = np.concatenate([above, below])
         return len({len(_split(edges, part, 1, _ALLEY * height)) for part in (above, below, both)}) == 1
 
-    rows = _rows(edges, some)
-    if len(rows) > 1:
-        columns = _join(_split(edges, some, 1, _ALLEY * height), lambda *pair: _is_table(edges, *pair))
-        bands = _join(_split(edges, some, 0, _GAP * height), alike)
-        (alley, *beside), (gap, *below) = _widest(edges, columns, 1), _widest(edges, bands, 0)
-        if alley or gap:
-            parts = beside if alley >= gap else below
-            return [block for part in parts for block in _blocks(edges, part, height)]
-    gaps = np.array([edges[b, 0].min() - edges[a, 2].max() for a, b in pairwise(rows)])
-    usual = np.median(gaps) if len(gaps) else 0.0
-    breaks = [0, *(1 + np.flatnonzero(gaps > usual + _BREAK * height)), len(rows)]
-    return [np.concatenate(rows[a:b]) for a, b in pairwise(breaks)]
+    blocks: list[Indices] = []
+    regions: list[tuple[Indices, list[Indices], Floats]] = [(some, [], np.zeros(0))]  # with known bands and gaps
+    while regions:  # no recursion: a long page may be cut a thousand times
+        some, bands, gaps = regions.pop()
+        middles, ends = _reach(edges, some)
+        if middles.max() > ends[middles.argmin()]:  # several rows
+            columns = _join(_split(edges, some, 1, _ALLEY * height), lambda *pair: _is_table(edges, *pair))
+            alleys = _gaps(edges, columns, 1)
+            if not bands:
+                bands = _join(_split(edges, some, 0, _GAP * height), alike)
+                gaps = _gaps(edges, bands, 0)
+            if len(alleys) and alleys.max() >= gaps.max(initial=0.0):
+                at = 1 + int(alleys.argmax())
+                regions += [(np.concatenate(part), [], np.zeros(0)) for part in (columns[at:], columns[:at])]
+                continue
+            if len(gaps):
+                at = 1 + int(gaps.argmax())
+                below, above = (bands[at:], gaps[at:]), (bands[:at], gaps[: at - 1])
+                regions += [(np.concatenate(part), part, between) for part, between in (below, above)]
+                continue
+        rows = _rows(edges, some)
+        gaps = _gaps(edges, rows, 0)
+        usual = np.median(gaps) if len(gaps) else 0.0
+        breaks = [0, *(1 + np.flatnonzero(gaps > usual + _BREAK * height)), len(rows)]
+        blocks += [np.concatenate(rows[a:b]) for a, b in pairwise(breaks)]
+    return blocks
 
 
 def _split(edges: Floats, some: Indices, axis: int, least: float) -> list[Indices]:
@@ -72,11 +86,9 @@ def _join(parts: list[Indices], alike: Callable[[Indices, Indices], bool]) -> li
     return joined
 
 
-def _widest(edges: Floats, parts: list[Indices], axis: int) -> tuple[float, Indices, Indices]:
-    """The width of the widest gap between parts, and what is before and behind it; 0 if there is one part."""
-    gaps = [edges[b, axis].min() - edges[a, axis + 2].max() for a, b in pairwise(parts)]
-    at = 1 + int(np.argmax(gaps)) if gaps else 1
-    return max(gaps, default=0.0), np.concatenate(parts[:at]), np.concatenate([parts[0][:0], *parts[at:]])
+def _gaps(edges: Floats, parts: list[Indices], axis: int) -> Floats:
+    """The widths of the gaps between parts, ``[P - 1]``."""
+    return np.array([edges[b, axis].min() - edges[a, axis + 2].max() for a, b in pairwise(parts)])
 
 
 def _is_table(edges: Floats, left: Indices, right: Indices) -> bool:
@@ -90,10 +102,15 @@ def _is_table(edges: Floats, left: Indices, right: Indices) -> bool:
     return bool(alike and short and beside.mean() >= _ALIGNED)
 
 
+def _reach(edges: Floats, some: Indices) -> tuple[Floats, Floats]:
+    """The middles of lines, and down to where the middles of others in their row are."""
+    middles = (edges[some, 0] + edges[some, 2]) / 2
+    return middles, middles + 0.4 * (edges[some, 2] - edges[some, 0])
+
+
 def _rows(edges: Floats, some: Indices) -> list[Indices]:
     """Rows, each from left to right; in a row are lines whose middles are in the height of the first, nearly."""
-    middles = (edges[some, 0] + edges[some, 2]) / 2
-    ends = middles + 0.4 * (edges[some, 2] - edges[some, 0])
+    middles, ends = _reach(edges, some)
     rows: list[list[int]] = []
     end = -np.inf
     for i in np.argsort(middles, kind="stable"):
