@@ -38,3 +38,10 @@ def test_a_tolerance_saves_corners(tolerance: float, corners: int, iou: float) -
     assert len(ring) <= corners < len(outlines(mask)[0]) / 3
     intersection, union = overlap(Polygons([ring]).draw(Size(100, 140)), mask)
     assert intersection / union >= iou
+
+
+def test_an_edge_of_a_thousand_teeth_is_simplified() -> None:
+    mask = np.ones((8, 3000), bool)
+    mask[:4, 1::2] = False
+    [ring] = outlines(mask, 2.0)
+    assert len(ring) > 2000

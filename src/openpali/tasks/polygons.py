@@ -94,15 +94,21 @@ def _simplified(ring: NDArray[np.float64], tolerance: float) -> NDArray[np.float
 
 def _between(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
     """The corners of a line that are needed to stay within a tolerance of it, its ends included."""
-    along = line[-1] - line[0]
-    away = line - line[0]
-    length = float(np.hypot(*along))
-    distances = np.hypot(*away.T) if length == 0 else np.abs(along[0] * away[:, 1] - along[1] * away[:, 0]) / length
-    worst = int(distances.argmax())
-    if distances[worst] <= tolerance:
-        return line[[0, -1]]
-    parts = _between(line[: worst + 1], tolerance), _between(line[worst:], tolerance)
-    return np.concatenate([parts[0][:-1], parts[1]])
+    needed = np.zeros(len(line), bool)
+    needed[[0, -1]] = True
+    parts = [(0, len(line) - 1)]
+    while parts:  # no recursion: the edge of a dithered mask has thousands of corners
+        first, last = parts.pop()
+        along, away = line[last] - line[first], line[first : last + 1] - line[first]
+        length = float(np.hypot(*along))
+        across = (
+            np.hypot(*away.T) if length == 0 else np.abs(along[0] * away[:, 1] - along[1] * away[:, 0]) / length
+        )
+        worst = int(across.argmax())
+        if across[worst] > tolerance:
+            needed[first + worst] = True
+            parts += [(first, first + worst), (first + worst, last)]
+    return line[needed]
 
 
 def _fill(corners: NDArray[np.float64], size: Size) -> Mask:
