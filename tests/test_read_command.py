@@ -127,7 +127,9 @@ def test_what_cannot_be_read_does_not_stop_the_others(bundle: Path, page: Path, 
     assert len(found.stdout) > 10
 
 
-PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\n"
+ROOT = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj "
+PDF = ROOT + b"2 0 obj<</Type/Pages/Kids[]/Count 0>>endobj\n"
+LOST = ROOT + b"2 0 obj<</Type/Pages/Kids[9 0 R]/Count 1>>endobj\n"
 LOCK = b"3 0 obj<</Filter/Standard/V 1/R 2/O(%b)/U(%b)/P -4>>endobj\n" % (b"o" * 32, b"u" * 32)
 ID = b"[(0123456789abcdef)(0123456789abcdef)]"
 
@@ -137,6 +139,7 @@ ID = b"[(0123456789abcdef)(0123456789abcdef)]"
     [
         ("notes.png", b"no image", "is not an image"),
         ("empty.pdf", PDF + b"trailer<</Root 1 0 R>>\n", "no pages"),
+        ("lost.pdf", LOST + b"trailer<</Root 1 0 R>>\n", "is damaged"),
         ("locked.pdf", PDF + LOCK + b"trailer<</Root 1 0 R/Encrypt 3 0 R/ID%b>>\n" % ID, "password"),
     ],
 )

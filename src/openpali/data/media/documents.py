@@ -43,7 +43,10 @@ def open_pages(path: str | Path, dpi: float) -> Iterator[Image]:
         raise ValueError(f"{path} {told}") from error
     with closing(document):
         for number in range(len(document)):
-            page = document[number]
+            try:
+                page = document[number]
+            except pypdfium2.PdfiumError as error:
+                raise ValueError(f"page {number + 1} of {path} is damaged") from error
             inches = page.get_width() * page.get_height() / 72**2
             if inches * dpi**2 > MAX_PIXELS:
                 raise ValueError(f"page {number + 1} of {path} is too large at {dpi:g} dots per inch: lower --dpi")
