@@ -496,6 +496,13 @@ def test_errors_say_what_is_wrong(client: Any, path: str, body: Any, status: int
     assert "/tmp" not in answer.text
 
 
+def test_what_utf8_cannot_write_is_escaped_in_the_error(client: Any) -> None:
+    body = b'{"messages": [{"role": "\\ud800", "content": "a"}]}'
+    answer = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert "ud800" in answer.json()["error"]["message"]
+
+
 def test_bodies_that_are_no_json(client: Any) -> None:
     for content, kind, status in (
         (b"{", "application/json", 400),
