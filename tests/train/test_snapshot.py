@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -63,6 +64,26 @@ def test_the_last_checkpoint_is_the_model_of_the_run(run: Path) -> None:
     assert not list((run / "models").glob(".*"))
     image = open_source("nano/scene", {})[0].images
     Pali.from_pretrained(first).detect(image, ["horse"])
+
+
+def test_a_checkpoint_that_is_written_again_is_exported_again(run: Path) -> None:
+    checkpoint = checkpoints(run)[0]
+    folder = export_checkpoint(checkpoint)
+    (folder / "mark").touch()
+    assert (export_checkpoint(checkpoint) / "mark").is_file()
+    later = folder.stat().st_mtime + 10
+    os.utime(checkpoint, (later, later))
+    assert not (export_checkpoint(checkpoint) / "mark").exists()
+    os.utime(checkpoint, (later - 1000, later - 1000))
+
+
+def test_a_copy_of_a_checkpoint_is_none(run: Path) -> None:
+    before = checkpoints(run)
+    copy = shutil.copytree(before[-1], before[-1].with_name(f"{before[-1].name}.bak"))
+    try:
+        assert checkpoints(run) == before
+    finally:
+        shutil.rmtree(copy)
 
 
 def test_predict_and_eval_take_a_checkpoint(

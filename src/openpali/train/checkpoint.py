@@ -31,6 +31,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from openpali.distributed import Ranks
 from openpali.model.lora import lora_names
+from openpali.weights.files import CHECKPOINTS
 
 Json = dict[str, Any]
 PATIENCE = 60.0  # seconds to let a pending checkpoint finish after another rank has failed
@@ -181,7 +182,7 @@ def unwritable(run: Path, path: Path, error: BaseException) -> str:
 
 def checkpoints(run: Path) -> list[Path]:
     """All complete checkpoints of a run, oldest first."""
-    return sorted((run / "checkpoints").glob("step-*"))
+    return sorted(run.glob(CHECKPOINTS))
 
 
 def step_of(checkpoint: Path) -> int:

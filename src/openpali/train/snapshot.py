@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from openpali.weights.bundle import open_tokenizer
 
 
 def export_checkpoint(checkpoint: Path) -> Path:
-    """The model folder of a checkpoint, ``RUN/models/step-00001234``; written unless it exists.
+    """The model folder of a checkpoint, ``RUN/models/step-00001234``; written unless it is there and newer.
 
     It is what the run would have exported there: with averaged weights if the recipe has ``ema``.
 
@@ -28,7 +29,10 @@ def export_checkpoint(checkpoint: Path) -> Path:
         checkpoint: ``RUN/checkpoints/step-00001234``; of a run on any number of ranks, which may go on meanwhile.
     """
     checkpoint = checkpoint.resolve()
-    return make_once(checkpoint.parents[1] / "models" / checkpoint.name, partial(_export, checkpoint))
+    folder = checkpoint.parents[1] / "models" / checkpoint.name
+    if folder.is_dir() and folder.stat().st_mtime < checkpoint.stat().st_mtime:
+        shutil.rmtree(folder)  # of a checkpoint that was deleted, and of which the run has written another
+    return make_once(folder, partial(_export, checkpoint))
 
 
 def _export(checkpoint: Path, folder: Path) -> None:

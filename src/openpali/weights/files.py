@@ -5,6 +5,7 @@ from __future__ import annotations
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.model"
 BUNDLE = "family.json"  # names the parts of a bundle, see `weights.bundle`; called as in version 0.1
+CHECKPOINTS = "checkpoints/step-" + 8 * "[0-9]"  # of a run, as a glob pattern: a copy `step-00000010.bak` is none
 ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
 OOD = "ood"  # folder of the detector of out-of-distribution images, see `weights.ood`
 OOD_FOLDERS = (OOD, "familiarity")  # and its name in model folders of version 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.home import home
-from openpali.weights.files import ADAPTER, BUNDLE, CONFIG
+from openpali.weights.files import ADAPTER, BUNDLE, CHECKPOINTS, CONFIG
 from openpali.weights.hub import SCHEME, fetch
 
 SHIPPED = Path(__file__).parents[1] / "models"
@@ -32,7 +32,7 @@ def find_model(name: str) -> Path:
             "folder that openpali.train.snapshot.export_checkpoint writes"
         )
     runs = Path(name), home() / "runs" / name
-    if unfinished := [step for run in runs for step in sorted((run / "checkpoints").glob("step-*"))]:
+    if unfinished := [step for run in runs for step in sorted(run.glob(CHECKPOINTS))]:
         raise FileNotFoundError(f"the run {name} is not finished: give a checkpoint of it, {unfinished[-1]}")
     recipe = RECIPES / f"{name}.toml"
     trains = recipe.is_file() and f'name = "{name}"' in recipe.read_text("utf-8").splitlines()
