@@ -338,6 +338,8 @@ def test_names_follow_webdataset(folder: Path) -> None:
     assert [source[i].label for i in range(len(source))] == ["l8", "l9", "l10", "l11"]
     with pytest.raises(FileNotFoundError):
         open_source(str(folder / "t-012.tar"), {})
+    with pytest.raises(ValueError, match="ends before it begins"):
+        open_source(str(folder / "t-{011..008}.tar"), {})
 
 
 def test_a_text_file_is_the_caption(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ def _expand_braces(pattern: str) -> list[str]:
         return [pattern]
     head, tail, width = pattern[: found.start()], pattern[found.end() :], len(found[1])
     numbers = range(int(found[1]), int(found[2]) + 1)
+    if not numbers:
+        raise ValueError(f"{pattern}: the range {found[0]} ends before it begins")
     return [name for number in numbers for name in _expand_braces(f"{head}{number:0{width}d}{tail}")]
 
 
