@@ -84,9 +84,10 @@ def test_what_is_declared_here_exists() -> None:
 
 
 @pytest.mark.usefixtures("announced")
-def test_an_extension_that_cannot_be_imported_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "my_package.py").write_text("import no_such_module")
-    with pytest.warns(UserWarning, match="no_such_module"):
+@pytest.mark.parametrize("code", ["import no_such_module", "EXTENSION = 'of another kind'"])
+def test_an_extension_that_cannot_be_used_is_left_out(tmp_path: Path, code: str) -> None:
+    (tmp_path / "my_package.py").write_text(code)
+    with pytest.warns(UserWarning, match="left out"):
         assert len(extensions.extensions()) == len(OWN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -52,8 +52,11 @@ def extensions() -> Sequence[Extension]:
     found = []
     for name in (*OWN, *_announced()):
         try:
-            found.append(resolve_name(name))
-        except (ImportError, AttributeError) as error:
+            extension = resolve_name(name)
+            if not isinstance(extension, Extension):
+                raise ValueError("it is no Extension: announce module:NAME")
+            found.append(extension)
+        except (ImportError, AttributeError, ValueError) as error:
             warnings.warn(f"the extension {name} is left out: {error}", stacklevel=2)
     return found
 
@@ -61,7 +64,7 @@ def extensions() -> Sequence[Extension]:
 def _announced() -> list[str]:
     """The extensions of other packages; to see that there is none is faster than to import importlib.metadata."""
     files = (file for folder in sys.path for file in Path(folder).glob("*.dist-info/entry_points.txt"))
-    if not any(GROUP in file.read_text("utf-8") for file in files):
+    if not any(GROUP in file.read_text("utf-8", "ignore") for file in files):
         return []
     from importlib.metadata import entry_points
 
