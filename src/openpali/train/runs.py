@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from openpali.home import home
@@ -68,7 +70,7 @@ def remove_run(name: str) -> StoredRun:
 
 
 def _read(folder: Path, root: Path) -> StoredRun:
-    files = [file for file in folder.rglob("*") if file.is_file()]
+    files = {file: status for file in folder.rglob("*") if (status := _status(file))}
     samples, total = None, None
     try:
         total = read_record((folder / RECORD).read_text("utf-8")).samples
@@ -80,6 +82,15 @@ def _read(folder: Path, root: Path) -> StoredRun:
         folder,
         samples,
         total,
-        sum(file.stat().st_size for file in files),
-        max(file.stat().st_mtime for file in files if file.parent == folder),
+        sum(status.st_size for status in files.values()),
+        max(status.st_mtime for file, status in files.items() if file.parent == folder),
     )
+
+
+def _status(file: Path) -> os.stat_result | None:
+    """Size and time of a file; None of a folder, and of what a training has renamed or deleted meanwhile."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status if S_ISREG(status.st_mode) else None
