@@ -551,10 +551,12 @@ class _Stop:
 
 @contextmanager
 def _stop_requests() -> Iterator[_Stop]:
-    """Turn SIGTERM and ctrl-C into a request to stop after the current step."""
+    """Turn SIGTERM and ctrl-C into a request to stop after the current step; a second ctrl-C stops at once."""
     stop = _Stop()
 
-    def request(*_: Any) -> None:
+    def request(number: int, _: Any) -> None:
+        if stop.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
         stop.requested = True
 
     before = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
