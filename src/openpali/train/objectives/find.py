@@ -42,7 +42,10 @@ class FindObjective(Objective[FindRecipe]):
         truth = Truth(batch["text"], batch["up"], batch["down"])
         rows = finding_loss(cells, truth)
         found, text, free = cells.logits.detach() > 0, truth.text > 0, truth.text == 0
-        extra = {"missed": (text & ~found).sum() / text.sum(), "false": (free & found).sum() / free.sum()}
+        extra = {
+            "missed": (text & ~found).sum() / text.sum().clamp(min=1),
+            "false": (free & found).sum() / free.sum().clamp(min=1),
+        }
         return Losses(rows.sum() / total_weight, rows.detach(), extra)
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
