@@ -46,8 +46,12 @@ def serve(
     image_cache: Annotated[int, typer.Option(help="MiB of image features to keep", min=0)] = 256,
     max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens of an answer", min=1)] = 1024,
     per_client: Annotated[int, typer.Option(help="Maximum number of requests of an address at a time", min=1)] = 64,
-    timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up", min=1)] = 300,
-    drain: Annotated[float, typer.Option(help="Seconds to finish requests when told to stop", min=1)] = 30,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds after which a request is given up", min=1, max=86_400)
+    ] = 300,
+    drain: Annotated[
+        float, typer.Option(help="Seconds to finish requests when told to stop", min=1, max=86_400)
+    ] = 30,
 ) -> None:
     """Serve a model: a web page, OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
     try:
