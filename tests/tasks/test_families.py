@@ -150,7 +150,10 @@ def test_unknown_names_and_options_get_the_nearest() -> None:
         ("object_vqa", {"kinds": ["is", "why"]}, "kinds"),
         ("object_vqa", {"kinds": []}, "kinds"),
         ("object_vqa", {"choices": 1}, "choices"),
-        ("detect", {"bins": "16"}, "task detect has an option of the wrong type"),
+        ("detect", {"bins": "16"}, "task detect: option bins"),
+        ("vqa", {"ocr": "False"}, "task vqa: option ocr"),
+        ("caption", {"languages": 3}, "task caption: option languages"),
+        ("classify", {"question": 5}, "task classify: option question"),
     ],
 )
 def test_wrong_options_are_refused_at_once(name: str, options, message: str) -> None:

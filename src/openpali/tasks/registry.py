@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from openpali.messages import hint
+from openpali.mistakes import Terms, mistakes
 from openpali.tasks.base import Need, Task
 from openpali.tasks.caption import Caption, SplitCaption, VideoCaption
 from openpali.tasks.detect import Detect
@@ -102,10 +106,14 @@ def get_task(name: str, **options: Any) -> Task:
     if missing := sorted(_required(family) - options.keys()):
         raise ValueError(f"task {name} needs the option {missing[0]!r}")
     options = {**dialect.options.get(_form(family), {}), **options}
-    try:
-        return family(**{option: _frozen(value, fields[option]) for option, value in options.items()})
-    except TypeError as error:  # a check of the family could not compare the value
-        raise ValueError(f"task {name} has an option of the wrong type: {error}") from error
+    own = {option: _frozen(value, fields[option]) for option, value in options.items()}
+    for option in own.keys() - family.needs - {"dialect"}:
+        try:
+            _type_of(family, option).validate_python(own[option])
+        except ValidationError as error:
+            wrong = mistakes(error, terms=Terms(repr(own[option])))[0]
+            raise ValueError(f"task {name}: option {option}: {wrong.sentence}") from error
+    return family(**own)
 
 
 def recognise(prompt: str, frames: int = 1, dialect: Dialect = PALI3) -> str:
@@ -187,6 +195,13 @@ def _required(family: type[Task]) -> set[str]:
         for field in dataclasses.fields(family)
         if field.default is field.default_factory is dataclasses.MISSING
     }
+
+
+@cache
+def _type_of(family: type[Task], option: str) -> TypeAdapter[Any]:
+    """The type of an option, which takes no text for a number or for true."""
+    strict = ConfigDict(strict=True, arbitrary_types_allowed=True)
+    return TypeAdapter(get_type_hints(family)[option], config=strict)
 
 
 def _frozen(value: Any, field: dataclasses.Field[Any]) -> Any:
