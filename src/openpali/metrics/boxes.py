@@ -105,24 +105,13 @@ def f1(hits: int, predicted: int, true: int) -> float:
 
 
 def _most_pairs(predictions: Sequence[Detection], references: Sequence[Detection], threshold: float) -> int:
-    """Size of the largest one-to-one pairing (Kuhn's augmenting paths)."""
+    """Size of the largest one-to-one pairing of boxes with one name and this IoU or more."""
+    from scipy.sparse import csr_array  # takes a while to import
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     ious = box_iou([p.box for p in predictions], [r.box for r in references])
-    allowed = [
-        [j for j, r in enumerate(references) if r.name == p.name and ious[i, j] >= threshold]
-        for i, p in enumerate(predictions)
-    ]
-    partner: dict[int, int] = {}  # reference -> prediction
-
-    def pair(i: int, tried: set[int]) -> bool:
-        for j in allowed[i]:
-            if j not in tried:
-                tried.add(j)
-                if j not in partner or pair(partner[j], tried):
-                    partner[j] = i
-                    return True
-        return False
-
-    return sum(pair(i, set()) for i in range(len(predictions)))
+    alike = np.array([[p.name == r.name for r in references] for p in predictions], bool).reshape(ious.shape)
+    return int((maximum_bipartite_matching(csr_array(alike & (ious >= threshold)), "column") >= 0).sum())
 
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
