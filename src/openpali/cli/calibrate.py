@@ -1,4 +1,4 @@
-"""``openpali calibrate``: fit and store how sure a model's answers are, and its OOD detector."""
+"""``openpali calibrate``: fit and store the confidence of answers, and the OOD detector."""
 
 from __future__ import annotations
 

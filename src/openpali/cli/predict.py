@@ -142,7 +142,7 @@ class _Bulk:
         self._report(answer(self.pali, self.open_source, self.request, self.run, self.output, self.batch, workers))
 
     def _report(self, written: Iterable[Done]) -> None:
-        """Show how many samples are answered, with an error, and about images that the model does not know."""
+        """Show counts of answered samples, errors and out-of-distribution images."""
         from openpali.eval.benchmark import Benchmark
         from openpali.infer.pipeline import ood_warning
         from openpali.reports.progress import progress_bar

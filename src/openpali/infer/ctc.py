@@ -25,7 +25,7 @@ CUT = 0.99  # probability of a space from which on it ends such a part
 BEAMS = 8
 CHOICES = 6  # characters that are tried in a column
 LEAST = 5e-3  # probability of a character that is tried
-NOTHING = 0.998  # probability of "no new character" from which on nothing is tried
+BLANK = 0.998  # probability of the blank from which on no character is tried
 
 Text = tuple[int, ...]
 
@@ -48,7 +48,7 @@ def read_columns(scores: Scores, language: LanguageModel | None = None) -> list[
     """The characters of a line.
 
     Args:
-        scores: probabilities ``[T, 1 + C]`` of "no new character" and of each character in columns.
+        scores: probabilities ``[T, 1 + C]`` of CTC's blank and of each character in columns.
         language: decides with them where they are not sure; None: they decide alone.
     """
     if language is None:
@@ -88,22 +88,22 @@ class _Beam(NamedTuple):
     """A text that columns may say.
 
     Attributes:
-        closed: probability of all ways to read the columns as this text that end with "no new character".
-        open: of those that end with its last character, which may go on.
+        blank: probability of all alignments of this text with the columns that end in a blank.
+        other: of those that end in its last character.
         prior: what the language model multiplies them by.
         context: of the next character, for the language model.
         columns: where its characters begin.
     """
 
-    closed: float
-    open: float
+    blank: float
+    other: float
     prior: float
     context: int
     columns: tuple[int, ...]
 
     @property
     def score(self) -> float:
-        return (self.closed + self.open) * self.prior
+        return (self.blank + self.other) * self.prior
 
 
 Beams = dict[Text, _Beam]
@@ -117,15 +117,15 @@ def search(scores: Scores, language: LanguageModel, context: int) -> list[Letter
         context: what is before the part, for the language model.
     """
     beams: Beams = {(): _Beam(1.0, 0.0, 1.0, context, ())}
-    nothing = scores[:, 0].clip(1e-9).tolist()  # of 0 no way would be left
+    blanks = scores[:, 0].clip(1e-9).tolist()  # a 0 would leave no alignment
     tried: list[list[tuple[int, float]]] = [[] for _ in scores]
     for column, number in np.argwhere(scores >= LEAST).tolist():
-        if number and nothing[column] < NOTHING:
+        if number and blanks[column] < BLANK:
             tried[column].append((number, float(scores[column, number])))
     for column, some in enumerate(tried):
-        if some or any(beam.open for beam in beams.values()):
+        if some or any(beam.other for beam in beams.values()):
             likeliest = sorted(some, key=lambda pair: -pair[1])[:CHOICES]
-            beams = _best(_step(beams, column, nothing[column], likeliest, language))
+            beams = _best(_step(beams, column, blanks[column], likeliest, language))
     text = max(beams, key=lambda each: beams[each].score)
     share = beams[text].score / sum(beam.score for beam in beams.values())
     letters = []
@@ -136,31 +136,31 @@ def search(scores: Scores, language: LanguageModel, context: int) -> list[Letter
 
 
 def _step(
-    beams: Beams, column: int, nothing: float, tried: list[tuple[int, float]], language: LanguageModel
+    beams: Beams, column: int, p_blank: float, tried: list[tuple[int, float]], language: LanguageModel
 ) -> Beams:
-    """The texts after one more column, by the probabilities of "no new character" and of those that are tried."""
+    """The texts after one more column, by the probabilities of the blank and of the characters that are tried."""
     after: Beams = {}
 
-    def add(text: Text, closed: float, opened: float, beam: _Beam) -> None:
+    def add(text: Text, blank: float, other: float, beam: _Beam) -> None:
         old = after.get(text)
         if old is None:
-            after[text] = _Beam(closed, opened, *beam[2:])
+            after[text] = _Beam(blank, other, *beam[2:])
         else:
-            columns = (old if old.closed + old.open >= closed + opened else beam).columns
-            after[text] = _Beam(old.closed + closed, old.open + opened, old.prior, old.context, columns)
+            columns = (old if old.blank + old.other >= blank + other else beam).columns
+            after[text] = _Beam(old.blank + blank, old.other + other, old.prior, old.context, columns)
 
     for text, beam in beams.items():
-        closed, opened, prior, context, columns = beam
-        add(text, (closed + opened) * nothing, 0.0, beam)
+        blank, other, prior, context, columns = beam
+        add(text, (blank + other) * p_blank, 0.0, beam)
         for number, probability in tried:
-            ways = closed + opened
+            before = blank + other
             if text and number == text[-1]:
-                add(text, 0.0, opened * probability, beam)
-                ways = closed  # a letter comes twice only if something was between
-            if ways:
+                add(text, 0.0, other * probability, beam)
+                before = blank  # a letter comes twice only with a blank between
+            if before:
                 weight = prior * math.exp(WEIGHT * language.log_prob(context, number) + BONUS)
                 grown = _Beam(0.0, 0.0, weight, extended(context, number), (*columns, column))
-                add((*text, number), 0.0, ways * probability, grown)
+                add((*text, number), 0.0, before * probability, grown)
     return after
 
 
@@ -168,5 +168,5 @@ def _best(beams: Beams) -> Beams:
     """The best texts, with probabilities in relation to that of the best, which would become 0 in long lines."""
     ranked = sorted(beams.items(), key=lambda item: -item[1].score)[:BEAMS]
     first = ranked[0][1]
-    most = first.closed + first.open
-    return {text: beam._replace(closed=beam.closed / most, open=beam.open / most) for text, beam in ranked}
+    most = first.blank + first.other
+    return {text: beam._replace(blank=beam.blank / most, other=beam.other / most) for text, beam in ranked}

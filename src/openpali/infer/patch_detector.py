@@ -26,8 +26,8 @@ class PatchDetector:
 
     Args:
         embedding: of a SigLIP with sides.
-        known: names of other things that images show. A model of softmax compares with them: to a patch of a dog,
-            "cat" is the better of "cat" and nothing.
+        known: names of other objects. A model of softmax needs them as negatives: with "cat" alone, the patch of a
+            dog is called a cat.
         softmax: the model was trained by softmax, not by the sigmoid of each pair.
         calibration: of the confidence in a box; None: there is none.
     """

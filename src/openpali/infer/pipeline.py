@@ -75,7 +75,7 @@ CONFIDENT = 0.85  # OOD score up to which confidence is shown: it was fitted in 
 
 
 class OutOfDistribution(UserWarning):
-    """A model is asked about images that it was not trained on the like of."""
+    """The images are out of the distribution that the model was trained on."""
 
 
 class Untrained(UserWarning):

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """How surely answers of a task are right: ``sigmoid(log-odds of the answer / temperature + offset)``.
+    """The probability that an answer is right: ``sigmoid(log-odds of the answer / temperature + offset)``.
 
     The log-odds are those of the model's probability ``p`` of the whole answer, ``log(p / (1 - p))``. A temperature
     above 1 corrects an overconfident model. An offset above 0 is for answers of which more than one text is right,

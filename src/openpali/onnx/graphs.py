@@ -48,8 +48,8 @@ class Graph(nn.Module):
 
 
 def look(model: PaliModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels ``[B, H, W, 3]`` -> visual tokens ``[B, N, D]``, and patch tokens, by which the out-of-distribution
-    detector knows images.
+    """Pixels ``[B, H, W, 3]`` -> visual tokens ``[B, N, D]``, and patch tokens, the input of the
+    out-of-distribution detector.
     """
     patches = model.vit(pixels)
     return cast(Tensor, model.project(patches)), patches

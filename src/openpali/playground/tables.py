@@ -186,7 +186,7 @@ def numbers() -> Json:
             "beams": ctc.BEAMS,
             "choices": ctc.CHOICES,
             "least": ctc.LEAST,
-            "nothing": ctc.NOTHING,
+            "blank": ctc.BLANK,
         },
         "order": {
             "alley": reading_order._ALLEY,

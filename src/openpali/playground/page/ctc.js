@@ -46,7 +46,7 @@ function cutsOf(rows, cut) {
 function search(rows, language, context, numbers) {
   let beams = new Map([["", { closed: 1, open: 0, prior: 1, context, letters: [] }]]);
   rows.forEach((row, column) => {
-    const sure = row[0] >= numbers.nothing;
+    const sure = row[0] >= numbers.blank;
     const tried = sure ? [] : triedIn(row, numbers);
     if (tried.length || [...beams.values()].some(({ open }) => open)) {
       beams = best(step(beams, column, row, tried, language, numbers), numbers.beams);

@@ -75,11 +75,11 @@ class SiglipRecipe(EvaluatedRecipe):
         sides: weight of the loss of the distances of each patch to the sides of its object; 0 for none.
         captions: weight of the loss of a small decoder, such as 0.1, which writes from the patch tokens the text of
             an image, the name of a box in it, and the box of a name (LocCa); 0 for none. It is not exported.
-        teacher: run or model folder whose image encoder stays as it is, and whose patch tokens those of this model,
-            on the same grid, resemble after a linear map; empty: none. Neither is exported.
-        distillation: weight of the loss of the angles between those tokens, such as 1.0.
-        masked: weight of the loss of the angles between patch tokens of an image and what a small network predicts
-            for them where half of the patches are grey; 0 for none. The network is not exported.
+        teacher: run or model folder of a frozen image encoder. A linear map of the patch tokens of this model is
+            trained to match its patch tokens on the same grid; empty: none. Neither is exported.
+        distillation: weight of that loss, 1 - cosine, such as 1.0.
+        masked: weight of a loss that predicts the patch tokens of the whole image from one of which half of the
+            patches are grey (1 - cosine), with a small network that is not exported; 0 for none.
     """
 
     keep_case: bool = False
