@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
@@ -336,16 +337,26 @@ def test_elements_of_screens_are_found(
 def test_an_answer_without_a_decoder_counts_and_is_not_given_to_nobody(
     service: Service, images: Sequence[Image]
 ) -> None:
-    ticket = service.scheduler.submit([images[0]], "detect: button")
-    assert ticket.future.done()
+    held = threading.Event()
+    service.scheduler.beside(held.wait)
+    ticket, gone = (service.scheduler.submit([images[0]], "detect: button") for _ in range(2))
+    assert service.scheduler.waiting == 2
+    gone.cancel()
+    held.set()
+    assert ticket.predictions()
     assert 0 < ticket.submitted <= ticket.started <= ticket.first_token <= ticket.finished
     with pytest.raises(Cancelled):
-        service.scheduler.submit([images[0]], "detect: button", check=_nobody)
-    assert service.scheduler._looks == 0
+        gone.predictions()
+    assert gone.started == service.scheduler.waiting == 0
 
 
-def _nobody() -> None:
-    raise Cancelled
+def test_what_is_wrong_with_a_question_for_a_part_without_a_decoder_is_told(
+    client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, status in ((ValueError("too small"), 400), (KeyError("roles"), 500)):
+        monkeypatch.setattr(type(pali), "look", Mock(side_effect=error))
+        found = client.post("/v1/detect", json={"image": data_url(images[0]), "name": "button"})
+        assert found.status_code == status
 
 
 def test_lines_are_read_by_the_part_that_reads_pages(
@@ -356,6 +367,18 @@ def test_lines_are_read_by_the_part_that_reads_pages(
         found = client.post("/v1/ocr", json={"image": data_url(image)})
         assert found.status_code == 200, found.text
         assert found.json()["text"] == pali.read([image])[0]
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_a_page_is_read_only_if_no_part_before_is_sure(
+    client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch, sure: bool
+) -> None:
+    look = Mock(wraps=pali.look)
+    monkeypatch.setattr(pali, "look", look)
+    monkeypatch.setattr(pali, "by_task", {**pali.by_task, "ocr": ("pali", "reader")})
+    monkeypatch.setattr("openpali.serve.tickets.is_sure", lambda prediction: sure)
+    assert client.post("/v1/ocr", json={"image": data_url(images[0])}).status_code == 200
+    assert look.call_count == (not sure)
 
 
 def test_pages_are_read_whole(client: Any, pali: Pali, images: Sequence[Image]) -> None:
@@ -830,8 +853,10 @@ def test_embeddings_that_nobody_waits_for_are_not_computed(pali: Pali, encoded: 
 
     async def ask(stays: bool) -> object:
         call = service.embed(sent(stays), pali, ["a"], [(encoded[0], "image")], computed.append)
-        async with service._turn:  # another call is under way
-            [found] = await asyncio.gather(call, return_exceptions=True)
+        under_way = threading.Event()
+        service.scheduler.beside(under_way.wait)  # another call
+        [found] = await asyncio.gather(call, return_exceptions=True)
+        under_way.set()
         while service._waiting:
             await asyncio.sleep(0.001)
         return found

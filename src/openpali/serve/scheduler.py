@@ -5,8 +5,9 @@
         [prediction] = scheduler.submit(["cat.jpg"], "Answer in en: what is it? <extra_id_0>").predictions()
 
 The answer to a request is that of :meth:`openpali.infer.pali.Pali.predict`, whatever else is being answered.
-Requests begin in the order in which they came: none overtakes another, so none waits for ever. One thread computes;
-those that submit decode and resize the images.
+Requests begin in the order in which they came: none overtakes another, so none waits for ever. One thread computes,
+and one beside it runs the parts without a decoder, which read pages and find elements, one request after another;
+threads that submit decode and resize the images.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Condition, Lock, Thread
-from typing import Any, cast
+from functools import partial
+from threading import Condition, Thread
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -28,7 +31,7 @@ from torch.nn.utils.rnn import pad_sequence
 from openpali.data.pipeline.encode import images_in
 from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Frames, Pipeline, Row, group
+from openpali.infer.pipeline import Frames, Pipeline, group
 from openpali.mistakes import reason
 from openpali.model.patches import real_patches
 from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
@@ -40,6 +43,7 @@ from openpali.weights.files import MAIN, UNPROMPTED
 from openpali.weights.ood import describe
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 SLOTS = 32  # hypotheses that are decoded together
 QUEUE = 256  # requests that wait
@@ -72,8 +76,8 @@ class Scheduler:
         queue: most requests that wait for slots.
         encoded: most requests that are encoded between two steps, so that others go on.
         features: most bytes of visual tokens to keep.
-        finished: called with each request that has ended, however it did, in the computing thread or, if nothing
-            was generated, in that of :meth:`submit`; if it raises, that is logged.
+        finished: called with each request that has ended, however it did, in either thread; if it raises, that is
+            logged.
 
     Attributes:
         failure: why the engine failed; empty while it works.
@@ -100,16 +104,16 @@ class Scheduler:
         self._live: list[Ticket] = []
         self._lanes: list[_Lane] = []
         self._change = Condition()
-        self._looking = Lock()
-        self._looks = 0  # requests that wait for it, or have it
+        self._beside = ThreadPoolExecutor(1, "beside")
+        self._looking: list[Ticket] = []  # that wait for it, or have it
         self._closing = False
         self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for slots."""
-        return len(self._waiting)
+        """Requests that wait for slots, or are answered without a decoder."""
+        return len(self._waiting) + len(self._looking)
 
     @property
     def used(self) -> int:
@@ -134,7 +138,6 @@ class Scheduler:
         stops: Sequence[str] = (),
         alternatives: int = 0,
         seconds: float | None = None,
-        check: Callable[[], None] | None = None,
         watch: Watch | None = None,
     ) -> Ticket:
         """Queue a request. Images are decoded and resized here, in the caller's thread.
@@ -145,7 +148,6 @@ class Scheduler:
             stops: texts before which the answer ends.
             alternatives: how many of the likeliest tokens to note at each place.
             seconds: after them it is given up; None: never.
-            check: called before a part looks at the image here; raises if nobody waits for the answer any more.
             watch: sees the tokens as they come, if there is one text and it is not searched with beams.
 
         Raises:
@@ -162,39 +164,65 @@ class Scheduler:
             pipeline = pali.pipeline(MAIN if each in UNPROMPTED else each)
             way = pipeline.way(row.task, decoding)
             if each in UNPROMPTED:
-                attempts.append(self._look(each, row, way, pali, check))
+                attempts.append(Attempt(each, pipeline, row, (), Ask(way), look=partial(pali.look, each, row)))
                 continue
             stop = stop_at(pipeline.tokenizer, stops) if stops else None
             keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
             ask = Ask(way, pipeline.choices(row.task), stop, alternatives)
             attempts.append(Attempt(each, pipeline, row, keys, ask))
         ticket = Ticket(attempts, stops, until, watch)
-        if ticket.now.known is not None and not ticket.try_next():
-            ticket.started = ticket.first_token = time.monotonic()
-            self._end(ticket)
-            return ticket
-        if ticket.width > self.slots:
-            raise ValueError(f"{ticket.width} beams or samples are more than this server's {self.slots} slots")
+        width = max((attempt.width for attempt in attempts if attempt.look is None), default=0)
+        if width > self.slots:
+            raise ValueError(f"{width} beams or samples are more than this server's {self.slots} slots")
         with self._change:
             self._check_room()
-            self._waiting.append(ticket)
-            self._change.notify_all()
+            self._queue(ticket)
         return ticket
 
-    def _look(self, part: str, row: Row, way: Decoding, pali: Pali, check: Callable[[], None] | None) -> Attempt:
-        """An attempt of a part that generates nothing, made here: one at a time."""
-        with self._change:
-            self._check_room()
-            self._looks += 1
+    def beside(self, work: Callable[[], T]) -> Future[T]:
+        """Run work beside the decoder, after what was given to it before.
+
+        Raises:
+            Unavailable: no requests are taken.
+        """
         try:
-            with self._looking:
-                if check is not None:
-                    check()
-                known = pali.look(part, row)
-        finally:
-            with self._change:
-                self._looks -= 1
-        return Attempt(part, pali.pipeline(), row, (), Ask(way), known=known)
+            return self._beside.submit(work)
+        except RuntimeError as error:  # it is shut down
+            raise Unavailable("the server is stopping") from error
+
+    def _queue(self, ticket: Ticket, *, first: bool = False) -> None:
+        """Let a request wait for its next attempt; ``first``: before those that wait for slots."""
+        if ticket.now.look is not None:
+            self._looking.append(ticket)
+            self.beside(partial(self._look, ticket))
+        elif first:
+            self._waiting.appendleft(ticket)
+        else:
+            self._waiting.append(ticket)
+        self._change.notify_all()
+
+    def _look(self, ticket: Ticket) -> None:
+        """Make an attempt that generates nothing; in the thread beside the decoder."""
+        error = self._end_of(ticket)
+        if error is None:
+            ticket.started = ticket.started or time.monotonic()
+            try:
+                assert ticket.now.look is not None
+                ticket.now.known = ticket.now.look()
+                ticket.first_token = ticket.first_token or time.monotonic()
+            except ValueError as wrong:  # of what was asked
+                error = wrong
+            except Exception as failed:
+                _log.exception("a request could not be answered")
+                error = Failed(reason(failed))
+        with self._change:
+            self._looking.remove(ticket)
+            error = error or self._end_of(ticket)
+            if error is None and ticket.try_next():
+                self._queue(ticket, first=True)
+                return
+            self._change.notify_all()
+        self._end(ticket, error)
 
     def turn(self) -> bool:
         """Drop what was given up, encode and admit what there are slots for, and make one step of the decoder.
@@ -212,14 +240,14 @@ class Scheduler:
         except Exception as error:
             self._fail(error)
             raise
-        return bool(self._live or self._waiting)
+        return self._busy or bool(self._looking)
 
     def run(self) -> None:
         """Take turns until :meth:`close`, and rest while there is nothing to do."""
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._waiting or self._live or self._closing)
-                if self._closing and not (self._waiting or self._live):
+                self._change.wait_for(lambda: self._busy or (self._closing and not self._looking))
+                if not self._busy:
                     return
             try:
                 self.turn()
@@ -243,6 +271,11 @@ class Scheduler:
             thread.join(drain)
             self.give_up()
             thread.join()
+            self._beside.shutdown()
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._live or self._waiting)
 
     def close(self) -> None:
         """Accept no more requests; those accepted are finished."""
@@ -260,19 +293,14 @@ class Scheduler:
             raise Unavailable("the engine has failed: the server must be started again")
         if self._closing:
             raise Unavailable("the server is stopping")
-        waiting = len(self._waiting) + self._looks
-        if waiting >= self.queue:
+        if self.waiting >= self.queue:
             turns = math.ceil(self.queue / self.slots)
-            raise QueueFull(waiting, max(1.0, turns * self._seconds))
+            raise QueueFull(self.waiting, max(1.0, turns * self._seconds))
 
     def _drop(self) -> None:
         """Give up what was cancelled or is too late, or everything."""
-        now = time.monotonic()
-
-        def is_over(ticket: Ticket) -> bool:
-            return self._given_up or ticket.cancelled or (ticket.deadline or now) < now
-
-        gone = [ticket for ticket in [*self._waiting, *self._live] if is_over(ticket)]
+        ends = {ticket: self._end_of(ticket) for ticket in [*self._waiting, *self._live]}
+        gone = {ticket: error for ticket, error in ends.items() if error is not None}
         if not gone:
             return
         with self._change:
@@ -280,13 +308,18 @@ class Scheduler:
         self._live = [t for t in self._live if t not in gone]
         for lane in self._lanes:
             lane.rows.drop([ticket.now.text for ticket in gone if ticket.now.text])
-        for ticket in gone:
-            if ticket.cancelled:
-                self._end(ticket, Cancelled())
-            elif self._given_up:
-                self._end(ticket, Unavailable("the server is stopping"))
-            else:
-                self._end(ticket, TooLate())
+        for ticket, error in gone.items():
+            self._end(ticket, error)
+
+    def _end_of(self, ticket: Ticket) -> Exception | None:
+        """Why nobody waits for the answer any more; None: somebody does."""
+        if ticket.cancelled:
+            return Cancelled()
+        if self.failure:
+            return Unavailable("the engine has failed")
+        if self._given_up:
+            return Unavailable("the server is stopping")
+        return TooLate() if ticket.deadline and ticket.deadline < time.monotonic() else None
 
     def _admit(self) -> None:
         """Encode the requests whose turn it is, those of one shape together, and let them join the decoder."""
@@ -389,7 +422,8 @@ class Scheduler:
                 self._end(ticket)
         self._live = going
         with self._change:
-            self._waiting.extendleft(reversed(again))
+            for ticket in reversed(again):
+                self._queue(ticket, first=True)
         self._lanes = [lane for lane in self._lanes if len(lane.rows)]
 
     def _end(self, ticket: Ticket, error: Exception | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -102,8 +102,7 @@ class Service:
     adapters: Mapping[str, Pali] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._turn = asyncio.Lock()
-        self._waiting = 0  # calls that hold or wait for it
+        self._waiting = 0  # calls that are computed beside the decoder, or wait for it
         self._fetching = asyncio.Semaphore(FETCHES)
 
     @cached_property
@@ -122,8 +121,12 @@ class Service:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run blocking work in a thread, with errors as clients know them."""
+        return await self._told(run_in_threadpool(work))
+
+    async def _told(self, work: Awaitable[T]) -> T:
+        """What work returns, with its errors as clients know them."""
         try:
-            return await run_in_threadpool(work)
+            return await work
         except QueueFull as error:
             headers = {"Retry-After": f"{error.retry_after:.0f}"}
             raise ApiError(429, str(error), code="queue_full", headers=headers) from error
@@ -197,8 +200,7 @@ class Service:
         async def wait() -> T:
             try:
                 prepared = await self._read(named, lambda: prepare(self._images(named, client)))
-                async with self._turn:
-                    return await self.run(partial(compute, prepared))
+                return await self._told(asyncio.wrap_future(self.scheduler.beside(partial(compute, prepared))))
             finally:
                 self._waiting -= 1
 
@@ -239,7 +241,6 @@ class Service:
                 stops=asked.stops,
                 alternatives=asked.alternatives,
                 seconds=client.left,
-                check=client.check,
                 watch=watch,
             )
             ticket.note = note

@@ -66,7 +66,8 @@ class Attempt:
         read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
         text: what is being generated; None while it waits.
         ood_score: of the images; None while it waits, without images, and without a detector.
-        known: the answer, of a part that takes no prompts: nothing is generated.
+        look: makes the answer of a part that takes no prompts, and generates nothing; None: it is generated.
+        known: that answer, once it is made.
     """
 
     part: str
@@ -77,7 +78,13 @@ class Attempt:
     read: int = 0
     text: Text | None = None
     ood_score: float | None = None
+    look: Callable[[], Prediction] | None = None
     known: Prediction | None = None
+
+    @property
+    def width(self) -> int:
+        """Slots that it takes."""
+        return max(self.ask.decoding.beams, self.ask.decoding.samples)
 
     @property
     def generations(self) -> list[Generation]:
@@ -131,7 +138,7 @@ class Ticket:
     @property
     def width(self) -> int:
         """Slots that it takes."""
-        return max(self.now.ask.decoding.beams, self.now.ask.decoding.samples)
+        return self.now.width
 
     @property
     def shape(self) -> tuple[Pipeline, int, int, int]:
@@ -145,15 +152,13 @@ class Ticket:
         return len(self.attempts) == 1
 
     def try_next(self) -> bool:
-        """Make the next attempt, if this one is complete and does not settle the answer; else settle it."""
+        """Go on to the next attempt, if this one is complete and does not settle the answer; else settle it."""
         if self.decided:
             return False
         made = [self._read(attempt)[0] for attempt in self.attempts[: self.turn + 1]]
         if self.turn + 1 < len(self.attempts) and not is_sure(made[-1]):
             self.turn += 1
-            if self.now.known is None:
-                return True
-            made.append(self.now.known)
+            return True
         self.turn = best(made)
         return False
 
