@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PilImage
@@ -33,9 +35,10 @@ from openpali.infer.pages import (
     read_lines,
     read_page,
 )
+from openpali.infer.tiles import cells_of
 from openpali.model.pages import CELL, PATCH, Cells, Finder, Reader, ReaderConfig
 from openpali.model.vit import ViT, ViTConfig
-from openpali.tasks.example import Box
+from openpali.tasks.example import Box, Size
 from page_readers import SHAPES
 
 HEIGHT, WIDTH = 700, 900
@@ -300,3 +303,19 @@ def test_images_go_where_the_model_is(name: str) -> None:
         match=r"copy out of meta|cannot be called on meta|nonzero|a meta tensor",
     ):
         PASSES[name](part, np.zeros((64, 200, 3), np.uint8), Box(8, 10, 30, 150))
+
+
+def test_tiles_of_one_colour_are_seen_once() -> None:
+    rng = np.random.default_rng(0)
+    image = np.full((500, 700, 3), 255, np.uint8)
+    image[:100, :100] = rng.integers(0, 256, (100, 100, 3))
+    asked: list[int] = []
+
+    def say(tiles: Tensor, counts: Sequence[int]) -> Tensor:
+        asked.extend(counts)
+        return F.avg_pool2d(tiles.permute(0, 3, 1, 2).float(), CELL)
+
+    found = cells_of(say, image, Size(128, 128), torch.device("cpu"))
+    expected = F.avg_pool2d(torch.from_numpy(image).permute(2, 0, 1).float()[None], CELL)[0]
+    assert torch.equal(found, expected)
+    assert len(asked) < sum(asked) == 5 * 7

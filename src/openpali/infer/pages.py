@@ -153,9 +153,9 @@ def look_at(finder: Finder, image: Image) -> Seen:
     """The lines of an image ``[H, W, 3]`` uint8, and its features."""
     tokens: list[Tensor] = []
 
-    def say(tiles: Tensor) -> Tensor:
+    def say(tiles: Tensor, counts: Sequence[int]) -> Tensor:
         own, cells = finder.vit(tiles)
-        tokens.append(own.flatten(0, 2).cpu())
+        tokens.append(own.cpu().repeat_interleave(torch.tensor(counts), 0).flatten(0, 2))
         return torch.stack(list(finder.judge(own, cells)), 1)
 
     logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size), device_of(finder))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,11 +15,15 @@ from openpali.tasks.example import Image, Size
 TILES = 8  # of a batch
 
 
-def cells_of(say: Callable[[Tensor], Tensor], image: Image, tile: Size, device: torch.device) -> Tensor:
+def cells_of(
+    say: Callable[[Tensor, Sequence[int]], Tensor], image: Image, tile: Size, device: torch.device
+) -> Tensor:
     """What ``say`` tells of tiles, put together: float ``[C, H / 4, W / 4]``, rounded up.
 
+    It is asked once about all tiles of one colour, such as the margins of a page.
+
     Args:
-        say: tiles ``[B, H, W, 3]`` uint8 -> ``[B, C, h, w]``.
+        say: tiles ``[B, H, W, 3]`` uint8, and how many of the image are like each -> ``[B, C, h, w]``.
         image: ``[H, W, 3]`` uint8.
         device: where ``say`` takes tiles; what is returned is on the CPU.
     """
@@ -27,23 +32,28 @@ def cells_of(say: Callable[[Tensor], Tensor], image: Image, tile: Size, device: 
     bottom, right = tops[-1] + tile.height - height, lefts[-1] + tile.width - width
     padded = np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
     places = [(top, left) for top in tops for left in lefts]
-    found: Tensor | None = None
-    for first in range(0, len(places), TILES):
-        some = places[first : first + TILES]
-        tiles = np.stack([padded[top : top + tile.height, left : left + tile.width] for top, left in some])
-        said = say(torch.from_numpy(tiles).to(device)).float().cpu()
-        if found is None:
-            found = torch.zeros(said.shape[1], -(-height // CELL), -(-width // CELL))
-        for (top, left), own in zip(some, said, strict=True):
-            skip = [
-                _shared(side) // 2 // CELL if start else 0
-                for start, side in ((top, tile.height), (left, tile.width))
-            ]
-            row, column = top // CELL + skip[0], left // CELL + skip[1]
-            target = found[:, row:, column:]
-            part = own[:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
-            target[:, : part.shape[1], : part.shape[2]] = part
-    assert found is not None
+    tiles = [padded[top : top + tile.height, left : left + tile.width] for top, left in places]
+    plain: dict[bytes, int] = {}  # colour -> the first tile of it
+    like = [
+        plain.setdefault(each[0, 0].tobytes(), number) if (each == each[0, 0]).all() else number
+        for number, each in enumerate(tiles)
+    ]
+    counts = Counter(like)
+    said: dict[int, Tensor] = {}
+    for first in range(0, len(counts), TILES):
+        some = list(counts)[first : first + TILES]
+        batch = torch.from_numpy(np.stack([tiles[number] for number in some])).to(device)
+        told = say(batch, [counts[number] for number in some]).float().cpu()
+        said.update(zip(some, told, strict=True))
+    found = torch.zeros(said[0].shape[0], -(-height // CELL), -(-width // CELL))
+    for (top, left), number in zip(places, like, strict=True):
+        skip = [
+            _shared(side) // 2 // CELL if start else 0 for start, side in ((top, tile.height), (left, tile.width))
+        ]
+        row, column = top // CELL + skip[0], left // CELL + skip[1]
+        target = found[:, row:, column:]
+        part = said[number][:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
+        target[:, : part.shape[1], : part.shape[2]] = part
     return found
 
 

@@ -91,9 +91,9 @@ class ElementFinder(nn.Module):
         self.ends = Linear(_PAIRS * seen, config.width)
         self.beside = Linear(_PAIRS * seen, config.width)
         self.kind = Embedding(len(KINDS), config.width)
-        self.place = MLP(8 + 12 * _WAVES, config.width, config.width)
-        self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads)
-        self.head = MLP(config.width, 2 * config.width, 5 * len(config.roles))
+        self.place = MLP(8 + 12 * _WAVES, config.width, config.width, exact=True)
+        self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads, exact=True)
+        self.head = MLP(config.width, 2 * config.width, 5 * len(config.roles), exact=True)
 
     def init_weights(self) -> None:
         init_children(self)
@@ -115,7 +115,7 @@ class ElementFinder(nn.Module):
         """What is known of each proposal by itself, ``[T, D]``."""
         x = scaled(views_T, self.looks.weight.dtype).flatten(0, 1).permute(0, 3, 1, 2)  # [6 T, 3, S, S]
         for convolution in self.convolutions:
-            x = F.gelu(convolution(x), approximate="tanh")
+            x = F.gelu(convolution(x))
         whole, ends, beside = x.reshape(kinds_T.shape[0], VIEWS // _PAIRS, -1).unbind(1)
         looks = self.looks(whole) + self.ends(ends) + self.beside(beside)
         place = self.place(_places(boxes_T4, sizes_T2).to(x.dtype))

@@ -62,7 +62,7 @@ class Stem(nn.Module):
                 inside_BW = inside_BW[:, ::2]
             x = convolution(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # channels last, with no copy
             if norm is not None:
-                x = F.gelu(norm(x), approximate="tanh")
+                x = F.gelu(norm(x))
             steps.append(x)
         return steps[1], steps[3]
 
@@ -77,7 +77,7 @@ class PageViT(ViT):
     """
 
     def __init__(self, config: ViTConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, exact=True)
         if config.patch_size != PATCH:
             raise ValueError(
                 f"pages are seen in patches of {PATCH} pixels: patch_size {config.patch_size} is another"
@@ -147,7 +147,7 @@ class Finder(nn.Module):
         seen = self.within(tokens).unflatten(-1, (CELLS, CELLS, -1)).transpose(2, 3)
         seen = seen.flatten(3, 4).flatten(1, 2)  # [B, h, w, 32]
         seen = seen + self.around(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        said = self.head(F.gelu(seen, approximate="tanh")).float()  # [B, h, w, 3]
+        said = self.head(F.gelu(seen)).float()  # [B, h, w, 3]
         logits, up, down = said.unbind(-1)
         return Cells(logits, 2 * CELL * up.exp(), 2 * CELL * down.exp())
 
@@ -191,7 +191,7 @@ class Reader(nn.Module):
         seen, around = self.within(tokens.transpose(1, 2).flatten(2)), self.around(cells.transpose(1, 2).flatten(2))
         seen, around = (each.unflatten(-1, (-1, _COLUMN_CHANNELS)).flatten(1, 2) for each in (seen, around))
         seen = seen + around  # [B, T, 192]
-        return cast(Tensor, self.head(F.gelu(seen, approximate="tanh")).float())
+        return cast(Tensor, self.head(F.gelu(seen)).float())
 
 
 class Truth(NamedTuple):
