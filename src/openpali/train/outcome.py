@@ -60,9 +60,9 @@ def _sentence(recipe: Recipe, what: str, falling: Sequence[Point], *, overfits: 
         patience = recipe.patience if isinstance(recipe, EvaluatedRecipe) else 0
         ended_early = patience and last.samples < recipe.samples
         key = f"patience={2 * patience}" if ended_early else f"more_samples={more}"
-        return f"still improving: {what} falls to the end; {key} lets the run go on"
+        return f"still improving: {what} improves to the end; {key} lets the run go on"
     told = "" if overfits else "; without [[evals]], nothing shows whether it overfits"
-    return f"settled: {what} no longer falls{told}"
+    return f"settled: {what} no longer improves{told}"
 
 
 def _overfits_since(losses: Sequence[Point], scores: Sequence[Point], *, falls: bool) -> int:
