@@ -25,6 +25,7 @@ CUT = 0.99  # probability of a space from which on it ends such a part
 BEAMS = 8
 CHOICES = 6  # characters that are tried in a column
 LEAST = 5e-3  # probability of a character that is tried
+_FAINT = 1e-100  # probability from which on others are told in relation to it
 BLANK = 0.998  # probability of the blank from which on no character is tried
 
 Text = tuple[int, ...]
@@ -165,8 +166,10 @@ def _step(
 
 
 def _best(beams: Beams) -> Beams:
-    """The best texts, with probabilities in relation to that of the best, which would become 0 in long lines."""
+    """The best texts, with probabilities in relation to that of the best where that would soon be 0."""
     ranked = sorted(beams.items(), key=lambda item: -item[1].score)[:BEAMS]
     first = ranked[0][1]
     most = first.blank + first.other
+    if most > _FAINT:
+        return dict(ranked)
     return {text: beam._replace(blank=beam.blank / most, other=beam.other / most) for text, beam in ranked}

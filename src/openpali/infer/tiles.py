@@ -12,7 +12,7 @@ from torch import Tensor
 from openpali.model.pages import CELL
 from openpali.tasks.example import Image, Size
 
-TILES = 8  # of a batch
+TILES = 4  # of a batch: what is known of more leaves the cache of a core
 
 
 def cells_of(
@@ -35,7 +35,7 @@ def cells_of(
     tiles = [padded[top : top + tile.height, left : left + tile.width] for top, left in places]
     plain: dict[bytes, int] = {}  # colour -> the first tile of it
     like = [
-        plain.setdefault(each[0, 0].tobytes(), number) if (each == each[0, 0]).all() else number
+        plain.setdefault(each[0, 0].tobytes(), number) if _is_plain(each) else number
         for number, each in enumerate(tiles)
     ]
     counts = Counter(like)
@@ -55,6 +55,11 @@ def cells_of(
         part = said[number][:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
         target[:, : part.shape[1], : part.shape[2]] = part
     return found
+
+
+def _is_plain(tile: Image) -> bool:
+    """Whether a tile has one colour; most differ in a few of their pixels already."""
+    return bool((tile[::16, ::16] == tile[0, 0]).all() and (tile == tile[0, 0]).all())
 
 
 def _starts(side: int, tile: int) -> list[int]:
