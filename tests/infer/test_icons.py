@@ -69,7 +69,7 @@ def test_colours_do_not_matter(model: IconClassifier, colours: tuple[tuple[int, 
     assert (seen.min(), seen.max()) == (-1, 1)
     assert torch.equal(seen[0], seen[1])
     one, other = model(images)
-    assert torch.equal(one, other)
+    torch.testing.assert_close(one, other)  # exact GELU rounds the last rows of a batch in another way
 
 
 def test_noise_is_not_enlarged() -> None:
