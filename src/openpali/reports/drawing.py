@@ -83,7 +83,7 @@ def draw_answer(
             place = _free_place(_width(words, em), 1.25 * em, thing.box, taken, drawn.size)
             taken.append(place)
             draw.rectangle(_edges(place), fill=color)
-            _write(draw, words, (place.xmin, place.ymin + em), em, "white", anchor="ls")
+            _write(draw, words, (place.xmin, place.ymin + em), em, "white")
     return _add_strip(drawn, text, size) if text else drawn
 
 
@@ -175,23 +175,17 @@ def _add_strip(image: PilImage.Image, text: str, size: int) -> PilImage.Image:
     draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):
         base = image.height + number * pitch + round(1.2 * size)
-        _write(draw, line, (_MARGIN, base), size, "black", anchor="ls")  # one baseline for all fonts
+        _write(draw, line, (_MARGIN, base), size, "black")
     return canvas
 
 
 def _write(
-    draw: ImageDraw.ImageDraw,
-    words: Sequence[str],
-    corner: tuple[float, float],
-    size: int,
-    color: str,
-    *,
-    anchor: str = "la",
+    draw: ImageDraw.ImageDraw, words: Sequence[str], start: tuple[float, float], size: int, color: str
 ) -> None:
-    """Write words on one line, which begins at ``corner``."""
-    left, top = corner
+    """Write words on one line; ``start`` is the left of its baseline, which all fonts share."""
+    left, base = start
     for run, face in split_runs(words, size):
-        draw.text((left, top), run, fill=color, font=face, anchor=anchor)
+        draw.text((left, base), run, fill=color, font=face, anchor="ls")
         left += face.getlength(f"{run} ")
 
 

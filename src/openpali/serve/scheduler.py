@@ -203,13 +203,14 @@ class Scheduler:
 
     def _look(self, ticket: Ticket) -> None:
         """Make an attempt that generates nothing; in the thread beside the decoder."""
-        error = self._end_of(ticket)
+        error, again = self._end_of(ticket), False
         if error is None:
             ticket.started = ticket.started or time.monotonic()
             try:
                 assert ticket.now.look is not None
                 ticket.now.known = ticket.now.look()
                 ticket.first_token = ticket.first_token or time.monotonic()
+                again = ticket.try_next()
             except ValueError as wrong:  # of what was asked
                 error = wrong
             except Exception as failed:
@@ -218,7 +219,7 @@ class Scheduler:
         with self._change:
             self._looking.remove(ticket)
             error = error or self._end_of(ticket)
-            if error is None and ticket.try_next():
+            if error is None and again:
                 self._queue(ticket, first=True)
                 return
             self._change.notify_all()
