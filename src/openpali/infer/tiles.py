@@ -39,9 +39,10 @@ def cells_of(
         for number, each in enumerate(tiles)
     ]
     counts = Counter(like)
+    asked = list(counts)
     said: dict[int, Tensor] = {}
-    for first in range(0, len(counts), TILES):
-        some = list(counts)[first : first + TILES]
+    for first in range(0, len(asked), TILES):
+        some = asked[first : first + TILES]
         batch = torch.from_numpy(np.stack([tiles[number] for number in some])).to(device)
         told = say(batch, [counts[number] for number in some]).float().cpu()
         said.update(zip(some, told, strict=True))

@@ -105,7 +105,8 @@ def _free_place(width: float, height: float, box: Box, taken: Sequence[Box], ima
     shares_PN = sides_PN2.clip(0).prod(-1) / (taken_N4[:, 2:] - taken_N4[:, :2]).prod(-1).clip(1)
     outside_P = [place.ymin < 0 or place.ymax > image[1] for place in places]
     hidden_P = shares_PN.sum(1) + np.asarray(outside_P)
-    return places[int(np.argmax(hidden_P < _HIDDEN) if (hidden_P < _HIDDEN).any() else np.argmin(hidden_P))]
+    free = np.flatnonzero(hidden_P < _HIDDEN)
+    return places[int(free[0] if len(free) else hidden_P.argmin())]
 
 
 def colors_of(names: Iterable[str]) -> dict[str, Color]:

@@ -81,8 +81,8 @@ def build(folder: Path) -> None:
 def jobs() -> list[tuple[str, int]]:
     """Name of the source and number of the shard, for each shard; sources take turns."""
     windows = {name: each.windows for name, each in sources.SITES.items()}
-    windows |= {"admin": sources.ADMIN_WINDOWS, "made": sources.MADE_WINDOWS, "themed": sources.THEMED_WINDOWS}
-    windows["skins"] = sources.SKINNED_WINDOWS
+    windows |= {"admin": sources.ADMIN_WINDOWS, "skins": sources.SKINNED_WINDOWS}
+    windows |= {"made": sources.MADE_WINDOWS, "themed": sources.THEMED_WINDOWS}
     windows |= sources.PDF_WINDOWS
     queues = [[(name, i) for i in range(-(-count // CHUNK))] for name, count in windows.items()]
     places = [((k + 0.5) / len(queue), job) for queue in queues for k, job in enumerate(queue)]
@@ -117,7 +117,7 @@ def _admin(rng: np.random.Generator, *, skinned: bool) -> Windows:
     needs, app = list(sources.ADMIN), []
     if skinned:
         package, skin = list(sources.SKINS.items())[rng.integers(len(sources.SKINS))]
-        look = {skin.setting: skin.values[int(rng.integers(len(skin.values)))]} if skin.setting else {}
+        look = skin.looks[int(rng.integers(len(skin.looks)))]
         needs, app = [*needs, package], [skin.app, json.dumps(look)]
 
     def draw() -> tuple[str, str]:

@@ -189,35 +189,37 @@ class Skin:
 
     Attributes:
         app: its name.
-        setting: of Django, which says how it looks.
-        values: what the setting may be.
+        looks: settings of Django, each for a look that it has.
     """
 
     app: str
-    setting: str = ""
-    values: Sequence[Mapping[str, str]] = ({},)
+    looks: Sequence[Mapping[str, Mapping[str, str]]] = ({},)
 
 
 SKINS = {
     "django-jazzmin": Skin(
         "jazzmin",
-        "JAZZMIN_UI_TWEAKS",
         [
-            {"theme": "default"},
-            {"theme": "flatly", "sidebar": "sidebar-light-primary", "navbar": "navbar-dark navbar-primary"},
-            {"theme": "cosmo", "sidebar": "sidebar-dark-info"},
-            {"theme": "lux", "sidebar": "sidebar-light-info"},
-            {"theme": "minty", "navbar": "navbar-dark navbar-teal"},
-            {"theme": "sketchy", "sidebar": "sidebar-light-warning"},
-            {"theme": "darkly", "default_theme_mode": "dark", "navbar": "navbar-dark"},
+            {"JAZZMIN_UI_TWEAKS": tweaks}
+            for tweaks in (
+                {"theme": "default"},
+                {"theme": "flatly", "sidebar": "sidebar-light-primary", "navbar": "navbar-dark navbar-primary"},
+                {"theme": "cosmo", "sidebar": "sidebar-dark-info"},
+                {"theme": "lux", "sidebar": "sidebar-light-info"},
+                {"theme": "minty", "navbar": "navbar-dark navbar-teal"},
+                {"theme": "sketchy", "sidebar": "sidebar-light-warning"},
+                {"theme": "darkly", "default_theme_mode": "dark", "navbar": "navbar-dark"},
+            )
         ],
     ),
-    "django-unfold": Skin("unfold", "UNFOLD", [{}, {"THEME": "dark"}, {"BORDER_RADIUS": "0"}]),
+    "django-unfold": Skin("unfold", [{"UNFOLD": own} for own in ({}, {"THEME": "dark"}, {"BORDER_RADIUS": "0"})]),
     "django-grappelli": Skin("grappelli"),
     "django-daisy": Skin(
         "django_daisy",
-        "DAISY_SETTINGS",
-        [{"DEFAULT_THEME": theme} for theme in ("light", "corporate", "cupcake", "nord", "retro", "dark")],
+        [
+            {"DAISY_SETTINGS": {"DEFAULT_THEME": theme}}
+            for theme in ("light", "corporate", "cupcake", "nord", "retro", "dark")
+        ],
     ),
 }
 """Package -> the look that it gives to Django's admin."""
