@@ -64,7 +64,7 @@ class GraphModel:
             onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("image", "prompt", "decoder")
         )
 
-    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
         """Images ``[B, F, H, W, 3]``, uint8 in 0..255 or float in -1..1."""
         assert isinstance(images, Tensor)
         pixels = images.flatten(0, 1)

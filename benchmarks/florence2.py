@@ -99,7 +99,7 @@ def images(
     pixels = (image[:, 0] / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
     for kind, peer in peers.items():
         runs: dict[str, Run] = {
-            name: partial(model.look, image)
+            name: partial(model.encode_images, image)
             for name, model in ours.items()
             if _kind(name) == kind or name == "openvino, int8"
         }

@@ -193,7 +193,7 @@ def answer(folder: Path, side: int, kind: str) -> dict[str, float]:
     prompt = torch.randint(2, model.config.text.vocab_size, (1, PROMPT))
     marks, ids = [time.perf_counter()], torch.zeros(1, 1, dtype=torch.long)
     with torch.inference_mode():
-        visual = engine.look(image).tokens
+        visual = engine.encode_images(image).tokens
         give_back(model.vit.state_dict().values())
         marks.append(time.perf_counter())
         memory = engine.encode_tokens(visual, prompt)

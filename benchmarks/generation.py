@@ -160,8 +160,8 @@ def _images(
     images = torch.randint(0, 256, (batch, 1, shape.image, shape.image, 3), dtype=torch.uint8)
     pixels = (images[:, 0].permute(0, 3, 1, 2) / 127.5 - 1).to(torch.bfloat16)
     runs: dict[str, Run] = {
-        "image encoding, int8": lambda: int8.look(images),
-        f"image encoding, {floats.precision}": lambda: floats.look(images),
+        "image encoding, int8": lambda: int8.encode_images(images),
+        f"image encoding, {floats.precision}": lambda: floats.encode_images(images),
         PEER: lambda: siglip(pixel_values=pixels),
     }
     speed = {name: batch / seconds for name, seconds in interleaved(runs, rounds).items()}

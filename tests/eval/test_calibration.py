@@ -462,7 +462,7 @@ def test_photographs_are_told_from_pages(bundle: Path, world_with_vocabulary: Pa
         run(benchmark, Pali.from_pretrained(folder), Path(), limit=2)
     pali = Pali.from_pretrained(folder)
     known, others = (
-        torch.stack([pali.describe_page(grey(i)) for i in some]) for some in (range(80), range(80, 90))
+        torch.stack([pali.reader.features(grey(i)) for i in some]) for some in (range(80), range(80, 90))
     )
     write_ood(folder / "finder", fit_ood(known, others))
     (data := world_with_vocabulary / "data" / "ood").mkdir(exist_ok=True)

@@ -232,19 +232,19 @@ def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_p
 def test_the_language_model_of_a_reader_is_fitted_and_goes_with_it(bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     before = hash_model(Pali.from_pretrained(folder), ["reader"])
-    assert Pali.from_pretrained(folder).reading_language is None
+    assert Pali.from_pretrained(folder).reader.language is None
     [screens] = [each for each in page_suite() if each.name == "real/screens"]
     benchmark = replace(screens, texts=lambda: ["as the world turns"] * 10)
     [(part, ngrams)] = calibrate_language([benchmark, *page_suite()[1:]], Pali.from_pretrained(folder))
     pali = Pali.from_pretrained(folder)
     assert part == "reader"
-    assert pali.reading_language
-    assert len(pali.reading_language.ngrams) == ngrams
+    assert pali.reader.language
+    assert len(pali.reader.language.ngrams) == ngrams
     assert hash_model(pali, ["reader"]) != before
     copy_fitted(folder / "reader", tmp_path)
     copied = read_language(tmp_path)
     assert copied
-    assert copied.log_probs.tolist() == pali.reading_language.log_probs.tolist()
+    assert copied.log_probs.tolist() == pali.reader.language.log_probs.tolist()
 
 
 def test_the_language_model_reads_pages_and_prompts(

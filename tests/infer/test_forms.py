@@ -102,9 +102,9 @@ def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements
     small, large = (np.full((side, side, 3), 255, np.uint8) for side in (96, 300))
     assert pali.route("vqa", [Sized(small, Size(96, 96))]) == ("pali",)
     assert pali.route("vqa", [Sized(large, Size(300, 300))]) == ("pali", "elements")
-    pali._seen = large, SCREEN
+    pali.reader._last = large, SCREEN
     row = pali.rows([Image.fromarray(large)], "Answer in en: What is the city? <extra_id_0>", part="elements")
-    said = pali.look("elements", row["elements"])
+    said = pali.answer_alone("elements", row["elements"])
     assert (said.answer.text, said.part) == ("New York", "elements")
     assert said.confidence == pytest.approx(0.81)
 

@@ -189,7 +189,7 @@ def test_an_int8_folder_gives_what_its_floats_give(bundle, tmp_path) -> None:
     expected = open_model(bundle / "pali").model().embed_images(image)
 
     def embed(folder: Path, name: EngineName) -> torch.Tensor:
-        return Pali.from_pretrained(folder, name).pipeline().engine.look(image).tokens
+        return Pali.from_pretrained(folder, name).pipeline().engine.encode_images(image).tokens
 
     widened, stored = embed(tmp_path / "int8", "openvino"), embed(tmp_path / "int8", "openvino-int8")
     for seen in (widened, stored):
@@ -254,7 +254,7 @@ def test_int8_layers_keep_their_bias() -> None:
             torch.nn.init.normal_(parameter)
     compute_in_int8(model)
     images = torch.randint(0, 256, (2, 1, 8, 8, 3), dtype=torch.uint8)
-    seen, expected = OpenVinoPali(model, precision="fp32").look(images).tokens, model.embed_images(images)
+    seen, expected = OpenVinoPali(model, precision="fp32").encode_images(images).tokens, model.embed_images(images)
     assert (seen - expected).norm() < 0.05 * expected.norm()
 
 
@@ -262,7 +262,7 @@ def test_a_model_of_another_resolution_is_compiled_for_it() -> None:
     model = tiny(0)
     model.vit.set_grid((3, 1))
     images = torch.randint(0, 256, (2, 1, 12, 4, 3), dtype=torch.uint8)
-    seen = OpenVinoPali(model, precision="fp32").look(images).tokens
+    seen = OpenVinoPali(model, precision="fp32").encode_images(images).tokens
     torch.testing.assert_close(seen, model.embed_images(images), rtol=0, atol=1e-4)
 
 
@@ -298,7 +298,7 @@ def florence2() -> tuple[OpenVinoPali, Any, torch.Tensor, torch.Tensor]:
 
 def test_a_florence2_writes_the_same_in_a_batch_and_as_rows_come(florence2) -> None:
     compiled, model, images, prompt = florence2
-    seen, expected = compiled.look(images), model.look(images)
+    seen, expected = compiled.encode_images(images), model.encode_images(images)
     torch.testing.assert_close(seen.tokens, expected.tokens, rtol=0, atol=1e-4)
     torch.testing.assert_close(seen.patches, expected.patches, rtol=0, atol=1e-4)
     ways = [*DECODINGS, Decoding(max_tokens=9, beams=2, no_repeat_ngram_size=2)]

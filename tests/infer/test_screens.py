@@ -19,8 +19,8 @@ from openpali.data.pipeline.elements import ROLES, mark_elements
 from openpali.infer import screens
 from openpali.infer.elements import find_elements
 from openpali.infer.pages import Reading, ReadLine, ReadWord
-from openpali.infer.pali import LEAST
 from openpali.infer.pipeline import Sized
+from openpali.infer.screen_reader import LEAST
 from openpali.infer.screens import Screen
 from openpali.metrics.calibration import Calibration
 from openpali.model.elements import ElementFinderConfig, Found
@@ -231,7 +231,7 @@ def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, m
     pali.names = ["horse"]
     del pali.parts["elements"]
     line = ReadLine([ReadWord("Save", Box(10, 20, 30, 60), 0.9)], Box(10, 20, 30, 60))
-    monkeypatch.setattr(pali, "page", lambda image: Reading([line]))
+    monkeypatch.setattr(pali.reader, "page", lambda image: Reading([line]))
     assert pali.screen(screenshot).elements == []
     [found] = pali.detect([screenshot], ["Save"])[0]
     assert (found.name, found.confidence) == ("Save", 0.9)
@@ -291,7 +291,7 @@ def test_text_is_read_by_the_reader_where_no_other_part_is_surer(bundle, screens
     text = "\n".join(line.text for line in pali.read_page(screenshot))
     assert page.answer.text == text or page.part == "pali"
     assert read.answer.text in pali.read([line])
-    sure = pali.look("reader", pali.rows([screenshot], page.prompt, part="reader")["reader"])
+    sure = pali.answer_alone("reader", pali.rows([screenshot], page.prompt, part="reader")["reader"])
     assert (sure.answer.text, sure.part) == (text, "reader")
 
 

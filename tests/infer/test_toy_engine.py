@@ -29,9 +29,9 @@ class Toy:
         self.model = model
         self.first, self.precision = model.first, "fp16"
 
-    def look(self, images: Images, frames: Tensor | None = None) -> Any:
-        calls.append("look")
-        return self.model.look(images, frames)
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> Any:
+        calls.append("encode_images")
+        return self.model.encode_images(images, frames)
 
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Any:
         return self.model.encode_tokens(visual_BND, prompt, counts)
@@ -59,7 +59,7 @@ def test_it_answers_as_torch_and_is_served(bundle: Path) -> None:
     prompt = "Answer in en: what? <extra_id_0>"
     [found], [expected] = (pali.predict([[image]], [prompt]) for pali in (toy, torch_))
     assert found.generation == expected.generation
-    assert calls == ["look"] + ["step"] * len(found.generation.log_probs)
+    assert calls == ["encode_images"] + ["step"] * len(found.generation.log_probs)
     assert (toy.engine, toy.pipeline().precision) == ("toy", "fp16")
     calls.clear()
     scheduler = Scheduler(toy)
@@ -67,7 +67,7 @@ def test_it_answers_as_torch_and_is_served(bundle: Path) -> None:
     while scheduler.turn():
         pass
     assert ticket.predictions()[0].generation == found.generation
-    assert calls == ["look"] + ["step"] * len(found.generation.log_probs)
+    assert calls == ["encode_images"] + ["step"] * len(found.generation.log_probs)
 
 
 def test_auto_takes_the_first_that_can_run(bundle: Path) -> None:

@@ -100,8 +100,10 @@ def test_those_that_see_alike_encode_an_image_once(
     pali: Pali, adapters: Mapping[str, Pali], images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first adapter changes the text model alone, the second the image encoder, too."""
-    seen, embed = [], VisionLanguageModel.look
-    monkeypatch.setattr(VisionLanguageModel, "look", lambda model, x: (seen.append(model), embed(model, x))[1])
+    seen, embed = [], VisionLanguageModel.encode_images
+    monkeypatch.setattr(
+        VisionLanguageModel, "encode_images", lambda model, x: (seen.append(model), embed(model, x))[1]
+    )
     scheduler = Scheduler(pali)
 
     def ask(name: str) -> Prediction:

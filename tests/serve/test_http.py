@@ -354,7 +354,7 @@ def test_what_is_wrong_with_a_question_for_a_part_without_a_decoder_is_told(
     client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error, status in ((ValueError("too small"), 400), (KeyError("roles"), 500)):
-        monkeypatch.setattr(type(pali), "look", Mock(side_effect=error))
+        monkeypatch.setattr(type(pali), "answer_alone", Mock(side_effect=error))
         found = client.post("/v1/detect", json={"image": data_url(images[0]), "name": "button"})
         assert found.status_code == status
 
@@ -373,12 +373,12 @@ def test_lines_are_read_by_the_part_that_reads_pages(
 def test_a_page_is_read_only_if_no_part_before_is_sure(
     client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch, sure: bool
 ) -> None:
-    look = Mock(wraps=pali.look)
-    monkeypatch.setattr(pali, "look", look)
+    answer = Mock(wraps=pali.answer_alone)
+    monkeypatch.setattr(pali, "answer_alone", answer)
     monkeypatch.setattr(pali, "by_task", {**pali.by_task, "ocr": ("pali", "reader")})
     monkeypatch.setattr("openpali.serve.tickets.is_sure", lambda prediction: sure)
     assert client.post("/v1/ocr", json={"image": data_url(images[4])}).status_code == 200
-    assert look.call_count == (not sure)
+    assert answer.call_count == (not sure)
 
 
 def test_pages_are_read_whole(client: Any, pali: Pali, images: Sequence[Image]) -> None:

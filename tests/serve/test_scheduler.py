@@ -166,8 +166,8 @@ def test_requests_of_similar_length_make_one_step_and_others_their_own(
 
 def test_an_image_is_embedded_once(pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = pali.pipeline().model, []
-    embed = model.look
-    monkeypatch.setattr(model, "look", lambda x: (rows.append(len(x)), embed(x))[1])
+    embed = model.encode_images
+    monkeypatch.setattr(model, "encode_images", lambda x: (rows.append(len(x)), embed(x))[1])
     scheduler = Scheduler(pali)
     for image in (0, 0, 1, 0):
         scheduler.submit([images[image]], PROMPTS[image], decoding=SHORT)
@@ -275,14 +275,14 @@ def test_a_request_that_cannot_be_encoded_harms_no_other(
     pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = pali.pipeline().model
-    embed = model.look
+    embed = model.encode_images
 
     def fail(pixels: Any) -> Any:
         if (pixels == 7).all(dim=(1, 2, 3, 4)).any():
             raise RuntimeError("out of memory")
         return embed(pixels)
 
-    monkeypatch.setattr(model, "look", fail)
+    monkeypatch.setattr(model, "encode_images", fail)
     scheduler = Scheduler(pali)
     bad = np.full((72, 72, 3), 7, np.uint8)
     tickets = [scheduler.submit([image], PROMPTS[0], decoding=SHORT) for image in (images[0], bad, images[1])]

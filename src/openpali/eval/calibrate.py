@@ -201,7 +201,7 @@ def calibrate_ood(
             continue
         if benchmark.learnt and benchmark.calibration:
             learnt, held_out = (
-                torch.stack([pali.describe_page(source[i].images[0]) for i in _spread(len(source), limit)])
+                torch.stack([pali.reader.features(source[i].images[0]) for i in _spread(len(source), limit)])
                 for source in (benchmark.learnt(data), benchmark.calibration(data))
             )
             yield from _fit_ood(pali, FINDER, learnt, held_out)

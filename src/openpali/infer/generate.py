@@ -52,7 +52,7 @@ class Model(Protocol):
         """What it computes in: "fp32", "bf16" or "fp16"."""
         ...
 
-    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
         """Images of rows, and how many of each row's are real, through the image encoder."""
         ...
 
@@ -212,7 +212,7 @@ def encode(model: Model, images: Images | None, prompt: Tensor, frames: Tensor |
     """Images and prompts through the encoder: a memory."""
     if images is None:
         return model.encode_tokens(None, prompt)
-    _, tokens, counts = model.look(images, frames)
+    _, tokens, counts = model.encode_images(images, frames)
     return model.encode_tokens(tokens, prompt, counts)
 
 

@@ -125,7 +125,7 @@ def read_page(
     detector: OodDetector | None = None,
 ) -> Reading:
     """Read a page ``[H, W, 3]`` uint8; lines without a character are left out."""
-    seen = look_at(finder, image)
+    seen = find_text(finder, image)
     boxes = [line.box for line in seen.lines]
     order = [(i, block) for block, some in enumerate(reading_order(boxes)) for i in some]
     lines = read_lines(reader, image, [boxes[i] for i, _ in order], language)
@@ -145,11 +145,11 @@ class Seen(NamedTuple):
 
 def find_lines(finder: Finder, image: Image) -> list[FoundLine]:
     """Where the lines of an image ``[H, W, 3]`` uint8 are."""
-    return look_at(finder, image).lines
+    return find_text(finder, image).lines
 
 
 @torch.inference_mode()
-def look_at(finder: Finder, image: Image) -> Seen:
+def find_text(finder: Finder, image: Image) -> Seen:
     """The lines of an image ``[H, W, 3]`` uint8, and its features."""
     tokens: list[Tensor] = []
 

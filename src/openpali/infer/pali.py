@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from statistics import mean
@@ -17,22 +16,17 @@ from tempfile import TemporaryDirectory
 from threading import RLock
 from typing import NamedTuple, cast, get_args
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
 from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.native import AnyPreprocess
-from openpali.data.pipeline.pages import without_margin
-from openpali.infer.elements import find_elements
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
 from openpali.infer.forms import answer_about
 from openpali.infer.generate import Decoding, Generation
-from openpali.infer.icons import name_icons
-from openpali.infer.pages import Reading, ReadLine, ReadWord, look_at, read_lines, read_page
+from openpali.infer.pages import Reading, ReadLine, ReadWord
 from openpali.infer.patch_detector import PatchDetector
 from openpali.infer.pipeline import (
     BATCH,
@@ -52,35 +46,28 @@ from openpali.infer.pipeline import (
     open_image,
 )
 from openpali.infer.routing import SQUASHED, ask_in_turn
+from openpali.infer.screen_reader import ScreenReader
 from openpali.infer.screens import Screen, Wanted
 from openpali.messages import shorten
-from openpali.model.elements import ElementFinder
-from openpali.model.icons import IconClassifier
-from openpali.model.pages import Finder, Reader
 from openpali.model.vision_language import VisionLanguageModel
-from openpali.processor import bf16_is_faster
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.detect import Detect, alike
 from openpali.tasks.dialects import PALI3, Dialect
-from openpali.tasks.example import Box, Image, Object, Size
-from openpali.tasks.ocr import Ocr
+from openpali.tasks.example import Box, Object
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
 from openpali.tasks.vqa import Vqa
-from openpali.text.language import LanguageModel
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.convert import write_stored
-from openpali.weights.files import BUNDLE, ELEMENTS, FINDER, ICONS, MAIN, MASKS, PAGES, READER, SIGLIP, UNPROMPTED
+from openpali.weights.files import BUNDLE, ELEMENTS, MAIN, MASKS, PAGES, READER, SIGLIP, UNPROMPTED
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
-from openpali.weights.language import read_language
 from openpali.weights.mask_codec import open_mask_codec
-from openpali.weights.ood import OodDetector, read_ood
+from openpali.weights.ood import read_ood
 
 LINE = 72  # pixels; an image that is no higher is read as one line
 SCREEN = 256  # pixels; no side of a screen is shorter
-LEAST = 0.3  # confidence of a word of a page: most of those below are icons
 
 
 class EngineMissing(UserWarning):
@@ -149,7 +136,6 @@ class Pali:
         self._lock = RLock()  # a part is loaded once
         self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
         self._pipelines: dict[str, Pipeline] = {}
-        self._seen: tuple[Image, Screen] | None = None
         self._temporary: TemporaryDirectory[str] | None = None
         self._beneath: Callable[[], torch.nn.Module] | None = None
 
@@ -254,53 +240,12 @@ class Pali:
 
     def page(self, image: ImageLike) -> Reading:
         """The lines of :meth:`read_page`, and how far the image is out of distribution, without a warning."""
-        (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
-        with self._quick():
-            page = read_page(
-                cast(Finder, finder),
-                cast(Reader, reader),
-                open_image(image).pixels,
-                self.reading_language,
-                self.pages_detector,
-            )
-        return replace(page, lines=self._sure(page.lines, LEAST))
+        return self.reader.page(open_image(image).pixels)
 
     @cached_property
-    def reading_language(self) -> LanguageModel | None:
-        """The language model of the part that reads lines; None without one."""
-        return read_language(self.load(READER)[0].folder)
-
-    @cached_property
-    def pages_detector(self) -> OodDetector | None:
-        """The detector of images that are no screens and no pages; None without one."""
-        return read_ood(self.load(FINDER)[0].folder)
-
-    def describe_page(self, image: ImageLike) -> Tensor:
-        """Features of a screen or a page for :attr:`pages_detector`, ``[2 D]``."""
-        with self._quick():
-            return look_at(cast(Finder, self.load(FINDER)[1]), open_image(image).pixels).features
-
-    def _sure(self, lines: list[ReadLine], least: float = 0.0) -> list[ReadLine]:
-        """Lines with calibrated confidence, without words of less than ``least``."""
-        calibration = self.load(READER)[0].facts.calibration.get(Ocr.name)
-        if calibration is None:
-            return lines
-        return [*filter(None, (line.calibrated(calibration, least) for line in lines))]
-
-    def _read_line(self, pixels: Image) -> list[ReadLine]:
-        """What an image says that is a single line."""
-        with self._quick():
-            lines = read_lines(
-                cast(Reader, self.load(READER)[1]),
-                pixels,
-                [without_margin(Size(*pixels.shape[:2]))],
-                self.reading_language,
-            )
-        return self._sure(lines)
-
-    def _quick(self) -> torch.autocast:
-        """Matmuls in bf16 where that is faster, as in the training of these parts: they lose nothing."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_is_faster(self.device))
+    def reader(self) -> ScreenReader:
+        """What reads pages and screens, by the parts that have no decoder."""
+        return ScreenReader(self.parts, self.load, self.device)
 
     def read_words(self, image: ImageLike) -> list[ReadWord]:
         """The words of :meth:`read_page`, one after another."""
@@ -313,32 +258,11 @@ class Pali:
         Raises:
             ValueError: the image cannot be read, or the model has no parts that read pages.
         """
-        pixels = open_image(image).pixels
-        seen = self._seen
-        if seen is None or not np.array_equal(seen[0], pixels):
-            page = self.page(pixels)
-            elements = self._find_elements(pixels, page.lines) if ELEMENTS in self.parts else []
-            self._seen = seen = pixels.copy(), Screen(elements, page.lines, page.ood_score)
-        return seen[1]
-
-    def _find_elements(self, pixels: Image, lines: Sequence[ReadLine]) -> list[Object]:
-        """Elements with calibrated confidence; the name of an icon is what it shows."""
-        stored, finder = self.load(ELEMENTS)
-        with self._quick():
-            elements = find_elements(cast(ElementFinder, finder), pixels, [line.extent for line in lines])
-        if calibration := stored.facts.calibration.get(Detect.name):
-            elements = [replace(thing, confidence=calibration.of(thing.confidence)) for thing in elements]
-        icons = [thing.box for thing in elements if thing.is_icon] if ICONS in self.parts else []
-        names = iter(self.name_icons(pixels, icons))
-        return [replace(e, name=next(names, (e.name, 0.0))[0]) if e.is_icon else e for e in elements]
+        return self.reader.screen(open_image(image).pixels)
 
     def name_icons(self, image: ImageLike, boxes: Sequence[Box]) -> list[tuple[str, float]]:
         """What the icon in each box shows, as "trash" or "arrow-left", and the probability of that name."""
-        if not boxes:
-            return []
-        _, namer = self.load(ICONS)
-        with self._quick():
-            return name_icons(cast(IconClassifier, namer), open_image(image).pixels, boxes)
+        return self.reader.name_icons(open_image(image).pixels, boxes)
 
     def point(self, image: ImageLike, expression: str) -> Object | None:
         """The element of a screen that an expression means, as "the search field", or None: see :class:`Screen`."""
@@ -433,7 +357,7 @@ class Pali:
 
         def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
             if part in UNPROMPTED:
-                return [self.look(part, asked[row][part]) for row in rows]
+                return [self.answer_alone(part, asked[row][part]) for row in rows]
             return self.pipeline(part).answer([asked[row][part] for row in rows], decoding)
 
         return ask_in_turn([[*each] for each in asked], ask)
@@ -454,8 +378,8 @@ class Pali:
             return all(each.roles for each in wanted)
         return not any(alike(name, known) for name in names for known in self.names)
 
-    def look(self, part: str, row: Row) -> Prediction:
-        """What a part that takes no prompts answers: things or elements that are asked for, or what is written."""
+    def answer_alone(self, part: str, row: Row) -> Prediction:
+        """The answer of a part that has no decoder: things or elements that are asked for, or what is written."""
         [pixels] = row.images
         task, score = row.task, None
         if isinstance(task, Detect):
@@ -472,7 +396,7 @@ class Pali:
             score = screen.ood_score
             answer = answer_about(screen, task.asked(row.prompt)) or Answer("", confidence=0.0)
         else:
-            page = Reading(self._read_line(pixels)) if row.size.height <= LINE else self.page(pixels)
+            page = Reading(self.reader.line(pixels)) if row.size.height <= LINE else self.page(pixels)
             score = page.ood_score
             sure = [word.confidence for line in page.lines for word in line.words]
             answer = Answer("\n".join(line.text for line in page.lines), confidence=mean(sure) if sure else 0.0)

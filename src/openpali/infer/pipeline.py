@@ -353,7 +353,7 @@ class Pipeline:
     def _generate(self, rows: Sequence[Row], decoding: Decoding, choices: Choices | None) -> list[Prediction]:
         images, prompt, frames = self.inputs([row.ids for row in rows], [row.images for row in rows])
         with torch.inference_mode(), evaluating(self.model):
-            visual, counts, scores = self._look(rows, images, frames)
+            visual, counts, scores = self._encode_images(rows, images, frames)
             memory = self.engine.encode_tokens(visual, prompt, counts)
             del visual  # of many patches: nothing else holds it
             generations = write(self.engine, memory, [Ask(decoding, choices)] * len(rows), self.tokenizer.eos_id)
@@ -403,13 +403,13 @@ class Pipeline:
                 found.append(describe(self.model.vit(alone), real_patches(alone)).cpu())
         return torch.cat(found)
 
-    def _look(
+    def _encode_images(
         self, rows: Sequence[Row], images: Images | None, frames: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, list[float | None]]:
         """Visual tokens of rows, how many of each row's are real, and the mean OOD score of each row's images."""
         if images is None:
             return None, None, [None] * len(rows)
-        patches, visual, counts = self.engine.look(images, frames)
+        patches, visual, counts = self.engine.encode_images(images, frames)
         if self.ood is None:
             return visual, counts, [None] * len(rows)
         described = describe(patches, real_patches(images.flatten(0, 1)))

@@ -105,13 +105,13 @@ class ElementFinder(nn.Module):
     def forward(
         self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, counts_B: Tensor, sizes_B2: Tensor
     ) -> Found:
-        known_TD = self.look(views_T, kinds_T, boxes_T4, sizes_B2.repeat_interleave(counts_B, 0))
+        known_TD = self.embed(views_T, kinds_T, boxes_T4, sizes_B2.repeat_interleave(counts_B, 0))
         real_BP = torch.arange(int(counts_B.max()), device=counts_B.device) < counts_B[:, None]
         x_BPD = known_TD.new_zeros(*real_BP.shape, known_TD.shape[-1])
         x_BPD[real_BP] = known_TD
         return self.judge(self.relate(x_BPD, real_BP)[real_BP], boxes_T4)
 
-    def look(self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, sizes_T2: Tensor) -> Tensor:
+    def embed(self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, sizes_T2: Tensor) -> Tensor:
         """What is known of each proposal by itself, ``[T, D]``."""
         x = scaled(views_T, self.looks.weight.dtype).flatten(0, 1).permute(0, 3, 1, 2)  # [6 T, 3, S, S]
         for convolution in self.convolutions:

@@ -96,12 +96,12 @@ class VisionLanguageModel(nn.Module, ABC):
         """What a text is generated from."""
         if images is None:
             return self.encode_tokens(None, prompt)
-        _, tokens, counts = self.look(images, frames)
+        _, tokens, counts = self.encode_images(images, frames)
         return self.encode_tokens(tokens, prompt, counts)
 
     @abstractmethod
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
-        """:meth:`encode` for images that :meth:`look` has embedded."""
+        """:meth:`encode` for images that :meth:`encode_images` has embedded."""
 
     @abstractmethod
     def decode(self, targets: Tensor, memory: Memory) -> Tensor:
@@ -135,9 +135,9 @@ class VisionLanguageModel(nn.Module, ABC):
 
     def embed_images(self, images: Images) -> Tensor:
         """Images -> ``[B, F * N, D]``: the visual tokens as the language model sees them."""
-        return self.look(images).tokens
+        return self.encode_images(images).tokens
 
-    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
         """Images through the image encoder, once."""
         patches = self.vit(images.flatten(0, 1))
         return in_rows(patches, self.visual(patches), images, frames)

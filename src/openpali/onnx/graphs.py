@@ -47,7 +47,7 @@ class Graph(nn.Module):
         return self.function(*inputs)
 
 
-def look(model: PaliModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
+def encode_image(model: PaliModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels ``[B, H, W, 3]`` -> visual tokens ``[B, N, D]``, and patch tokens, the input of the
     out-of-distribution detector.
     """
@@ -131,7 +131,7 @@ def _pali(model: PaliModel) -> Mapping[str, Graph]:
     prompt = torch.tensor([[5, 6, 7, 1], [5, 1, 0, 0]])
     visual = torch.rand(2, 9, config.d_model)
     return {
-        "image": Graph(model, partial(look, model), {"pixels": _pixels(model.vit)}, ["visual", "patches"]),
+        "image": Graph(model, partial(encode_image, model), {"pixels": _pixels(model.vit)}, ["visual", "patches"]),
         "prompt": Graph(
             model,
             partial(encode_prompt, model),
@@ -168,7 +168,7 @@ def _finder(model: Finder) -> Mapping[str, Graph]:
 
 def _elements(model: ElementFinder) -> Mapping[str, Graph]:
     def screen(views: Tensor, kinds: Tensor, boxes: Tensor, size: Tensor) -> tuple[Tensor, ...]:
-        known = model.look(views, kinds, boxes, size.expand(kinds.shape[0], 2))
+        known = model.embed(views, kinds, boxes, size.expand(kinds.shape[0], 2))
         return tuple(model.judge(model.relate(known[None])[0], boxes))
 
     side = model.config.side

@@ -124,7 +124,7 @@ def _write_detectors(pali: Pali, out: Path) -> list[Path]:
 
 def _write_language(pali: Pali, out: Path) -> list[Path]:
     """The language model of the reader: n-grams as float64; log-probabilities and backoffs as float32."""
-    if READER not in parts_of(pali) or not (language := pali.reading_language):
+    if READER not in parts_of(pali) or not (language := pali.reader.language):
         return []
     values = (language.ngrams.astype("<f8"), language.log_probs.astype("<f4"), language.backoffs.astype("<f4"))
     file = out / "models" / READER / "language.bin"

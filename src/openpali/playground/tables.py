@@ -14,9 +14,10 @@ from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.pages import MARGIN, WIDTHS
 from openpali.infer import ctc, generate, pages, reading_order, tiles
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import LEAST, LINE, Pali
+from openpali.infer.pali import LINE, Pali
 from openpali.infer.pipeline import CONFIDENT, Pipeline
 from openpali.infer.routing import OUT_OF_DISTRIBUTION, SQUASHED, SURE
+from openpali.infer.screen_reader import LEAST
 from openpali.metrics import calibration
 from openpali.metrics.calibration import Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
@@ -249,7 +250,7 @@ def _reader(pali: Pali, part: str, _: dict[bytes, int]) -> Json:
         "steps": reader.config.steps,
         "characters": list(reader.config.characters),
         "calibration": calibrated(sure) if sure else None,
-        "language": language_of(pali.reading_language),
+        "language": language_of(pali.reader.language),
     }
 
 

@@ -164,14 +164,16 @@ class Scheduler:
             pipeline = pali.pipeline(MAIN if each in UNPROMPTED else each)
             way = pipeline.way(row.task, decoding)
             if each in UNPROMPTED:
-                attempts.append(Attempt(each, pipeline, row, (), Ask(way), look=partial(pali.look, each, row)))
+                attempts.append(
+                    Attempt(each, pipeline, row, (), Ask(way), answer_alone=partial(pali.answer_alone, each, row))
+                )
                 continue
             stop = stop_at(pipeline.tokenizer, stops) if stops else None
             keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
             ask = Ask(way, pipeline.choices(row.task), stop, alternatives)
             attempts.append(Attempt(each, pipeline, row, keys, ask))
         ticket = Ticket(attempts, stops, until, watch)
-        width = max((attempt.width for attempt in attempts if attempt.look is None), default=0)
+        width = max((attempt.width for attempt in attempts if attempt.answer_alone is None), default=0)
         if width > self.slots:
             raise ValueError(f"{width} beams or samples are more than this server's {self.slots} slots")
         with self._change:
@@ -192,23 +194,23 @@ class Scheduler:
 
     def _queue(self, ticket: Ticket, *, first: bool = False) -> None:
         """Let a request wait for its next attempt; ``first``: before those that wait for slots."""
-        if ticket.now.look is not None:
+        if ticket.now.answer_alone is not None:
             self._looking.append(ticket)
-            self.beside(partial(self._look, ticket))
+            self.beside(partial(self._answer_alone, ticket))
         elif first:
             self._waiting.appendleft(ticket)
         else:
             self._waiting.append(ticket)
         self._change.notify_all()
 
-    def _look(self, ticket: Ticket) -> None:
+    def _answer_alone(self, ticket: Ticket) -> None:
         """Make an attempt that generates nothing; in the thread beside the decoder."""
         error, again = self._end_of(ticket), False
         if error is None:
             ticket.started = ticket.started or time.monotonic()
             try:
-                assert ticket.now.look is not None
-                ticket.now.known = ticket.now.look()
+                assert ticket.now.answer_alone is not None
+                ticket.now.known = ticket.now.answer_alone()
                 ticket.first_token = ticket.first_token or time.monotonic()
                 again = ticket.try_next()
             except ValueError as wrong:  # of what was asked
@@ -393,7 +395,7 @@ class Scheduler:
                 else:
                     found[key] = features
         if unseen:
-            for key, features in zip(unseen, _look(pipeline, list(unseen.values())), strict=True):
+            for key, features in zip(unseen, _features(pipeline, list(unseen.values())), strict=True):
                 found[key] = features
                 self.features.put(key, features)
         if detector is not None:
@@ -459,10 +461,10 @@ class Scheduler:
         return len(text.live)
 
 
-def _look(pipeline: Pipeline, images: Sequence[Image]) -> list[Features]:
+def _features(pipeline: Pipeline, images: Sequence[Image]) -> list[Features]:
     """The features of resized images."""
     stacked = images_in(pipeline.stack([[image] for image in images]))
-    patches, tokens_BND, counts = pipeline.engine.look(stacked)
+    patches, tokens_BND, counts = pipeline.engine.encode_images(stacked)
     if counts is None:
         tokens = list(tokens_BND)
     else:

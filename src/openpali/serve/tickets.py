@@ -66,7 +66,7 @@ class Attempt:
         read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
         text: what is being generated; None while it waits.
         ood_score: of the images; None while it waits, without images, and without a detector.
-        look: makes the answer of a part that takes no prompts, and generates nothing; None: it is generated.
+        answer_alone: makes the answer of a part that has no decoder; None: the answer is generated.
         known: that answer, once it is made.
     """
 
@@ -78,7 +78,7 @@ class Attempt:
     read: int = 0
     text: Text | None = None
     ood_score: float | None = None
-    look: Callable[[], Prediction] | None = None
+    answer_alone: Callable[[], Prediction] | None = None
     known: Prediction | None = None
 
     @property

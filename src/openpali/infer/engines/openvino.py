@@ -251,11 +251,11 @@ class OpenVinoPali:
         return OpenVinoMemory(torch.from_numpy(outputs.data), real, memory)
 
     @torch.inference_mode()
-    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
-        """As :meth:`openpali.architectures.pali.PaliModel.look`."""
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
+        """As :meth:`openpali.architectures.pali.PaliModel.encode_images`."""
         if self._vision is None or not isinstance(images, Tensor):
             with evaluating(self.model):
-                return self.model.look(images, frames)
+                return self.model.encode_images(images, frames)
         pixels = images.flatten(0, 1)
         if pixels.dtype == torch.uint8:
             pixels = pixels.div(127.5).sub_(1)

@@ -166,8 +166,8 @@ class Lockstep:
     def __init__(self, model: VisionLanguageModel) -> None:
         self.model, self.first, self.precision = model, model.first, model.precision
 
-    def look(self, images: Images, frames: Tensor | None = None) -> Seen:
-        return self.model.look(images, frames)
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
+        return self.model.encode_images(images, frames)
 
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Any:
         return self.model.encode_tokens(visual_BND, prompt, counts)

@@ -54,13 +54,13 @@ def page_detection(
     known: Callable[[], Mapping[str, Source]], model: Encoders, data: Path, limit: int | None, advance: Advance
 ) -> Embedded:
     """The same for the detector of screens and pages, which ``known`` opens: photographs and icons are none."""
-    if not isinstance(model, Pali) or FINDER not in model.parts or model.pages_detector is None:
+    if not isinstance(model, Pali) or FINDER not in model.parts or model.reader.detector is None:
         raise ValueError(f"{model.name} has no OOD detector of pages: run `openpali calibrate --suite pages` on it")
 
     def describe(images: Sequence[Image]) -> Tensor:
-        return torch.stack([model.describe_page(image) for image in images])
+        return torch.stack([model.reader.features(image) for image in images])
 
-    return _scored(known(), _others("heldout", NO_PAGES), model.pages_detector, describe, limit, advance)
+    return _scored(known(), _others("heldout", NO_PAGES), model.reader.detector, describe, limit, advance)
 
 
 def _others(split: EvalSplit, kinds: Iterable[str]) -> dict[str, Source]:

@@ -1,0 +1,120 @@
+"""Reads pages and screens by the parts of a bundle that have no decoder: lines, words, elements and icons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openpali.data.pipeline.pages import without_margin
+from openpali.infer.elements import find_elements
+from openpali.infer.icons import name_icons
+from openpali.infer.pages import Reading, ReadLine, find_text, read_lines, read_page
+from openpali.infer.screens import Screen
+from openpali.model.elements import ElementFinder
+from openpali.model.icons import IconClassifier
+from openpali.model.pages import Finder, Reader
+from openpali.processor import bf16_is_faster
+from openpali.tasks.detect import Detect
+from openpali.tasks.example import Box, Image, Object, Size
+from openpali.tasks.ocr import Ocr
+from openpali.text.language import LanguageModel
+from openpali.weights.files import ELEMENTS, FINDER, ICONS, READER
+from openpali.weights.format import ModelFolder
+from openpali.weights.language import read_language
+from openpali.weights.ood import OodDetector, read_ood
+
+LEAST = 0.3  # confidence of a word of a page: most of those below are icons
+
+
+class ScreenReader:
+    """What a bundle sees on pages and screens; images are ``[H, W, 3]`` uint8, of any size.
+
+    Args:
+        parts: that the bundle has.
+        load: opens a part, and raises ValueError if there is none.
+        device: where the parts compute.
+    """
+
+    def __init__(
+        self,
+        parts: Collection[str],
+        load: Callable[[str], tuple[ModelFolder, torch.nn.Module]],
+        device: torch.device,
+    ) -> None:
+        self.parts = parts
+        self.load = load
+        self.device = device
+        self._last: tuple[Image, Screen] | None = None
+
+    @cached_property
+    def language(self) -> LanguageModel | None:
+        """The language model of the part that reads lines; None without one."""
+        return read_language(self.load(READER)[0].folder)
+
+    @cached_property
+    def detector(self) -> OodDetector | None:
+        """The detector of images that are neither screens nor pages; None without one."""
+        return read_ood(self.load(FINDER)[0].folder)
+
+    def features(self, image: Image) -> Tensor:
+        """Features of an image for :attr:`detector`, float ``[2 D]``."""
+        with self._autocast():
+            return find_text(cast(Finder, self.load(FINDER)[1]), image).features
+
+    def page(self, image: Image) -> Reading:
+        """The lines of a page in reading order, and how far it is out of distribution."""
+        (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
+        with self._autocast():
+            page = read_page(cast(Finder, finder), cast(Reader, reader), image, self.language, self.detector)
+        return replace(page, lines=self._calibrated(page.lines, LEAST))
+
+    def line(self, image: Image) -> list[ReadLine]:
+        """What an image says that is a single line; empty if it says nothing."""
+        reader = cast(Reader, self.load(READER)[1])
+        with self._autocast():
+            lines = read_lines(reader, image, [without_margin(Size(*image.shape[:2]))], self.language)
+        return self._calibrated(lines)
+
+    def screen(self, image: Image) -> Screen:
+        """The elements of a screen, if there is a part that finds them, and its lines. The last screen is kept."""
+        last = self._last
+        if last is None or not np.array_equal(last[0], image):
+            page = self.page(image)
+            elements = self._elements(image, page.lines) if ELEMENTS in self.parts else []
+            self._last = last = image.copy(), Screen(elements, page.lines, page.ood_score)
+        return last[1]
+
+    def name_icons(self, image: Image, boxes: Sequence[Box]) -> list[tuple[str, float]]:
+        """What the icon in each box shows, as "trash" or "arrow-left", and the probability of that name."""
+        if not boxes:
+            return []
+        with self._autocast():
+            return name_icons(cast(IconClassifier, self.load(ICONS)[1]), image, boxes)
+
+    def _elements(self, image: Image, lines: Sequence[ReadLine]) -> list[Object]:
+        """Elements with calibrated confidence; the name of an icon is what it shows."""
+        stored, finder = self.load(ELEMENTS)
+        with self._autocast():
+            elements = find_elements(cast(ElementFinder, finder), image, [line.extent for line in lines])
+        if calibration := stored.facts.calibration.get(Detect.name):
+            elements = [replace(thing, confidence=calibration.of(thing.confidence)) for thing in elements]
+        icons = [thing.box for thing in elements if thing.is_icon] if ICONS in self.parts else []
+        names = iter(self.name_icons(image, icons))
+        return [replace(e, name=next(names, (e.name, 0.0))[0]) if e.is_icon else e for e in elements]
+
+    def _calibrated(self, lines: list[ReadLine], least: float = 0.0) -> list[ReadLine]:
+        """Lines with calibrated confidence, without words of less than ``least``."""
+        calibration = self.load(READER)[0].facts.calibration.get(Ocr.name)
+        if calibration is None:
+            return lines
+        return [*filter(None, (line.calibrated(calibration, least) for line in lines))]
+
+    def _autocast(self) -> torch.autocast:
+        """Matmuls in bf16 where that is faster, as in the training of these parts: scores stay equal."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_is_faster(self.device))
