@@ -18,6 +18,7 @@ from openpali.eval.benchmark import Encoders
 from openpali.infer.generate import evaluating
 from openpali.model.vit import ViT
 from openpali.tasks.example import Image
+from openpali.weights.files import MAIN, SIGLIP
 from openpali.whole import replacing
 
 BATCH = 64
@@ -52,7 +53,7 @@ class FeatureEncoder:
         crop: bool = True,
         cache: Path | None = None,
     ) -> None:
-        part = part or next((name for name in ("siglip", "pali", "classifier") if name in model.parts), None)
+        part = part or next((name for name in (SIGLIP, MAIN, "classifier") if name in model.parts), None)
         if part is None or part not in model.parts:
             missing = "image encoder" if part is None else f"part {part!r}"
             raise ValueError(f"the model {model.name} has no {missing} to probe; it has {', '.join(model.parts)}")

@@ -192,6 +192,7 @@ def export(
     from openpali.extensions import option
     from openpali.weights.bundle import open_bundle
     from openpali.weights.export import export as write
+    from openpali.weights.files import MAIN, SIGLIP
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
 
@@ -207,7 +208,7 @@ def export(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", Inexpressible)
         for name, folder in parts.items():
-            if len(parts) == 1 or name in ("pali", "siglip"):
+            if len(parts) == 1 or name in (MAIN, SIGLIP):
                 for written in write(open_model(folder), out / name if len(parts) > 1 else out):
                     typer.echo(f"{name} written to {written}")
     for other in (each for each in said if each.category is not Inexpressible):

@@ -243,7 +243,7 @@ def _fitting(
     """The benchmarks that a model can be fitted on, with its part that answers and the samples for fitting."""
     for benchmark in benchmarks:
         if isinstance(benchmark, AnswerBenchmark) and benchmark.calibration is not None:
-            part = benchmark.part or pali.by_task.get(benchmark.task, ("pali",))[0]
+            part = benchmark.part or pali.by_task.get(benchmark.task, (MAIN,))[0]
             if part in pali.parts:
                 yield benchmark, part, benchmark.calibration(data)
 

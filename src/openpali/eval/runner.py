@@ -92,6 +92,16 @@ def run(
     return _run_encoder(benchmark, pali, data, limit, ranks, watch)
 
 
+def _parts_of(benchmark: AnswerBenchmark, pali: Pali) -> tuple[tuple[str, ...], str]:
+    """The parts that may answer a benchmark, and the one whose prompts and confidence its card describes."""
+    parts, own = pali.parts_for(benchmark.task), benchmark.part
+    if own not in pali.parts:
+        return parts, parts[0]
+    if own in PAGES:  # asked beside the others, even if the bundle itself may not ask it
+        return (parts if own in parts else (*parts, own)), parts[0]
+    return (parts if own in parts else (own,)), own
+
+
 def _run_answers(
     benchmark: AnswerBenchmark,
     pali: Pali,
@@ -105,18 +115,14 @@ def _run_answers(
 ) -> Run:
     began = time.perf_counter()
     source = benchmark.open(data)
-    parts = pali.parts_for(benchmark.task)
-    if benchmark.part in pali.parts and benchmark.part not in parts:  # the bundle itself may not ask it
-        parts = (*parts, benchmark.part) if benchmark.part in PAGES else (benchmark.part,)
-    part = benchmark.part if benchmark.part in parts and benchmark.part not in PAGES else parts[0]
-    asked = " or ".join(parts) if (pali.folder / BUNDLE).is_file() else None  # a single model has no other
+    parts, part = _parts_of(benchmark, pali)
     decodes = part not in UNPROMPTED
     pipeline = pali.pipeline(part) if decodes else pali.pipeline_for(benchmark.task)
-    calibrated = (
-        pipeline.calibration(benchmark.task) is not None
-        if decodes
-        else benchmark.task in open_model(pali.parts[part]).facts.calibration
-    )
+    if decodes:
+        calibrated = pipeline.calibration(benchmark.task) is not None
+    else:
+        calibrated = benchmark.task in open_model(pali.parts[part]).facts.calibration
+    asked = " or ".join(parts) if (pali.folder / BUNDLE).is_file() else None  # a single model has no other
     task = benchmark.task_for(pipeline, ocr=ocr is not None, warn=decodes)
     if ocr:
         source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))

@@ -129,16 +129,16 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
             if read and read.resolve() in written:
                 raise ValueError(f"{read} is read for the bundle and would be overwritten: choose another --out")
     averages = {part: _average(each, [*origins[part].values()]) for part, each in sources.items()}
-    main = _in_bf16(averages["pali"])
+    main = _in_bf16(averages[MAIN])
     sizes = {}
     for part, [*_, source] in sources.items():
         weights = _in_bf16(averages[part])
         facts = source.lasting_facts  # it may belong to a bundle itself
-        if part != "pali" and source.kind == "pali":
+        if part != MAIN and source.kind == "pali":
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
             weights = {k: v for k, v in weights.items() if k not in shared}
             if shared:
-                facts = facts.but(base="pali")
+                facts = facts.but(base=MAIN)
         write_model(
             folder / part,
             weights,
@@ -157,9 +157,7 @@ def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ..
     """The parts of each task; a part alone may stand without a list."""
     listed = {task: (parts,) if isinstance(parts, str) else tuple(parts) for task, parts in dict(tasks).items()}
     for task, parts in listed.items():
-        if (
-            SIGLIP in parts and len(parts) > 1
-        ):  # it has no preprocessing and no answer that others could be compared with
+        if SIGLIP in parts and len(parts) > 1:  # its answers cannot be compared with those of others
             raise ValueError(f"{SIGLIP} answers {task} alone: name no other part beside it")
     return listed
 
@@ -185,8 +183,8 @@ def _read_description(
         tasks = _listed(described.get("tasks", {}))
         languages, about = list(described.get("languages", ())), described.get("about", "")
         known = list(described.get("names", ()))
-        if "pali" not in parts:
-            raise KeyError("pali")
+        if MAIN not in parts:
+            raise KeyError(MAIN)
         names = (*chain(*tasks.values()), *languages, *known, about)
         if other := [name for name in names if not isinstance(name, str)]:
             raise TypeError(f"{other[0]!r} is not a string")

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from openpali.home import home, make_once
 from openpali.weights.convert import convert
-from openpali.weights.files import LANGUAGE, OOD_FOLDERS
+from openpali.weights.files import BUNDLE, LANGUAGE, OOD_FOLDERS
 
 SCHEME = "hf://"
 FILES = ("*.safetensors", "*.json", "tokenizer.model", "*/tokenizer.model", "spiece.model")
 OURS = (  # of a model, an adapter or a bundle, and of its subfolders only those that a model has
-    *("config.json", "family.json", "tokenizer.model"),
+    *("config.json", BUNDLE, "tokenizer.model"),
     *(f"{folder}/*" for folder in (*OOD_FOLDERS, LANGUAGE)),
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     *("adapter_config.json", "adapter_model.safetensors"),
@@ -137,7 +137,7 @@ def _verify(snapshot: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in ("family.json", "adapter_config.json")):
+    if any((folder / name).is_file() for name in (BUNDLE, "adapter_config.json")):
         return True
     try:
         return "format" in json.loads((folder / "config.json").read_text("utf-8"))

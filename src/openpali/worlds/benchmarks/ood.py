@@ -19,7 +19,7 @@ from openpali.infer.pipeline import CONFIDENT
 from openpali.metrics.calibration import auroc
 from openpali.metrics.scores import Scores, mean
 from openpali.tasks.example import Image
-from openpali.weights.files import FINDER
+from openpali.weights.files import FINDER, MAIN
 from openpali.weights.ood import OodDetector
 from openpali.worlds.benchmarks.nano import heldout, told
 from openpali.worlds.builders.ood import SETS, shard
@@ -43,7 +43,7 @@ def detection(
         ``unsure`` and ``world_unsure``, the shares whose answers are shown without confidence; ``auroc``. All are
         over all images, and but the last two per kind of image, too.
     """
-    if not isinstance(model, Pali) or "pali" not in model.parts or model.pipeline().ood is None:
+    if not isinstance(model, Pali) or MAIN not in model.parts or model.pipeline().ood is None:
         raise ValueError(f"{model.name} has no OOD detector: run `openpali calibrate` on it")
     known = {kind: heldout(world, kind, SEEDS[split]) for kind in KINDS}
     pipeline = model.pipeline()
