@@ -309,3 +309,15 @@ def test_a_shard_that_vanishes_while_training_ends_it_with_a_sentence(
     _, sentence = openpali("train", recipe(tmp_path, path, samples=48, workers=0), "--run", tmp_path / "run")
     assert "8 samples in a row cannot be used" in sentence
     assert "x-00000.tar" in sentence
+
+
+def test_tune_finds_damaged_held_out_images_before_it_trains(openpali: Command, tmp_path: Path) -> None:
+    file, own = tmp_path / "mine.jsonl", np.random.default_rng(0)
+    for index in range(60):
+        png = encoded(Image.fromarray(own.integers(0, 256, (40, 100, 3), np.uint8)))
+        (tmp_path / f"{index}.png").write_bytes(png[: len(png) // (1 if index % 3 else 2)])
+    file.write_text("\n".join(json.dumps({"images": [f"{i}.png"], "text": "abc"}) for i in range(60)))
+    _, error = openpali("tune", file, "--task", "ocr", "--run", tmp_path / "run")
+    assert "mine-validation.jsonl cannot be asked" in error
+    assert ".png" in error
+    assert not (tmp_path / "run").exists()

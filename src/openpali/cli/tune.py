@@ -34,6 +34,7 @@ def tune(
     from openpali.cli.train import run_recipe
     from openpali.data.sources.registry import open_source
     from openpali.data.split import side_files, split_data
+    from openpali.data.validate import check_answerable
     from openpali.distributed import join_ranks
     from openpali.eval.benchmark import own_benchmark
     from openpali.eval.runner import run as evaluate
@@ -53,6 +54,8 @@ def tune(
         typer.echo(f"{part.path}: {part.samples:,} samples")
     # in full: a run of another folder's file of this name is another run
     train, validation, test = (str(Path(parts[side].path).resolve()) for side in ("train", "validation", "test"))
+    for held_out in (validation, test):
+        check_answerable(held_out, task)
     drawn = open_source(train, {})
     chosen = tuning(f"{samples.stem}-{task}", task, train, validation, drawn)
     text = as_toml(chosen.recipe)

@@ -24,6 +24,7 @@ from openpali.tasks.registry import Tools, open_task, openable
 from openpali.text.tokenizer import Tokenizer
 
 SHOWN = 12  # number of samples to show
+ENDS = ("missing file", "bad record", "bad image", "unusable")  # problems that end an evaluation
 PREFERENCE = ("detect", "vqa", "ocr", "classify", "caption", "denoise")  # tasks to show a sample as, best first
 
 
@@ -125,6 +126,23 @@ def validate(
             if show:
                 show(example, *pick)
     return found
+
+
+def check_answerable(path: str | Path, task: str) -> None:
+    """Check that every sample can be asked as a task, as an evaluation at the end of a run asks them all.
+
+    Raises:
+        ValueError: some cannot be read, or lack what the task writes; the message names the first.
+    """
+    own = [each for each in _families(None) if each.name == task]
+    found = validate(path, Terms(own, required=bool(own)), limit=None)
+    told = [message for kind in ENDS for message in found.messages.get(kind, ())]
+    if told:
+        count = sum(found.problems.get(kind, 0) for kind in ENDS)
+        raise ValueError(
+            f"{count:,} of {found.samples:,} samples in {path} cannot be asked as task {task}: mend or delete them "
+            f"(`openpali data validate` lists them all). The first: {told[0]}"
+        )
 
 
 class _AnyMask:
