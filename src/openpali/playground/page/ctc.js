@@ -42,13 +42,13 @@ function cutsOf(rows, cut) {
   return [...found, rows.length];
 }
 
-/** What a part of a line says: the best of texts that are held as {closed, open, prior, context, letters}. */
+/** What a part of a line says: the best of texts that are held as {blank, other, prior, context, letters}. */
 function search(rows, language, context, numbers) {
-  let beams = new Map([["", { closed: 1, open: 0, prior: 1, context, letters: [] }]]);
+  let beams = new Map([["", { blank: 1, other: 0, prior: 1, context, letters: [] }]]);
   rows.forEach((row, column) => {
     const sure = row[0] >= numbers.blank;
     const tried = sure ? [] : triedIn(row, numbers);
-    if (tried.length || [...beams.values()].some(({ open }) => open)) {
+    if (tried.length || [...beams.values()].some(({ other }) => other)) {
       beams = best(step(beams, column, row, tried, language, numbers), numbers.beams);
     }
   });
@@ -72,21 +72,21 @@ function triedIn(row, { least, choices }) {
 /** The texts after one more column. */
 function step(beams, column, row, tried, language, { weight, bonus }) {
   const after = new Map();
-  const add = (text, closed, open, { prior, context, letters }) => {
+  const add = (text, blank, other, { prior, context, letters }) => {
     const old = after.get(text);
-    if (!old) return after.set(text, { closed, open, prior, context, letters });
-    if (closed + open > old.closed + old.open) old.letters = letters;
-    old.closed += closed;
-    old.open += open;
+    if (!old) return after.set(text, { blank, other, prior, context, letters });
+    if (blank + other > old.blank + old.other) old.letters = letters;
+    old.blank += blank;
+    old.other += other;
   };
   for (const [text, beam] of beams) {
-    const { closed, open, prior, context, letters } = beam;
-    add(text, (closed + open) * Math.max(row[0], 1e-9), 0, beam); // of 0 no way would be left
+    const { blank, other, prior, context, letters } = beam;
+    add(text, (blank + other) * Math.max(row[0], 1e-9), 0, beam); // of 0 no way would be left
     for (const number of tried) {
-      let ways = closed + open;
+      let ways = blank + other;
       if (number === letters.at(-1)?.number) {
-        add(text, 0, open * row[number], beam);
-        ways = closed; // a letter comes twice only if something was between
+        add(text, 0, other * row[number], beam);
+        ways = blank; // a letter comes twice only if something was between
       }
       if (!ways) continue;
       const grown = { context: language.extended(context, number), letters: [...letters, { number, column }] };
@@ -100,8 +100,8 @@ function step(beams, column, row, tried, language, { weight, bonus }) {
 /** The best texts, with probabilities in relation to that of the best, which would become 0 in long lines. */
 function best(beams, most) {
   const ranked = [...beams].sort(([, one], [, other]) => score(other) - score(one)).slice(0, most);
-  const [[, { closed, open }]] = ranked;
-  return new Map(ranked.map(([text, beam]) => [text, { ...beam, closed: beam.closed / (closed + open), open: beam.open / (closed + open) }]));
+  const [[, { blank, other }]] = ranked;
+  return new Map(ranked.map(([text, beam]) => [text, { ...beam, blank: beam.blank / (blank + other), other: beam.other / (blank + other) }]));
 }
 
-const score = ({ closed, open, prior }) => (closed + open) * prior;
+const score = ({ blank, other, prior }) => (blank + other) * prior;
