@@ -22,6 +22,7 @@ from openpali.architectures.siglip.architecture import PRESETS
 from openpali.architectures.siglip.network import SigLIP
 from openpali.cli.main import app
 from openpali.data.media.images import Preprocess
+from openpali.data.media.native import NativePreprocess
 from openpali.eval.calibrate import calibrate_patches
 from openpali.eval.registry import benchmarks
 from openpali.eval.runner import run
@@ -34,6 +35,7 @@ from openpali.model.init import init_weights
 from openpali.playground.tables import routes_of
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.service import Served
+from openpali.tasks.example import Size
 from openpali.weights.bundle import pack_bundle
 from openpali.weights.format import open_model
 from openpali.weights.write import write_model
@@ -131,6 +133,16 @@ def test_boxes_of_patches_are_in_pixels_of_the_image(policy: str, model: SigLIP,
             edges = [(y - top) * height, (x - left) * width, (y + bottom) * height, (x + right) * width]
             expected = np.clip(edges, 0, [100, 200, 100, 200])
             np.testing.assert_allclose(boxes[row * 6 + column], expected, atol=1e-3)
+
+
+def test_patches_of_an_image_in_its_own_proportions_are_those_that_it_has(model: SigLIP, bundle: Path) -> None:
+    tokenizer, preprocess = open_model(bundle / "pali").tokenizer, NativePreprocess(12, 40)
+    image = np.random.default_rng(1).integers(0, 256, (100, 90, 3), np.uint8)
+    rows, columns = preprocess.grid(Size(100, 90))
+    assert rows * columns < 40  # the others are padding
+    embeddings, boxes = EmbeddingPipeline(model, tokenizer, preprocess).patches(image)
+    assert embeddings.shape[0] == len(boxes) == rows * columns
+    assert boxes[:, :2].max() > 0
 
 
 @pytest.fixture(scope="module")

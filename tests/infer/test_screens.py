@@ -17,6 +17,7 @@ from openpali import Pali
 from openpali.cli.main import app
 from openpali.data.pipeline.elements import ROLES, mark_elements
 from openpali.infer import screens
+from openpali.infer.bulk import object_as_json
 from openpali.infer.elements import find_elements
 from openpali.infer.pages import Reading, ReadLine, ReadWord
 from openpali.infer.pipeline import Sized
@@ -155,6 +156,24 @@ def test_a_role_finds_all_of_it_and_words_find_the_one() -> None:
     assert {thing.name for thing in SCREEN.detect("buttons")} == {"buttons"}
     assert [thing.box for thing in SCREEN.detect("Cancel")] == [SCREEN.elements[6].box]
     assert SCREEN.detect("slider") == []
+
+
+def test_an_element_tells_its_own_name_and_where_to_click() -> None:
+    buttons = SCREEN.detect("button")
+    assert [thing.label for thing in buttons] == [SCREEN.named[i].name for i in (1, 6)]
+    [cancel] = SCREEN.detect("the Cancel button")
+    told = object_as_json(cancel)
+    assert (told["name"], told["label"], told["role"]) == ("the Cancel button", "Cancel", "button")
+    (ymin, xmin, ymax, xmax), (y, x) = told["box"], told["centre"]
+    assert (2 * y, 2 * x) == pytest.approx((ymin + ymax, xmin + xmax))
+    assert not {"label", "role"} & object_as_json(Object("apple", Box(0, 0, 1, 1))).keys()
+
+
+def test_the_element_in_a_box_is_named() -> None:
+    for thing in SCREEN.named:
+        assert SCREEN.at(thing.box) is thing
+    assert SCREEN.at(Box(2000, 2000, 2010, 2010)) is None
+    assert Screen([], []).at(Box(0, 0, 1, 1)) is None
 
 
 class KnowingFinder(nn.Module):

@@ -213,7 +213,8 @@ def _print(prediction: Prediction, text: str, before: str) -> None:
         box = ", ".join(f"{name} {value:.0f}" for name, value in found.box._asdict().items())
         area = "" if found.mask is None else f", mask of {int(found.mask.sum())} pixels"
         confidence = "" if found.confidence is None else f", {sure(found.confidence)}"
-        typer.echo(f"  {found.name or text}: {box}{area}{confidence}")
+        label = f" {found.label!r}" if found.label else ""
+        typer.echo(f"  {found.name or text}{label}: {box}{area}{confidence}")
 
 
 @dataclass(frozen=True)

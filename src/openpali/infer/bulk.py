@@ -295,6 +295,11 @@ def as_json(prediction: Prediction) -> Json:
 
 
 def object_as_json(thing: Object) -> Json:
-    """Its name, box [ymin, xmin, ymax, xmax] in pixels, mask as COCO's run lengths, and confidence."""
+    """Its name, box [ymin, xmin, ymax, xmax] and centre [y, x] in pixels, mask as COCO's run lengths, confidence.
+
+    An element of a screen also has its role and its label.
+    """
     mask = None if thing.mask is None else RunLengths.of(thing.mask).as_json()
-    return {"name": thing.name, "box": list(thing.box), "mask": mask, "confidence": thing.confidence}
+    element = {"role": thing.role, "label": thing.label} if thing.role else {}
+    box = {"box": list(thing.box), "centre": list(thing.box.centre)}
+    return {"name": thing.name, **box, "mask": mask, "confidence": thing.confidence, **element}

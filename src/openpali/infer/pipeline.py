@@ -558,7 +558,8 @@ class EmbeddingPipeline:
             pixels_4 = torch.tensor([side / share for side, share in zip(sized.size, covered, strict=True)] * 2)
             boxes_N4 = (edges_N4.cpu() * pixels_4).clamp(torch.zeros(4), torch.tensor(sized.size * 2))
             embeddings_ND = self.model.embed_patches(tokens_1ND)
-        return embeddings_ND.float().cpu().numpy(), boxes_N4.numpy()
+            real_N = (centres_1N2[0] >= 0).all(1).cpu()  # not padding
+        return embeddings_ND.float().cpu()[real_N].numpy(), boxes_N4[real_N].numpy()
 
     def _embed(self, tower: Callable[[Batch], Tensor], rows: Sequence[Arrays], batch: int) -> Floats:
         if not rows:

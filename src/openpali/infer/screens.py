@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from openpali.infer.pages import ReadLine, ReadWord
+from openpali.metrics.boxes import box_iou
 from openpali.metrics.words import holds_centre
 from openpali.tasks.example import Box, Object, around
 
@@ -118,13 +119,22 @@ class Screen:
         return [replace(thing, name=self._name(thing)) for thing in self.elements]
 
     def detect(self, text: str) -> list[Object]:
-        """All elements of a role, or else the one that is meant; their names are ``text``."""
+        """All elements of a role, or else the one that is meant.
+
+        Their ``name`` is ``text``, their own name the ``label``.
+        """
         wanted = Wanted.of(text)
         more = wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)
         if wanted.roles and not more and not self._named(text):
-            return [replace(thing, name=text) for thing in self.elements if thing.role in wanted.roles]
-        found = self.point(text)
-        return [replace(found, name=text)] if found else []
+            found = [thing for thing in self.named if thing.role in wanted.roles]
+        else:
+            found = [*filter(None, [self.point(text)])]
+        return [replace(thing, name=text, label=thing.name) for thing in found]
+
+    def at(self, box: Box) -> Object | None:
+        """The element in a box, with its name: the one that overlaps it most (IoU); None: no IoU is .5."""
+        ious = box_iou([box], [thing.box for thing in self.named])[0]
+        return self.named[int(ious.argmax())] if ious.max(initial=0.0) >= 0.5 else None
 
     def point(self, expression: str) -> Object | None:
         """The element that an expression means, with its name; words if no element has them; None: nothing fits."""

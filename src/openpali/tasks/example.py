@@ -28,6 +28,11 @@ class Box(NamedTuple):
     ymax: float
     xmax: float
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(y, x) of its centre, where one would click."""
+        return (self.ymin + self.ymax) / 2, (self.xmin + self.xmax) / 2
+
 
 def tight_box(mask: Mask) -> Box:
     """The smallest box around a mask ``[H, W]``."""
@@ -61,6 +66,8 @@ class Object:
         mask: if known.
         confidence: probability that a model found it where it is, if it is calibrated; else None.
         role: of an element of a page, as ARIA names it ("button", "searchbox"), or "icon".
+        label: of an element that was asked for by another name: what is written on it or beside it, or what an
+            icon shows.
     """
 
     name: str
@@ -68,6 +75,7 @@ class Object:
     mask: Mask | None = None
     confidence: float | None = None
     role: str = ""
+    label: str = ""
 
     @property
     def is_icon(self) -> bool:
