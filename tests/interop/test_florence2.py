@@ -382,6 +382,32 @@ def test_boxes_are_those_of_the_processor(text: str) -> None:
     assert [o.name for o in asked] == [o.name for o in found if "dog" in o.name]
 
 
+CORNERS = st.lists(st.integers(0, 999), min_size=6, max_size=10).map(lambda n: "".join(f"<loc_{i}>" for i in n))
+OUTLINED = st.lists(CORNERS, min_size=1, max_size=2).map(lambda parts: f"<poly>{'<sep>'.join(parts)}</poly>")
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["car", "a red dog"]), st.lists(OUTLINED, min_size=1, max_size=2)), min_size=1
+    )
+)
+def test_outlines_of_named_things_are_those_of_the_processor(things: list[tuple[str, list[str]]]) -> None:
+    """Which `<OPEN_VOCABULARY_DETECTION>` may give instead of boxes."""
+    text = "".join(name + "".join(outlines) for name, outlines in things)
+    expected = THEIRS.parse_description_with_polygons_from_text_and_spans(text, image_size=(640, 480))
+    task = get_task("detect", dialect=DIALECT)
+    true = []
+    for each in expected:
+        corners = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in each["polygons"]])
+        if (corners.min(0) < corners.max(0)).all():
+            true.append((each["cat_name"], [*corners.min(0).astype(int), *corners.max(0).astype(int)]))
+    assert whole(task.parse(text, SIZE, prompt=task.ask("car and a red dog")).objects) == true
+    asked = task.parse(text, SIZE, prompt=task.ask("dog")).objects
+    assert [thing.name for thing in asked] == [name for name, _ in true if "dog" in name]
+    assert all(thing.mask is not None for thing in asked)
+
+
 @settings(max_examples=60)
 @given(
     st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
@@ -13,8 +14,9 @@ import numpy as np
 from openpali.metrics.boxes import Detection, right_boxes
 from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Sample, Task, choose, referred, require
-from openpali.tasks.confidence import Generated, box_log_probs, scored_boxes
+from openpali.tasks.confidence import Generated, box_log_probs, part_log_probs, scored_boxes
 from openpali.tasks.example import Box, Example, Object, Size
+from openpali.tasks.polygons import outlined
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
 from openpali.text.tokenizer import Tokenizer
@@ -133,14 +135,23 @@ class Detect(Task):
     def parse(self, text: str, size: Size, *, prompt: str = "", strict: bool = False) -> Answer:
         if text.strip() == NOTHING:
             return Answer(NOTHING)
+        wanted = self._wanted(prompt)
+        if (codec := self.dialect.outlines) and codec.around[0] in text:  # some things are outlined instead
+            shapes = outlined(text, Size(*size), codec)
+            things = (Object(name, box, shape.draw(Size(*size))) for name, box, shape, _ in shapes if wanted(name))
+            return Answer(text.strip(), tuple(things))
         found = self.codec.decode_named(text, size, strict=strict)
         if strict and not found:
             raise ValueError("the answer is empty; it must be 'none' if nothing is found")
-        wanted = self._wanted(prompt)
         return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found if wanted(name)))
 
     def claims(self, generated: Generated, tokenizer: Tokenizer, prompt: str = "") -> list[float]:
-        """The log-probability of each box with its name."""
+        """The log-probability of each box with its name, or of all corners of an outline."""
+        text, codec = tokenizer.decode(generated.ids), self.dialect.outlines
+        if codec and codec.around[0] in text:
+            wanted = self._wanted(prompt)
+            places = [place for name, *_, place in outlined(text, Size(1, 1), codec) if wanted(name)]
+            return [math.fsum(logs) for logs in part_log_probs(generated, tokenizer, places)]
         return box_log_probs(generated, tokenizer, self.codec, self._wanted(prompt))
 
     @classmethod
@@ -160,7 +171,7 @@ class Detect(Task):
         """
         wanted = self._wanted(sample.prompt)
         scored = scored_boxes(generated, tokenizer, self.codec, example.size, wanted)
-        if not generated.ids:  # the part that answers writes no tokens
+        if not generated.ids or any(each.mask is not None for each in answer.objects):  # no tokens, or outlines
             scored = [Detection(each.name, each.box, each.confidence or 0.0) for each in answer.objects]
         if self.of == "expression":
             name = self._expression(example)

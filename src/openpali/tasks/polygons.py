@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openpali.tasks.example import Mask, Size
+from openpali.tasks.example import Box, Mask, Size
+from openpali.text.places import Outlines
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,21 @@ class Polygons:
     def as_json(self) -> list[list[float]]:
         """As a record holds them: ``[x, y, x, y, ...]`` each, to a thousandth of a pixel."""
         return [[round(float(value), 3) for value in corners.ravel()] for corners in self.parts]
+
+
+def outlined(text: str, size: Size, codec: Outlines) -> Iterator[tuple[str, Box, Polygons, tuple[int, int]]]:
+    """Name, box and polygons of each object of an answer, and where in the text its polygons start and end.
+
+    The name stands before the objects that have it, and is "" if none is written.
+    """
+    (begin, end), at, name = codec.around, 0, ""
+    for polygons, (start, stop) in codec.find(text, size):
+        name = text[at:start].replace(begin, "").replace(end, "").strip() or name
+        at = stop
+        corners = np.concatenate(polygons)
+        (xmin, ymin), (xmax, ymax) = corners.min(0).tolist(), corners.max(0).tolist()
+        if xmin < xmax and ymin < ymax:
+            yield name, Box(ymin, xmin, ymax, xmax), Polygons(polygons), (start, stop)
 
 
 def outlines(mask: Mask, tolerance: float = 0.0) -> list[NDArray[np.float64]]:

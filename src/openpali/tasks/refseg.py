@@ -18,7 +18,7 @@ from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Need, Sample, Task, referred, require
 from openpali.tasks.confidence import Generated, part_log_probs
 from openpali.tasks.example import Box, Example, Mask, Object, Size
-from openpali.tasks.polygons import Polygons, outlines
+from openpali.tasks.polygons import Polygons, outlined, outlines
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
 from openpali.text.places import Outlines
@@ -130,9 +130,7 @@ class RefSeg(Task):
     def parse(self, text: str, size: Size, *, prompt: str = "", strict: bool = False) -> Answer:
         """Objects have names in dialects that write them; the expression is in the prompt, too."""
         size = Size(*size)
-        found = (
-            _outlines_in(text, size, codec) if (codec := self.dialect.outlines) else self._found(text, size, strict)
-        )
+        found = outlined(text, size, codec) if (codec := self.dialect.outlines) else self._found(text, size, strict)
         return Answer(
             text.strip(), tuple(Object(name, box, self._mask(mask, box, size)) for name, box, mask, _ in found)
         )
@@ -143,7 +141,7 @@ class RefSeg(Task):
         Of polygons it is that of all their corners.
         """
         text, codec = tokenizer.decode(generated.ids), self.dialect.outlines
-        found = _outlines_in(text, Size(1, 1), codec) if codec else self._found(text, Size(1, 1))
+        found = outlined(text, Size(1, 1), codec) if codec else self._found(text, Size(1, 1))
         parts = [place for *_, place in found]
         return [math.fsum(logs) for logs in part_log_probs(generated, tokenizer, parts)]
 
@@ -223,15 +221,6 @@ def _outlined(codec: Outlines, masks: Sequence[Mask], example: Example) -> str:
     if not all(polygons):
         raise ValueError(f"sample {example.key} has a mask that is empty")
     return codec.encode(polygons, example.size)
-
-
-def _outlines_in(text: str, size: Size, codec: Outlines) -> Iterator[tuple[str, Box, Polygons, tuple[int, int]]]:
-    """Name (which is not written), box and polygons of each object, and where in the text it starts and ends."""
-    for polygons, place in codec.find(text, size):
-        corners = np.concatenate(polygons)
-        (xmin, ymin), (xmax, ymax) = corners.min(0).tolist(), corners.max(0).tolist()
-        if xmin < xmax and ymin < ymax:
-            yield "", Box(ymin, xmin, ymax, xmax), Polygons(polygons), place
 
 
 def _pixels(box: Box, size: Size) -> tuple[slice, slice]:
