@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -23,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoProcessor, Florence2ForConditionalGeneration
 from transformers.models.florence2.processing_florence2 import Florence2PostProcessor, Florence2Processor
+from typer.testing import CliRunner
 
 from openpali.architectures.florence2 import (
     ADDED,
@@ -32,7 +34,7 @@ from openpali.architectures.florence2 import (
     read_florence2,
     read_ngram_size,
 )
-from openpali.cli.main import main
+from openpali.cli.main import app, main
 from openpali.distributed import Ranks
 from openpali.infer.generate import Decoding, Generation, generate
 from openpali.infer.pali import Pali
@@ -654,3 +656,33 @@ def test_an_adapter_of_it_in_int8_trains_and_answers(
     assert not torch.allclose(apart, before, rtol=1e-2, atol=1e-2)
     run = partial(openpali, capsys, monkeypatch)
     assert '"score": ' in run("predict", "20.png", "what?", "--json", "--model", "whole")
+
+
+def test_images_and_prompts_that_do_not_fit_are_refused_alone(converted: Path, tmp_path: Path) -> None:
+    """Before they are encoded, so that the other samples of a file are answered."""
+    pali, image = Pali(converted), np.full((20, 30, 3), 90, np.uint8)
+    config = open_model(converted).config
+    visual, most = math.prod(config.vision.grid) + 1, config.text.positions
+    fitting = (most - 10) // visual
+    assert pali.predict([[image] * fitting], ["what?"], decoding=Decoding(1), raw=True)
+    with pytest.raises(ValueError, match="positions"):
+        pali.rows([image] * (fitting + 1), "what?")
+    sample = {"images": ["a.png"], "question": "what?"}
+    Image.fromarray(image).save(tmp_path / "a.png")
+    many = {"images": ["a.png"] * (fitting + 1), "question": "what?"}
+    (tmp_path / "in.jsonl").write_text(f"{json.dumps(many)}\n{json.dumps(sample)}\n")
+    arguments = ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")]
+    asked = ["--model", str(converted), "--task", "vqa"]
+    CliRunner().invoke(app, ["predict", *arguments, *asked])
+    first, second = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert first["error"]
+    assert "text" in second
+
+
+def test_the_longest_prompt_is_that_beside_images_of_the_size(saved: Saved, tmp_path: Path) -> None:
+    convert(saved[0], tmp_path / "large", size=(224, 224))
+    large = open_model(tmp_path / "large")
+    visual = math.prod(large.config.vision.grid) + 1
+    assert large.facts.max_prompt == (large.config.text.positions - visual - 2) // 8 * 8
+    with pytest.raises(ValueError, match="no room"):
+        convert(saved[0], tmp_path / "larger", size=(1024, 1024))

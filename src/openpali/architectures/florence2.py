@@ -44,6 +44,8 @@ from openpali.tensors import MappedTensors
 from openpali.text.byte_pairs import ROLES, BytePairTokenizer
 from openpali.text.places import NamedFirst, Outlines
 
+_STEP = 8  # prompts are padded to a multiple of it
+
 
 @dataclass(frozen=True)
 class Florence2Config:
@@ -111,6 +113,14 @@ class Florence2Model(VisionLanguageModel):
 
     def visual(self, patches_BND: Tensor) -> Tensor:
         return cast(Tensor, self.project(patches_BND, self.vit.config.grid))
+
+    def check_room(self, images: int, prompt: int) -> None:
+        tokens = images * (1 + math.prod(self.vit.config.grid)) + math.ceil(prompt / _STEP) * _STEP + 2
+        if tokens > (most := self.config.text.positions):
+            raise ValueError(
+                f"{images} images and a prompt of {prompt} tokens take {tokens} positions, this model has {most}: "
+                "give fewer images or a shorter prompt"
+            )
 
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
         """Visual tokens, BOS, prompt and EOS through the encoder."""
@@ -288,6 +298,16 @@ class Florence2Architecture(Architecture[Florence2Config]):
     def visual_tokens(self, config: Any, size: tuple[int, int] | None = None) -> int:
         return 1 + super().visual_tokens(config, size)
 
+    def longest_prompt(self, config: Florence2Config, size: tuple[int, int] | None = None) -> int:
+        visual = self.visual_tokens(config, size)
+        room = (config.text.positions - visual - 2) // _STEP * _STEP  # beside BOS and EOS
+        if room < _STEP:
+            raise ValueError(
+                f"an image of {visual} tokens leaves no room for a prompt in {config.text.positions} positions: "
+                "give a smaller --size"
+            )
+        return room
+
     def language(self, config: Florence2Config) -> BartConfig:
         return config.text
 
@@ -314,7 +334,6 @@ class Florence2Architecture(Architecture[Florence2Config]):
         tokenizer = read_tokenizer(source)
         vision, text = found.config.vision, found.config.text
         require_rows(source, tokenizer.vocab_size, text.vocab_size)
-        room = text.positions - self.visual_tokens(found.config) - 2
         about = [
             f"Florence-2: {len(found.weights)} tensors, image encoder of {sum(vision.depths)} blocks up to "
             f"{vision.width}, language model of {text.encoder_layers} + {text.decoder_layers} layers of "
@@ -330,7 +349,7 @@ class Florence2Architecture(Architecture[Florence2Config]):
                 parts={"model": str(source)},
                 dialect=DIALECT.name,
                 no_repeat_ngram_size=read_ngram_size(source),
-                max_prompt=room // 8 * 8,  # prompts are padded to a multiple of 8
+                max_prompt=self.longest_prompt(found.config),
             ),
             about,
         )

@@ -448,6 +448,7 @@ class Pipeline:
             return (), Size(1, 1)
         if self.preprocess is None:
             raise ValueError("this model takes text alone: leave out the images")
+        self.model.check_room(len(images), len(ids))
         return [self.preprocess(image.pixels) for image in images], images[0].size
 
     def read(self, rows: Sequence[tuple[Frames, Sequence[int]]]) -> Inputs:

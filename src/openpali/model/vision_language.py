@@ -86,6 +86,13 @@ class VisionLanguageModel(nn.Module, ABC):
                 "the tokenizer that belongs to the model"
             )
 
+    def check_room(self, images: int, prompt: int) -> None:
+        """Check that so many images (or frames) and tokens of a prompt can be read together.
+
+        Raises:
+            ValueError: they are too many.
+        """
+
     def forward(
         self, images: Images | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None
     ) -> Tensor:

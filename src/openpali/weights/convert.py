@@ -63,7 +63,8 @@ def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
     if old is None:
         return model
     height, width = size or old.image_size
-    tokens = architecture_of(model.config).visual_tokens(model.config, (height, width))
+    architecture = architecture_of(model.config)
+    tokens = architecture.visual_tokens(model.config, (height, width))
     if isinstance(model.preprocess, NativePreprocess):
         tokens = tokens if size else old.tokens
         return replace(
@@ -74,9 +75,11 @@ def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
         )
     grid = height // old.patch_size, width // old.patch_size
     told = f"{height} x {width} pixels, {tokens} tokens"
+    longest = architecture.longest_prompt(model.config, (height, width))
     resized = replace(
         model,
         config=replace(model.config, vision=replace(old, grid=grid)),
+        facts=model.facts if longest is None else model.facts.but(max_prompt=longest),
         preprocess=model.preprocess and replace(model.preprocess, height=height, width=width),
     )
     if POSITIONS not in model.weights:
@@ -85,6 +88,6 @@ def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
     return replace(
         resized,
         weights={**model.weights, POSITIONS: resample_positions(model.weights[POSITIONS], old.grid, grid)},
-        facts=model.facts.but(positions={"method": method, "from": [*old.grid], "to": [*grid]}),
+        facts=resized.facts.but(positions={"method": method, "from": [*old.grid], "to": [*grid]}),
         about=[*model.about, f"position embeddings: {[*old.grid]} -> {[*grid]}, {method}: {told}"],
     )
