@@ -63,6 +63,16 @@ def test_samples_that_cannot_be_answered_are_an_error(pali: Pali, tmp_path: Path
         input_moments(pali, JsonlSource(tmp_path / "asked.jsonl"), [])
 
 
+def test_samples_of_several_tasks_are_asked_the_one_that_is_named(pali: Pali, tmp_path: Path) -> None:
+    Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    record = {"images": ["a.png"], "caption": "a cat", "objects": [{"name": "cat", "box": [1, 1, 9, 9]}]}
+    (tmp_path / "both.jsonl").write_text(json.dumps(record))
+    both = JsonlSource(tmp_path / "both.jsonl")
+    with pytest.raises(ValueError, match="--task"):
+        input_moments(pali, both, ["text.head"])
+    assert input_moments(pali, both, ["text.head"], "caption")
+
+
 def test_samples_that_are_left_out_are_counted(pali: Pali, asked: JsonlSource, tmp_path: Path) -> None:
     (tmp_path / "1.png").unlink()
     with pytest.warns(UserWarning, match=r"1 of 3 samples cannot be answered, as .*1\.png"):

@@ -24,10 +24,10 @@ from .test_mask_codec import arrays as mask_codec_arrays
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "weights.md").read_text("utf-8")
 COMMANDS = [
-    line.replace("hf://microsoft/", "")
+    line.replace("hf://florence-community/", "")
     for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S)
     for line in block.splitlines()
-    if line.startswith("openpali ") and not re.search("hf://(?!microsoft)", line)  # see test_hub.py
+    if line.startswith("openpali ") and not re.search("hf://(?!florence-community)", line)  # see test_hub.py
 ]
 [PYTHON] = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 INLINE = [" ".join(text.split()) for text in re.findall(r"(?s)(?<!`)`(openpali [^`]+)`", TEXT)]

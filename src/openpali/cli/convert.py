@@ -47,6 +47,9 @@ def quantize(
             "rounded for the inputs that these give (GPTQ)"
         ),
     ] = "",
+    task: Annotated[
+        str, typer.Option(help="Task to ask those samples; default: what each is for, by its fields")
+    ] = "",
 ) -> None:
     """Write a copy of a model with int8 weights, about half the size of bf16, or int4, for inference."""
     from openpali.weights.bundle import main_part
@@ -56,6 +59,8 @@ def quantize(
 
     if bits not in (8, 4):
         raise ValueError(f"no weights of {bits} bits: --bits takes 8 or 4")
+    if task and not calibrate:
+        raise ValueError("--task is of the samples of --calibrate: leave it out, or give both")
     source = open_model(main_part(find_model(model)))
     check_not_input(out, source.folder)
     if bits == 8:
@@ -65,13 +70,13 @@ def quantize(
             raise ValueError("8 bits have a scale for each output: leave out --group, or take --bits 4")
         write_int8(source, out)
     else:
-        measure = _measure(source.folder, calibrate) if calibrate else None
+        measure = _measure(source.folder, calibrate, task) if calibrate else None
         write_int4(source, out, group or GROUP, measure)
     size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     typer.echo(f"model written to {out}, {size / 1e6:,.2f} MB of weights")
 
 
-def _measure(model: Path, samples: str) -> Measure:
+def _measure(model: Path, samples: str, task: str) -> Measure:
     """What measures the inputs of a model's layers while it answers samples."""
     import torch
 
@@ -81,7 +86,7 @@ def _measure(model: Path, samples: str) -> Measure:
     from openpali.processor import bf16_is_faster
 
     pali = Pali(model, dtype="bf16" if bf16_is_faster(torch.device("cpu")) else "fp32")
-    return partial(input_moments, pali, open_source(samples, {}))
+    return partial(input_moments, pali, open_source(samples, {}), task=task)
 
 
 def merge(

@@ -15,12 +15,13 @@ from openpali.infer.pali import Pali
 from openpali.weights.files import MAIN
 
 
-def input_moments(pali: Pali, source: Source, layers: Sequence[str]) -> dict[str, Tensor]:
+def input_moments(pali: Pali, source: Source, layers: Sequence[str], task: str = "") -> dict[str, Tensor]:
     """The sum of ``x x'`` over all inputs ``x`` of each layer, float32 ``[I, I]``, while samples are answered.
 
     Args:
         pali: with the engine "torch". Its main part is asked about each sample alone, so that little is padded.
         layers: names of linear layers in the main part.
+        task: what to ask about each sample; by default what it is evidently for.
 
     Raises:
         ValueError: no sample can be answered.
@@ -37,7 +38,7 @@ def input_moments(pali: Pali, source: Source, layers: Sequence[str]) -> dict[str
     hooks = [model.get_submodule(name).register_forward_pre_hook(partial(add, name)) for name in layers]
     try:
         with torch.inference_mode():
-            asked = [reply for some in replies(pali, source, Request(), batch=1) for reply in some]
+            asked = [reply for some in replies(pali, source, Request(task), batch=1) for reply in some]
     finally:
         for hook in hooks:
             hook.remove()

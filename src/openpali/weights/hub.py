@@ -116,6 +116,11 @@ def _download(name: str, remote: Remote) -> Path:
         ) from error
     except (errors.HTTPError, OSError) as error:  # the former is that of the HTTP library
         raise OSError(f"{name} cannot be downloaded: {_first_line(error)}; the same command goes on") from error
+    if not any(Path(found).rglob("*.safetensors")):
+        raise ValueError(
+            f"{name} has no weights as safetensors, and pickles (.bin) are never opened: take a copy of the model "
+            f"in transformers' format, or a later revision, if {address} names one"
+        )
     return Path(found)
 
 
