@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-MIN_SCORE = 0.01  # points, so that no ratio divides by zero
+_LEAST = 0.01  # both sides of a ratio at least, if one is zero
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,16 @@ def need(module: str, package: str) -> Any:
 
 def rate(name: str, ours: float, peer: float, peer_name: str, unit: str) -> Result:
     """A result for which more is better."""
-    return Result(name, ours, peer, peer_name, unit, ours / peer)
+    return Result(name, ours, peer, peer_name, unit, _ratio(ours, peer))
 
 
 def cost(name: str, ours: float, peer: float, peer_name: str, unit: str) -> Result:
     """A result for which less is better."""
-    return Result(name, ours, peer, peer_name, unit, peer / ours)
+    return Result(name, ours, peer, peer_name, unit, _ratio(peer, ours))
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other if one and other else max(one, _LEAST) / max(other, _LEAST)
 
 
 def interleaved(

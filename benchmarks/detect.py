@@ -18,13 +18,14 @@ from pathlib import Path
 
 import torch
 
-from _report import MIN_SCORE, Result, cost, machine, rate, report
+from _report import Result, cost, machine, rate, report
 from openpali.data.sources.registry import open_source
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import frames_of
-from openpali.metrics.boxes import Detection, average_precision, detection_f1
+from openpali.metrics.boxes import Detection, average_precision, detection_f1, right_boxes
+from openpali.metrics.calibration import expected_calibration_error
 from openpali.rng import generator
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Example, Object
@@ -45,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     models = [Pali.from_pretrained(name, "torch") for name in (options.model, options.decoder)]
-    facts = machine() | {"model": options.model, "decoder": options.decoder}
+    facts = machine() | {"images": options.limit, "model": options.model, "decoder": options.decoder}
     report(compare(*models, options.limit), facts, options.file)
 
 
@@ -75,7 +76,9 @@ def compare(pali: Pali, peer: Pali, limit: int) -> Iterator[Result]:
                 found[way].append(scored(prediction.answer.objects))
         for metric, score in SCORES.items():
             ours, theirs = (100 * score(found[way], true) for way in ways)
-            yield rate(f"{name}: {metric}", max(ours, MIN_SCORE), max(theirs, MIN_SCORE), "decoder", "points")
+            yield rate(f"{name}: {metric}", ours, theirs, "decoder", "points")
+        ours, theirs = (100 * calibration_error(found[way], true) for way in ways)
+        yield cost(f"{name}: ece", ours, theirs, "decoder", "points of error")
         ours, theirs = (1000 * seconds[way] / len(true) for way in ways)
         yield cost(f"{name}: an image", ours, theirs, "decoder", "ms")
 
@@ -89,6 +92,12 @@ def ask(task: Detect, example: Example, index: int) -> tuple[str, list[Object]]:
 
 def scored(objects: Sequence[Object]) -> list[Detection]:
     return [Detection(thing.name, thing.box, thing.confidence or 0.0) for thing in objects]
+
+
+def calibration_error(found: Sequence[Sequence[Detection]], true: Sequence[Sequence[Detection]]) -> float:
+    """Expected calibration error of the confidence in boxes; 0 if none is found."""
+    right = [hit for own, others in zip(found, true, strict=True) for hit in right_boxes(own, others)]
+    return expected_calibration_error([thing.score for own in found for thing in own], right) if right else 0.0
 
 
 SCORES: dict[str, Callable[[Sequence[Sequence[Detection]], Sequence[Sequence[Detection]]], float]] = {

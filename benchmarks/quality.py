@@ -4,10 +4,12 @@
     python benchmarks/quality.py --json quality.json     # the first 400 samples of each: under 10 minutes
     python benchmarks/quality.py --limit 10000           # all samples
     python benchmarks/quality.py --engine onnx --limit 300
+    python benchmarks/quality.py --engine torch-int4 --calibrate samples.jsonl
 
 Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is `--engine`, by
 default OpenVINO with int8 weights (`openvino-int8`), the peer is torch in float32. `onnx` and `onnx-int8` are what
-`openpali export --format onnx` writes, in onnxruntime, but for videos. Scores are in percent; CIDEr has its own
+`openpali export --format onnx` writes, in onnxruntime, but for videos. `torch-int4` is the main part as
+`openpali quantize --bits 4` writes it. Scores are in percent; CIDEr has its own
 scale. The share of equal answers and the largest difference are printed; the target is half a point. Scores of
 SigLIP and of the probes involve no generated text and are omitted.
 """
@@ -16,20 +18,26 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
-from _report import MIN_SCORE, Result, cost, machine, rate, report
+from _report import Result, cost, machine, rate, report
+from openpali.data.sources.jsonl import JsonlSource
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.cards import is_cider, is_error
 from openpali.eval.runner import run
 from openpali.eval.suites import find_suite
 from openpali.home import home
+from openpali.infer.moments import input_moments
 from openpali.infer.pali import Pali
 from openpali.reports.progress import progress_bar
+from openpali.weights.files import MAIN
+from openpali.weights.format import open_model
+from openpali.weights.quantize import GROUP, write_int4
 
-ENGINES = ("openvino-int8", "torch-int8", "openvino", "onnx", "onnx-int8")
+ENGINES = ("openvino-int8", "torch-int8", "torch-int4", "openvino", "onnx", "onnx-int8")
 
 
 def main() -> None:
@@ -39,6 +47,7 @@ def main() -> None:
         "--sets", nargs="+", metavar="BENCHMARK", help="default: all of the suite that have answers"
     )
     parser.add_argument("--engine", default="openvino-int8", choices=ENGINES)
+    parser.add_argument("--calibrate", type=JsonlSource, help="samples that torch-int4 is rounded for")
     parser.add_argument("--limit", type=int, default=400, help="only the first N samples of each")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
@@ -72,6 +81,13 @@ def compare(options: argparse.Namespace) -> Iterator[Result]:
 
 
 def _open(options: argparse.Namespace, folder: Path) -> Pali:
+    if options.engine == "torch-int4":
+        pali = Pali.from_pretrained(options.model)
+        measure = partial(input_moments, pali, options.calibrate) if options.calibrate else None
+        write_int4(open_model(pali.parts[MAIN]), folder / "int4", GROUP, measure)
+        pali = Pali.from_pretrained(options.model)
+        pali.parts[MAIN] = folder / "int4"
+        return pali
     if not options.engine.startswith("onnx"):
         return Pali.from_pretrained(options.model, options.engine)
     from _graphs import with_graphs
@@ -82,7 +98,7 @@ def _open(options: argparse.Namespace, folder: Path) -> Pali:
 def compared(title: str, ours: float, theirs: float, name: str) -> Result:
     scale = 1 if is_cider(name) else 100
     make, unit = (cost, "points of error") if is_error(name) else (rate, "points")
-    return make(title, max(scale * ours, MIN_SCORE), max(scale * theirs, MIN_SCORE), "float32", unit)
+    return make(title, scale * ours, scale * theirs, "float32", unit)
 
 
 if __name__ == "__main__":
