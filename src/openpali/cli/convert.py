@@ -122,7 +122,7 @@ def convert(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A whole model instead of the two, as PaliGemma, T5Gemma 2 or Florence-2: a transformers folder, "
+            help="A whole model instead of the two, as PaliGemma or T5Gemma 2: a transformers folder, "
             "hf://ORG/NAME, or a .npz file of big_vision"
         ),
     ] = None,

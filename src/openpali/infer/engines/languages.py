@@ -13,8 +13,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from openpali.architectures.florence2 import Florence2Model
-from openpali.architectures.pali import PaliModel
+from openpali.architectures.florence2 import Florence2Config, Florence2Model
+from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.model.attention import unfold_bias
 from openpali.model.cache import Extend, Pair
 from openpali.model.int8 import Int8Linear
@@ -154,3 +154,13 @@ class BartLanguage(Language):
 
     def logits(self, hidden: Tensor) -> Tensor:
         return cast(Tensor, self.head(hidden))
+
+
+Compilable = PaliModel | Florence2Model
+CONFIGS = (PaliModelConfig, Florence2Config)
+"""Of the models that can be compiled."""
+
+
+def language_of(model: Compilable) -> Language:
+    """The language model of a model, for engines that compile it."""
+    return T5Language(model) if isinstance(model, PaliModel) else BartLanguage(model)

@@ -22,10 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from openpali.architectures.florence2 import Florence2Config, Florence2Model
-from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.infer.engines.base import Engine
-from openpali.infer.engines.languages import BartLanguage, Language, T5Language
+from openpali.infer.engines.languages import CONFIGS, Compilable, Language, language_of
 from openpali.infer.generate import evaluating
 from openpali.model.attention import attending, sdpa
 from openpali.model.cache import Memories, Pair, behind
@@ -150,7 +148,7 @@ class OpenVinoPali:
     """What :func:`openpali.infer.generate.generate` needs of a model, compiled for this CPU.
 
     Args:
-        model: a PaLI or a Florence-2. Its linear layers may be int8 (:mod:`openpali.model.int8`); their matmuls
+        model: its linear layers may be int8 (:mod:`openpali.model.int8`); their matmuls
             also round activations, after :func:`~openpali.model.int8.compute_in_int8`. All else is float32, or else
             torch encodes images and prompts, and the decoder alone is compiled. Weights in int8 and int4 are
             compiled as they are; OpenVINO widens those in bf16 meanwhile. The model stays as it is.
@@ -158,10 +156,10 @@ class OpenVinoPali:
             does so natively, as less is moved. Logits are float32: in bf16 too many would tie.
     """
 
-    def __init__(self, model: PaliModel | Florence2Model, precision: Precision | Literal["auto"] = "auto") -> None:
+    def __init__(self, model: Compilable, precision: Precision | Literal["auto"] = "auto") -> None:
         self.model = model
         self.first = model.first
-        self.language = _language_of(model)
+        self.language = language_of(model)
         if precision == "auto":
             precision = best_precision(model)
         self.precision = precision
@@ -291,12 +289,8 @@ class OpenVinoPali:
 
 
 def _wrap(model: VisionLanguageModel) -> OpenVinoPali:
-    assert isinstance(model, PaliModel | Florence2Model)
+    assert isinstance(model, Compilable)
     return OpenVinoPali(model)
-
-
-def _language_of(model: PaliModel | Florence2Model) -> Language:
-    return T5Language(model) if isinstance(model, PaliModel) else BartLanguage(model)
 
 
 def require_openvino() -> Any:
@@ -593,7 +587,7 @@ def _count(rows: int) -> NDArray[np.int32]:
 OPENVINO = Engine(
     _wrap,
     require=require_openvino,
-    configs=(PaliModelConfig, Florence2Config),
+    configs=CONFIGS,
     devices=("cpu",),
     auto=("fp32",),
     widens=True,
