@@ -150,8 +150,8 @@ class OpenVinoPali:
     Args:
         model: its linear layers may be int8 (:mod:`openpali.model.int8`); their matmuls also round activations,
             after :func:`~openpali.model.int8.compute_in_int8`. All else is float32, or else torch encodes images
-            and prompts, and the decoder alone is compiled. Weights in int8 and int4 are compiled as they are; OpenVINO
-            widens those in bf16 meanwhile. The model stays as it is.
+            and prompts, and the decoder alone is compiled. Weights in int8 and int4 are compiled as they are;
+            OpenVINO widens those in bf16 meanwhile. The model stays as it is.
         precision: of activations; "auto": bf16 if the processor multiplies it faster; where matmuls are int8, if it
             does so natively, as less is moved. Logits are float32: in bf16 too many would tie.
     """
