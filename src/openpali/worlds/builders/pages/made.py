@@ -211,7 +211,14 @@ class Writer:
         return f'<svg viewBox="0 0 16 16">{drawn}</svg>'
 
     def initials(self) -> str:
-        return escape("".join(word[0] for word in self.words.some(2, 2).split()).upper())
+        """One letter or two, of a person or a company."""
+        letters = "".join(word[0] for word in self.words.some(2, 2).split()).upper()
+        return escape(letters[:1] if self.chance(0.35) else letters)
+
+    def count(self) -> str:
+        """What a mark at an icon or an entry says, as of unread messages."""
+        one, two = (str(self.rng.integers(*range_)) for range_ in ((1, 10), (10, 100)))
+        return self.words.pick(one, one, one, two, "99+", self.words.some(1, 1)[:8])
 
 
 class Page(Writer):
@@ -265,17 +272,38 @@ class Page(Writer):
         return _tag(f"{tag}{role}", f"display:inline-block;{css}", icon + escape(self.words.some(1, 3)))
 
     def tool(self) -> str:
-        """A button with an icon alone."""
+        """A button with an icon alone, now and then with a count at its corner."""
         room = f"padding:{self.rng.integers(2, 11)}px;"
         css = self.style.box_of("tool") if self.chance(0.4) else "background:none;border:0;color:inherit;"
-        return f'<button style="{css}{room}line-height:1;{self.style.type(11, 20)}">{self.icon()}</button>'
+        inner = self.icon()
+        if self.chance(0.25):
+            place = f"position:absolute;top:{self.rng.integers(-10, 2)}px;right:{self.rng.integers(-12, 2)}px;"
+            inner = _tag(
+                "span", "position:relative;display:inline-block", inner + self.mark_of(self.count(), place)
+            )
+        return f'<button style="{css}{room}line-height:1;{self.style.type(11, 20)}">{inner}</button>'
+
+    def mark_of(self, text: str, place: str = "") -> str:
+        """A short text on a small ground of its own."""
+        r, side = self.rng, int(self.rng.integers(12, 22))
+        light = float(r.uniform(0.25, 0.6))
+        shape = f"display:inline-block;min-width:{side}px;height:{side}px;line-height:{side}px;text-align:center;"
+        shape += f"border-radius:{r.choice([99, 99, 3])}px;padding:0 {r.integers(0, 5)}px;"
+        font = f"font-size:{side * r.uniform(0.55, 0.8):.1f}px;font-weight:{r.choice([400, 500, 600, 700])};"
+        colours = f"background:{self.style.colour(light, float(r.uniform(0.4, 1)), 0.3)};color:"
+        colours += "white" if self.chance(0.7) else self.style.ink(light)
+        return _tag("span", place + shape + font + colours, escape(text))
 
     def avatar(self) -> str:
-        side = self.rng.integers(24, 48)
+        """Initials on a disc or a square."""
+        side = int(self.rng.integers(20, 48))
         ground, light = self.style.ground()
         letters = self.initials()
+        font = f"font-size:{side * self.rng.uniform(0.32, 0.5):.1f}px;"
+        font += f"font-weight:{self.rng.choice([400, 500, 600, 700])};"
+        square = f"border-radius:{self.rng.integers(2, 10)}px;" if self.chance(0.25) else ""
         return (
-            f'<span class="avatar" style="width:{side}px;height:{side}px;background:{ground};'
+            f'<span class="avatar" style="width:{side}px;height:{side}px;background:{ground};{font}{square}'
             f'color:{self.style.ink(light)}">{letters}</span>'
         )
 
@@ -325,7 +353,8 @@ class Page(Writer):
 
         links = self.chance(0.6)
         name = f'<a href="#">{self.text(14, 24)}</a>' if self.chance(0.3) else self.text(14, 24)
-        things = [self.tool() if self.chance(0.4) else "", name, self.several(item, 0, 6)]
+        logo = self.avatar() if self.chance(0.2) else ""
+        things = [self.tool() if self.chance(0.4) else "", logo, name, self.several(item, 0, 6)]
         things += [self.field() if self.chance(0.4) else "", self.several(self.tool, 0, 4)]
         things += [self.chip() if self.chance(0.5) else "", self.avatar() if self.chance(0.6) else self.icon()]
         return f'<header style="{self.style.box()}">{"".join(things)}</header>'
@@ -348,6 +377,7 @@ class Page(Writer):
                 rows.append(_tag("button", chosen + kind + room, icon + label + mark))
             else:
                 badge = self.chip() if self.chance(0.1) else self.icon() if self.chance(0.15) else ""
+                badge = self.mark_of(self.count()) if self.chance(0.15) else badge
                 rows.append(_tag("a href=#", chosen + kind + room, icon + label + badge))
             if self.chance(0.15):
                 title = f"{self.style.type(9, 13)}{room}opacity:.7"

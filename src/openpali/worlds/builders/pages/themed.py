@@ -93,7 +93,8 @@ class ThemedPage(Writer):
         return f'<a href="#" class="{css}">{self.some(1, 4)}</a>'
 
     def badge(self) -> str:
-        return f'<span class="badge {self.words.pick("text-bg", "bg")}-{self.kind()}">{self.label()}</span>'
+        text = escape(self.count()) if self.chance(0.3) else self.label()
+        return f'<span class="badge {self.words.pick("text-bg", "bg")}-{self.kind()}">{text}</span>'
 
     def button(self) -> str:
         """With text, an icon or both; solid, outlined or like a link; now and then a link that looks like one."""
@@ -106,12 +107,20 @@ class ThemedPage(Writer):
         return f'<{tag} class="{self.sized("btn")} {kind}{extra} me-1">{inner}</{tag.split()[0]}> '
 
     def tool(self) -> str:
-        css = self.words.pick("btn-link", "btn-outline-secondary", "btn-light", "border-0")
-        return f'<button type=button class="btn btn-sm {css} p-{self.rng.integers(1, 3)}">{self.icon()}</button>'
+        css, count = self.words.pick("btn-link", "btn-outline-secondary", "btn-light", "border-0"), ""
+        if self.chance(0.25):  # at its corner
+            place = "position-absolute top-0 start-100 translate-middle"
+            size = f"font-size:{self.rng.uniform(8, 12):.1f}px;padding:.2em .4em"
+            kind = f"badge rounded-pill text-bg-{self.kind()}"
+            count = f'<span class="{place} {kind}" style="{size}">{escape(self.count())}</span>'
+        room = f"p-{self.rng.integers(1, 3)}{' position-relative me-3' if count else ''}"
+        return f'<button type=button class="btn btn-sm {css} {room}">{self.icon()}{count}</button>'
 
     def avatar(self) -> str:
-        initials = self.initials()
-        return f'<span class="avatar rounded-circle text-bg-{self.kind()}">{initials}</span> '
+        """Initials on a disc or a square."""
+        shape = self.words.pick("rounded-circle", "rounded-circle", "rounded")
+        size = f"font-size:{self.rng.uniform(9, 17):.1f}px"
+        return f'<span class="avatar {shape} text-bg-{self.kind()}" style="{size}">{self.initials()}</span> '
 
     def tick(self, kind: str) -> str:
         """A checkbox, a radio button or a switch."""
