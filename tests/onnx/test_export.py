@@ -70,7 +70,8 @@ def traced(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
 
 
 @pytest.mark.parametrize(
-    "part", ["pali", "siglip", "mask_vqvae", "elements", pytest.param("reader", marks=pytest.mark.slow)]
+    "part",
+    ["pali", "siglip", "mask_vqvae", "finder", "elements", "icons", pytest.param("reader", marks=pytest.mark.slow)],
 )
 def test_graphs_give_what_torch_gives(pali: Pali, traced: Callable[[str, str, Graph], Path], part: str) -> None:
     _, model = pali.load(part)

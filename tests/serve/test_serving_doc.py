@@ -42,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, bundle: Path, images: Seque
     folder = tmp_path_factory.mktemp("serving")
     (folder / "nano").symlink_to(bundle)
     make_adapter(bundle / "pali", folder / "mine-lora" / "best", 1)
-    PILImage.fromarray(images[0]).save(folder / "photo.png")
+    for name in ("photo.png", "screen.png"):
+        PILImage.fromarray(images[0]).save(folder / name)
     return folder
 
 

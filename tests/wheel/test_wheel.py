@@ -56,6 +56,10 @@ def run(environment: Path, elsewhere: Mapping[str, str], *arguments: str) -> str
     return subprocess.run(command, env=elsewhere, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+def test_it_is_small(wheel: Path) -> None:
+    assert wheel.stat().st_size < 95e6
+
+
 def test_it_is_the_installed_package(environment: Path, elsewhere: Mapping[str, str]) -> None:
     assert run(environment, elsewhere, "--version").strip().endswith(openpali.__version__)
     command = [environment / "bin/python", "-c", "import openpali; print(openpali.__file__)"]
