@@ -131,7 +131,7 @@ def test_held_out_images_are_answered_as_by_predict(name: str, nano: Pali, page:
 def test_the_examples_are_answered_as_by_predict(nano: Pali, page: Page) -> None:
     rows = []
     for each in read_examples():
-        if len(each["images"]) == 1:
+        if len(each["images"]) == 1 and each["task"] != "read":
             image = np.asarray(PilImage.open(DEMO / each["images"][0]).convert("RGB"))
             rows.append((image, each["task"], each["text"], each["lang"] or "en"))
     compare("demo", nano, page, rows, 0.9)

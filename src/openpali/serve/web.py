@@ -15,6 +15,7 @@ from openpali.infer.bulk import text_of
 from openpali.serve.answers import Json
 from openpali.tasks.registry import TASKS, tasks_of
 
+_SCREEN = {"title": "Read a screen", "images": ["screen.webp"], "task": "read", "text": "", "lang": "en"}
 FOLDER = Path(__file__).parent / "page"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; font-src 'self'; "
@@ -41,8 +42,9 @@ def add_page(app: FastAPI) -> None:
 
 
 def read_examples() -> list[Json]:
-    """The demo's questions: title, paths of the images in the demo's folder, task, text and language."""
-    source, found = JsonlSource(DEMO_SAMPLES), []
+    """A screen to read, and the demo's questions: title, paths of the images in the demo's folder, task, text and
+    language."""
+    source, found = JsonlSource(DEMO_SAMPLES), [_SCREEN]
     lines = (DEMO_SAMPLES).read_text("utf-8").splitlines()
     for example, line in zip(map(source.__getitem__, range(len(source))), lines, strict=True):
         family = TASKS[tasks_of(example)[0]]
