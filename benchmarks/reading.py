@@ -2,7 +2,9 @@
 
     apt-get install tesseract-ocr tesseract-ocr-{ces,deu,fra,ita,por,rus,spa,swe,ukr}
     pip install -e '.[ocr]'
+    openpali data build lines
     OMP_NUM_THREADS=1 python benchmarks/reading.py --json reading.json
+    OMP_NUM_THREADS=1 python benchmarks/reading.py --limit 0 --json reading.json   # all, as in the table below
 
 A word is right if its text is equal and its centre lies in the true box (``openpali.metrics.words``). Each engine
 has one thread; seconds are CPU seconds a page, without starting, but Tesseract's command starts for each page.
@@ -21,6 +23,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -29,8 +32,10 @@ from PIL import Image as PilImage
 
 from _report import Result, cost, machine, need, rate, report
 from openpali import Pali
-from openpali.eval.benchmark import PageBenchmark
+from openpali.eval.benchmark import AnswerBenchmark, PageBenchmark
 from openpali.eval.pages import PageAnswers, WholePageEvaluator, words_by
+from openpali.eval.registry import find_benchmark
+from openpali.home import home
 from openpali.infer.pages import ReadWord
 from openpali.metrics.words import word_f1
 from openpali.tasks.example import Box, Image
@@ -52,7 +57,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     pali = Pali.from_pretrained(options.model)
-    report(measure(pali, options.limit), machine("openpali", "rapidocr", "onnxruntime"), options.file)
+    version = subprocess.run(["tesseract", "--version"], capture_output=True, check=True, text=True).stdout.split()[
+        1
+    ]
+    facts = machine("openpali", "rapidocr", "onnxruntime") | {"tesseract": version}
+    report(measure(pali, options.limit), facts, options.file)
 
 
 def measure(pali: Pali, limit: int) -> Iterator[Result]:
@@ -82,6 +91,29 @@ def measure(pali: Pali, limit: int) -> Iterator[Result]:
                 name = f"{benchmark.name} {kind}".strip()
                 yield rate(f"{name}: word F1", scores["ours", kind], scores[peer, kind], peer, "F1")
             yield cost(f"{benchmark.name}: time", runs["ours"].mean, runs[peer].mean, peer, "CPU s a page")
+    yield from compare_lines(pali, rapid)
+
+
+def compare_lines(pali: Pali, rapid: Rapid) -> Iterator[Result]:
+    """Lines that are cut out, as `openpali predict --task ocr` reads them; RapidOCR only recognises them."""
+    benchmark = find_benchmark("real/line")
+    assert isinstance(benchmark, AnswerBenchmark)
+    source = benchmark.open(home() / "data")
+    examples = [source[index] for index in range(len(source))]
+    images = [example.images[0] for example in examples]
+    readers = {"ours": lambda image: pali.read([image])[0], "rapidocr": rapid.line}
+    read, seconds = {}, {}
+    for name, reader in readers.items():
+        reader(images[0])  # loads models
+        began = cpu_seconds()
+        read[name] = [reader(image) for image in images]
+        seconds[name] = 1000 * (cpu_seconds() - began) / len(images)
+    right = {
+        name: mean(text.split() == example.text.split() for text, example in zip(texts, examples, strict=True))
+        for name, texts in read.items()
+    }
+    yield rate("real/line: lines right", right["ours"], right["rapidocr"], "rapidocr", "share")
+    yield cost("real/line: time", seconds["ours"], seconds["rapidocr"], "rapidocr", "CPU ms a line")
 
 
 def word_f1_of(pages: list[PageAnswers]) -> float:
@@ -162,6 +194,11 @@ class Rapid:
         threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
         params = {"Global.log_level": "critical", "Global.return_word_box": True, **threads}
         self.engine = rapidocr.RapidOCR(params=params)
+
+    def line(self, image: Image) -> str:
+        """The text of an image of one line."""
+        found = self.engine(PilImage.fromarray(image), use_det=False, use_cls=False, return_word_box=False)
+        return " ".join(found.txts or ())
 
     def read(self, image: Image) -> list[ReadWord]:
         lines = self.engine(PilImage.fromarray(image)).word_results or ()  # of an array it takes red for blue
