@@ -21,6 +21,7 @@ from playwright.sync_api import Browser
 
 from openpali.data.sources.registry import open_source
 from openpali.tasks.example import Box
+from openpali.worlds.benchmarks import pages
 from openpali.worlds.builders import packages
 from openpali.worlds.builders.icons import SIDE, Icon, render_sheet
 from openpali.worlds.builders.pages import jobs, needed, render, sources
@@ -102,8 +103,14 @@ def test_no_test_package_is_rendered_and_dev_pages_are_apart() -> None:
     assert not [name for name in needed() if name.startswith(forbidden)]
     assert set(needed()) <= set(packages.MEGABYTES)
     assert not set(sources.HELD_OUT_LANGUAGES) & set(sources.ADMIN_LANGUAGES)
-    assert len(jobs()) * 48 >= 15_000
+    assert len(jobs()) * 48 >= 20_000
     assert len(set(jobs())) == len(jobs())
+
+
+def test_sets_to_test_on_are_small() -> None:
+    tars = [*Path(pages.__file__).parent.glob("*.tar")]
+    assert len(tars) >= 5
+    assert sum(tar.stat().st_size for tar in tars) <= 10e6
 
 
 # ---- PDF files
