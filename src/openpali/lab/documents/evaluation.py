@@ -16,6 +16,7 @@ from openpali.lab.documents.tables import table, write_between
 from openpali.tasks.detect import Detect
 from openpali.tasks.registry import get_task
 from openpali.worlds.benchmarks.nano import greedy
+from openpali.worlds.benchmarks.pages import page_suite
 
 
 def render(benchmarks: Sequence[Benchmark]) -> str:
@@ -33,7 +34,14 @@ def render(benchmarks: Sequence[Benchmark]) -> str:
         )
         for b in benchmarks
     ]
-    files = [(f"`{b.name}`", "<br>".join(f"`{name}`" for name in b.layout), b.home) for b in benchmarks]
+    files = [
+        (
+            f"`{b.name}`",
+            "<br>".join(f"`{name}`" for name in b.layout),
+            b.home or ("" if b.layout else "in the package"),
+        )
+        for b in benchmarks
+    ]
     named: dict[str, list[str]] = {}
     for b in benchmarks:
         if b.note:
@@ -79,7 +87,7 @@ def decoding_of(benchmark: Benchmark) -> str:
 def write_into(path: Path) -> None:
     """Replace the tables of a document; raises ``ValueError`` if it has no marks."""
     write_between(path, "benchmarks", render(paper.suite()))
-    write_between(path, "screens", render(screens.suite()))
+    write_between(path, "screens", render([*screens.suite(), *page_suite()]))
 
 
 def _number(benchmark: Benchmark, name: str, value: float) -> str:
