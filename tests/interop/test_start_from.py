@@ -58,12 +58,12 @@ TESTS = {  # in the order of the columns
         "interop.test_t5gemma2.test_a_folder_goes_in_and_out_bit_for_bit",
     ],
     "Florence-2": [
-        CHAIN,
-        CHAIN,
+        "interop.test_florence2.test_commands_take_it",
+        "interop.test_florence2.test_commands_take_it",
         "interop.test_florence2.test_it_trains_with_the_loss_of_transformers",
-        CHAIN,
-        CHAIN,
-        CHAIN,
+        "interop.test_florence2.test_an_adapter_of_it_in_int8_trains_and_answers",
+        "interop.test_florence2.test_it_answers_with_int8_activations",
+        "interop.test_florence2.test_it_answers_and_the_server_says_the_same",
         "interop.test_florence2.test_a_folder_goes_in_and_out_bit_for_bit",
     ],
     "SigLIP, SigLIP 2": [
