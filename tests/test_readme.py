@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -37,8 +36,9 @@ def bench(shipped: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatc
     for name in datasets():
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")
-    (tmp_path / "docs").mkdir()
-    shutil.copy(tmp_path / "photo.png", tmp_path / "docs" / "page.png")
+    for name in ("docs/page.png", "src/openpali/demo/screen.webp"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.open(tmp_path / "photo.png").save(tmp_path / name)
     source, lines = open_source("nano/single", {"split": "heldout"}), []
     for index in range(40):
         Image.fromarray(source[index].images[0]).save(tmp_path / f"{index}.png")

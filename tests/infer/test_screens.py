@@ -160,7 +160,7 @@ def test_a_role_finds_all_of_it_and_words_find_the_one() -> None:
 
 def test_an_element_tells_its_own_name_and_where_to_click() -> None:
     buttons = SCREEN.detect("button")
-    assert [thing.label for thing in buttons] == [SCREEN.named[i].name for i in (1, 6)]
+    assert [thing.label for thing in buttons] == [SCREEN.named[i].label for i in (1, 6)]
     [cancel] = SCREEN.detect("the Cancel button")
     told = object_as_json(cancel)
     assert (told["name"], told["label"], told["role"]) == ("the Cancel button", "Cancel", "button")

@@ -115,8 +115,15 @@ class Screen:
 
     @cached_property
     def named(self) -> Sequence[Object]:
-        """The elements, each named by what is written on it or, if it has a label, beside it."""
-        return [replace(thing, name=self._name(thing)) for thing in self.elements]
+        """The elements, each with its ``label``: what is written on it or beside it, or else what its icons show.
+
+        Its ``name`` is all of these.
+        """
+        found = []
+        for thing in self.elements:
+            words, icons = self._words(thing), self._icons(thing)
+            found.append(replace(thing, name=" ".join([*words, *icons]), label=" ".join(words or icons)))
+        return found
 
     def detect(self, text: str) -> list[Object]:
         """All elements of a role, or else the one that is meant.
@@ -129,10 +136,10 @@ class Screen:
             found = [thing for thing in self.named if thing.role in wanted.roles]
         else:
             found = [*filter(None, [self.point(text)])]
-        return [replace(thing, name=text, label=thing.name) for thing in found]
+        return [replace(thing, name=text, label=thing.label or thing.name) for thing in found]
 
     def at(self, box: Box) -> Object | None:
-        """The element in a box, with its name: the one that overlaps it most (IoU); None: no IoU is .5."""
+        """The element in a box, with its label: the one that overlaps it most (IoU); None: no IoU is .5."""
         ious = box_iou([box], [thing.box for thing in self.named])[0]
         return self.named[int(ious.argmax())] if ious.max(initial=0.0) >= 0.5 else None
 
@@ -201,13 +208,14 @@ class Screen:
         part, _ = max(_parts(wanted.words, words), default=(0.0, slice(0)), key=lambda pair: pair[0])
         return (role or _OTHER_ROLE) * max(likeness(wanted.words, words), _PART * part)
 
-    def _name(self, thing: Object) -> str:
-        icons = [
-            other.name
-            for other in self.elements
-            if other.is_icon and (other is thing or holds_centre(thing.box, other.box))
-        ]
-        return " ".join([*(word.text for word in (*self.inside(thing), *self.label(thing))), *dict.fromkeys(icons)])
+    def _words(self, thing: Object) -> list[str]:
+        """On an element, and of its label beside it."""
+        return [word.text for word in (*self.inside(thing), *self.label(thing))]
+
+    def _icons(self, thing: Object) -> list[str]:
+        """What an element's icons show, or it itself."""
+        icons = (each for each in self.elements if each.is_icon)
+        return [*dict.fromkeys(i.name for i in icons if i is thing or holds_centre(thing.box, i.box))]
 
     def inside(self, thing: Object) -> list[ReadWord]:
         """The words that are written on an element."""

@@ -66,8 +66,7 @@ class Object:
         mask: if known.
         confidence: probability that a model found it where it is, if it is calibrated; else None.
         role: of an element of a page, as ARIA names it ("button", "searchbox"), or "icon".
-        label: of an element that was asked for by another name: what is written on it or beside it, or what an
-            icon shows.
+        label: of an element that a model found: what is written on it or beside it, or what its icons show.
     """
 
     name: str

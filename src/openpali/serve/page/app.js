@@ -390,7 +390,7 @@ function itemOf(answer, object, index, colour) {
   const button = document.createElement("button");
   button.type = "button";
   button.style.setProperty("--colour", colour);
-  button.append(object.name || answer.question.text || "object");
+  button.append(object.label || object.name || answer.question.text || "object");
   if (object.confidence !== null) {
     const bar = document.createElement("meter");
     bar.value = object.confidence;

@@ -2,6 +2,7 @@
 
 const COLOURS = ["#2563eb", "#d92d20", "#15803d", "#b45309", "#7c3aed", "#0e7490", "#be185d", "#4d7c0f"];
 const MASK = 0.45; // opacity
+const MANY = 8; // objects; of more, only the one that is pointed at shows its label
 
 /** A colour for each object, by its name: the same in other images, unless another name there has it, too. */
 export function coloursOf(objects) {
@@ -21,7 +22,7 @@ export function percent(confidence) {
 }
 
 export function labelOf(object) {
-  return [object.name, percent(object.confidence)].filter(Boolean).join(" ");
+  return [object.label || object.name, percent(object.confidence)].filter(Boolean).join(" ");
 }
 
 /** Fill a layer over an image with its objects. Returns an element for each, in their order. */
@@ -44,6 +45,7 @@ export function fill(layer, image, objects) {
     if (label.textContent) box.append(label);
     return box;
   });
+  layer.classList.toggle("many", objects.length > MANY);
   layer.replaceChildren(...masks.filter(Boolean), ...boxes);
   return boxes.map((box, i) => [box, masks[i]].filter(Boolean));
 }
