@@ -31,7 +31,7 @@ from openpali.infer.pages import (
     _pieces,
     _words,
     find_lines,
-    look_at,
+    find_text,
     read_lines,
     read_page,
 )
@@ -253,7 +253,7 @@ def test_lines_that_are_light_on_dark_are_seen_in_negative_too(ground: int) -> N
 def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = [Box(20 * i, left, 20 * i + 14, left + 300) for left in (0, 350) for i in range(4)]
     seen = Seen([FoundLine(box, 1.0) for box in sorted(columns)], torch.zeros(2))
-    monkeypatch.setattr(pages, "look_at", lambda *_: seen)
+    monkeypatch.setattr(pages, "find_text", lambda *_: seen)
     monkeypatch.setattr(pages, "read_lines", lambda *given: [ReadLine([ReadWord("a", b, 1)], b) for b in given[2]])
     read = read_page(cast(Finder, None), cast(Reader, None), np.zeros((100, 700, 3), np.uint8))
     assert [(line.box, line.block) for line in read.lines] == [(box, i // 4) for i, box in enumerate(columns)]
@@ -267,7 +267,7 @@ def test_an_empty_page_has_no_text() -> None:
 def test_a_page_is_known_by_all_of_its_tiles() -> None:
     page = np.zeros((256, 700, 3), np.uint8)
     page[:, 400:, 2] = 90  # a channel in which no line is found
-    features = look_at(cast(Finder, KnowingFinder()), page).features
+    features = find_text(cast(Finder, KnowingFinder()), page).features
     assert 0 < features[2] < 90  # the mean over tiles
     assert features[5].exp() > 10  # and how they differ
 
