@@ -166,7 +166,7 @@ def test_an_element_tells_its_own_name_and_where_to_click() -> None:
     assert (told["name"], told["label"], told["role"]) == ("the Cancel button", "Cancel", "button")
     (ymin, xmin, ymax, xmax), (y, x) = told["box"], told["centre"]
     assert (2 * y, 2 * x) == pytest.approx((ymin + ymax, xmin + xmax))
-    assert not {"label", "role"} & object_as_json(Object("apple", Box(0, 0, 1, 1))).keys()
+    assert not {"label", "role", "centre"} & object_as_json(Object("apple", Box(0, 0, 1, 1))).keys()
 
 
 def test_the_element_in_a_box_is_named() -> None:

@@ -295,11 +295,12 @@ def as_json(prediction: Prediction) -> Json:
 
 
 def object_as_json(thing: Object) -> Json:
-    """Its name, box [ymin, xmin, ymax, xmax] and centre [y, x] in pixels, mask as COCO's run lengths, confidence.
+    """Its name, box [ymin, xmin, ymax, xmax] in pixels, mask as COCO's run lengths, and confidence.
 
-    An element of a screen also has its role and its label.
+    An element of a screen also has its role, its label, and its centre [y, x] in pixels.
     """
     mask = None if thing.mask is None else RunLengths.of(thing.mask).as_json()
-    element = {"role": thing.role, "label": thing.label} if thing.role else {}
-    box = {"box": list(thing.box), "centre": list(thing.box.centre)}
-    return {"name": thing.name, **box, "mask": mask, "confidence": thing.confidence, **element}
+    found = {"name": thing.name, "box": list(thing.box), "mask": mask, "confidence": thing.confidence}
+    if thing.role:
+        found |= {"role": thing.role, "label": thing.label, "centre": list(thing.box.centre)}
+    return found
