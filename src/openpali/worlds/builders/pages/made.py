@@ -217,7 +217,7 @@ class Writer:
 
     def count(self) -> str:
         """What a mark at an icon or an entry says, as of unread messages."""
-        one, two = (str(self.rng.integers(*range_)) for range_ in ((1, 10), (10, 100)))
+        one, two = str(self.rng.integers(1, 10)), str(self.rng.integers(10, 100))
         return self.words.pick(one, one, one, two, "99+", self.words.some(1, 1)[:8])
 
 
@@ -278,12 +278,10 @@ class Page(Writer):
         inner = self.icon()
         if self.chance(0.25):
             place = f"position:absolute;top:{self.rng.integers(-10, 2)}px;right:{self.rng.integers(-12, 2)}px;"
-            inner = _tag(
-                "span", "position:relative;display:inline-block", inner + self.mark_of(self.count(), place)
-            )
+            inner = _tag("span", "position:relative;display:inline-block", inner + self.badge(self.count(), place))
         return f'<button style="{css}{room}line-height:1;{self.style.type(11, 20)}">{inner}</button>'
 
-    def mark_of(self, text: str, place: str = "") -> str:
+    def badge(self, text: str, place: str = "") -> str:
         """A short text on a small ground of its own."""
         r, side = self.rng, int(self.rng.integers(12, 22))
         light = float(r.uniform(0.25, 0.6))
@@ -376,9 +374,9 @@ class Page(Writer):
             if self.chance(opening):
                 rows.append(_tag("button", chosen + kind + room, icon + label + mark))
             else:
-                badge = self.chip() if self.chance(0.1) else self.icon() if self.chance(0.15) else ""
-                badge = self.mark_of(self.count()) if self.chance(0.15) else badge
-                rows.append(_tag("a href=#", chosen + kind + room, icon + label + badge))
+                end = self.chip() if self.chance(0.1) else self.icon() if self.chance(0.15) else ""
+                end = self.badge(self.count()) if self.chance(0.15) else end
+                rows.append(_tag("a href=#", chosen + kind + room, icon + label + end))
             if self.chance(0.15):
                 title = f"{self.style.type(9, 13)}{room}opacity:.7"
                 rows.append(_tag("div", title, escape(self.words.some(1, 2))))
