@@ -33,6 +33,7 @@ from openpali.architectures.rules import (
     write,
 )
 from openpali.architectures.tokenizer import require_rows
+from openpali.data.pipeline.encode import TEXT_MULTIPLE
 from openpali.model.bart import Bart, BartConfig, DecoderLayer, EncoderLayer
 from openpali.model.cache import Cache
 from openpali.model.davit import KERNELS, MLP_RATIO, PADDINGS, PATCH, STRIDES, DaViT, DaViTConfig, DualBlock
@@ -43,8 +44,6 @@ from openpali.tasks.dialects import Dialect
 from openpali.tensors import MappedTensors
 from openpali.text.byte_pairs import ROLES, BytePairTokenizer
 from openpali.text.places import NamedFirst, Outlines
-
-_STEP = 8  # prompts are padded to a multiple of it
 
 
 @dataclass(frozen=True)
@@ -115,11 +114,10 @@ class Florence2Model(VisionLanguageModel):
         return cast(Tensor, self.project(patches_BND, self.vit.config.grid))
 
     def check_room(self, images: int, prompt: int) -> None:
-        tokens = images * (1 + math.prod(self.vit.config.grid)) + math.ceil(prompt / _STEP) * _STEP + 2
-        if tokens > (most := self.config.text.positions):
+        if prompt > (room := _room(self.config, images * (1 + math.prod(self.vit.config.grid)))):
             raise ValueError(
-                f"{images} images and a prompt of {prompt} tokens take {tokens} positions, this model has {most}: "
-                "give fewer images or a shorter prompt"
+                f"beside {images} images there is room for {max(0, room)} tokens in {self.config.text.positions} "
+                f"positions, and the prompt has {prompt}: give fewer images or a shorter prompt"
             )
 
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
@@ -152,6 +150,11 @@ class Florence2Model(VisionLanguageModel):
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         return self.logits(self.text.step(ids, cache))
+
+
+def _room(config: Florence2Config, visual: int) -> int:
+    """Tokens of a prompt beside so many visual tokens, BOS and EOS; below 0, these alone are too many."""
+    return (config.text.positions - visual - 2) // TEXT_MULTIPLE * TEXT_MULTIPLE
 
 
 _DETECT = {"bins": NamedFirst.bins, "style": "token"}
@@ -300,8 +303,7 @@ class Florence2Architecture(Architecture[Florence2Config]):
 
     def longest_prompt(self, config: Florence2Config, size: tuple[int, int] | None = None) -> int:
         visual = self.visual_tokens(config, size)
-        room = (config.text.positions - visual - 2) // _STEP * _STEP  # beside BOS and EOS
-        if room < _STEP:
+        if (room := _room(config, visual)) < TEXT_MULTIPLE:
             raise ValueError(
                 f"an image of {visual} tokens leaves no room for a prompt in {config.text.positions} positions: "
                 "give a smaller --size"

@@ -135,7 +135,8 @@ class Screen:
         if wanted.roles and not more and not self._named(text):
             found = [thing for thing in self.named if thing.role in wanted.roles]
         else:
-            found = [*filter(None, [self.point(text)])]
+            one = self.point(text)
+            found = [one] if one else []
         return [replace(thing, name=text, label=thing.label or thing.name) for thing in found]
 
     def at(self, box: Box) -> Object | None:
@@ -181,9 +182,9 @@ class Screen:
         if not some:
             return None
         if wanted.places:
-            return max(some, key=lambda t: sum(sign * _centre(t.box)[axis] for axis, sign in wanted.places))
+            return max(some, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
         if wanted.order is not None:
-            ordered = sorted(some, key=lambda thing: _centre(thing.box))
+            ordered = sorted(some, key=lambda thing: thing.box.centre)
             return ordered[wanted.order] if wanted.order < len(ordered) else None
         return max(some, key=lambda thing: thing.confidence or 0.0)
 
@@ -265,15 +266,11 @@ def _alike(word: str, other: str) -> float:
     return ratio if ratio >= _ALIKE else 0.0
 
 
-def _centre(box: Box) -> tuple[float, float]:
-    return (box.ymin + box.ymax) / 2, (box.xmin + box.xmax) / 2
-
-
 def away(anchor: Box, box: Box, relation: str) -> float:
     """Pixels from an anchor to a box in a direction; infinite if it is elsewhere."""
     down = max(box.ymin - anchor.ymax, anchor.ymin - box.ymax, 0.0)
     across = max(box.xmin - anchor.xmax, anchor.xmin - box.xmax, 0.0)
-    (y, x), (at_y, at_x) = _centre(box), _centre(anchor)
+    (y, x), (at_y, at_x) = box.centre, anchor.centre
     there = {
         "right of": x > at_x and across >= down,
         "left of": x < at_x and across >= down,

@@ -65,7 +65,7 @@ def _among(target: Object, same: Sequence[Object], apart: float) -> Iterator[str
         if min(ratio) >= LARGER:
             sizes.append(one if few else most)
     for one, most, _, axis, sign in DIRECTIONS:
-        gaps = [sign * (_centre(target.box)[axis] - _centre(o.box)[axis]) for o in same]
+        gaps = [sign * (target.box.centre[axis] - o.box.centre[axis]) for o in same]
         if min(gaps) >= apart:
             places.append(one if few else most)
     yield from (f"the {size} {{}}" for size in sizes)
@@ -87,12 +87,8 @@ def _beside(target: Object, same: Sequence[Object], other: Object, apart: float)
 
 def _offset(first: Object, second: Object, axis: int, sign: int) -> tuple[float, float]:
     """Distance from the second centre to the first along the axis (signed) and across it (absolute), pixels."""
-    a, b = _centre(first.box), _centre(second.box)
+    a, b = first.box.centre, second.box.centre
     return sign * (a[axis] - b[axis]), abs(a[1 - axis] - b[1 - axis])
-
-
-def _centre(box: Box) -> tuple[float, float]:
-    return (box.ymin + box.ymax) / 2, (box.xmin + box.xmax) / 2
 
 
 def _diagonal(box: Box) -> float:
