@@ -94,10 +94,13 @@ def test_apart_and_merged_are_the_same_model(
     inputs = images, torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[11, 12], [13, 1]])
     torch.testing.assert_close(apart(*inputs), plain(*inputs), rtol=1e-3, atol=1e-3)
     assert not torch.allclose(apart(*inputs), open_model(base).model()(*inputs), rtol=1e-2, atol=1e-2)
-    monkeypatch.setattr(sys, "argv", ["openpali", "merge", str(written), "--out", str(tmp_path / "merged")])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code
+    kept = (base / "model.safetensors").read_bytes()
+    for out in (base, tmp_path / "merged"):
+        monkeypatch.setattr(sys, "argv", ["openpali", "merge", str(written), "--out", str(out)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert bool(end.value.code) == (out == base)  # the base is an input, too
+    assert (base / "model.safetensors").read_bytes() == kept
     merged = open_model(tmp_path / "merged")
     assert merged.adapter is None
     for key, value in adapted.weights().items():

@@ -62,7 +62,7 @@ def quantize(
     if task and not calibrate:
         raise ValueError("--task is of the samples of --calibrate: leave it out, or give both")
     source = open_model(main_part(find_model(model)))
-    check_not_input(out, source.folder)
+    check_not_input(out, *source.folders)
     if bits == 8:
         if calibrate:
             raise ValueError("8 bits are near enough without samples: leave out --calibrate, or take --bits 4")
@@ -98,7 +98,7 @@ def merge(
     from openpali.weights.format import open_model, write_merged
 
     source = open_model(find_model(adapter))
-    check_not_input(out, source.folder)
+    check_not_input(out, *source.folders)
     write_merged(source, out)
     typer.echo(f"model written to {out}")
 
@@ -202,8 +202,8 @@ def export(
     from openpali.weights.format import open_model
 
     origin = find_model(model)
-    parts = open_bundle(origin).parts
-    check_not_input(out, origin, *parts.values())
+    parts = {name: open_model(folder) for name, folder in open_bundle(origin).parts.items()}
+    check_not_input(out, origin, *(folder for part in parts.values() for folder in part.folders))
     if format == "onnx":
         for file in option("export --format")(origin, out, int8=int8):
             typer.echo(f"{file.relative_to(out)}, {file.stat().st_size / 1e6:,.2f} MB")
@@ -212,9 +212,9 @@ def export(
         raise ValueError("--int8 is for ONNX graphs: add --format onnx, or use openpali quantize")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", Inexpressible)
-        for name, folder in parts.items():
+        for name, part in parts.items():
             if len(parts) == 1 or name in (MAIN, SIGLIP):
-                for written in write(open_model(folder), out / name if len(parts) > 1 else out):
+                for written in write(part, out / name if len(parts) > 1 else out):
                     typer.echo(f"{name} written to {written}")
     for other in (each for each in said if each.category is not Inexpressible):
         warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)

@@ -125,8 +125,8 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
             )
     written = [(folder / part).resolve() for part in origins]
     for source in chain(*sources.values()):
-        for read in (source.folder, source.base_folder):
-            if read and read.resolve() in written:
+        for read in source.folders:
+            if read.resolve() in written:
                 raise ValueError(f"{read} is read for the bundle and would be overwritten: choose another --out")
     averages = {part: _average(each, [*origins[part].values()]) for part, each in sources.items()}
     main = _in_bf16(averages[MAIN])

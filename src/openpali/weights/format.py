@@ -75,6 +75,11 @@ class ModelFolder:
         """The adapter, if the folder holds one instead of a model."""
         return read_adapter(self.folder) if (self.folder / ADAPTER).is_file() else None
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that weights are read from: its own, and that of its base."""
+        return [self.folder, *filter(None, [self.base_folder])]
+
     @cached_property
     def base(self) -> ModelFolder | None:
         """The model that the adapter changes."""
