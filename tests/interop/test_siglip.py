@@ -22,6 +22,7 @@ from openpali.model.init import init_weights
 from openpali.model.losses import sigmoid_loss
 from openpali.model.vit import ViT, ViTConfig
 from openpali.tensors import load_exactly, write_tensors
+from openpali.weights.convert import convert
 
 from . import checkpoints
 
@@ -380,3 +381,13 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "it.npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(ValueError, match=r"is not an \.npz file"):
         read_image_encoder(tmp_path / "it.npz")
+
+
+@pytest.mark.parametrize("kind", ["siglip", "florence2", "paligemma", "t5gemma2"])
+def test_a_configuration_of_another_form_is_said_in_a_sentence(tmp_path: Path, kind: str) -> None:
+    write_tensors(tmp_path / "theirs", {"a": torch.zeros(1)})
+    parts = dict.fromkeys(["vision_config", "text_config", "encoder", "decoder"], "none")
+    (tmp_path / "theirs" / "config.json").write_text(json.dumps({"model_type": kind, **parts}))
+    with pytest.raises(ValueError, match=r"theirs"):
+        convert(tmp_path / "theirs", tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()

@@ -66,7 +66,7 @@ def architecture_for(source: Path) -> Architecture[Any]:
         if each.reads(source, described):
             return each
     known = ", ".join(name for each in architectures().values() for name in each.model_types)
-    what = repr(described["model_type"]) if described else "no file of arrays that is known"
+    what = repr(described.get("model_type", "no model_type")) if described else "no file of arrays that is known"
     raise ValueError(f"{source} holds {what}: {known} can be converted")
 
 

@@ -11,6 +11,7 @@ from openpali.architectures.base import Architecture, Stored, vision_of
 from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
 from openpali.architectures.registry import architecture_for, architecture_of, find_dialect
 from openpali.data.media.native import NativePreprocess
+from openpali.mistakes import reason
 from openpali.model.vit import resample_positions
 from openpali.text.masks import CODES_PER_MASK
 from openpali.weights.files import MAIN, MASKS
@@ -37,7 +38,12 @@ def convert(
     Returns:
         Lines of text about it.
     """
-    model = (architecture or architecture_for(source)).read(source)
+    try:
+        model = (architecture or architecture_for(source)).read(source)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if str(source) in str(error):
+            raise
+        raise ValueError(f"{source} cannot be read: {reason(error)}") from error
     if masks is None:
         return write_stored(model, out, size)
     written = find_dialect(model.facts.dialect).masks.encode([0] * CODES_PER_MASK)
