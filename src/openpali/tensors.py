@@ -128,10 +128,12 @@ def write_tensors(
             mode = written[-1].stat().st_mode  # others may read it as any new file, which safetensors forbids
             save_file({k: v.contiguous() for k, v in shard.items()}, written[-1], metadata={"format": "pt"})
             written[-1].chmod(mode)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         for path in written:
             path.unlink(missing_ok=True)
-        raise OSError(f"{folder / name} cannot be written: {error}") from error
+        if isinstance(error, OSError | SafetensorError):
+            raise OSError(f"{folder / name} cannot be written: {error}") from error
+        raise
     for path, file in zip(written, names, strict=True):
         path.replace(folder / file)
     if len(shards) > 1:

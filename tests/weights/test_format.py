@@ -190,6 +190,14 @@ def test_weights_are_replaced_atomically(tmp_path, monkeypatch) -> None:
         write(folder, "classifier", seed=2)
     assert torch.equal(open_model(folder).weights()["pool.probe"], new["pool.probe"])
 
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tensors, "save_file", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write(folder, "classifier", seed=2)
+    assert not [*folder.glob(".*")]  # half a file may have gigabytes
+
 
 @pytest.mark.parametrize(
     ("name", "read"),
