@@ -47,7 +47,9 @@ def write_model(
         remove_adapter(folder)
     for name in (*OOD_FOLDERS, LANGUAGE):
         shutil.rmtree(folder / name, ignore_errors=True)
-    if tokenizer is not None:
+    if tokenizer is None:
+        (folder / TOKENIZER).unlink(missing_ok=True)
+    else:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)
     describe(folder, config, preprocess, facts)
 
