@@ -445,7 +445,7 @@ def test_an_extended_run_is_one_that_was_longer_from_the_start(make_trainer, tmp
 
 
 def test_an_extension_that_is_killed_resumes(make_trainer, tmp_path) -> None:
-    cosine = {"optimizer__schedule": "cosine", "phases__0__samples": 16}
+    cosine = {"optimizer__schedule": "cosine", "phases__0__samples": 16, "optimizer__lr_scale": {"vit": 0.5}}
     make_trainer(make_recipe(**cosine), "whole").train()
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
     longer = make_recipe(**cosine, more_samples=16, keep_every=8)

@@ -32,6 +32,7 @@ from openpali.train.export import export_model, unsharded_copy
 from openpali.train.machine import count_flops, kept_memory, matmul_peak, peak_memory, resolve_precision
 from openpali.train.monitor import HIGH, LossWatch, Progress, Report, Window
 from openpali.train.objectives.registry import build_objective
+from openpali.train.optim.optimizer import rate
 from openpali.train.parallel import is_sharded
 from openpali.train.phases import class_names, open_phases
 from openpali.train.recipe import PromptedRecipe, Recipe
@@ -372,7 +373,7 @@ class Trainer:
         """Report the steps since the previous report, and look for a loss that stays high. Collective."""
         window, ranks = self.window, self.ranks
         seconds = time.perf_counter() - window.began
-        everywhere = self._window_of_all_ranks()
+        everywhere, last = self._window_of_all_ranks(), self.samples - self.recipe.batch
         report = Report(
             samples=self.samples,
             step=self.step,
@@ -383,7 +384,7 @@ class Trainer:
             samples_per_second=window.steps * self.recipe.batch / seconds,
             share_of_peak=window.flops / seconds / self.peak,
             data_wait=window.waited / seconds,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=self.recipe.optimizer.lr * rate(self.recipe.optimizer, last, self.recipe.samples),
             memory=max(cast(list[int], ranks.gather(peak_memory(ranks.device)))),
             drawn=self.stream.drawn(self.samples),
             bad=self.bad,
