@@ -58,7 +58,7 @@ def run_recipe(named: Resolved, folder: Path) -> None:
 
         written = trainer.train(look)
     finished = f"{named.name} is finished; nothing was trained: its model is"
-    typer.echo(f"{finished if trainer.finished else 'model written to'} {written}")
     if ranks.rank == 0:
+        typer.echo(f"{finished if trainer.finished else 'model written to'} {written}")
         for line in filter(None, (*trainer.summary(), describe_outcome(loaded, trainer.folder.metrics))):
             typer.echo(line)
