@@ -155,6 +155,14 @@ def test_all_addresses_of_a_host_have_one_port(monkeypatch: pytest.MonkeyPatch) 
         assert first.getsockname()[1] == second.getsockname()[1] > 0
 
 
+def test_an_address_that_this_machine_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    [found], url = listen("localhost", 0)
+    with found:
+        assert url == f"http://localhost:{found.getsockname()[1]}"
+
+
 def test_options_of_the_page_exist() -> None:
     import inspect
 

@@ -76,8 +76,15 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
     """
     found: list[socket.socket] = []
     try:
-        for family, _, _, _, (address, _, *scope) in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            found.append(socket.create_server((address, port, *scope), family=family, backlog=2048))
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for number, (family, _, _, _, (address, _, *scope)) in enumerate(addresses, 1):
+            try:
+                found.append(socket.create_server((address, port, *scope), family=family, backlog=2048))
+            except OSError as error:
+                missing = error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as ::1 where IPv6 is off
+                if not missing or (number == len(addresses) and not found):
+                    raise
+                continue
             port = found[0].getsockname()[1]  # of 0, the system chooses one: the same for all addresses
     except socket.gaierror as error:
         raise OSError(f"cannot listen at {host}: {error.strerror}: choose another --host") from error
