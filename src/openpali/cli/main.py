@@ -119,6 +119,13 @@ def main() -> None:
         app()
     except (ValueError, OSError) as error:
         sys.exit(f"openpali: {_told(error)}")
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which takes a second to import
+            raise
+        sys.exit(
+            "openpali: the GPU has too little memory: to train, raise micro or lower batch; else lower "
+            "--batch-size, or take --dtype bf16"
+        )
 
 
 def _told(error: ValueError | OSError) -> str:
