@@ -378,6 +378,7 @@ def test_sizes(capsys, monkeypatch) -> None:
             ["predict", "recipes", "what?", "--model", "BUNDLE"],
             "recipes is a folder without images or videos",
         ),
+        (["predict", "PHOTO", "recipes", "--task", "caption", "--model", "BUNDLE"], "recipes is a folder without"),
         (["predict", "PHOTO", "gone.png", "--task", "caption", "--model", "BUNDLE"], "no image file gone.png"),
         (["predict", "--as-frames", "a.mp4", "what?", "--model", "BUNDLE"], "a.mp4 is a video: leave it out"),
         (

@@ -266,13 +266,20 @@ class _Files:
 def _split(inputs: list[str], task: str) -> tuple[list[str], str]:
     """The paths of the images, and the text after them, "" for a task that needs none."""
     *paths, text = inputs or [""]
-    if task and (_names_file(text) or text.endswith(os.sep) or not paths):  # all inputs are images
+    if task and (_names_file(text) or text.endswith(os.sep) or not paths or _is_only_folder(text, task)):
         paths, text = [*paths, *filter(None, [text])], ""
     if not paths:
         raise ValueError("give one or more images, then the prompt, or a --task, such as --task caption")
     if not task and _names_file(text):
         raise ValueError(f"{text} is a file where the prompt is expected: give the images, then the prompt")
     return paths, text
+
+
+def _is_only_folder(text: str, task: str) -> bool:
+    """Whether a text is the path of a folder, and cannot be one that the task takes."""
+    from openpali.tasks.registry import find_family
+
+    return not find_family(task).takes and Path(text).is_dir()
 
 
 def _inside(folder: str) -> list[str]:
