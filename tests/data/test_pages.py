@@ -41,8 +41,8 @@ def page(readable: bool = True) -> Example:
 
 
 def test_cells_of_a_line_reach_to_its_top_and_bottom() -> None:
-    text, up, down = mark_cells([Box(20, 16, 42, 80)], [Box(40, 0, 60, 10)], 120, 200)
-    assert text.shape == up.shape == down.shape == (30, 50)
+    text, up, down, weight = mark_cells([Box(20, 16, 42, 80)], [Box(40, 0, 60, 10)], 120, 200)
+    assert text.shape == up.shape == down.shape == weight.shape == (30, 50)
     rows, columns = np.nonzero(text == 1)
     assert set(rows) == {7, 8}  # centres at 30 and 34, about the middle at 31
     assert (columns.min(), columns.max()) == (4, 19)
@@ -55,6 +55,27 @@ def test_cells_of_a_line_reach_to_its_top_and_bottom() -> None:
 def test_every_line_has_a_cell(height: float, ymin: float, xmin: float) -> None:
     line = Box(ymin, xmin, ymin + height, xmin + 2 * CELL)
     assert (mark_cells([line], [], 200, 240)[0] == 1).any()
+
+
+def test_the_cells_of_a_short_line_weigh_as_much_as_those_of_a_longer_one() -> None:
+    text, _, _, weight = mark_cells([Box(20, 16, 32, 24), Box(60, 16, 82, 180)], [], 120, 200)
+    short, long = (np.flatnonzero(text[rows].ravel() == 1) for rows in (slice(0, 10), slice(12, 30)))
+    assert weight[:10].ravel()[short].sum() == pytest.approx(24)
+    assert set(weight[12:].ravel()[long]) == {1.0}
+    assert set(weight[text != 1]) == {1.0}
+
+
+def test_aimed_views_show_a_short_line() -> None:
+    word = Word("7", Box(400, 700, 412, 708))
+    corner = Example("page", [np.full((900, 900, 3), 255, np.uint8)], lines=[Line([word])])
+
+    def share(aimed: float) -> float:
+        encoder = FindingEncoder(aimed=aimed)
+        views = [encoder.encode(corner, OCR, Preprocess(128, 128), generator(i)) for i in range(40)]
+        return float(np.mean([(view["text"] == 1).any() for view in views]))
+
+    assert share(0.0) < 0.2
+    assert share(1.0) > 0.9
 
 
 def test_a_view_moves_boxes_as_it_moves_pixels() -> None:

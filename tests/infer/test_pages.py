@@ -58,7 +58,7 @@ def near(box: Box) -> float:
 
 def found_from(boxes: list[Box], height: int = HEIGHT, width: int = WIDTH) -> list[FoundLine]:
     """The lines of perfect cells."""
-    text, up, down = mark_cells(boxes, [], height, width)
+    text, up, down, _ = mark_cells(boxes, [], height, width)
     return sorted(_lines((text == 1).astype(np.float32), up, down), key=lambda line: line.box)
 
 
@@ -84,7 +84,7 @@ def test_a_line_reaches_beyond_its_outermost_cells_but_not_beyond_the_page() -> 
 
 
 def test_a_hole_in_a_line_does_not_cut_it() -> None:
-    text, up, down = mark_cells([Box(20, 30, 42, 400)], [], 60, 420)
+    text, up, down, _ = mark_cells([Box(20, 30, 42, 400)], [], 60, 420)
     text[:, 50:53] = 0
     [line] = _lines((text == 1).astype(np.float32), up, down)
     assert line.box.xmax > 390
@@ -93,7 +93,7 @@ def test_a_hole_in_a_line_does_not_cut_it() -> None:
 
 
 def test_a_line_begins_and_ends_with_cells_that_are_less_probable() -> None:
-    text, up, down = mark_cells([Box(20, 40, 42, 200), Box(20, 280, 42, 400)], [], 60, 420)
+    text, up, down, _ = mark_cells([Box(20, 40, 42, 200), Box(20, 280, 42, 400)], [], 60, 420)
     probability = (text == 1).astype(np.float32)
     probability[:, 48:54] = np.where(text.any(1)[:, None], [0.4, 0.4, 0.2, 0.4, 0.4, 0.4], 0)
     first, second = sorted(_lines(probability, up, down), key=lambda line: line.box.xmin)

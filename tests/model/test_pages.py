@@ -110,12 +110,16 @@ def test_a_perfect_finder_has_no_loss_and_unknown_cells_do_not_count() -> None:
     logits = torch.where(text > 0, 50.0, -50.0)
     logits[0, 3] = 50.0
     known = torch.full_like(height, 6.0)
-    assert finding_loss(Cells(logits, known, known), Truth(text, height, height)).item() < 1e-4
-    half = finding_loss(Cells(logits, known / 2, known / 2), Truth(text, height, height))
+    truth = Truth(text, height, height, torch.ones_like(height))
+    assert finding_loss(Cells(logits, known, known), truth).item() < 1e-4
+    half = finding_loss(Cells(logits, known / 2, known / 2), truth)
     assert half.item() == pytest.approx(0.5, abs=1e-4)  # 1 - IoU
     wrong = logits.clone()
     wrong[0, 0, 0] = 50.0
-    assert finding_loss(Cells(wrong, known, known), Truth(text, height, height)).item() > 1
+    once = finding_loss(Cells(wrong, known, known), truth).item()
+    assert once > 1
+    heavy = truth._replace(weight=torch.where(wrong == logits, 1.0, 4.0))
+    assert finding_loss(Cells(wrong, known, known), heavy).item() == pytest.approx(once * 4 * 12 / 15)
 
 
 def test_a_character_counts_in_one_of_three_columns() -> None:

@@ -200,11 +200,13 @@ class Truth(NamedTuple):
     Attributes:
         text: 1 where the middle of a line is, 0 elsewhere, -1 where nobody knows; int8.
         up, down: pixels to the top and the bottom of the line, float; 0 where there is none.
+        weight: of each cell, float.
     """
 
     text: Tensor
     up: Tensor
     down: Tensor
+    weight: Tensor
 
 
 def finding_loss(cells: Cells, truth: Truth) -> Tensor:
@@ -213,12 +215,13 @@ def finding_loss(cells: Cells, truth: Truth) -> Tensor:
     The mean over the cells that are known, and over those of lines; IoU is that of two intervals around the
     centre of a cell, as in EAST, which counts errors in small lines as much as in large ones.
     """
-    known, line = (truth.text >= 0).float(), (truth.text > 0).float()
+    known, line = (truth.text >= 0) * truth.weight, (truth.text > 0).float()
     unsure = F.binary_cross_entropy_with_logits(cells.logits, line, reduction="none") * known
     both = torch.minimum(cells.up, truth.up) + torch.minimum(cells.down, truth.down)
     either = torch.maximum(cells.up, truth.up) + torch.maximum(cells.down, truth.down)
-    misplaced = (1 - both / either) * line
-    return 4 * _mean(unsure, known) + _mean(misplaced, line)
+    here = line * truth.weight
+    misplaced = (1 - both / either) * here
+    return 4 * _mean(unsure, known) + _mean(misplaced, here)
 
 
 def _mean(values_Bhw: Tensor, counted_Bhw: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ from openpali.text.characters import numbers_of, plain
 
 _CORE = 0.22  # half the height of a line's middle, in heights of its box
 _LEAST = 2.05  # the same in pixels, so that a cell's centre is always in it
+_FEW = 24  # cells: a line of fewer weighs as much as one of them
+_SHORT = 4  # characters of lines that aimed views show
 MARGIN = 0.07  # around a line, in heights of its box
 _ICONS = 0.06  # share of pieces that are an icon, which says nothing
 _BESIDE = 0.4  # share of lines beside an icon that are seen with it, as a finder may take both for one
@@ -62,16 +64,18 @@ class View(NamedTuple):
 class FindingEncoder:
     """A random part of a page at a random scale, and which of its cells hold text.
 
-    Batches have ``images [B, H, W, 3]`` uint8, ``text [B, h, w]`` int8, and ``up`` and ``down [B, h, w]``
-    float32, as :class:`~openpali.model.pages.Truth` says.
+    Batches have ``images [B, H, W, 3]`` uint8, ``text [B, h, w]`` int8, and ``up``, ``down`` and ``weight [B, h,
+    w]`` float32, as :class:`~openpali.model.pages.Truth` says.
 
     Attributes:
         scales: least and most enlargement of a page.
         recoloured: share of samples in other colours.
+        aimed: share of samples around a short line, such as a count at an icon, where the page has one.
     """
 
     scales: tuple[float, float] = (0.75, 1.6)
     recoloured: float = 0.3
+    aimed: float = 0.4
 
     def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         lines = require(example.lines, example, "lines")
@@ -79,13 +83,16 @@ class FindingEncoder:
         assert isinstance(preprocess, Preprocess)
         height, width = preprocess.height, preprocess.width
         view = random_view(image, height, width, self.scales, rng)
-        text, up, down = mark_cells(
+        short = [line.box for line in lines if len(line.text) <= _SHORT]
+        if short and rng.random() < self.aimed:
+            view = _around(view, short[int(rng.integers(len(short)))], height, width, rng)
+        text, up, down, weight = mark_cells(
             [view.box(line.box) for line in lines], [view.box(box) for box in example.ignored], height, width
         )
         pixels = view.of(image, height, width)
         if rng.random() < self.recoloured:
             pixels = recolour(pixels, rng)
-        return {"images": pixels, "text": text, "up": up, "down": down}
+        return {"images": pixels, "text": text, "up": up, "down": down, "weight": weight}
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
         return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
@@ -99,6 +106,12 @@ def random_view(
     free = image.height - height / scale, image.width - width / scale
     top, left = (float(rng.uniform(min(0, room), max(0, room))) for room in free)
     return View(top, left, scale, scale)
+
+
+def _around(view: View, box: Box, height: int, width: int, rng: np.random.Generator) -> View:
+    """A view of the same scale with the centre of a box anywhere in it."""
+    (y, x), (down, right) = box.centre, rng.uniform(0, 1, 2)
+    return view._replace(top=y - float(down) * height / view.down, left=x - float(right) * width / view.right)
 
 
 def recolour(pixels: Image, rng: np.random.Generator) -> Image:
@@ -117,15 +130,16 @@ def recolour(pixels: Image, rng: np.random.Generator) -> Image:
 
 def mark_cells(
     lines: Sequence[Box], ignored: Sequence[Box], height: int, width: int
-) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
-    """Cells of an image of ``height`` x ``width`` pixels: text or not, and pixels to the top and bottom of the
-    line.
+) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Cells of an image of ``height`` x ``width`` pixels: text or not, pixels to the top and bottom of the line,
+    and their weight in a loss.
 
-    The middle of a line's height is text, so that lines that touch stay apart.
+    The middle of a line's height is text, so that lines that touch stay apart. The cells of a short line weigh
+    more: they would be lost among thousands.
     """
     rows, columns = (np.arange(side // CELL) * CELL + CELL / 2 for side in (height, width))  # centres of cells
     text = np.zeros((len(rows), len(columns)), np.int8)
-    up, down = np.zeros(text.shape, np.float32), np.zeros(text.shape, np.float32)
+    (up, down), weight = np.zeros((2, *text.shape), np.float32), np.ones(text.shape, np.float32)
     for box in ignored:
         ends = [
             max(0, int(box.ymin // CELL)),
@@ -143,7 +157,8 @@ def mark_cells(
         text[inside] = 1
         up[inside] = (rows[inside[0]] - box.ymin).astype(np.float32)
         down[inside] = (box.ymax - rows[inside[0]]).astype(np.float32)
-    return text, up, down
+        weight[inside] = max(1.0, _FEW / max(1, text[inside].size))
+    return text, up, down, weight
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class FindObjective(Objective[FindRecipe]):
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         cells = cast(Cells, self.model(batch["images"]))
-        truth = Truth(batch["text"], batch["up"], batch["down"])
+        truth = Truth(batch["text"], batch["up"], batch["down"], batch["weight"])
         rows = finding_loss(cells, truth)
         found, text, free = cells.logits.detach() > 0, truth.text > 0, truth.text == 0
         extra = {
@@ -50,7 +50,13 @@ class FindObjective(Objective[FindRecipe]):
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
         cells = torch.zeros(rows, phase.pixels.height // CELL, phase.pixels.width // CELL)
-        return {"images": blank_images(phase, rows), "text": cells.to(torch.int8), "up": cells, "down": cells}
+        return {
+            "images": blank_images(phase, rows),
+            "text": cells.to(torch.int8),
+            "up": cells,
+            "down": cells,
+            "weight": cells + 1,
+        }
 
     @classmethod
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: FindRecipe, tools: Tools) -> Evaluation:
