@@ -33,7 +33,7 @@ from openpali.metrics.words import pointing, word_f1
 from openpali.model.pages import Finder, Reader
 from openpali.tasks.example import Box, Example, Image, Line, Object, Word
 from openpali.text.language import fit_language
-from openpali.weights.format import copy_fitted
+from openpali.weights.format import copy_fitted, open_model
 from openpali.weights.language import read_language, write_language
 from openpali.worlds.benchmarks.pages import page_suite, points_by
 
@@ -186,6 +186,13 @@ def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_pat
     assert scores["ece"] == pytest.approx(ece)
     [again] = calibrate([benchmark], Pali.from_pretrained(folder), tmp_path)
     assert again == fitted  # not of calibrated confidences
+    stored = open_model(folder / "reader").facts.calibration
+    wrong = replace(benchmark, right=lambda found, true: [False] * len(found))
+    with pytest.raises(ValueError, match="no confidence"):
+        [*calibrate([wrong], Pali.from_pretrained(folder), tmp_path)]
+    assert open_model(folder / "reader").facts.calibration == stored  # a fit that fails leaves the one before
+    unsure = replace(benchmark, right=None)
+    assert "ece" not in run_benchmark(unsure, surer, tmp_path).scores.summary
 
 
 class Grey:

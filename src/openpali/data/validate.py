@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from openpali.data.problems import Problems
-from openpali.data.sources.base import Source
+from openpali.data.sources.base import Source, spread
 from openpali.data.sources.records import RecordError, RecordSource
 from openpali.data.sources.registry import open_source
 from openpali.data.sources.shards import DamagedShard
@@ -104,13 +104,13 @@ def validate(
     with warnings.catch_warnings(record=True) as damage:
         warnings.simplefilter("always", DamagedShard)
         source = open_source(str(path), dict(terms.options))
-    chosen = _spread(len(source), limit)
+    chosen = spread(len(source), limit)
     tokenizer, tried = terms.tokenizer, terms.tasks or _families(terms.tokenizer)
     found = Validation(str(path), len(source), len(chosen), {task.name: 0 for task in tried})
     for warning in damage:
         if warning.category is DamagedShard:
             found.add("damaged shard", str(warning.message))
-    shown = {chosen[i] for i in _spread(len(chosen), SHOWN)}
+    shown = {chosen[i] for i in spread(len(chosen), SHOWN)}
     for index in chosen:
         example = _read(source, index, found)
         if example is None:
@@ -160,12 +160,6 @@ def _families(tokenizer: Tokenizer | None) -> list[Task]:
     if tokenizer:
         tools = {**tools, "tokenizer": lambda: tokenizer}
     return [open_task(name, tools=tools) for name in openable(tools)]
-
-
-def _spread(count: int, limit: int | None) -> list[int]:
-    if limit is None or limit >= count:
-        return list(range(count))
-    return [int(i) for i in np.linspace(0, count - 1, limit)]
 
 
 def _read(source: Source, index: int, found: Validation) -> Example | None:

@@ -33,6 +33,7 @@ from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Image
 from openpali.tasks.registry import find_family, tasks_of
 from openpali.tasks.scoring import Score
+from openpali.weights.files import PAGES
 
 SEED = 23_101_3199  # of the held-out sets that score cards are of; used for nothing else
 DEV_SEED = 62_918_0451  # of the development sets, on which decisions are taken while training
@@ -272,8 +273,9 @@ class PageBenchmark(Benchmark):
     Attributes:
         open: as :attr:`AnswerBenchmark.open`; samples have what ``answer`` needs.
         part: of a bundle, that answers.
+        asked: the parts that an answer depends on.
         answer: a model -> what answers about a page, and says what is there.
-        right: whether each thing that is found on a page is right.
+        right: whether each thing that is found on a page is right; None: what is found has no confidence.
         calibration: opens the samples that confidence is fitted on; None: it is not.
         learnt: opens samples like those that were learned from, which an OOD detector is fitted on; the samples
             for calibration set its limit. None: no detector is fitted.
@@ -286,8 +288,9 @@ class PageBenchmark(Benchmark):
 
     open: Open
     part: str
+    asked: Sequence[str] = PAGES
     answer: Callable[[Pali], AnswerPage]
-    right: Callable[[Sequence[Detection], Sequence[Detection]], list[bool]] = right_words
+    right: Callable[[Sequence[Detection], Sequence[Detection]], list[bool]] | None = right_words
     calibration: Open | None = None
     learnt: Open | None = None
     texts: Callable[[], Iterable[str]] | None = None

@@ -19,7 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from openpali.data.sources.base import Source
+from openpali.data.sources.base import Source, spread
 from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, PageBenchmark
 from openpali.eval.evaluators import AnswerEvaluator, Watch, count, unwatched
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
@@ -42,6 +42,8 @@ from openpali.weights.ood import CENTRES, fit_ood, write_ood
 
 OOD_IMAGES = 600  # samples of each benchmark
 FRAME_STRIDE = 4
+
+_Chosen = tuple[Source, Sequence[int]]  # samples by their indices
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,8 @@ def _calibrate_pages(
     benchmark: PageBenchmark, pali: Pali, source: Source, limit: int | None, watch: Callable[[Benchmark], Watch]
 ) -> Fitted:
     """Fit the confidence of a part that reads pages or finds elements, by what is right of the things it finds."""
-    add_facts(pali.parts[benchmark.part], calibration={})
     raw = Pali(pali.folder, dtype=pali.dtype, device=pali.device)
+    raw.reader.calibrates = False
     pages = WholePageEvaluator(benchmark.name, source, limit, watch(benchmark)).run(benchmark.answer(raw))
     sure, right = judged_pages(benchmark, pages)
     return _fit(pali, benchmark.part, PAGE_TASKS[benchmark.part], _logs(sure), right)
@@ -189,10 +191,12 @@ def calibrate_ood(
     for part, own in sources.items():
         if trained_on is None:
             counts = [min(limit, len(source) * 4 // 5) for source in own]
-            known = [(source, range(count)) for source, count in zip(own, counts, strict=True)]
-            others = [(source, range(count, count + count // 4)) for source, count in zip(own, counts, strict=True)]
+            known: list[_Chosen] = [(source, range(count)) for source, count in zip(own, counts, strict=True)]
+            others: list[_Chosen] = [
+                (source, range(count, count + count // 4)) for source, count in zip(own, counts, strict=True)
+            ]
         else:
-            known = [(trained_on, _spread(len(trained_on), limit))]
+            known = [(trained_on, spread(len(trained_on), limit))]
             others = [(source, range(min(limit, len(source)))) for source in own]
         learnt, held_out = (_features(side, pali.pipeline(part)) for side in (known, others))
         yield from _fit_ood(pali, part, learnt, held_out)
@@ -201,7 +205,7 @@ def calibrate_ood(
             continue
         if benchmark.learnt and benchmark.calibration:
             learnt, held_out = (
-                torch.stack([pali.reader.features(source[i].images[0]) for i in _spread(len(source), limit)])
+                torch.stack([pali.reader.features(source[i].images[0]) for i in spread(len(source), limit)])
                 for source in (benchmark.learnt(data), benchmark.calibration(data))
             )
             yield from _fit_ood(pali, FINDER, learnt, held_out)
@@ -214,12 +218,7 @@ def _fit_ood(pali: Pali, part: str, learnt: Tensor, held_out: Tensor) -> Iterato
         yield part, len(learnt)
 
 
-def _spread(count: int, most: int) -> range:
-    """At most ``most`` of ``count`` numbers, evenly spaced."""
-    return range(0, count, math.ceil(count / most))
-
-
-def _features(samples: Sequence[tuple[Source, range]], pipeline: Pipeline) -> Tensor:
+def _features(samples: Sequence[_Chosen], pipeline: Pipeline) -> Tensor:
     """Features of the images of samples, ``[N, D]``."""
     rows = []
     for source, own in samples:
@@ -243,7 +242,7 @@ def _fitting(
     """The benchmarks that a model can be fitted on, with its part that answers and the samples for fitting."""
     for benchmark in benchmarks:
         if isinstance(benchmark, AnswerBenchmark) and benchmark.calibration is not None:
-            part = benchmark.part or pali.by_task.get(benchmark.task, (MAIN,))[0]
+            part = benchmark.part or pali.listed_for(benchmark.task)[0]
             if part in pali.parts:
                 yield benchmark, part, benchmark.calibration(data)
 
@@ -266,7 +265,9 @@ def confidence_scores(rows: Sequence[Answered], task: Task) -> dict[str, float]:
 
 
 def judged_pages(benchmark: PageBenchmark, pages: Sequence[PageAnswers]) -> tuple[list[float], list[bool]]:
-    """The confidence of each thing that is found on pages, and whether it is right."""
+    """The confidence of each thing that is found on pages, and whether it is right; none without confidences."""
+    if benchmark.right is None:
+        return [], []
     sure = [thing.score for page in pages for thing in page.found]
     return sure, [hit for page in pages for hit in benchmark.right(page.found, page.true)]
 

@@ -142,7 +142,8 @@ class WholePageEvaluator(PageEvaluator):
             nonlocal done
             found, true = answer(example)
             done += 1
-            self.watch(min(done * ranks.world, self.n), self.n, {})
+            if ranks.rank == 0:
+                self.watch(min(done * ranks.world, self.n), self.n, {})
             return PageAnswers(example.key, image_hash(example.images[0]), found, true)
 
         return self._each(ranks, page)

@@ -35,7 +35,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
-from openpali.weights.files import BUNDLE, PAGE_TASKS, PAGES, READER, UNPROMPTED, WORDS
+from openpali.weights.files import BUNDLE, PAGE_TASKS, PAGES, READER, UNPROMPTED
 from openpali.weights.format import open_model
 
 
@@ -213,9 +213,9 @@ def _run_pages(
 
     scores = score(pages)
     task = PAGE_TASKS[benchmark.part]
-    if benchmark.calibration and open_model(pali.parts[benchmark.part]).facts.calibration.get(task):
+    if open_model(pali.parts[benchmark.part]).facts.calibration.get(task):
         confidences, right = judged_pages(benchmark, pages)
-        if len(confidences):  # something was found
+        if confidences:
             ece = expected_calibration_error(confidences, right)
             scores = Scores({**scores.summary, "ece": ece}, scores.per_sample)
     seen, slices = Seen(), {}
@@ -230,7 +230,7 @@ def _run_pages(
         pali,
         scores,
         n=len(pages),
-        model=once(ranks, lambda: hash_model(pali, WORDS if benchmark.part == READER else PAGES)),
+        model=once(ranks, lambda: hash_model(pali, benchmark.asked)),
         precision=pali.dtype,
         data={"root": str(data), "hash": seen.hash, "of": len(source)},
         slices=slices,

@@ -531,11 +531,15 @@ class Pali:
 
     def parts_for(self, task: str) -> tuple[str, ...]:
         """The parts that may answer a task, as the bundle lists them for it, or for those that ask alike."""
-        parts = self.by_task.get(task) or self.by_task.get(form_of(task)) or (MAIN,)
+        parts = self.listed_for(task)
         for part in parts:
             if part not in self.parts:
                 raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
         return parts
+
+    def listed_for(self, task: str) -> tuple[str, ...]:
+        """As :meth:`parts_for`, even if the bundle lacks a part."""
+        return self.by_task.get(task) or self.by_task.get(form_of(task)) or (MAIN,)
 
     @cached_property
     def _preprocess(self) -> dict[str, AnyPreprocess]:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from openpali.data.sources.base import Source
+from openpali.data.sources.base import Source, spread
 from openpali.messages import hint
 from openpali.train.recipe_file import Table, read_table, shipped_recipes
 
@@ -61,6 +61,6 @@ def length_for(count: int, usual: int) -> int:
 
 def _are_lines(samples: Source) -> bool:
     """Whether each image is one line of text, cut out: of one line each, and wide."""
-    some = [samples[index] for index in range(0, len(samples), math.ceil(len(samples) / LOOKED_AT))]
+    some = [samples[index] for index in spread(len(samples), LOOKED_AT)]
     wide = statistics.median(example.size.width / example.size.height for example in some)
     return wide >= WIDE and not any("\n" in example.text.strip() for example in some)

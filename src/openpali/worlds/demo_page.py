@@ -28,7 +28,7 @@ from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import tasks_of
-from openpali.weights.files import MAIN, WORDS
+from openpali.weights.files import WORDS
 from openpali.worlds.benchmarks.pages import open_screens
 
 SEED = 2_023_10_13
@@ -90,7 +90,7 @@ def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
     for index in range(len(source)):
         example = source[index]
         [name] = tasks_of(example)
-        if pali.by_task.get(name, (MAIN,))[0] not in pali.parts:
+        if pali.listed_for(name)[0] not in pali.parts:
             continue
         task = pali.task(name)
         asked = Asked(index, example, task.write(example, generator(SEED, index)))

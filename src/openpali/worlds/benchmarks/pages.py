@@ -21,7 +21,7 @@ from openpali.metrics.boxes import Detection, detection_f1, right_boxes
 from openpali.metrics.words import pointing
 from openpali.tasks.example import Example, Object
 from openpali.tasks.scoring import with_slices
-from openpali.weights.files import ELEMENTS, READER
+from openpali.weights.files import ELEMENTS, READER, WORDS
 from openpali.worlds.benchmarks.forms import questions
 from openpali.worlds.benchmarks.icons import REAL_ICONS
 from openpali.worlds.benchmarks.ood import page_detection
@@ -85,6 +85,7 @@ def page_suite() -> list[Benchmark]:
             open=lambda root: open_screens(),
             kinds=("light", "dark", "dialog"),
             part=READER,
+            asked=WORDS,
             answer=_words,
             calibration=_dev,
             learnt=lambda root: open_source("pages/[!d]*", {}),
@@ -96,6 +97,7 @@ def page_suite() -> list[Benchmark]:
             split="all, 20 pages",
             open=lambda root: open_source(str(DOCUMENTS), {}),
             part=READER,
+            asked=WORDS,
             answer=_words,
         ),
         _windows(
@@ -114,6 +116,7 @@ def page_suite() -> list[Benchmark]:
             metric="pointing",
             part=READER,
             answer=points_by,
+            right=None,
             score=pointing,
         ),
         AnswerBenchmark(
