@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from openpali import Pali
 from openpali.cli.main import app
 from openpali.data.pipeline.elements import ROLES, mark_elements
-from openpali.infer import screens
+from openpali.infer import screen_reader, screens
 from openpali.infer.bulk import object_as_json
 from openpali.infer.elements import find_elements
 from openpali.infer.pages import Reading, ReadLine, ReadWord
@@ -339,6 +339,18 @@ def test_confidence_of_words_is_calibrated_where_the_reader_says_how(bundle, scr
     for (word, each), other in zip(kept, Pali.from_pretrained(copy).read_words(screenshot), strict=True):
         assert (word.text, word.box) == (other.text, other.box)
         assert other.confidence == pytest.approx(each)
+
+
+def test_lone_letters_are_left_out_unless_they_are_sure(bundle, tmp_path, monkeypatch) -> None:
+    """Most of the others are icons."""
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    add_facts(copy / "reader", calibration={"ocr": Calibration(1.0)})
+    box = Box(0, 0, 9, 9)
+    said = [("x", 0.8), ("7", 0.95), ("ab", 0.5), ("OK", 0.7), ("abc", 0.4), ("a b", 0.2)]
+    lines = [ReadLine([ReadWord(word, box, sure) for word in text.split()], box) for text, sure in said]
+    monkeypatch.setattr(screen_reader, "read_page", lambda *_: Reading(lines))
+    page = Pali.from_pretrained(copy).read_page(np.zeros((9, 9, 3), np.uint8))
+    assert [line.text for line in page] == ["7", "OK", "abc"]
 
 
 def test_words_that_are_hardly_right_are_left_out_of_lines() -> None:

@@ -16,6 +16,7 @@ from openpali.infer.elements import find_elements
 from openpali.infer.icons import name_icons
 from openpali.infer.pages import Reading, ReadLine, find_text, read_lines, read_page
 from openpali.infer.screens import Screen
+from openpali.metrics.calibration import Calibration
 from openpali.model.elements import ElementFinder
 from openpali.model.icons import IconClassifier
 from openpali.model.pages import Finder, Reader
@@ -30,6 +31,7 @@ from openpali.weights.language import read_language
 from openpali.weights.ood import OodDetector, read_ood
 
 LEAST = 0.3  # confidence of a word of a page: most of those below are icons
+LEAST_ALONE = {1: 0.9, 2: 0.6}  # characters of a line -> the same: of lone letters below, nine of ten are icons
 
 
 class ScreenReader:
@@ -39,6 +41,9 @@ class ScreenReader:
         parts: that the bundle has.
         load: opens a part, and raises ValueError if there is none.
         device: where the parts compute.
+
+    Attributes:
+        calibrates: whether confidence is calibrated, where the parts have a fit.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class ScreenReader:
         self.parts = parts
         self.load = load
         self.device = device
+        self.calibrates = True
         self._last: tuple[Image, Screen] | None = None
 
     @cached_property
@@ -72,7 +78,7 @@ class ScreenReader:
         (_, finder), (_, reader) = self.load(FINDER), self.load(READER)
         with self._autocast():
             page = read_page(cast(Finder, finder), cast(Reader, reader), image, self.language, self.detector)
-        return replace(page, lines=self._calibrated(page.lines, LEAST))
+        return replace(page, lines=self._calibrated(page.lines, _least))
 
     def line(self, image: Image) -> list[ReadLine]:
         """What an image says that is a single line; empty if it says nothing."""
@@ -99,22 +105,32 @@ class ScreenReader:
 
     def _elements(self, image: Image, lines: Sequence[ReadLine]) -> list[Object]:
         """Elements with calibrated confidence; the name of an icon is what it shows."""
-        stored, finder = self.load(ELEMENTS)
+        finder = self.load(ELEMENTS)[1]
         with self._autocast():
             elements = find_elements(cast(ElementFinder, finder), image, [line.extent for line in lines])
-        if calibration := stored.facts.calibration.get(Detect.name):
+        if calibration := self._calibration(ELEMENTS, Detect.name):
             elements = [replace(thing, confidence=calibration.of(thing.confidence)) for thing in elements]
         icons = [thing.box for thing in elements if thing.is_icon] if ICONS in self.parts else []
         names = iter(self.name_icons(image, icons))
         return [replace(e, name=next(names, (e.name, 0.0))[0]) if e.is_icon else e for e in elements]
 
-    def _calibrated(self, lines: list[ReadLine], least: float = 0.0) -> list[ReadLine]:
-        """Lines with calibrated confidence, without words of less than ``least``."""
-        calibration = self.load(READER)[0].facts.calibration.get(Ocr.name)
+    def _calibrated(
+        self, lines: list[ReadLine], least: Callable[[ReadLine], float] = lambda line: 0.0
+    ) -> list[ReadLine]:
+        """Lines with calibrated confidence, without words of less than ``least`` of a line."""
+        calibration = self._calibration(READER, Ocr.name)
         if calibration is None:
             return lines
-        return [*filter(None, (line.calibrated(calibration, least) for line in lines))]
+        return [*filter(None, (line.calibrated(calibration, least(line)) for line in lines))]
+
+    def _calibration(self, part: str, task: str) -> Calibration | None:
+        return self.load(part)[0].facts.calibration.get(task) if self.calibrates else None
 
     def _autocast(self) -> torch.autocast:
         """Matmuls in bf16 where that is faster, as in the training of these parts: scores stay equal."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_is_faster(self.device))
+
+
+def _least(line: ReadLine) -> float:
+    """The least confidence of the words of a line."""
+    return LEAST_ALONE.get(len(line.text), LEAST)
