@@ -338,7 +338,7 @@ def test_an_answer_without_a_decoder_counts_and_is_not_given_to_nobody(
     service: Service, images: Sequence[Image]
 ) -> None:
     held = threading.Event()
-    service.scheduler.beside(held.wait)
+    service.scheduler.run_aside(held.wait)
     ticket, gone = (service.scheduler.submit([images[0]], "detect: button") for _ in range(2))
     assert service.scheduler.waiting == 2
     gone.cancel()
@@ -455,7 +455,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat("a", temperature="hot"), 400, "temperature"),
     ("/v1/chat/completions", chat("a", temperature=-1), 400, "temperature"),
     ("/v1/chat/completions", chat("a", n=2), 400, "n above 1 needs a temperature"),
-    ("/v1/chat/completions", chat("a", n=9, temperature=1), 400, "9 beams or samples are more than"),
+    ("/v1/chat/completions", chat("a", n=9, temperature=1), 400, "9 beams or samples, more than"),
     ("/v1/chat/completions", chat("a", max_tokens=301), 400, "max_tokens is 301, but this server generates 300"),
     ("/v1/chat/completions", chat("a", top_logprobs=2), 400, "top_logprobs needs logprobs"),
     ("/v1/chat/completions", chat("a", logprobs=True, top_logprobs=21), 400, "top_logprobs"),
@@ -471,7 +471,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat("a", "data:;base64,YWJj"), 400, "is not an image"),
     ("/v1/chat/completions", chat("a", "file:///etc/passwd"), 400, "does not fetch images from there"),
     ("/v1/chat/completions", chat("a", "http://127.0.0.1/"), 400, "does not fetch images from there"),
-    ("/v1/chat/completions", chat("a", *["data:;base64,"] * 4), 400, "4 images, more than 3"),
+    ("/v1/chat/completions", chat("a", *["data:;base64,"] * 4), 400, "4 images: send at most 3"),
     ("/v1/chat/completions", {"messages": []}, 400, "messages"),
     ("/v1/chat/completions", [], 400, "the body"),
     (
@@ -854,7 +854,7 @@ def test_embeddings_that_nobody_waits_for_are_not_computed(pali: Pali, encoded: 
     async def ask(stays: bool) -> object:
         call = service.embed(sent(stays), pali, ["a"], [(encoded[0], "image")], computed.append)
         under_way = threading.Event()
-        service.scheduler.beside(under_way.wait)  # another call
+        service.scheduler.run_aside(under_way.wait)  # another call
         [found] = await asyncio.gather(call, return_exceptions=True)
         under_way.set()
         while service._waiting:

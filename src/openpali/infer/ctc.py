@@ -37,7 +37,7 @@ class Letter(NamedTuple):
     Attributes:
         number: in the reader's characters, from 1 on.
         column: where it begins.
-        probability: the product of those of a word's letters is that of the word.
+        probability: that of a word is the product of its letters'.
     """
 
     number: int

@@ -1,7 +1,7 @@
 """Which part of a bundle answers: the first that is confident, else the most confident.
 
-Proportions alone do not tell a short printed word from a word of capitals. Confidence does, where a part is
-calibrated on such images; it counts for less where the out-of-distribution score says that they are others.
+The proportions of an image do not say whether it shows a printed word or drawn capitals; confidence does, for
+images like those that a part was calibrated on. It counts for less the higher the out-of-distribution score is.
 """
 
 from __future__ import annotations

@@ -335,7 +335,7 @@ def _attend_block(
     causal: bool,
 ) -> Tensor:
     length, n = q.shape[2], k.shape[2]
-    # Last query first: the bias of each is that of the one before, moved on by one, so those of all are a view.
+    # Last query first: its row of biases, moved on by one, is that of the query before, so all rows are one view.
     # A copy takes as long as the scores.
     bias = bias.to(q.dtype).contiguous()
     added = bias.unfold(-1, n, 1)[None, :, length - end : length - start]  # [1, h, end - start, N]

@@ -23,11 +23,13 @@ HEAD = "head"  # training computes its loss from the head's matrix, without call
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Attributes:
-    rank: of each change.
-    alpha: the change is multiplied by ``alpha / rank``.
-    targets: names of the layers that change.
-    dropout: of what enters the change, in training.
+    """Shape of an adapter.
+
+    Attributes:
+        rank: of each change.
+        alpha: the change is multiplied by ``alpha / rank``.
+        targets: names of the layers that change.
+        dropout: of what enters the change, in training.
     """
 
     rank: int

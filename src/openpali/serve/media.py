@@ -82,14 +82,14 @@ class Media:
             if moved is None:
                 return data
             url = urljoin(url, moved)
-        raise ApiError(400, f"{param}: more than {REDIRECTS} redirects", param=param)
+        raise ApiError(400, f"{param}: more than {REDIRECTS} redirects: give the address of the image", param=param)
 
     def _check(self, url: str, param: str) -> SplitResult:
         try:
             parts = urlsplit(url)
             host, _ = parts.hostname or "", parts.port
         except ValueError as error:
-            raise ApiError(400, f"{param} is no URL", param=param) from error
+            raise ApiError(400, f"{param} is no URL: write https://... or a data URL", param=param) from error
         if parts.scheme not in _PORTS or host not in self.hosts:
             raise ApiError(
                 400,

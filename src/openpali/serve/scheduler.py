@@ -104,8 +104,8 @@ class Scheduler:
         self._live: list[Ticket] = []
         self._lanes: list[_Lane] = []
         self._change = Condition()
-        self._beside = ThreadPoolExecutor(1, "beside")
-        self._looking: list[Ticket] = []  # that wait for it, or have it
+        self._side = ThreadPoolExecutor(1, "beside")
+        self._alone: list[Ticket] = []  # that wait for it, or have it
         self._closing = False
         self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed
@@ -113,7 +113,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Requests that wait for slots, or are answered without a decoder."""
-        return len(self._waiting) + len(self._looking)
+        return len(self._waiting) + len(self._alone)
 
     @property
     def used(self) -> int:
@@ -175,28 +175,28 @@ class Scheduler:
         ticket = Ticket(attempts, stops, until, watch)
         width = max((attempt.width for attempt in attempts if attempt.answer_alone is None), default=0)
         if width > self.slots:
-            raise ValueError(f"{width} beams or samples are more than this server's {self.slots} slots")
+            raise ValueError(f"{width} beams or samples, more than the {self.slots} slots: ask for fewer")
         with self._change:
             self._check_room()
             self._queue(ticket)
         return ticket
 
-    def beside(self, work: Callable[[], T]) -> Future[T]:
-        """Run work beside the decoder, after what was given to it before.
+    def run_aside(self, work: Callable[[], T]) -> Future[T]:
+        """Run work in the thread beside the decoder, after what was given to it before.
 
         Raises:
             Unavailable: no requests are taken.
         """
         try:
-            return self._beside.submit(work)
+            return self._side.submit(work)
         except RuntimeError as error:  # it is shut down
             raise Unavailable("the server is stopping") from error
 
     def _queue(self, ticket: Ticket, *, first: bool = False) -> None:
         """Let a request wait for its next attempt; ``first``: before those that wait for slots."""
         if ticket.now.answer_alone is not None:
-            self._looking.append(ticket)
-            self.beside(partial(self._answer_alone, ticket))
+            self._alone.append(ticket)
+            self.run_aside(partial(self._answer_alone, ticket))
         elif first:
             self._waiting.appendleft(ticket)
         else:
@@ -219,7 +219,7 @@ class Scheduler:
                 _log.exception("a request could not be answered")
                 error = Failed(reason(failed))
         with self._change:
-            self._looking.remove(ticket)
+            self._alone.remove(ticket)
             error = error or self._end_of(ticket)
             if error is None and again:
                 self._queue(ticket, first=True)
@@ -243,13 +243,13 @@ class Scheduler:
         except Exception as error:
             self._fail(error)
             raise
-        return self._busy or bool(self._looking)
+        return self._busy or bool(self._alone)
 
     def run(self) -> None:
         """Take turns until :meth:`close`, and rest while there is nothing to do."""
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._busy or (self._closing and not self._looking))
+                self._change.wait_for(lambda: self._busy or (self._closing and not self._alone))
                 if not self._busy:
                     return
             try:
@@ -274,7 +274,7 @@ class Scheduler:
             thread.join(drain)
             self.give_up()
             thread.join()
-            self._beside.shutdown()
+            self._side.shutdown()
 
     @property
     def _busy(self) -> bool:
@@ -353,9 +353,9 @@ class Scheduler:
             return
         rows = self._lane(first, memory.outputs.shape[1]).rows
         texts, read = rows.join(memory, [t.now.ask for t in tickets]), memory.mask.sum(1).tolist()
-        beside = int(first.pipeline.model.first_is_read)
+        first_read = int(first.pipeline.model.first_is_read)
         for ticket, text, count in zip(tickets, texts, read, strict=True):
-            ticket.now.text, ticket.now.read = text, count + beside
+            ticket.now.text, ticket.now.read = text, count + first_read
 
     def _lane(self, ticket: Ticket, length: int) -> _Lane:
         """Where a request with a memory of so many tokens is decoded."""

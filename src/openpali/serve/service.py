@@ -200,7 +200,7 @@ class Service:
         async def wait() -> T:
             try:
                 prepared = await self._read(named, lambda: prepare(self._images(named, client)))
-                return await self._told(asyncio.wrap_future(self.scheduler.beside(partial(compute, prepared))))
+                return await self._told(asyncio.wrap_future(self.scheduler.run_aside(partial(compute, prepared))))
             finally:
                 self._waiting -= 1
 
@@ -219,7 +219,7 @@ class Service:
             ClientDisconnect: nobody waits for it any more.
         """
         if len(asked.images) > self.limits.images:
-            raise ApiError(400, f"{len(asked.images)} images, more than {self.limits.images}", param="images")
+            raise ApiError(400, f"{len(asked.images)} images: send at most {self.limits.images}", param="images")
         if asked.raw and asked.task:
             raise ApiError(400, "raw sends the text as the whole prompt, which a task would write", param="raw")
 

@@ -111,8 +111,8 @@ def export_model(
 def task_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """The options of each task that the run's model knows.
 
-    Of a task that it trains, those of the last phase that has it; of several entries, the options they agree on. Of
-    another task, those of the start model.
+    A task that is trained has those of its last phase, and of several entries there the options they agree on. Any
+    other task has those of the start model.
     """
     last = {entry.task: phase for phase in recipe.phases for entry in phase.mixture}
     found = dict(recipe.model.knows) if isinstance(recipe, PromptedRecipe) else {}

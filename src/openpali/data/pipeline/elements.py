@@ -99,7 +99,7 @@ class ElementEncoder:
         kept = rng.random(len(boxes)) > _DROPPED
         boxes, kinds = boxes[kept], kinds[kept]
         if not len(boxes):
-            raise ValueError("nothing is on the screen")
+            raise ValueError(f"{example.key}: nothing on the screen looks like an element")
         seen = views(image, boxes, self.side)
         if rng.random() < self.recoloured:
             seen = recolour(seen, rng)

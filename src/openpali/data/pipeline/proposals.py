@@ -165,7 +165,7 @@ def _beside(boxes: NDArray[np.float32], text: NDArray[np.float32], area: int) ->
 
 
 def _distinct(boxes: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The largest; of those that are one, the first."""
+    """Numbers of the largest boxes, at most :data:`MOST`; of boxes that are nearly the same, the first."""
     areas = _sides(boxes).prod(1)
     largest = np.sort(np.argsort(-areas, kind="stable")[: 4 * MOST])
     kept = largest[distinct(boxes[largest], _SAME)]
