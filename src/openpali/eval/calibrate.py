@@ -123,7 +123,7 @@ def _calibrate_pages(
 ) -> Fitted:
     """Fit the confidence of a part that reads pages or finds elements, by what is right of the things it finds."""
     raw = Pali(pali.folder, dtype=pali.dtype, device=pali.device)
-    raw.reader.calibrates = False
+    raw.reader.uncalibrated = benchmark.part
     pages = WholePageEvaluator(benchmark.name, source, limit, watch(benchmark)).run(benchmark.answer(raw))
     sure, right = judged_pages(benchmark, pages)
     return _fit(pali, benchmark.part, PAGE_TASKS[benchmark.part], _logs(sure), right)

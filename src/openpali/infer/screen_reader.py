@@ -43,7 +43,7 @@ class ScreenReader:
         device: where the parts compute.
 
     Attributes:
-        calibrates: whether confidence is calibrated, where the parts have a fit.
+        uncalibrated: the part whose confidence stays as it is, while it is fitted; "" for none.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ScreenReader:
         self.parts = parts
         self.load = load
         self.device = device
-        self.calibrates = True
+        self.uncalibrated = ""
         self._last: tuple[Image, Screen] | None = None
 
     @cached_property
@@ -124,7 +124,7 @@ class ScreenReader:
         return [*filter(None, (line.calibrated(calibration, least(line)) for line in lines))]
 
     def _calibration(self, part: str, task: str) -> Calibration | None:
-        return self.load(part)[0].facts.calibration.get(task) if self.calibrates else None
+        return None if part == self.uncalibrated else self.load(part)[0].facts.calibration.get(task)
 
     def _autocast(self) -> torch.autocast:
         """Matmuls in bf16 where that is faster, as in the training of these parts: scores stay equal."""
