@@ -215,13 +215,15 @@ def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_p
     noise = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
     assert Pali.from_pretrained(folder).page(noise).out_of_distribution is None
     [screens] = [each for each in page_suite() if each.name == "real/screens"]
-    benchmark = replace(screens, learnt=lambda root: Grey(1), calibration=lambda root: Grey(2))
+    benchmark = replace(screens, learnt=lambda root: [Grey(1), Grey(3)], calibration=lambda root: Grey(2))
     without = Pali.from_pretrained(folder)
     del without.parts["finder"]
     assert [*calibrate_ood([benchmark], without, tmp_path)] == []
     assert [*calibrate_ood([benchmark], Pali.from_pretrained(folder), tmp_path, limit=10)] == []  # too few
     [fitted] = calibrate_ood([benchmark], Pali.from_pretrained(folder), tmp_path)
-    assert fitted == ("finder", 100)
+    assert fitted == ("finder", 200)
+    [fewer] = calibrate_ood([benchmark], Pali.from_pretrained(folder), tmp_path, limit=80)
+    assert fewer == ("finder", 80)  # 40 of each
     pali = Pali.from_pretrained(folder)
     assert not pali.page(Grey(3)[7].images[0]).out_of_distribution
     assert pali.page(noise).out_of_distribution

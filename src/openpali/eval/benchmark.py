@@ -277,8 +277,8 @@ class PageBenchmark(Benchmark):
         answer: a model -> what answers about a page, and says what is there.
         right: whether each thing that is found on a page is right; None: what is found has no confidence.
         calibration: opens the samples that confidence is fitted on; None: it is not.
-        learnt: opens samples like those that were learned from, which an OOD detector is fitted on; the samples
-            for calibration set its limit. None: no detector is fitted.
+        learnt: data root -> samples like those that were learned from, which an OOD detector is fitted on, as many
+            of each source; the samples for calibration set its limit. None: no detector is fitted.
         texts: texts like those to read, which a language model is fitted on; None: none is.
         kinds: parts of a sample's key that are slices of the card, such as "dark".
         score: of what is found on each page, and what is there.
@@ -292,7 +292,7 @@ class PageBenchmark(Benchmark):
     answer: Callable[[Pali], AnswerPage]
     right: Callable[[Sequence[Detection], Sequence[Detection]], list[bool]] | None = right_words
     calibration: Open | None = None
-    learnt: Open | None = None
+    learnt: Callable[[Path], Sequence[Source]] | None = None
     texts: Callable[[], Iterable[str]] | None = None
     kinds: Sequence[str] = ()
     score: Callable[[Sequence[Sequence[Detection]], Sequence[Sequence[Detection]]], Scores] = word_f1

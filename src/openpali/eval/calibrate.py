@@ -204,11 +204,15 @@ def calibrate_ood(
         if not isinstance(benchmark, PageBenchmark) or FINDER not in pali.parts:
             continue
         if benchmark.learnt and benchmark.calibration:
-            learnt, held_out = (
-                torch.stack([pali.reader.features(source[i].images[0]) for i in spread(len(source), limit)])
-                for source in (benchmark.learnt(data), benchmark.calibration(data))
-            )
+            both = benchmark.learnt(data), [benchmark.calibration(data)]
+            learnt, held_out = (_page_features(pali, sources, limit) for sources in both)
             yield from _fit_ood(pali, FINDER, learnt, held_out)
+
+
+def _page_features(pali: Pali, sources: Sequence[Source], limit: int) -> Tensor:
+    """Features of at most ``limit`` pages, about as many of each source, ``[N, 2 D]``."""
+    chosen = ((source, spread(len(source), limit // len(sources))) for source in sources)
+    return torch.stack([pali.reader.features(source[i].images[0]) for source, own in chosen for i in own])
 
 
 def _fit_ood(pali: Pali, part: str, learnt: Tensor, held_out: Tensor) -> Iterator[tuple[str, int]]:
