@@ -176,6 +176,8 @@ def test_the_commands_of_the_documentation_run(
     Path("mine.jsonl").write_text(json.dumps(record) + "\n")
     text = (Path(__file__).parents[1] / "docs" / "reading.md").read_text("utf-8")
     lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
+    copied, *lines = lines
+    assert copied == "cp src/openpali/demo/screen.webp screen.png"
     assert len(lines) == 12
     for line in lines:
         run_typed(line, monkeypatch, capsys)
