@@ -10,6 +10,7 @@ import typer
 
 from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Dtype, Engine, Model
+from openpali.serve.limits import DRAIN, FEATURES, QUEUE, SLOTS, Limits
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -41,17 +42,21 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(help="Origin of web pages that may call the API (CORS); repeat it for more")
     ] = None,
-    slots: Annotated[int, typer.Option(help="Answers that are generated together", min=1)] = 32,
-    queue: Annotated[int, typer.Option(help="Requests that may wait; more are answered with 429", min=1)] = 256,
-    image_cache: Annotated[int, typer.Option(help="MiB of image features to keep", min=0)] = 256,
-    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens of an answer", min=1)] = 1024,
-    per_client: Annotated[int, typer.Option(help="Maximum number of requests of an address at a time", min=1)] = 64,
+    slots: Annotated[int, typer.Option(help="Answers that are generated together", min=1)] = SLOTS,
+    queue: Annotated[int, typer.Option(help="Requests that may wait; more are answered with 429", min=1)] = QUEUE,
+    image_cache: Annotated[int, typer.Option(help="MiB of image features to keep", min=0)] = FEATURES,
+    max_tokens: Annotated[
+        int, typer.Option(help="Maximum number of tokens of an answer", min=1)
+    ] = Limits.new_tokens,
+    per_client: Annotated[
+        int, typer.Option(help="Maximum number of requests of an address at a time", min=1)
+    ] = Limits.per_client,
     timeout: Annotated[
         float, typer.Option(help="Seconds after which a request is given up", min=1, max=86_400)
-    ] = 300,
+    ] = Limits.seconds,
     drain: Annotated[
         float, typer.Option(help="Seconds to finish requests when told to stop", min=1, max=86_400)
-    ] = 30,
+    ] = DRAIN,
 ) -> None:
     """Serve a model: a web page, OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
     try:

@@ -6,6 +6,15 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 
+SLOTS = 32
+"""Answers that are generated together."""
+QUEUE = 256
+"""Requests that may wait."""
+FEATURES = 256
+"""MiB of image features that are kept."""
+DRAIN: float = 30
+"""Seconds to finish requests when told to stop."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -30,8 +39,8 @@ class Limits:
     images: int = 16
     new_tokens: int = 1024
     texts: int = 256
-    seconds: float = 300.0
-    pause: float = 30.0
+    seconds: float = 300
+    pause: float = 30
     per_client: int = 64
     media: int = 16 * 2**20
 

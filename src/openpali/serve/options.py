@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from openpali.infer.engines.registry import Dtype, EngineName
 from openpali.infer.pali import Pali
 from openpali.serve.chat import History
-from openpali.serve.limits import Key, Limits
+from openpali.serve.limits import DRAIN, FEATURES, QUEUE, SLOTS, Key, Limits
 from openpali.serve.media import Media
 from openpali.serve.metrics import Metrics
-from openpali.serve.scheduler import QUEUE, SLOTS, Scheduler
+from openpali.serve.scheduler import Scheduler
 from openpali.serve.service import Service
 from openpali.weights.hub import SCHEME, parse
 
@@ -46,11 +46,11 @@ class Options(BaseModel):
     adapters: dict[str, str] = {}
     slots: int = SLOTS
     queue: int = QUEUE
-    image_cache: int = 256
-    max_tokens: int = 1024
-    per_client: int = 64
-    timeout: float = 300
-    drain: float = 30
+    image_cache: int = FEATURES
+    max_tokens: int = Limits.new_tokens
+    per_client: int = Limits.per_client
+    timeout: float = Limits.seconds
+    drain: float = DRAIN
     history: History = "last-turn"
     allow_media: list[str] = []
     allow_origin: list[str] = []

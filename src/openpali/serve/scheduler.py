@@ -35,6 +35,7 @@ from openpali.infer.pipeline import Frames, Pipeline, group
 from openpali.mistakes import reason
 from openpali.model.patches import real_patches
 from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
+from openpali.serve.limits import FEATURES, QUEUE, SLOTS
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 from openpali.tasks.example import Image
@@ -45,10 +46,7 @@ from openpali.weights.ood import describe
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-SLOTS = 32  # hypotheses that are decoded together
-QUEUE = 256  # requests that wait
 ENCODED = 4  # most requests that are encoded between two steps
-FEATURES = 256 * 2**20  # bytes of visual tokens that are kept
 PATIENCE = 1.0  # seconds to suggest to a refused client before any request has finished
 
 
@@ -90,7 +88,7 @@ class Scheduler:
         slots: int = SLOTS,
         queue: int = QUEUE,
         encoded: int = ENCODED,
-        features: int = FEATURES,
+        features: int = FEATURES * 2**20,
         finished: Callable[[Ticket], None] | None = None,
     ) -> None:
         self.pali = pali
