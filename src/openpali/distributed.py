@@ -100,6 +100,10 @@ class Ranks:
         return init_device_mesh(self.device.type, shape, mesh_dim_names=("copy", "shard"))
 
 
+ALONE = Ranks(0, 1, torch.device("cpu"))
+"""One process by itself."""
+
+
 @contextmanager
 def join_ranks() -> Iterator[Ranks]:
     """Join the process group if torchrun started this process; otherwise be the only rank."""

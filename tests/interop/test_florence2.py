@@ -35,7 +35,7 @@ from openpali.architectures.florence2 import (
     read_ngram_size,
 )
 from openpali.cli.main import app, main
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.infer.generate import Decoding, Generation, generate
 from openpali.infer.pali import Pali
 from openpali.lab.parity import compare_florence2
@@ -583,7 +583,7 @@ def raw_recipe(base: Path, **model: Any) -> dict[str, Any]:
 
 def trainer(recipe: Recipe, run: Path) -> Trainer:
     tokenizer = open_tokenizer(recipe.model.tokenizer)
-    return Trainer(recipe, run, Ranks(0, 1, torch.device("cpu")), tokenizer)
+    return Trainer(recipe, run, ALONE, tokenizer)
 
 
 @pytest.mark.usefixtures("data")

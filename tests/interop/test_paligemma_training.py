@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PaliGemmaForConditionalGeneration
 
 from openpali.architectures.paligemma import PRESETS, read_paligemma
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.model.init import materialise
 from openpali.model.losses import cross_entropy
 from openpali.train.checkpoint import checkpoints
@@ -33,8 +33,6 @@ from typed_commands import run_typed
 
 from . import checkpoints as public
 from .test_mask_codec import arrays as mask_codec_arrays
-
-ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

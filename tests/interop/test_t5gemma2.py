@@ -20,7 +20,7 @@ from openpali.architectures.preprocessor import Inexpressible
 from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES, read_t5gemma2
 from openpali.architectures.t5gemma2.network import T5Gemma2Model
 from openpali.cli.main import main
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
 from openpali.lab.parity import compare_t5gemma2
@@ -284,7 +284,7 @@ def raw_recipe(base: Path, **model: Any) -> dict[str, Any]:
 
 def trainer(recipe: Recipe, run: Path) -> Trainer:
     tokenizer = open_tokenizer(recipe.model.tokenizer)
-    return Trainer(recipe, run, Ranks(0, 1, torch.device("cpu")), tokenizer)
+    return Trainer(recipe, run, ALONE, tokenizer)
 
 
 @pytest.mark.usefixtures("data")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from openpali.architectures.base import Architecture
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.lab.plan.planner import find_device, rehearse
@@ -95,7 +95,7 @@ def test_it_is_converted_and_exported_bit_for_bit(theirs: Path, converted: Path,
 def test_it_trains_from_what_was_converted(converted: Path, tmp_path: Path) -> None:
     """`test_parallel.py` shards it over two ranks."""
     recipe = recipe_in(tmp_path, converted)
-    alone, tokenizer = Ranks(0, 1, torch.device("cpu")), open_tokenizer(recipe.model.tokenizer)
+    alone, tokenizer = ALONE, open_tokenizer(recipe.model.tokenizer)
     trained = open_model(Trainer(recipe, tmp_path / "run", alone, tokenizer).train())
     before, after = open_model(converted).weights(), trained.weights()
     assert (trained.kind, trained.facts.samples) == ("toy", 4)

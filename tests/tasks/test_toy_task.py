@@ -9,11 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.eval.benchmark import SEED, AnswerBenchmark
 from openpali.eval.runner import run
 from openpali.infer.generate import Decoding
@@ -77,7 +76,7 @@ def trained(world_with_vocabulary: Path, _registered: None) -> Path:
     folder.mkdir()
     (folder / "toy.toml").write_text(RECIPE)
     recipe = load_recipe(folder / "toy.toml")
-    ranks = Ranks(0, 1, torch.device("cpu"))
+    ranks = ALONE
     return Trainer(recipe, folder / "run", ranks, open_tokenizer("nano-vocabulary")).train()
 
 

@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
@@ -47,6 +47,6 @@ def make_trainer(tmp_path: Path, tokenizer: Tokenizer) -> MakeTrainer:
     """A trainer in ``tmp_path / run``, on one rank."""
 
     def make(recipe: Recipe, run: str = "run") -> Trainer:
-        return Trainer(recipe, tmp_path / run, Ranks(0, 1, torch.device("cpu")), tokenizer)
+        return Trainer(recipe, tmp_path / run, ALONE, tokenizer)
 
     return make

@@ -27,7 +27,7 @@ import openpali.train.evals as evals_module
 import openpali.train.monitor as monitor_module
 import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator
 from openpali.infer.pali import Pali
 from openpali.progress import unseen
@@ -442,7 +442,7 @@ def ran(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENPALI_HOME", str(tiny_home))
-        alone, tokenizer = Ranks(0, 1, torch.device("cpu")), open_tokenizer("nano-vocabulary")
+        alone, tokenizer = ALONE, open_tokenizer("nano-vocabulary")
         Trainer(make_recipe(**TRAINED), tiny_home / "runs" / "start-of-ranks", alone, tokenizer)._export("model")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENPALI_HOME": str(tiny_home)}
     script = Path(__file__).with_name("rank_jobs.py")

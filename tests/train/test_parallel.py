@@ -25,7 +25,7 @@ from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors
 import openpali.train.step as step_module
 from openpali.architectures.pali import PRESETS
 from openpali.data.pipeline.stream import load
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.model.init import init_weights
 from openpali.model.vit import ViT
 from openpali.train.checkpoint import checkpoints, read_state, step_of
@@ -103,7 +103,7 @@ def test_compiled_kernels_compute_the_same(tmp_path, monkeypatch) -> None:
     plain = init_weights(ViT(PRESETS["pico"].vision))
     compiled = copy.deepcopy(plain)
     spec = ParallelSpec(compile=True, checkpointing="selective")
-    place(compiled, spec, Ranks(0, 1, torch.device("cpu")), torch.float32)
+    place(compiled, spec, ALONE, torch.float32)
     images = torch.randint(0, 256, (2, *plain.config.image_size, 3), dtype=torch.uint8)
     outputs = [vit(images) for vit in (plain, compiled)]
     torch.testing.assert_close(*outputs)

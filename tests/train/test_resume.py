@@ -21,7 +21,7 @@ import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
 from openpali.train.optim.optimizer import rate
 from openpali.train.recipe_file import as_toml
@@ -245,7 +245,7 @@ def test_moments_follow_the_layout_of_their_parameter(tmp_path) -> None:
 
     model, optimizer = start()
     step(model, optimizer)
-    kept = Checkpoints(tmp_path, Ranks(0, 1, torch.device("cpu")), keep=1)
+    kept = Checkpoints(tmp_path, ALONE, keep=1)
     saved = kept.save(1, tensors_of(model, optimizer, {}), {})
     step(model, optimizer)  # while the checkpoint is written
     kept.wait()

@@ -13,7 +13,7 @@ import torch
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.infer.pali import Pali
 from openpali.train.checkpoint import checkpoints
 from openpali.train.load import parse_recipe
@@ -48,7 +48,7 @@ def run(
         }
     )
     folder = tmp_path_factory.mktemp("runs") / "mine"
-    Trainer(recipe, folder, Ranks(0, 1, torch.device("cpu")), open_tokenizer("nano-vocabulary")).train()
+    Trainer(recipe, folder, ALONE, open_tokenizer("nano-vocabulary")).train()
     return folder
 
 

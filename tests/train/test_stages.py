@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from openpali.architectures.pali import PRESETS
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.train.load import load_recipe
 from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.recipe import Recipe
@@ -77,7 +77,7 @@ def test_stage(name, world, finished) -> None:
     trainer = Trainer(
         recipe,
         world / "runs" / recipe.name,
-        Ranks(0, 1, torch.device("cpu")),
+        ALONE,
         open_tokenizer(recipe.model.tokenizer),
     )
     started = {name: p.detach().clone() for name, p in trainer.model.state_dict().items()}

@@ -15,7 +15,7 @@ import torch
 
 from _report import resident
 from openpali.data.pipeline.encode import SequenceEncoder
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.lab.plan.planner import build_without_data
 from openpali.train.load import parse_recipe
 from openpali.train.machine import resolve_precision
@@ -33,7 +33,7 @@ RECIPE = {
 
 def main(counts: list[int]) -> None:
     torch.set_num_threads(1)
-    recipe, ranks = parse_recipe(RECIPE), Ranks(0, 1, torch.device("cpu"))
+    recipe, ranks = parse_recipe(RECIPE), ALONE
     dtype = resolve_precision("auto", ranks.device)
     train_step = TrainStep(recipe, build_without_data(recipe, recipe.phases[0], "cpu"), ranks, dtype)
     assert isinstance(train_step.objective.encoder, SequenceEncoder)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from openpali.data.pipeline.elements import elements_of
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE, Ranks
 from openpali.eval.benchmark import AnswerPage
-from openpali.eval.evaluators import ALONE
 from openpali.eval.pages import PageEvaluator, Pages
 from openpali.infer.elements import find_elements
 from openpali.infer.pali import Pali

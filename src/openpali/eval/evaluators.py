@@ -23,10 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-import torch
-
 from openpali.data.sources.base import Source
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE, Ranks
 from openpali.eval.benchmark import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, Measure
 from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile
@@ -44,7 +42,6 @@ from openpali.text.tokenizer import Tokenizer
 T = TypeVar("T")
 P_contra = TypeVar("P_contra", contravariant=True)
 
-ALONE = Ranks(0, 1, torch.device("cpu"))
 TRIED = 8  # samples that are scored to learn the names of the scores
 PATIENCE = 20  # scoring the answers so far may take 1/20 of the time
 

@@ -11,9 +11,9 @@ from functools import partial
 from typing import TypeVar
 
 from openpali.data.sources.base import Source
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE, Ranks
 from openpali.eval.benchmark import AnswerPage
-from openpali.eval.evaluators import ALONE, Watch, count, gather, unwatched
+from openpali.eval.evaluators import Watch, count, gather, unwatched
 from openpali.eval.ocr import image_hash
 from openpali.infer.pages import ReadWord, find_lines, read_lines
 from openpali.metrics.boxes import Detection, detection_f1

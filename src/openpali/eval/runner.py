@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from openpali.data.sources.base import Source
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE, Ranks
 from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark, PageBenchmark, Seen
 from openpali.eval.calibrate import confidence_scores, judged_pages
 from openpali.eval.cards import (
@@ -24,7 +24,7 @@ from openpali.eval.cards import (
     task_options,
     worst_of,
 )
-from openpali.eval.evaluators import ALONE, AnswerEvaluator, EmbeddingEvaluator, Watch, once, unwatched
+from openpali.eval.evaluators import AnswerEvaluator, EmbeddingEvaluator, Watch, once, unwatched
 from openpali.eval.ocr import OcrEngine, WithOcr
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.eval.predictions import PredictionsFile

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE, Ranks
 from openpali.eval.benchmark import DEV, AnswerBenchmark, Benchmark
 from openpali.eval.cards import Card
-from openpali.eval.evaluators import ALONE, Watch, unwatched
+from openpali.eval.evaluators import Watch, unwatched
 from openpali.eval.ocr import OcrEngine
 from openpali.eval.registry import suites
 from openpali.eval.runner import Run, run

@@ -19,9 +19,10 @@ from typing import Any, cast
 
 import torch
 
+from openpali.distributed import ALONE
 from openpali.eval.benchmark import Embedded
 from openpali.eval.cards import is_error
-from openpali.eval.evaluators import ALONE, AnswerEvaluator, HeldOutLoss
+from openpali.eval.evaluators import AnswerEvaluator, HeldOutLoss
 from openpali.eval.pages import Pages
 from openpali.model.vision_language import DTYPES
 from openpali.progress import Working

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.home import make_once
 from openpali.model.init import materialise
 from openpali.train.checkpoint import load_checkpoint, read_state, tensors_of
@@ -45,7 +45,6 @@ def _export(checkpoint: Path, folder: Path) -> None:
     else:
         materialise(objective.model)
     set_resolution(objective.model, recipe.phases[state["phase"]])
-    alone = Ranks(0, 1, torch.device("cpu"))
-    step = TrainStep(recipe, objective, alone, torch.float32)
-    load_checkpoint(checkpoint, tensors_of(step.model, step.optimizer, step.average), alone)
+    step = TrainStep(recipe, objective, ALONE, torch.float32)
+    load_checkpoint(checkpoint, tensors_of(step.model, step.optimizer, step.average), ALONE)
     export_model(folder, step, recipe, state["samples"], tokenizer, state.get("base", ""))

@@ -22,7 +22,7 @@ from openpali.architectures.registry import presets
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIP
 from openpali.cli.main import main
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.lab.plan.evaluations import answer_costs, batches_of
 from openpali.lab.plan.ledger import Ledger, simulated
 from openpali.lab.plan.planner import (
@@ -47,7 +47,6 @@ from openpali.train.step import TrainStep
 from planner import HERE, recipe_of
 
 RECIPES = Path(__file__).parents[3] / "recipes"
-ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 def native(objective: str = "siglip") -> Recipe:

@@ -6,10 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from openpali.cli.main import main
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.eval.registry import find_benchmark
 from openpali.lab.plan.planner import make_plan
 from openpali.lab.study.runs import Plan, plan_study
@@ -54,9 +53,7 @@ def test_encoders_are_trained(world_with_vocabulary: Path) -> None:
         raw["optimizer"] |= {"warmup": 0, "cooldown": 0}
         for phase in raw["phases"]:
             phase["samples"] = 4
-        trainer = Trainer(
-            parse_recipe(raw), world_with_vocabulary / "runs" / name, Ranks(0, 1, torch.device("cpu")), tokenizer
-        )
+        trainer = Trainer(parse_recipe(raw), world_with_vocabulary / "runs" / name, ALONE, tokenizer)
         trainer.train()
         assert trainer.bad == 0
 

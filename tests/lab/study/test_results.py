@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.lab.study.results import Results
 from openpali.lab.study.runs import Plan, plan_study
 from openpali.lab.study.spec import Study, load_study
@@ -23,7 +22,6 @@ from openpali.train.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[3]
 RECIPES, COMMITTED = ROOT / "recipes" / "study", ROOT / "docs" / "results" / "study" / "table1"
-ALONE = Ranks(0, 1, torch.device("cpu"))
 SMALL = ["seeds=[1]", 'sizes={nano=["model.preset=nano"]}']
 CLASSIFIER = "nano-1/classify+pali"
 

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.eval.registry import find_benchmark
 from openpali.lab.plan.planner import make_plan
 from openpali.lab.study.runs import Plan, plan_study
@@ -80,9 +79,7 @@ def test_each_recipe_runs(world_with_vocabulary: Path) -> None:
             raw["model"]["init"] = {"vit": made}
         recipe = parse_recipe(raw)
         assert isinstance(recipe, SequenceRecipe) == name.endswith("pali")
-        trainer = Trainer(
-            recipe, world_with_vocabulary / "runs" / name, Ranks(0, 1, torch.device("cpu")), tokenizer
-        )
+        trainer = Trainer(recipe, world_with_vocabulary / "runs" / name, ALONE, tokenizer)
         trainer.train()
         assert trainer.bad == 0
 
