@@ -24,6 +24,7 @@ from openpali.architectures.facts import Facts
 from openpali.architectures.preprocessor import FILE, IMAGENET, describe_preprocess, read_preprocess, read_size
 from openpali.architectures.rules import (
     Rule,
+    dense,
     drop_copies,
     read,
     read_config,
@@ -498,12 +499,12 @@ def rules(config: Florence2Config) -> list[Rule]:
         Rule(("project.rows",), (f"{projector}.image_position_embed.row_embeddings.weight",)),
         Rule(("project.times",), (f"{projector}.visual_temporal_embed.pos_idx_to_embed",)),
         Rule(("project.linear.weight",), (f"{projector}.image_projection.weight",)),
-        *_dense("project.norm", f"{projector}.image_proj_norm"),
+        *dense("project.norm", f"{projector}.image_proj_norm"),
         Rule(("text.embed.weight",), (_EMBEDDING,)),
     ]
     for stage, depth in enumerate(config.vision.depths):
-        found += _dense(f"vit.stages.{stage}.down.conv", f"{tower}.convs.{stage}.conv")
-        found += _dense(f"vit.stages.{stage}.down.norm", f"{tower}.convs.{stage}.norm")
+        found += dense(f"vit.stages.{stage}.down.conv", f"{tower}.convs.{stage}.conv")
+        found += dense(f"vit.stages.{stage}.down.norm", f"{tower}.convs.{stage}.norm")
         for block in range(depth):
             for ours, theirs, attention in (("spatial", "spatial", "window"), ("channel", "channel", "channel")):
                 here, there = (
@@ -520,33 +521,28 @@ def rules(config: Florence2Config) -> list[Rule]:
                     ("mlp.up", "ffn.fc1"),
                     ("mlp.down", "ffn.fc2"),
                 ):
-                    found += _dense(f"{here}.{part}", f"{there}.{name}")
+                    found += dense(f"{here}.{part}", f"{there}.{name}")
     for side, layers in (("encoder", config.text.encoder_layers), ("decoder", config.text.decoder_layers)):
         found.append(Rule((f"text.{side}.positions",), (f"{language}.{side}.embed_positions.weight",)))
-        found += _dense(f"text.{side}.norm", f"{language}.{side}.layernorm_embedding")
+        found += dense(f"text.{side}.norm", f"{language}.{side}.layernorm_embedding")
         for i in range(layers):
             here, there = f"text.{side}.layers.{i}", f"{language}.{side}.layers.{i}"
             found += [
-                *_dense(f"{here}.attention.qkv", *(f"{there}.self_attn.{name}_proj" for name in "qkv")),
-                *_dense(f"{here}.attention.out", f"{there}.self_attn.out_proj"),
-                *_dense(f"{here}.norm_attention", f"{there}.self_attn_layer_norm"),
-                *_dense(f"{here}.ff.up", f"{there}.fc1"),
-                *_dense(f"{here}.ff.down", f"{there}.fc2"),
-                *_dense(f"{here}.norm_ff", f"{there}.final_layer_norm"),
+                *dense(f"{here}.attention.qkv", *(f"{there}.self_attn.{name}_proj" for name in "qkv")),
+                *dense(f"{here}.attention.out", f"{there}.self_attn.out_proj"),
+                *dense(f"{here}.norm_attention", f"{there}.self_attn_layer_norm"),
+                *dense(f"{here}.ff.up", f"{there}.fc1"),
+                *dense(f"{here}.ff.down", f"{there}.fc2"),
+                *dense(f"{here}.norm_ff", f"{there}.final_layer_norm"),
             ]
             if side == "decoder":
                 found += [
-                    *_dense(f"{here}.cross.query", f"{there}.encoder_attn.q_proj"),
-                    *_dense(f"{here}.cross.key_value", *(f"{there}.encoder_attn.{name}_proj" for name in "kv")),
-                    *_dense(f"{here}.cross.out", f"{there}.encoder_attn.out_proj"),
-                    *_dense(f"{here}.norm_cross", f"{there}.encoder_attn_layer_norm"),
+                    *dense(f"{here}.cross.query", f"{there}.encoder_attn.q_proj"),
+                    *dense(f"{here}.cross.key_value", *(f"{there}.encoder_attn.{name}_proj" for name in "kv")),
+                    *dense(f"{here}.cross.out", f"{there}.encoder_attn.out_proj"),
+                    *dense(f"{here}.norm_cross", f"{there}.encoder_attn_layer_norm"),
                 ]
     return found
-
-
-def _dense(ours: str, *theirs: str) -> list[Rule]:
-    """A layer with weight and bias; several of theirs are one of ours."""
-    return [Rule((f"{ours}.{kind}",), tuple(f"{each}.{kind}" for each in theirs)) for kind in ("weight", "bias")]
 
 
 def _modern(found: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -54,6 +54,11 @@ class Rule:
         return {key: self.to_theirs(part) for key, part in zip(self.theirs, split, strict=True)}
 
 
+def dense(ours: str, *theirs: str) -> list[Rule]:
+    """A layer with weight and bias; several of theirs are one of ours."""
+    return [Rule((f"{ours}.{kind}",), tuple(f"{each}.{kind}" for each in theirs)) for kind in ("weight", "bias")]
+
+
 def skeleton(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
     """The parameters of a model by name, on the meta device."""
     with torch.device("meta"):

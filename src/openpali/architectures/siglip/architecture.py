@@ -25,7 +25,7 @@ from openpali.architectures.preprocessor import (
     read_preprocess,
     warn_inexpressible,
 )
-from openpali.architectures.rules import Layout, Rule, read, read_config, read_json, require_settings, write
+from openpali.architectures.rules import Layout, Rule, dense, read, read_config, read_json, require_settings, write
 from openpali.architectures.siglip import naflex
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig, TextTowerConfig
 from openpali.architectures.tokenizer import content_of, read_tokenizer
@@ -206,17 +206,17 @@ def rules(vision: ViTConfig, text: TextTowerConfig | None, pool: bool) -> list[R
                 Rule((f"pool.query.{kind}", f"pool.key_value.{kind}"), (f"{head}.attention.in_proj_{kind}",))
                 for kind in ("weight", "bias")
             ),
-            *_dense("pool.out", f"{head}.attention.out_proj"),
-            *_dense("pool.norm", f"{head}.layernorm"),
-            *_dense("pool.mlp.up", f"{head}.mlp.fc1"),
-            *_dense("pool.mlp.down", f"{head}.mlp.fc2"),
+            *dense("pool.out", f"{head}.attention.out_proj"),
+            *dense("pool.norm", f"{head}.layernorm"),
+            *dense("pool.mlp.up", f"{head}.mlp.fc1"),
+            *dense("pool.mlp.down", f"{head}.mlp.fc2"),
         ]
     if text is not None:
         found += [
             Rule(("text.embed.weight",), ("text_model.embeddings.token_embedding.weight",)),
             Rule(("text.positions",), ("text_model.embeddings.position_embedding.weight",)),
             *_encoder("text.encoder", "text_model.encoder", "text_model.final_layer_norm", text.depth),
-            *_dense("text.head", "text_model.head"),
+            *dense("text.head", "text_model.head"),
             Rule(("log_temperature",), ("logit_scale",)),
             Rule(("bias",), ("logit_bias",)),
         ]
@@ -224,28 +224,18 @@ def rules(vision: ViTConfig, text: TextTowerConfig | None, pool: bool) -> list[R
 
 
 def _encoder(ours: str, theirs: str, norm: str, depth: int) -> list[Rule]:
-    found = _dense(f"{ours}.norm", norm)
+    found = dense(f"{ours}.norm", norm)
     for i in range(depth):
         here, there = f"{ours}.blocks.{i}", f"{theirs}.layers.{i}"
         found += [
-            *(
-                Rule(
-                    (f"{here}.attention.qkv.{kind}",),
-                    tuple(f"{there}.self_attn.{part}_proj.{kind}" for part in "qkv"),
-                )
-                for kind in ("weight", "bias")
-            ),
-            *_dense(f"{here}.attention.out", f"{there}.self_attn.out_proj"),
-            *_dense(f"{here}.norm_attention", f"{there}.layer_norm1"),
-            *_dense(f"{here}.norm_mlp", f"{there}.layer_norm2"),
-            *_dense(f"{here}.mlp.up", f"{there}.mlp.fc1"),
-            *_dense(f"{here}.mlp.down", f"{there}.mlp.fc2"),
+            *dense(f"{here}.attention.qkv", *(f"{there}.self_attn.{part}_proj" for part in "qkv")),
+            *dense(f"{here}.attention.out", f"{there}.self_attn.out_proj"),
+            *dense(f"{here}.norm_attention", f"{there}.layer_norm1"),
+            *dense(f"{here}.norm_mlp", f"{there}.layer_norm2"),
+            *dense(f"{here}.mlp.up", f"{there}.mlp.fc1"),
+            *dense(f"{here}.mlp.down", f"{there}.mlp.fc2"),
         ]
     return found
-
-
-def _dense(ours: str, theirs: str) -> list[Rule]:
-    return [Rule((f"{ours}.{kind}",), (f"{theirs}.{kind}",)) for kind in ("weight", "bias")]
 
 
 def vision_config(config: dict[str, Any], where: str) -> tuple[ViTConfig, tuple[int, int]]:
