@@ -8,70 +8,41 @@ pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 from tempfile import TemporaryDirectory
-from threading import RLock
-from typing import NamedTuple, cast, get_args
+from typing import NamedTuple, cast
 
 import torch
 
 from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
-from openpali.architectures.siglip.network import SigLIP
-from openpali.data.media.native import AnyPreprocess
-from openpali.infer.engines.base import Engine
-from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
-from openpali.infer.forms import answer_about
-from openpali.infer.generate import Decoding, Generation
+from openpali.infer.engines.registry import Dtype, EngineName
+from openpali.infer.generate import Decoding
 from openpali.infer.pages import Reading, ReadLine, ReadWord
-from openpali.infer.patch_detector import PatchDetector
 from openpali.infer.pipeline import (
     BATCH,
-    LONGEST_PROMPT,
-    EmbeddingPipeline,
     Floats,
     Frames,
     ImageLike,
     OutOfDistribution,
-    Pipeline,
     Prediction,
-    Row,
-    Sized,
     check_rows,
     is_image,
     ood_warning,
     open_image,
 )
-from openpali.infer.routing import SQUASHED, ask_in_turn
-from openpali.infer.screen_reader import ScreenReader
+from openpali.infer.routing import RoutedModel
 from openpali.infer.screens import Screen, Wanted
 from openpali.messages import shorten
-from openpali.model.vision_language import VisionLanguageModel
-from openpali.tasks.base import Answer, Task
-from openpali.tasks.detect import Detect, alike
-from openpali.tasks.dialects import PALI3, Dialect
+from openpali.tasks.base import Task
+from openpali.tasks.detect import alike
 from openpali.tasks.example import Box, Object
-from openpali.tasks.refseg import MaskCodec
-from openpali.tasks.registry import FREE_TEXT, Tools, form_of, is_prompt, recognise, suited
-from openpali.tasks.vqa import Vqa
-from openpali.text.tokenizer import Tokenizer
-from openpali.weights.bundle import mask_codec_of, open_bundle
+from openpali.tasks.registry import FREE_TEXT, is_prompt, recognise, suited
 from openpali.weights.convert import write_stored
-from openpali.weights.files import BUNDLE, ELEMENTS, MAIN, MASKS, PAGES, READER, SIGLIP, UNPROMPTED
-from openpali.weights.find import find_model, name_of
-from openpali.weights.format import ModelFolder, open_model
-from openpali.weights.mask_codec import open_mask_codec
-from openpali.weights.ood import read_ood
-
-LINE = 72  # pixels; an image that is no higher is read as one line
-SCREEN = 256  # pixels; no side of a screen is shorter
-
-
-class EngineMissing(UserWarning):
-    """A faster engine for generation is not installed."""
+from openpali.weights.files import BUNDLE, SIGLIP, UNPROMPTED
+from openpali.weights.find import find_model
+from openpali.weights.format import open_model
 
 
 class Reworded(UserWarning):
@@ -93,51 +64,12 @@ class Prompted(NamedTuple):
     note: str = ""
 
 
-class Pali:
-    """A model or a bundle of models; each part is loaded when it is first used.
+class Pali(RoutedModel):
+    """A model or a bundle of models, ready to answer.
 
     Args:
-        folder: a model, or a bundle of them.
-        engine: what generates text: torch, or OpenVINO on CPUs with float, int8 or int4 weights. "torch-int8" is
-            torch with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO
-            for "fp32" on a CPU if it is installed, else torch; the attribute holds the engine picked. OpenVINO
-            takes encoder-decoders.
-        dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
-            OpenVINO computes in bf16 if the processor supports it, whatever this is: with "bf16" it only generates,
-            and torch encodes images and prompts.
-        device: where torch computes, as "cpu" or "cuda".
+        folder, engine, dtype, device: as for :class:`~openpali.infer.parts.ModelParts`.
     """
-
-    def __init__(
-        self,
-        folder: Path,
-        engine: EngineName = "torch",
-        dtype: Dtype = "fp32",
-        device: str | torch.device = "cpu",
-    ) -> None:
-        if dtype not in get_args(Dtype):
-            raise ValueError(f"no dtype {dtype!r}: there are {', '.join(get_args(Dtype))}")
-        self.device = _device(device)
-        self.parts, self.by_task, self.languages, self.about, self.names = open_bundle(folder)
-        main = open_model(self.parts[MAIN]) if MAIN in self.parts else None
-        facts = (self.device, main.config, main.kind) if main else (self.device,)
-        if engine == AUTO:
-            exact = (name for name in ENGINES if dtype in find_engine(name).auto)
-            engine = next((n for n in exact if not find_engine(n).refusal(n, *facts) and _installed(n)), "torch")
-        self._engine: Engine = find_engine(engine)
-        if refusal := self._engine.refusal(engine, *facts):
-            raise ValueError(refusal)
-        self._engine.require()
-        self.folder = folder
-        self.engine = engine
-        self.dtype = dtype
-        if MAIN in self.parts and (masks := mask_codec_of(folder)):
-            self.parts[MASKS] = find_model(masks)
-        self._lock = RLock()  # a part is loaded once
-        self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
-        self._pipelines: dict[str, Pipeline] = {}
-        self._temporary: TemporaryDirectory[str] | None = None
-        self._beneath: Callable[[], torch.nn.Module] | None = None
 
     @classmethod
     def from_pretrained(
@@ -242,11 +174,6 @@ class Pali:
         """The lines of :meth:`read_page`, and how far the image is out of distribution, without a warning."""
         return self.reader.page(open_image(image).pixels)
 
-    @cached_property
-    def reader(self) -> ScreenReader:
-        """What reads pages and screens, by the parts that have no decoder."""
-        return ScreenReader(self.parts, self.load, self.device)
-
     def read_words(self, image: ImageLike) -> list[ReadWord]:
         """The words of :meth:`read_page`, one after another."""
         return [word for line in self.page(image).lines for word in line.words]
@@ -316,91 +243,6 @@ class Pali:
                 some.append(self.rows(row, prompt, task, part))
             found += self.ask(some, decoding)
         return found
-
-    def rows(
-        self, frames: Frames, prompt: str, task: Task | None = None, part: str | None = None
-    ) -> dict[str, Row]:
-        """A prompt and its images, as each part reads them that may answer, in the order in which they are asked.
-
-        Args:
-            frames, prompt, task, part: as for one row of :meth:`predict`.
-
-        Raises:
-            ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
-        """
-        images = [open_image(image) for image in frames]
-        dialect = self.dialect if not part or part in UNPROMPTED else self.pipeline(part).dialect
-        name = task.name if task else recognise(prompt, len(images), dialect)
-        if not part and self.asks_for_elements(name, prompt):
-            part = ELEMENTS if ELEMENTS in self.parts else READER
-        alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
-        found = {}
-        for each in (part,) if part else self.route(name, images):
-            if each == SIGLIP and name != Detect.name:
-                raise ValueError(f"the image encoder alone detects things: it does not answer task {name}")
-            if each in UNPROMPTED:
-                if len(images) != 1:
-                    raise ValueError(f"part {each} answers about one image, and was given {len(images)}")
-                [image] = images
-                if each in PAGES:
-                    self.pipeline(MAIN).prompt_ids(prompt)  # refuses what is too long
-                own = task or self.pipeline(MAIN).task(name, warn=False)
-                found[each] = Row(prompt, (), [image.pixels], image.size, own)
-            else:
-                pipeline = self.pipeline(each)
-                own = task if task and alone else pipeline.task(name, warn=not task)
-                found[each] = pipeline.row(images, prompt, own)
-        return found
-
-    def ask(self, asked: Sequence[Mapping[str, Row]], decoding: Decoding | None = None) -> list[Prediction]:
-        """The best answer to each of what :meth:`rows` gives, see :mod:`openpali.infer.routing`."""
-
-        def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
-            if part in UNPROMPTED:
-                return [self.answer_alone(part, asked[row][part]) for row in rows]
-            return self.pipeline(part).answer([asked[row][part] for row in rows], decoding)
-
-        return ask_in_turn([[*each] for each in asked], ask)
-
-    def asks_for_elements(self, task: str, prompt: str) -> bool:
-        """Whether a prompt is for the elements of a screen.
-
-        It asks to detect none of the objects that are known, or, if the bundle lists none, roles. Without a part
-        that finds elements, words that are written on the screen will do, but not roles alone.
-        """
-        if READER not in self.parts or task != Detect.name:
-            return False
-        names = Detect(dialect=self.dialect).names_in(prompt)
-        wanted = [Wanted.of(name) for name in names]
-        if ELEMENTS not in self.parts and not (self.names and all(each.words for each in wanted)):
-            return False
-        if not self.names:
-            return all(each.roles for each in wanted)
-        return not any(alike(name, known) for name in names for known in self.names)
-
-    def answer_alone(self, part: str, row: Row) -> Prediction:
-        """The answer of a part that has no decoder: things or elements that are asked for, or what is written."""
-        [pixels] = row.images
-        task, score = row.task, None
-        if isinstance(task, Detect):
-            names = task.names_in(row.prompt)
-            if part == SIGLIP:
-                objects = self.patch_detector.detect(pixels, names)
-            else:
-                screen = self.screen(pixels)
-                score = screen.ood_score
-                objects = [thing for name in names for thing in screen.detect(name)]
-            answer = Answer(task.spell(objects, row.size), tuple(objects))
-        elif part == ELEMENTS and isinstance(task, Vqa):
-            screen = self.screen(pixels)
-            score = screen.ood_score
-            answer = answer_about(screen, task.asked(row.prompt)) or Answer("", confidence=0.0)
-        else:
-            page = Reading(self.reader.line(pixels)) if row.size.height <= LINE else self.page(pixels)
-            score = page.ood_score
-            sure = [word.confidence for line in page.lines for word in line.words]
-            answer = Answer("\n".join(line.text for line in page.lines), confidence=mean(sure) if sure else 0.0)
-        return Prediction(row.prompt, answer, Generation([], [], 0.0, "eos"), score, part)
 
     def log_perplexity(
         self,
@@ -492,163 +334,9 @@ class Pali:
             return f"{told}it looks for text on a screen that says so (`openpali names {self.name}`)"
         return f"{told}`openpali names {self.name}` lists what it can find"
 
-    @property
-    def name(self) -> str:
-        """Name of a model that ships with the package, or else the path of the folder."""
-        return name_of(self.folder)
-
     def recognise(self, prompt: str, frames: int = 1) -> str:
         """The task that a prompt is for, see :func:`~openpali.tasks.registry.recognise`."""
         return recognise(prompt, frames, self.dialect)
-
-    @cached_property
-    def dialect(self) -> Dialect:
-        """The dialect that this bundle's main model was trained in."""
-        return open_model(self.parts[MAIN]).dialect if MAIN in self.parts else PALI3
-
-    def part_for(self, task: str) -> str:
-        """The part of the bundle that answers a task; of several, the first.
-
-        Raises:
-            ValueError: the bundle does not have it.
-        """
-        return self.parts_for(task)[0]
-
-    def pipeline_for(self, task: str) -> Pipeline:
-        """The pipeline that writes the prompts of a task: of the first part with a decoder that answers it, or of
-        the main part if none does.
-
-        Raises:
-            ValueError: the bundle does not have it.
-        """
-        decoders = (part for part in self.parts_for(task) if part not in UNPROMPTED)
-        return self.pipeline(next(decoders, MAIN))
-
-    def reservation(self, task: str) -> str:
-        """A sentence if the part that answers a task was not trained on it, see :meth:`Pipeline.reservation`."""
-        # parts without a decoder do what they were trained on
-        return "" if self.part_for(task) in UNPROMPTED else self.pipeline_for(task).reservation(task)
-
-    def parts_for(self, task: str) -> tuple[str, ...]:
-        """The parts that may answer a task, as the bundle lists them for it, or for those that ask alike."""
-        parts = self.listed_for(task)
-        for part in parts:
-            if part not in self.parts:
-                raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
-        return parts
-
-    def listed_for(self, task: str) -> tuple[str, ...]:
-        """As :meth:`parts_for`, even if the bundle lacks a part."""
-        return self.by_task.get(task) or self.by_task.get(form_of(task)) or (MAIN,)
-
-    @cached_property
-    def _preprocess(self) -> dict[str, AnyPreprocess]:
-        """How each part that takes images resizes them."""
-        found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
-        return {part: each for part, each in found.items() if each is not None}
-
-    def route(self, task: str, images: Sequence[Sized]) -> tuple[str, ...]:
-        """The parts that may answer a task about these images.
-
-        They are asked in this order, until one is sure (:mod:`openpali.infer.routing`): first the part whose own
-        images have the nearest proportions. A part that squashes the images is left out if another does not. Only
-        one part is given without images, or if one is not calibrated, so that confidence cannot compare them.
-        """
-        parts = self.parts_for(task)
-        others = self._route(task, images, tuple(part for part in parts if part not in PAGES))
-        if len(images) != 1:
-            return others or parts[:1]
-        if READER in parts:
-            return (READER, *others) if images[0].size.height <= LINE else (*others, READER)
-        return (*others, ELEMENTS) if ELEMENTS in parts and min(images[0].size) >= SCREEN else others
-
-    def _route(self, task: str, images: Sequence[Sized], parts: tuple[str, ...]) -> tuple[str, ...]:
-        """The parts that answer prompts."""
-        if not images or len(parts) == 1:
-            return parts[:1]
-        own = self._preprocess
-        mismatch = {part: own[part].mismatch(images[0].size) for part in parts}
-        fit = [part for part in parts if own[part].policy != "squash" or mismatch[part] <= SQUASHED] or parts
-        ordered = sorted(fit, key=mismatch.__getitem__)
-        calibrated = all(self.pipeline(part).calibration(task) for part in parts)
-        return tuple(ordered if calibrated else ordered[:1])
-
-    def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
-        """The tokenizer of the tokens of an answer."""
-        return self.pipeline(MAIN if prediction.part in UNPROMPTED else prediction.part).tokenizer
-
-    def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
-        """A part's folder and its model in evaluation mode, in this dtype and on this device; cached."""
-        with self._lock:
-            if part not in self._loaded:
-                if part not in self.parts:
-                    known = ", ".join(self.parts)
-                    raise ValueError(f"the model {self.folder} has no part {part!r}; it has {known}")
-                stored = open_model(self.parts[part])
-                dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
-                widens = self._engine.widens and not stored.int4  # floats of int4 would take eight times its memory
-                plain = widens or (not self._engine.adapts and stored.adapter is not None)
-                base = self._beneath() if self._beneath and part == MAIN else None
-                model = stored.model(dtype, plain=plain, base=base)
-                if isinstance(model, VisionLanguageModel):
-                    self._engine.prepare(model)
-                self._loaded[part] = stored, model.to(self.device)
-        return self._loaded[part]
-
-    def image_model(self, part: str) -> tuple[torch.nn.Module, AnyPreprocess | None]:
-        """The model of a part, and how its images are resized."""
-        stored, model = self.load(part)
-        return model, stored.preprocess
-
-    def pipeline(self, part: str = MAIN) -> Pipeline:
-        """The pipeline of a part that answers prompts; cached."""
-        with self._lock:
-            if part not in self._pipelines:
-                self._pipelines[part] = self._open(part)
-        return self._pipelines[part]
-
-    def _open(self, part: str) -> Pipeline:
-        stored, model = self.load(part)
-        if not isinstance(model, VisionLanguageModel):
-            raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
-        tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
-        return Pipeline(
-            model,
-            stored.tokenizer,
-            stored.preprocess,
-            engine=self._engine.wrap(model),
-            max_prompt=stored.facts.max_prompt or LONGEST_PROMPT,
-            options=stored.facts.tasks,
-            tools=tools,
-            dialect=stored.dialect,
-            languages=self.languages,
-            calibrations=stored.facts.calibration,
-            ood=read_ood(stored.folder),
-            no_repeat_ngram_size=stored.facts.no_repeat_ngram_size,
-        )
-
-    @cached_property
-    def embedding(self) -> EmbeddingPipeline:
-        """The pipeline of the siglip part."""
-        stored, model = self.load(SIGLIP)
-        assert stored.preprocess is not None
-        texts = stored.facts.normalisation, stored.facts.padding
-        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *texts)
-
-    @cached_property
-    def patch_detector(self) -> PatchDetector:
-        """Detects by the patches of the siglip part."""
-        facts = self.load(SIGLIP)[0].facts
-        softmax = bool(facts.recipe.get("softmax"))
-        return PatchDetector(self.embedding, self.names, softmax, facts.calibration.get(Detect.name))
-
-    def load_all(self) -> None:
-        """Load every part that answers prompts, embeds or reads pages, so that no request waits for it."""
-        for part in self.parts:
-            if open_model(self.parts[part]).answers:
-                self.pipeline(part)
-            elif part in UNPROMPTED:
-                self.load(part)
 
     def _ask(
         self,
@@ -668,34 +356,9 @@ class Pali:
             warnings.warn(ood_warning(self.name), OutOfDistribution, stacklevel=3)  # at the caller's line, once
         return found
 
-    @cached_property
-    def _masks(self) -> MaskCodec:
-        return open_mask_codec(self.parts[MASKS])
-
 
 def _check_lists(images: Sequence[ImageLike] = (), texts: Sequence[str] | None = None) -> None:
     if is_image(images):
         raise ValueError("give a list of images, even for one image")
     if isinstance(texts, str):
         raise ValueError("give a list of texts, even for one text")
-
-
-def _device(name: str | torch.device) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device).cpu()  # fails on meta, from which nothing can be read
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ValueError(
-            f"torch finds no device {str(name)!r} here: take cpu, or cuda where there is a GPU"
-        ) from error
-    return device
-
-
-@cache  # warns once
-def _installed(engine: str) -> bool:
-    try:
-        find_engine(engine).require()
-    except ValueError as error:
-        warnings.warn(f"torch generates text, and another engine would be faster: {error}", EngineMissing, 2)
-        return False
-    return True

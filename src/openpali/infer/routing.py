@@ -6,11 +6,24 @@ images like those that a part was calibrated on. It counts for less the higher t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import mean
 
-from openpali.infer.pipeline import Prediction, group
+from openpali.infer.forms import answer_about
+from openpali.infer.generate import Decoding, Generation
+from openpali.infer.pages import Reading
+from openpali.infer.parts import ModelParts
+from openpali.infer.pipeline import Frames, Prediction, Row, Sized, group, open_image
+from openpali.infer.screens import Wanted
+from openpali.tasks.base import Answer, Task
+from openpali.tasks.detect import Detect, alike
+from openpali.tasks.registry import recognise
+from openpali.tasks.vqa import Vqa
+from openpali.weights.files import ELEMENTS, MAIN, PAGES, READER, SIGLIP, UNPROMPTED
 
+LINE = 72  # pixels; an image that is no higher is read as one line
+SCREEN = 256  # pixels; no side of a screen is shorter
 SURE = 0.98  # confidence at which no other part is asked; chosen on development sets, as the next two
 OUT_OF_DISTRIBUTION = 0.3
 """Factor of the confidence in an answer about images at the limit of the distribution; further out it falls."""
@@ -19,6 +32,121 @@ SQUASHED = 2.0
 
 Ask = Callable[[str, Sequence[int]], Sequence[Prediction]]
 """Part and indices of rows -> the part's answers."""
+
+
+class RoutedModel(ModelParts):
+    """A model whose parts answer in turn; of several answers the best is given."""
+
+    def rows(
+        self, frames: Frames, prompt: str, task: Task | None = None, part: str | None = None
+    ) -> dict[str, Row]:
+        """A prompt and its images, as each part reads them that may answer, in the order in which they are asked.
+
+        Args:
+            frames, prompt, task, part: as for one row of :meth:`openpali.Pali.predict`.
+
+        Raises:
+            ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
+        """
+        images = [open_image(image) for image in frames]
+        dialect = self.dialect if not part or part in UNPROMPTED else self.pipeline(part).dialect
+        name = task.name if task else recognise(prompt, len(images), dialect)
+        if not part and self.asks_for_elements(name, prompt):
+            part = ELEMENTS if ELEMENTS in self.parts else READER
+        alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
+        found = {}
+        for each in (part,) if part else self.route(name, images):
+            if each == SIGLIP and name != Detect.name:
+                raise ValueError(f"the image encoder alone detects things: it does not answer task {name}")
+            if each in UNPROMPTED:
+                if len(images) != 1:
+                    raise ValueError(f"part {each} answers about one image, and was given {len(images)}")
+                [image] = images
+                if each in PAGES:
+                    self.pipeline(MAIN).prompt_ids(prompt)  # refuses what is too long
+                own = task or self.pipeline(MAIN).task(name, warn=False)
+                found[each] = Row(prompt, (), [image.pixels], image.size, own)
+            else:
+                pipeline = self.pipeline(each)
+                own = task if task and alone else pipeline.task(name, warn=not task)
+                found[each] = pipeline.row(images, prompt, own)
+        return found
+
+    def ask(self, asked: Sequence[Mapping[str, Row]], decoding: Decoding | None = None) -> list[Prediction]:
+        """The best answer to each of what :meth:`rows` gives."""
+
+        def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
+            if part in UNPROMPTED:
+                return [self.answer_alone(part, asked[row][part]) for row in rows]
+            return self.pipeline(part).answer([asked[row][part] for row in rows], decoding)
+
+        return ask_in_turn([[*each] for each in asked], ask)
+
+    def asks_for_elements(self, task: str, prompt: str) -> bool:
+        """Whether a prompt is for the elements of a screen.
+
+        It asks to detect none of the objects that are known, or, if the bundle lists none, roles. Without a part
+        that finds elements, words that are written on the screen will do, but not roles alone.
+        """
+        if READER not in self.parts or task != Detect.name:
+            return False
+        names = Detect(dialect=self.dialect).names_in(prompt)
+        wanted = [Wanted.of(name) for name in names]
+        if ELEMENTS not in self.parts and not (self.names and all(each.words for each in wanted)):
+            return False
+        if not self.names:
+            return all(each.roles for each in wanted)
+        return not any(alike(name, known) for name in names for known in self.names)
+
+    def answer_alone(self, part: str, row: Row) -> Prediction:
+        """The answer of a part that has no decoder: things or elements that are asked for, or what is written."""
+        [pixels] = row.images
+        task, score = row.task, None
+        if isinstance(task, Detect):
+            names = task.names_in(row.prompt)
+            if part == SIGLIP:
+                objects = self.patch_detector.detect(pixels, names)
+            else:
+                screen = self.reader.screen(pixels)
+                score = screen.ood_score
+                objects = [thing for name in names for thing in screen.detect(name)]
+            answer = Answer(task.spell(objects, row.size), tuple(objects))
+        elif part == ELEMENTS and isinstance(task, Vqa):
+            screen = self.reader.screen(pixels)
+            score = screen.ood_score
+            answer = answer_about(screen, task.asked(row.prompt)) or Answer("", confidence=0.0)
+        else:
+            page = Reading(self.reader.line(pixels)) if row.size.height <= LINE else self.reader.page(pixels)
+            score = page.ood_score
+            sure = [word.confidence for line in page.lines for word in line.words]
+            answer = Answer("\n".join(line.text for line in page.lines), confidence=mean(sure) if sure else 0.0)
+        return Prediction(row.prompt, answer, Generation([], [], 0.0, "eos"), score, part)
+
+    def route(self, task: str, images: Sequence[Sized]) -> tuple[str, ...]:
+        """The parts that may answer a task about these images.
+
+        They are asked in this order, until one is sure: first the part whose own
+        images have the nearest proportions. A part that squashes the images is left out if another does not. Only
+        one part is given without images, or if one is not calibrated, so that confidence cannot compare them.
+        """
+        parts = self.parts_for(task)
+        others = self._route(task, images, tuple(part for part in parts if part not in PAGES))
+        if len(images) != 1:
+            return others or parts[:1]
+        if READER in parts:
+            return (READER, *others) if images[0].size.height <= LINE else (*others, READER)
+        return (*others, ELEMENTS) if ELEMENTS in parts and min(images[0].size) >= SCREEN else others
+
+    def _route(self, task: str, images: Sequence[Sized], parts: tuple[str, ...]) -> tuple[str, ...]:
+        """The parts that answer prompts."""
+        if not images or len(parts) == 1:
+            return parts[:1]
+        own = self._preprocess
+        mismatch = {part: own[part].mismatch(images[0].size) for part in parts}
+        fit = [part for part in parts if own[part].policy != "squash" or mismatch[part] <= SQUASHED] or parts
+        ordered = sorted(fit, key=mismatch.__getitem__)
+        calibrated = all(self.pipeline(part).calibration(task) for part in parts)
+        return tuple(ordered if calibrated else ordered[:1])
 
 
 def ask_in_turn(parts: Sequence[Sequence[str]], ask: Ask) -> list[Prediction]:

@@ -14,9 +14,9 @@ from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.pages import MARGIN, WIDTHS
 from openpali.infer import ctc, generate, pages, reading_order, tiles
 from openpali.infer.generate import Decoding
-from openpali.infer.pali import LINE, Pali
+from openpali.infer.pali import Pali
 from openpali.infer.pipeline import CONFIDENT, Pipeline
-from openpali.infer.routing import OUT_OF_DISTRIBUTION, SQUASHED, SURE
+from openpali.infer.routing import LINE, OUT_OF_DISTRIBUTION, SQUASHED, SURE
 from openpali.infer.screen_reader import LEAST
 from openpali.metrics import calibration
 from openpali.metrics.calibration import Calibration
