@@ -22,26 +22,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from threading import Condition, Thread
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-
-from openpali.data.pipeline.encode import images_in
 from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, group
 from openpali.mistakes import reason
-from openpali.model.patches import real_patches
-from openpali.serve.features import FeatureCache, Features, Key, hash_pixels
+from openpali.serve.encoding import encode
+from openpali.serve.features import FeatureCache, hash_pixels
 from openpali.serve.limits import FEATURES, QUEUE, SLOTS
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
-from openpali.tasks.example import Image
 from openpali.text.growing import stop_at
 from openpali.weights.files import MAIN, UNPROMPTED
-from openpali.weights.ood import describe
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -339,7 +332,7 @@ class Scheduler:
         for ticket in tickets:
             ticket.started = ticket.started or now
         try:
-            memory = self._encode(tickets)
+            memory = encode([ticket.now for ticket in tickets], self.features)
         except Exception as error:
             if len(tickets) > 1:
                 for ticket in tickets:
@@ -365,42 +358,6 @@ class Scheduler:
         rows = Rows(ticket.pipeline.engine, ticket.pipeline.tokenizer.eos_id)
         self._lanes.append(_Lane(ticket.pipeline, beams, length, rows))
         return self._lanes[-1]
-
-    @torch.inference_mode()
-    def _encode(self, tickets: Sequence[Ticket]) -> Any:
-        pipeline = tickets[0].pipeline
-        asked = [ticket.now for ticket in tickets]
-        prompt = pipeline.inputs([attempt.row.ids for attempt in asked]).prompt
-        if not asked[0].keys:
-            return pipeline.engine.encode_tokens(None, prompt)
-        rows = self._embed(pipeline, asked)
-        counts = torch.tensor([len(row) for row in rows], device=pipeline.device)
-        padded = None if len({len(row) for row in rows}) == 1 else counts
-        return pipeline.engine.encode_tokens(pad_sequence(rows, batch_first=True), prompt, padded)
-
-    def _embed(self, pipeline: Pipeline, asked: Sequence[Attempt]) -> list[Tensor]:
-        """Visual tokens ``[N, D]`` of each row; an image that was seen lately is not embedded again."""
-        found: dict[Key, Features] = {}
-        unseen: dict[Key, Image] = {}
-        detector = pipeline.ood
-        for attempt in asked:
-            for key, image in zip(attempt.keys, attempt.row.images, strict=True):
-                if key in found or key in unseen:
-                    continue
-                features = self.features.get(key)
-                if features is None or (detector and features.described_D is None):
-                    unseen[key] = image
-                else:
-                    found[key] = features
-        if unseen:
-            for key, features in zip(unseen, _features(pipeline, list(unseen.values())), strict=True):
-                found[key] = features
-                self.features.put(key, features)
-        if detector is not None:
-            for attempt in asked:
-                described = [cast(Tensor, found[key].described_D) for key in attempt.keys]
-                attempt.ood_score = float(detector.score(torch.stack(described)).mean())
-        return [torch.cat([found[key].tokens_ND for key in attempt.keys]) for attempt in asked]
 
     def _collect(self) -> None:
         """Show what was written, and end what is complete, or ask the next part."""
@@ -457,16 +414,3 @@ class Scheduler:
         if text is None or ticket.now.ask.decoding.beams > 1:
             return ticket.width
         return len(text.live)
-
-
-def _features(pipeline: Pipeline, images: Sequence[Image]) -> list[Features]:
-    """The features of resized images."""
-    stacked = images_in(pipeline.stack([[image] for image in images]))
-    patches, tokens_BND, counts = pipeline.engine.encode_images(stacked)
-    if counts is None:
-        tokens = list(tokens_BND)
-    else:
-        tokens = [tokens_ND[:count] for tokens_ND, count in zip(tokens_BND, counts.tolist(), strict=True)]
-    real = real_patches(stacked.flatten(0, 1))
-    described = describe(patches, real).cpu() if pipeline.ood else [None] * len(images)
-    return [Features(*each) for each in zip(tokens, described, strict=True)]
