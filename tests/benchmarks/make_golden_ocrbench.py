@@ -41,7 +41,9 @@ TURN = (*VQA, *CHINESE * 2, *FORMULAS, *FORMULAS[1:], *FIELDS * 2, *DOCUMENTS * 
 
 TRANSCRIPTS = ("fine-grained text recognition en", "full-page OCR en")
 
-IN_PART = ("reasoning VQA cn", *FORMULAS, *DOCUMENTS, *FIELDS[2:])
+TABLES = ("table parsing en", "table parsing cn", "chart parsing en")
+
+IN_PART = ("reasoning VQA cn", *FIELDS[2:])
 """Types whose category has others, which are not scored."""
 
 Row = dict[str, Any]
@@ -268,12 +270,90 @@ def transcript(rng: random.Random, kind: str) -> Row:
     }
 
 
+CELLS = (
+    "",
+    " ",
+    "a",
+    "12",
+    "4.50",
+    "two words",
+    "<b>bold</b>",
+    "x<sup>2</sup>",
+    "中文",
+    "a&amp;b",
+    "|",
+    "é",
+    "# 1",
+)
+SPANS = ("", "", "", "", ' colspan="2"', ' rowspan="3"', " colspan=2", ' colspan="x"', ' class="y"')
+
+
+def grid(rng: random.Random) -> list[list[str]]:
+    columns = rng.randrange(1, 5)
+    return [[rng.choice(CELLS) for _ in range(columns)] for _ in range(rng.randrange(1, 6))]
+
+
+def changed(rng: random.Random, cells: list[list[str]]) -> list[list[str]]:
+    """A table that is read a little wrong."""
+    kept = [[rng.choice([cell, cell, cell, rng.choice(CELLS)]) for cell in row] for row in cells]
+    return [row[: rng.choice([len(row), len(row), 1])] for row in kept if rng.random() < 0.9] or [["a"]]
+
+
+def in_html(rng: random.Random, cells: list[list[str]]) -> str:
+    tag = rng.choice(["td", "td", "td", "th"])
+    rows = [
+        "<tr>"
+        + "".join(f"<{tag}{rng.choice(SPANS)}>{cell}</{tag}>" for cell in row)
+        + rng.choice(["</tr>", "</tr>", ""])
+        for row in cells
+    ]
+    inside = rng.choice(["{}", "<tbody>{}</tbody>", "<thead></thead>{}", "<!-- no -->{}"]).format("\n".join(rows))
+    around = ("<table>{}</table>", '<table border="1">{}</table>', "<table>{}", "{}</table>", "{}")
+    whole = rng.choice(around).format(inside)
+    return rng.choice(["{}", "{}", "<body>{}</body>", "<html><body>{}</body></html>", "Here:\n{}"]).format(whole)
+
+
+def in_markdown(rng: random.Random, cells: list[list[str]]) -> str:
+    rows = [
+        "|" + "|".join(f" {cell} " if cell else rng.choice(["", " ", "  "]) for cell in row) + "|" for row in cells
+    ]
+    rows[1:1] = ["|---" * len(cells[0]) + "|"]
+    if rng.random() < 0.1:
+        rows = rows[:1]
+    return rng.choice(["{}", "{}", "```markdown\n{}\n```", "```\n{}\n```"]).format("\n".join(rows))
+
+
+def table(rng: random.Random, kind: str) -> Row:
+    cells = grid(rng)
+    html = kind.endswith("cn") or rng.random() < 0.6
+    write = in_html if html else in_markdown
+    said = write(rng, changed(rng, cells)) if rng.random() < 0.9 else rng.choice(["", "nothing", "<table>", "|a|"])
+    form = rng.choice(["HTML", "html"]) if html else rng.choice(["Markdown", "markdown"])
+    return {"question": f"Write the table in {form}.", "answers": [write(rng, cells)], "predict": said}
+
+
+def chart(rng: random.Random, kind: str) -> Row:
+    keys = rng.sample(["2019", "Red", "A B", "总额", "x"], rng.randrange(1, 5))
+    inner = rng.random() < 0.3
+    true: Row = {key: {"a": rng.choice([1, "2"])} if inner else rng.choice([12, 4.5, "12%", "n/a"]) for key in keys}
+    said = {key: rng.choice([value, value, 13, "12"]) for key, value in true.items() if rng.random() < 0.9}
+    shown = rng.choice(
+        [repr(said), json.dumps(said), f"data = {said!r}", f"{said!r}  # read", f"{said!r} and so on"]
+    )
+    shown = rng.choice(["{}", "{}", "```python\n{}\n```", "```\n1\n```\n```json\n{}\n```"]).replace("{}", shown)
+    if rng.random() < 0.1:
+        shown = rng.choice(["", "nothing", "[1]", "{}", "{1, 2}", "{'a': ["])
+    return {"answers": [true], "predict": shown}
+
+
 MAKERS = {
     **dict.fromkeys((*VQA, *CHINESE), vqa),
     **dict.fromkeys(FORMULAS, formula),
     **dict.fromkeys(FIELDS, fields),
     **dict.fromkeys(DOCUMENTS, document),
     **dict.fromkeys(TRANSCRIPTS, transcript),
+    **dict.fromkeys(TABLES[:2], table),
+    TABLES[2]: chart,
     **dict(zip(OTHERS, (count, grounding, position, spotting), strict=True)),
 }
 
@@ -335,6 +415,7 @@ def main() -> None:
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 9 * len(TURN)
     made = rows(random.Random(2), TURN, range(count))
     made += rows(random.Random(3), TRANSCRIPTS, range(count, count + count // 7))
+    made += rows(random.Random(4), (*TABLES, TABLES[0]), range(len(made), len(made) + count // 5))
     with tempfile.TemporaryDirectory() as folder:
         official = Official(Path(sys.argv[1]).absolute(), Path(folder))
         scored = official.scored(made)

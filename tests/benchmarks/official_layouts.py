@@ -854,7 +854,8 @@ def omnidocbench(root: Path) -> Expected:
 def ocrbench(root: Path) -> Expected:
     about = (
         ("text recognition en", {"answers": ["Exit", 12]}),
-        ("table parsing en", {"answers": ["<table></table>"]}),  # needs TEDS: it is left out
+        ("full-page OCR cn", {"answers": ["出口"]}),  # needs jieba: it is left out
+        ("table parsing en", {"answers": ["<table></table>"]}),
         ("text counting en", {"answers": ["3"], "eval": "regression"}),
         ("text grounding en", {"answers": [100, 200, 300, 400]}),
         ("VQA with position en", {"answers": ["Exit"], "bbox": [100, 200, 300, 400]}),
@@ -869,13 +870,13 @@ def ocrbench(root: Path) -> Expected:
     for number, (kind, fields) in enumerate(about):
         image = f"{kind[-2:].upper()}_part/{number}.jpg"
         named = {"dataset_name": "made up", "type": kind, "id": number, "image_path": image}
-        rows.append({**named, "question": f"What is sign {number}?", **fields})
+        rows.append({**named, "question": f"What is sign {number}? (in HTML)", **fields})
         draw(root / "ocrbench-v2" / image)
     dump(root / "ocrbench-v2" / "OCRBench_v2.json", rows)
     return Expected(
         len(rows) - 1,
         "0",
-        "What is sign 0?",
+        "What is sign 0? (in HTML)",
         ["Exit", "12"],
         "text recognition en",
         "0.jpg",

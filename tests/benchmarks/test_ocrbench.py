@@ -39,8 +39,9 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def answered(root: Path, *rows: dict[str, Any]) -> list[Answered]:
     """Rows in the official format, with answers under ``predict``, as the scorer gets them."""
     draw(root / "ocrbench-v2" / "EN_part" / "0.jpg")
-    about = {"dataset_name": "made up", "question": "What is this?", "image_path": "EN_part/0.jpg"}
-    dump(root / "ocrbench-v2" / "OCRBench_v2.json", [{**row, **about, "id": i} for i, row in enumerate(rows)])
+    about = {"dataset_name": "made up", "image_path": "EN_part/0.jpg"}
+    asked = [{"question": "What is this?", **row, **about, "id": i} for i, row in enumerate(rows)]
+    dump(root / "ocrbench-v2" / "OCRBench_v2.json", asked)
     source = BENCHMARK.open(root)
     found = [source[i] for i in range(len(source))]
     values = json.loads(json.dumps([measure(each) for each in found]))
@@ -120,6 +121,17 @@ WORDS = [BOX, [20, 0, 40, 0, 40, 10, 20, 10]]
         ),  # the first answer alone counts; 1 less a distance of 1
         ("fine-grained text recognition en", {"answers": ["a"]}, "", 0),
         ("document parsing cn", {"answers": ["题\n\n# 一\n二"]}, "# 一", 0.5),
+        ("table parsing cn", {"answers": ["<table><tr><td>ab</td></tr></table>"]}, "<table><tr><td>ac</td>", 0.75),
+        ("table parsing cn", {"answers": ["<table><tr><td>ab</td></tr></table>"]}, "<tr><td>ab</td></tr>", 0),
+        ("table parsing cn", {"answers": ["<table><tr><td>a</td></tr></table>"]}, "<table><td colspan=x>a", 0),
+        (
+            "table parsing en",
+            {"question": "As Markdown", "answers": ["|a|b|\n|-|-|\n|1|2|"]},
+            "|a|b|\n|-|-|\n|1|3|",
+            5 / 6,
+        ),
+        ("chart parsing en", {"answers": [{"a": 12, "b": 1}]}, "x = {'a': 12, 'b': 1} # so", 1),
+        ("chart parsing en", {"answers": [{"a": 12}]}, "[12]", 0),
         (
             "text spotting en",
             {"bbox": WORDS, "content": ["Exit!", "In"]},
@@ -148,9 +160,9 @@ def test_categories_weigh_the_same(tmp_path: Path) -> None:
     rows = [{"type": "text counting en", "predict": said, **exact} for said in ("1", "1", "1", "2")]
     rows += [{"type": "math QA en", "answers": ["1"], "predict": "2"}]
     rows += [{"type": "diagram QA en", "answers": ["1"], "predict": "2"}]
-    rows += [
-        {"type": "formula recognition en", "answers": ["1"], "predict": "1"}
-    ]  # of a category that is not whole
+    rows += [  # of a category that is not whole
+        {"type": "key information extraction cn", "answers": ["{'a': '1'}"], "predict": "a: 1"}
+    ]
     scores = BENCHMARK.score(answered(tmp_path, *rows)).summary
     assert scores["score"] == pytest.approx(4 / 7)
     assert scores["score/text counting en"] == pytest.approx(3 / 4)
@@ -181,6 +193,7 @@ def test_questions_are_read_as_they_are_distributed(tmp_path: Path) -> None:
         "key information mapping en": ("", {"total": ["12", "12.0"], "date": ["May 1"]}),
         "key information extraction cn": ("", {"总额": ["12"], "日期": ["五月"]}),
         "document parsing en": ("", "# Title\ntext"),
+        "table parsing en": ("", ["html", "<table></table>"]),
         "cognition VQA cn": ("", ["出口"]),
         "full-page OCR en": ("", "Exit here"),
     }
@@ -192,6 +205,8 @@ def test_questions_are_read_as_they_are_distributed(tmp_path: Path) -> None:
         ({"type": "text reading en", "answers": ["a"]}, "no type 'text reading en'"),
         ({"type": "math QA en", "answers": ["a"], "eval": "regression"}, "'math QA en' has no rule 'regression'"),
         ({"type": "text counting en", "answers": ["1"]}, "'text counting en' has no rule ''"),
+        ({"type": "table parsing en", "answers": ["|a|"]}, "asks for no table in html or markdown"),
+        ({"type": "chart parsing en", "answers": ["{'a': 1}"]}, "is a list with a dictionary"),
         ({"type": "key information mapping en", "answers": [{"a": 5}]}, "5 in 'answers' is no list of texts"),
         (
             {"type": "text spotting en", "bbox": [[1, 2, 3.5, 4]], "content": ["a"]},

@@ -6,11 +6,11 @@ it, quirks included. The official code takes the tree edit distance from the pac
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import product
-from typing import NamedTuple
+
+from openpali.benchmarks.metrics.trees import Place, tree_distance
 
 _REPLACED = tuple(  # by ``pre_clean``, in this order
     (re.compile(pattern), new)
@@ -44,23 +44,17 @@ class Node:
         return next(filter(None, (child.find(label) for child in self.children)), None)
 
 
-class _Place(NamedTuple):
-    """A node of a tree that is listed children first."""
-
-    blank: bool
-    first: int  # place of the first node below it, or of itself
-
-
 def outline_similarity(answer: str, document: str) -> float:
     """1 less the edit distance of the outlines by the size of the larger, at most 1 (``STEDS``).
 
     What lines and headings say does not matter: a node costs 1 where it is inserted, removed, or changed from or to
     one without words.
     """
-    trees: list[list[_Place]] = [[], []]
-    for text, places in zip((answer, document), trees, strict=True):
+    one: list[Place] = []
+    other: list[Place] = []
+    for text, places in ((answer, one), (document, other)):
         _list_places(outline(text), places)
-    return 1 - _distance(*trees) / max(map(len, trees))
+    return 1 - tree_distance(one, other, operator.or_) / max(len(one), len(other))
 
 
 def outline(document: str) -> Node:
@@ -84,35 +78,9 @@ def outline(document: str) -> Node:
     return root
 
 
-def _list_places(node: Node, places: list[_Place]) -> None:
+def _list_places(node: Node, places: list[Place]) -> None:
+    """Append a node after those below it; its label is whether it has no words."""
     first = len(places)
     for child in node.children:
         _list_places(child, places)
-    places.append(_Place(not node.label.strip(), first))
-
-
-def _distance(one: Sequence[_Place], other: Sequence[_Place]) -> int:
-    """Edit distance of trees (Zhang and Shasha, SIAM Journal on Computing 18, 1989)."""
-    trees = [[0] * len(other) for _ in one]
-    for i, j in product(_key_roots(one), _key_roots(other)):
-        top, left = one[i].first, other[j].first
-        # To begin with, each is compared with nothing; only the first row and column count.
-        forests = [[*range(x, x + j - left + 2)] for x in range(i - top + 2)]
-        for x in range(top, i + 1):
-            for y in range(left, j + 1):
-                above, before = one[x].first - top, other[y].first - left
-                whole = not above and not before
-                if whole:
-                    changed = forests[x - top][y - left] + (one[x].blank or other[y].blank)
-                else:
-                    changed = forests[above][before] + trees[x][y]
-                removed, inserted = forests[x - top][y - left + 1] + 1, forests[x - top + 1][y - left] + 1
-                forests[x - top + 1][y - left + 1] = least = min(changed, removed, inserted)
-                if whole:
-                    trees[x][y] = least
-    return trees[-1][-1]
-
-
-def _key_roots(places: Sequence[_Place]) -> list[int]:
-    """The last of the nodes with the same first one below."""
-    return sorted({place.first: i for i, place in enumerate(places)}.values())
+    places.append(Place(not node.label.strip(), first))

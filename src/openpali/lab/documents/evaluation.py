@@ -12,6 +12,7 @@ from pathlib import Path
 from openpali.benchmarks import paper, screens
 from openpali.eval.benchmark import AnswerBenchmark, Benchmark
 from openpali.eval.cards import show
+from openpali.eval.registry import find_benchmark
 from openpali.lab.documents.tables import table, write_between
 from openpali.tasks.detect import Detect
 from openpali.tasks.registry import get_task
@@ -87,7 +88,7 @@ def decoding_of(benchmark: Benchmark) -> str:
 def write_into(path: Path) -> None:
     """Replace the tables of a document; raises ``ValueError`` if it has no marks."""
     write_between(path, "benchmarks", render(paper.suite()))
-    write_between(path, "screens", render([*screens.suite(), *page_suite()]))
+    write_between(path, "screens", render([*screens.suite(), *page_suite(), find_benchmark("real/line")]))
 
 
 def _number(benchmark: Benchmark, name: str, value: float) -> str:
