@@ -13,7 +13,7 @@ import pytest
 from openpali.distributed import ALONE
 from openpali.lab.study.results import Results
 from openpali.lab.study.runs import Plan, plan_study
-from openpali.lab.study.spec import Study, load_study
+from openpali.lab.study.spec import ColumnSpec, Study, load_study
 from openpali.lab.study.table import rows_of
 from openpali.lab.study.work import Scoring, units_of
 from openpali.train.objectives.sequence import SequenceRecipe
@@ -127,3 +127,12 @@ def test_damaged_scores_are_named(kept: Path, text: str, message: str) -> None:
     scored.file.write_text(text)
     with pytest.raises(ValueError, match=f"{re.escape(str(scored.file))} has {message}"):
         scored.done()
+
+
+def test_a_column_may_be_of_the_image_encoder(kept: Path) -> None:
+    retrieved = ColumnSpec(name="retrieved", benchmark="nano/retrieval", encoder=True)
+    results = opened(kept, columns=[retrieved, ColumnSpec(name="counting", benchmark="nano/vqa")])
+    encoder, answers = scorings_of(results, results.study, results.plan)
+    assert (encoder.model, answers.model) == (results.plan.jobs[0].runs[0], results.plan.jobs[0].model)
+    assert [need.run.name for need in encoder.needs] == [encoder.model]
+    assert encoder.file.parts[-3:] == ("classify", "scores", "nano-retrieval.json")

@@ -71,7 +71,7 @@ class Results:
         needed = any(column.prompt for column in columns)
         card = {key: value for key, value in result["card"].items() if key not in ("worst", "predictions")}
         card["data"] = {key: value for key, value in card["data"].items() if key != "root"}
-        card["model"] = {**card["model"], "name": scoring.job.model}
+        card["model"] = {**card["model"], "name": scoring.model}
         same = before if before.get("card") == card else {"prompts": [], "asked": [], "values": {}}
         return {
             "test": result["test"],

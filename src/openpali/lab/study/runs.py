@@ -79,7 +79,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Job:
-    """An arm at a size with a seed: runs, of which the last one is scored.
+    """An arm at a size with a seed: runs, of which the last one is scored, and the first in some columns.
 
     Attributes:
         samples: of the stage before the last, on a point of the curve; None: all.

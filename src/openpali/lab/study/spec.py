@@ -57,6 +57,7 @@ class TestSpec(_Table):
         benchmark: what ``openpali eval`` calls it.
         source, task, options: instead of a benchmark; the options are of the source.
         limit: number of its first samples; 0 is all.
+        encoder: asks the model of the arm's first stage, such as a SigLIP with its text tower, not of its last.
     """
 
     benchmark: str = ""
@@ -64,6 +65,7 @@ class TestSpec(_Table):
     task: str = ""
     options: dict[str, Any] = {}
     limit: int = Field(0, ge=0)
+    encoder: bool = False
 
     def open(self) -> Benchmark:
         if self.benchmark:

@@ -111,7 +111,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Scoring:
-    """One test of the model of a job.
+    """One test of the model of a job, or of its image encoder.
 
     Its file has the test, the score card, the different prompts, the number of each sample's prompt among them, and
     each score of every sample.
@@ -128,12 +128,17 @@ class Scoring:
 
     @property
     def name(self) -> str:
-        return f"{self.job.model}/{self.stem}"
+        return f"{self.model}/{self.stem}"
+
+    @property
+    def model(self) -> str:
+        """Name of the run that is asked."""
+        return _asked(self.job, self.test)
 
     @property
     def file(self) -> Path:
         """Where its result is."""
-        return home() / "runs" / self.job.model / "scores" / f"{self.stem}.json"
+        return home() / "runs" / self.model / "scores" / f"{self.stem}.json"
 
     @property
     def stem(self) -> str:
@@ -153,7 +158,7 @@ class Scoring:
         found = read_scores(self.file)
         if missing := [key for key in ("test", "card", "prompts", "asked", "values") if key not in found]:
             raise ValueError(f"{self.file} has no {missing[0]}: delete it, and the model is asked again")
-        if found["test"] != self.test.model_dump():
+        if TestSpec.model_validate(found["test"]) != self.test:
             return {}
         for need in self.needs:
             need.check()
@@ -170,7 +175,7 @@ class Scoring:
 
     def do(self, ranks: Ranks) -> None:
         benchmark = self.test.open()
-        pali = Pali.from_pretrained(self.job.model, device=ranks.device)
+        pali = Pali.from_pretrained(self.model, device=ranks.device)
         answers = self.file.with_suffix(".jsonl") if isinstance(benchmark, AnswerBenchmark) else None
         with progress_bar(quiet=ranks.rank > 0) as watch:
             limit = self.test.limit or None
@@ -204,8 +209,13 @@ def units_of(study: Study, plan: Plan, jobs: Sequence[Job], data: Path) -> list[
             if run.name not in trainings:
                 trainings[run.name] = Training(run, [trainings[name] for name in run.needs])
                 units.append(trainings[run.name])
-        units += [Scoring(job, test, [trainings[job.model]], data) for test in tests]
+        units += [Scoring(job, test, [trainings[_asked(job, test)]], data) for test in tests]
     return units
+
+
+def _asked(job: Job, test: TestSpec) -> str:
+    """Name of the run whose model a test asks."""
+    return job.runs[0] if test.encoder else job.model
 
 
 def check_tests(units: Sequence[Training | Scoring]) -> None:
