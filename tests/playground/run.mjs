@@ -57,6 +57,10 @@ const FUNCTIONS = {
       seen.map(({ data }, i) => Array.from({ length: own[i] * steps }, () => doubting(data[0] / 255)));
     return pages.lookTwice(several.map((data) => image(width, height, data)), columns, look, numbers.pages);
   },
+  calibrated: (lines, fit) => {
+    const { calibration, routing } = tables.numbers;
+    return pages.calibrated(lines, fit, calibration, (text) => pages.leastOf(text, routing));
+  },
   lines: (rows, columns, text, up, down) => {
     const cells = Object.entries({ text, up, down }).map(([name, values]) => [name, Float32Array.from(values)]);
     return pages.linesOf({ rows, columns, ...Object.fromEntries(cells) }, tables.numbers.pages);

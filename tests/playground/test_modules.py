@@ -20,8 +20,10 @@ from openpali.data.pipeline.pages import View, view_of_line
 from openpali.data.sources.mask_formats import RunLengths
 from openpali.infer.ctc import greedy, read_columns
 from openpali.infer.generate import Generation
-from openpali.infer.pages import _lines, _look_twice, _pieces
+from openpali.infer.pages import ReadLine, ReadWord, _lines, _look_twice, _pieces
 from openpali.infer.reading_order import reading_order
+from openpali.infer.screen_reader import _least
+from openpali.metrics.calibration import Calibration
 from openpali.model.pages import PATCH, Reader
 from openpali.playground.tables import Json
 from openpali.tasks.example import Box, Object, Size
@@ -307,3 +309,19 @@ def page(rng: np.random.Generator) -> list[Box]:
             boxes.append(Box(top, left, top + tall, left + float(rng.integers(20, 170))))
             top += tall + float(rng.choice([2, 4, 30]))
     return [boxes[i] for i in rng.permutation(len(boxes))]
+
+
+def test_words_that_are_not_sure_are_left_out_as_in_python(run: Run) -> None:
+    fit, box = Calibration(1.4, 1.2), Box(0, 0, 9, 9)
+    texts = ["x", "7", "ab", "OK", "abc", "a b", "two words", "𝒳"]
+    lines = [
+        ReadLine([ReadWord(word, box, sure) for word in text.split()], box)
+        for text in texts
+        for sure in np.linspace(0.02, 0.99, 12).tolist()
+    ]
+    plain = [{"words": [word.__dict__ for word in line.words], "box": list(line.box), "block": 0} for line in lines]
+    kept = [found for line in lines if (found := line.calibrated(fit, _least(line)))]
+    assert 0 < len(kept) < len(lines)
+    [theirs] = run([["calibrated", plain, [fit.temperature, fit.offset]]])
+    assert [line["text"] for line in theirs] == [line.text for line in kept]
+    assert [line["confidence"] for line in theirs] == pytest.approx([line.confidence for line in kept])

@@ -102,7 +102,11 @@ def test_an_example_is_asked_with_a_click_and_the_model_is_loaded_once(page: Pag
     assert any(re.search(r"Loading the model.*\d+\.\d of \d+\.\d MB", text, re.S) for text in seen.json_value())
     expect(page.locator("#loading")).to_be_hidden()
     expect(card.locator(".curl")).to_be_hidden()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        [red, *_] = re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert (int(red) < 100) == (theme == "dark")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
     raw = json.loads(card.locator(".raw pre").text_content() or "")
     assert raw["openpali"]["prompt"] == "detect: fire truck"
 

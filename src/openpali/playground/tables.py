@@ -17,7 +17,7 @@ from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import CONFIDENT, Pipeline
 from openpali.infer.routing import LINE, OUT_OF_DISTRIBUTION, SQUASHED, SURE
-from openpali.infer.screen_reader import LEAST
+from openpali.infer.screen_reader import LEAST, LEAST_ALONE
 from openpali.metrics import calibration
 from openpali.metrics.calibration import Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
@@ -154,6 +154,7 @@ def numbers() -> Json:
             "squashed": SQUASHED,
             "line": LINE,
             "least": LEAST,
+            "least_alone": LEAST_ALONE,
             "out_of_distribution": OUT_OF_DISTRIBUTION,
             "confident": CONFIDENT,
         },

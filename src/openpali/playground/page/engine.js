@@ -5,9 +5,9 @@ import { paste } from "./masks.js";
 import { Models, integers, tensor } from "./models.js";
 import { Detector } from "./ood.js";
 import { readingOrder } from "./order.js";
-import { around, cellsOf, linesOf, readLines } from "./pages.js";
+import { calibrated, cellsOf, leastOf, linesOf, readLines } from "./pages.js";
 import { GRAPHS, Pali } from "./pali.js";
-import { Parser, confidence } from "./parse.js";
+import { Parser } from "./parse.js";
 import { decode, scaled } from "./pixels.js";
 import { Prompts } from "./prompts.js";
 import { Strings } from "./strings.js";
@@ -120,7 +120,7 @@ export class Engine {
     const order = readingOrder(boxes, numbers.order).flatMap((some, block) => some.map((i) => ({ box: boxes[i], block })));
     const words = await this.words(image, order.map(({ box }) => box), check);
     const lines = order.map(({ box, block }, i) => ({ words: words[i], box, block })).filter((line) => line.words.length);
-    return this.sure(lines, numbers.routing.least);
+    return this.sure(lines, (text) => leastOf(text, numbers.routing));
   }
 
   async readLine(image, { check }) {
@@ -128,7 +128,7 @@ export class Engine {
     const room = (image.height * margin) / (1 + 2 * margin);
     const box = [room, room, image.height - room, image.width - room];
     const [words] = await this.words(image, [box], check);
-    return this.sure([{ words, box, block: 0 }], 0);
+    return this.sure([{ words, box, block: 0 }], () => 0);
   }
 
   async words(image, boxes, check) {
@@ -143,20 +143,9 @@ export class Engine {
     return readLines(image, boxes, read, about, this.language, this.tables.numbers);
   }
 
-  /** Lines with calibrated confidence, without words of less than the least. */
+  /** Lines with calibrated confidence, without words of less than the least for their line. */
   sure(lines, least) {
-    const { calibration: numbers } = this.tables.numbers;
-    const fit = this.tables.parts[READER].calibration;
-    const sure = (word) => (fit ? confidence(Math.log(Math.max(word.confidence, numbers.tiny)), fit, numbers) : word.confidence);
-    return lines
-      .map((line) => {
-        const words = line.words.map((word) => ({ ...word, confidence: sure(word) }));
-        const own = fit ? words.filter((word) => word.confidence >= least) : words;
-        const box = around([line.box, ...line.words.map((word) => word.box)]);
-        const both = own.reduce((all, word) => all * word.confidence, 1);
-        return { text: own.map(({ text }) => text).join(" "), block: line.block, box, confidence: both, words: own };
-      })
-      .filter((line) => line.words.length || !fit);
+    return calibrated(lines, this.tables.parts[READER].calibration, this.tables.numbers.calibration, least);
   }
 
   async drawMasks(objects, image) {

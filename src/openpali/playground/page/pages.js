@@ -2,6 +2,7 @@
 
 import { readColumns } from "./ctc.js";
 import { median } from "./order.js";
+import { confidence } from "./parse.js";
 import { scaled, view } from "./pixels.js";
 import { round } from "./strings.js";
 
@@ -321,4 +322,24 @@ function probabilities(logits, size) {
     const all = found.reduce((sum, each) => sum + each, 0);
     return found.map((each) => each / all);
   });
+}
+
+// What is said
+
+/** The least confidence of the words of a line that says so: a lone letter is often an icon. */
+export const leastOf = (text, { least, least_alone }) => least_alone[[...text].length] ?? least;
+
+/** Lines with calibrated confidence, if there is a fit, without words of less than the least for their text. */
+export function calibrated(lines, fit, numbers, least) {
+  const sure = (word) => (fit ? confidence(Math.log(Math.max(word.confidence, numbers.tiny)), fit, numbers) : word.confidence);
+  return lines
+    .map((line) => {
+      const words = line.words.map((word) => ({ ...word, confidence: sure(word) }));
+      const from = least(words.map(({ text }) => text).join(" "));
+      const own = fit ? words.filter((word) => word.confidence >= from) : words;
+      const box = around([line.box, ...line.words.map((word) => word.box)]);
+      const both = own.reduce((all, word) => all * word.confidence, 1);
+      return { text: own.map(({ text }) => text).join(" "), block: line.block, box, confidence: both, words: own };
+    })
+    .filter((line) => line.words.length || !fit);
 }
