@@ -16,7 +16,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from matplotlib import pyplot
-from PIL import Image
+from PIL import Image, ImageColor
 from playwright.sync_api import Browser
 
 from openpali.data.sources.registry import open_source
@@ -30,6 +30,7 @@ from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_
 from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
 from openpali.worlds.builders.pages.restyle import restyle
+from openpali.worlds.builders.pages.sheet import LINE, draw_truth, write_sheet
 from openpali.worlds.builders.pages.themed import ThemedPage
 
 CHROMIUM = shutil.which("chromium")
@@ -105,6 +106,15 @@ def test_no_test_package_is_rendered_and_dev_pages_are_apart() -> None:
     assert not set(sources.HELD_OUT_LANGUAGES) & set(sources.ADMIN_LANGUAGES)
     assert len(jobs()) * 48 >= 20_000
     assert len(set(jobs())) == len(jobs())
+
+
+def test_a_detector_learns_from_each_package_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["sb-admin", "sb-admin-2", "dev-now", "diva"]
+    for name in names:
+        shutil.copy(pages.DOCUMENTS, tmp_path / f"{name}-00000.tar")
+    monkeypatch.setattr(pages, "data_folder", lambda name: tmp_path)
+    [screens] = [each for each in pages.page_suite() if each.name == "real/screens"]
+    assert [len(source) for source in screens.learnt(tmp_path)] == 3 * [20]
 
 
 def test_sets_to_test_on_are_small() -> None:
@@ -392,6 +402,11 @@ def test_a_shard_is_a_function_of_its_name(tmp_path: Path, pdf: Path, monkeypatc
     assert not held_out & learned
     example = open_source(str(tmp_path / "a"), {})[1]
     assert example.lines[0].text.startswith("Hello")
+    write_sheet(tmp_path / "a")
+    assert Image.open(tmp_path / "a" / "sheet.png").width > 2 * example.size.width - 2
+    box, drawn = example.lines[0].box, draw_truth(example)
+    middle = round((box.ymin + box.ymax) / 2)
+    assert drawn.getpixel((round(box.xmin), middle)) == ImageColor.getrgb(LINE)
 
 
 @needs_browser

@@ -33,6 +33,7 @@ from openpali.worlds.builders.pages.layout import Shot
 from openpali.worlds.builders.pages.made import Page, Words
 from openpali.worlds.builders.pages.pdf import count_pages, print_page
 from openpali.worlds.builders.pages.restyle import restyle
+from openpali.worlds.builders.pages.sheet import write_sheet
 from openpali.worlds.builders.pages.themed import ThemedPage
 from openpali.worlds.splits import is_heldout
 
@@ -62,8 +63,8 @@ def needed() -> list[str]:
 
 
 def build(folder: Path) -> None:
-    """Write shards ``SOURCE-00000.tar`` of PNG files with their truth. Takes hours, and goes on where it was
-    stopped.
+    """Write shards ``SOURCE-00000.tar`` of PNG files with their truth, and ``sheet.png`` with some of them. Takes
+    hours, and goes on where it was stopped.
     """
     parts = home() / "data" / ".pages-parts"
     parts.mkdir(parents=True, exist_ok=True)
@@ -76,6 +77,7 @@ def build(folder: Path) -> None:
             pass
     for part in sorted(parts.glob("*.tar")):
         os.link(part, folder / part.name)
+    write_sheet(folder)
 
 
 def jobs() -> list[tuple[str, int]]:
