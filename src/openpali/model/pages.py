@@ -200,7 +200,7 @@ class Truth(NamedTuple):
     Attributes:
         text: 1 where the middle of a line is, 0 elsewhere, -1 where nobody knows; int8.
         up, down: pixels to the top and the bottom of the line, float; 0 where there is none.
-        weight: of each cell, float.
+        weight: of each cell in both means of the loss, float; 1 but for cells of short lines.
     """
 
     text: Tensor
@@ -212,7 +212,7 @@ class Truth(NamedTuple):
 def finding_loss(cells: Cells, truth: Truth) -> Tensor:
     """Loss of each image ``[B]``: cross-entropy of text or not, and 1 - IoU of the heights of lines.
 
-    The mean over the cells that are known, and over those of lines; IoU is that of two intervals around the
+    Means, weighted, over the cells that are known and over those of lines; IoU is that of two intervals around the
     centre of a cell, as in EAST, which counts errors in small lines as much as in large ones.
     """
     known, line = (truth.text >= 0) * truth.weight, (truth.text > 0).float()

@@ -85,7 +85,7 @@ class FindingEncoder:
         view = random_view(image, height, width, self.scales, rng)
         short = [line.box for line in lines if len(line.text) <= _SHORT]
         if short and rng.random() < self.aimed:
-            view = _around(view, short[int(rng.integers(len(short)))], height, width, rng)
+            view = _around(view, short[int(rng.integers(len(short)))], image, height, width, rng)
         text, up, down, weight = mark_cells(
             [view.box(line.box) for line in lines], [view.box(box) for box in example.ignored], height, width
         )
@@ -108,10 +108,14 @@ def random_view(
     return View(top, left, scale, scale)
 
 
-def _around(view: View, box: Box, height: int, width: int, rng: np.random.Generator) -> View:
-    """A view of the same scale with the centre of a box anywhere in it."""
-    (y, x), (down, right) = box.centre, rng.uniform(0, 1, 2)
-    return view._replace(top=y - float(down) * height / view.down, left=x - float(right) * width / view.right)
+def _around(view: View, box: Box, image: PilImage.Image, height: int, width: int, rng: np.random.Generator) -> View:
+    """A view of the same scale with the centre of a box anywhere in it, inside the image where that is larger."""
+    starts = []
+    for centre, side, own in zip(box.centre, (height, width), (image.height, image.width), strict=True):
+        seen = side / view.down
+        start, room = centre - float(rng.uniform(0, seen)), own - seen
+        starts.append(min(max(start, min(0, room)), max(0, room)))
+    return view._replace(top=starts[0], left=starts[1])
 
 
 def recolour(pixels: Image, rng: np.random.Generator) -> Image:
@@ -157,7 +161,8 @@ def mark_cells(
         text[inside] = 1
         up[inside] = (rows[inside[0]] - box.ymin).astype(np.float32)
         down[inside] = (box.ymax - rows[inside[0]]).astype(np.float32)
-        weight[inside] = max(1.0, _FEW / max(1, text[inside].size))
+        cells = 2 * half / CELL * (box.xmax - box.xmin) / CELL  # of all of it: the view may show its end alone
+        weight[inside] = max(1.0, _FEW / max(1.0, cells))
     return text, up, down, weight
 
 
