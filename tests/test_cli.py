@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
 from PIL import Image
 from safetensors.torch import load_file
 
+import openpali.cli.main as main_module
 from openpali.architectures import registry
 from openpali.architectures.pali import PRESETS
 from openpali.architectures.preprocessor import Inexpressible
@@ -364,6 +366,23 @@ def test_sizes(capsys, monkeypatch) -> None:
     assert re.search(r"pico: vision \d+\.\dK, project [1-9]\d*\.\dK", printed)
     assert "pali3-5b: vision 1,842.8M, project 3.4M, encoder 1,157.7M, decoder 1,560.4M, embedding" in printed
     assert "812 px: 3,364 visual tokens, 27,458.9 GFLOP per image, 4.408 per generated token" in printed
+
+
+def test_a_gpu_without_memory_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(main_module, "app", full)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert str(end.value.code).startswith("openpali: the GPU has too little memory")
+
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(main_module, "app", broken)
+    with pytest.raises(RuntimeError):
+        main()
 
 
 @pytest.mark.parametrize(

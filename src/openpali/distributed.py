@@ -101,7 +101,7 @@ class Ranks:
 
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
-"""One process by itself."""
+"""One process by itself, on the CPU."""
 
 
 @contextmanager

@@ -224,6 +224,9 @@ def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_p
     assert fitted == ("finder", 200)
     [fewer] = calibrate_ood([benchmark], Pali.from_pretrained(folder), tmp_path, limit=80)
     assert fewer == ("finder", 80)  # 40 of each
+    assert [*calibrate_ood([benchmark], Pali.from_pretrained(folder), tmp_path, limit=1)] == []
+    nothing = replace(benchmark, learnt=lambda root: [])
+    assert [*calibrate_ood([nothing], Pali.from_pretrained(folder), tmp_path)] == []
     pali = Pali.from_pretrained(folder)
     assert not pali.page(Grey(3)[7].images[0]).out_of_distribution
     assert pali.page(noise).out_of_distribution

@@ -83,6 +83,15 @@ def test_parts_are_chosen_by_task_and_share_the_frozen_vit(pali: Pali, bundle: P
     ).stat().st_size
 
 
+def test_a_task_that_asks_alike_is_for_the_same_parts(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pali = Pali.from_pretrained(bundle)
+    monkeypatch.setattr(pali, "by_task", {"vqa": ("gone", "pali")})
+    assert pali.listed_for("vqa") == pali.listed_for("object_vqa") == ("gone", "pali")
+    assert pali.listed_for("caption") == ("pali",)
+    with pytest.raises(ValueError, match="no part 'gone'"):
+        pali.parts_for("object_vqa")
+
+
 def test_without_calibration_the_part_whose_proportions_fit_answers(readers: Path) -> None:
     pali = Pali(readers)
     assert pali.part_for("ocr") == "pali"  # without an image, the first

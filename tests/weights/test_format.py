@@ -172,6 +172,19 @@ def test_unreadable_configurations(change, tmp_path) -> None:
         open_model(folder)
 
 
+def test_a_model_without_text_keeps_no_tokenizer_of_the_one_it_replaces(tmp_path, bundle) -> None:
+    known = open_model(bundle / "pali")
+    folder = write(tmp_path / "model", "classifier")
+    (folder / "tokenizer.model").write_bytes(known.tokenizer.proto)
+    write(folder, "classifier")
+    assert not open_model(folder).has_tokenizer
+    other = tmp_path / "theirs"
+    other.mkdir()
+    (other / "tokenizer.model").write_bytes(b"not ours")
+    write(other, "classifier")
+    assert (other / "tokenizer.model").read_bytes() == b"not ours"
+
+
 def test_weights_are_replaced_atomically(tmp_path, monkeypatch) -> None:
     """An old file that is mapped stays readable, and a full disk leaves it in place."""
     folder = write(tmp_path / "model", "classifier")

@@ -120,11 +120,11 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"openpali: {_told(error)}")
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which takes a second to import
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which commands without torch do not import
             raise
         sys.exit(
-            "openpali: the GPU has too little memory: to train, raise micro or lower batch; else lower "
-            "--batch-size, or take --dtype bf16"
+            "openpali: the GPU has too little memory: process less at a time (train: raise micro or lower batch; "
+            "serve: lower --slots; else lower --batch-size), or compute in bf16"
         )
 
 

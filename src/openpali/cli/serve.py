@@ -10,7 +10,7 @@ import typer
 
 from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Dtype, Engine, Model
-from openpali.serve.limits import DRAIN, FEATURES, QUEUE, SLOTS, Limits
+from openpali.serve.limits import DRAIN, FEATURES_MIB, QUEUE, SLOTS, Limits
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -44,7 +44,7 @@ def serve(
     ] = None,
     slots: Annotated[int, typer.Option(help="Answers that are generated together", min=1)] = SLOTS,
     queue: Annotated[int, typer.Option(help="Requests that may wait; more are answered with 429", min=1)] = QUEUE,
-    image_cache: Annotated[int, typer.Option(help="MiB of image features to keep", min=0)] = FEATURES,
+    image_cache: Annotated[int, typer.Option(help="MiB of image features to keep", min=0)] = FEATURES_MIB,
     max_tokens: Annotated[
         int, typer.Option(help="Maximum number of tokens of an answer", min=1)
     ] = Limits.new_tokens,

@@ -277,8 +277,8 @@ class PageBenchmark(Benchmark):
         answer: a model -> what answers about a page, and says what is there.
         right: whether each thing that is found on a page is right; None: what is found has no confidence.
         calibration: opens the samples that confidence is fitted on; None: it is not.
-        learnt: data root -> samples like those that were learned from, which an OOD detector is fitted on, as many
-            of each source; the samples for calibration set its limit. None: no detector is fitted.
+        learnt: data root -> samples like those that were learned from, which an OOD detector is fitted on,
+            equally many of each source; the samples for calibration set its limit. None: no detector is fitted.
         texts: texts like those to read, which a language model is fitted on; None: none is.
         kinds: parts of a sample's key that are slices of the card, such as "dark".
         score: of what is found on each page, and what is there.

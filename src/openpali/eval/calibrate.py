@@ -210,9 +210,11 @@ def calibrate_ood(
 
 
 def _page_features(pali: Pali, sources: Sequence[Source], limit: int) -> Tensor:
-    """Features of at most ``limit`` pages, about as many of each source, ``[N, 2 D]``."""
-    chosen = ((source, spread(len(source), limit // len(sources))) for source in sources)
-    return torch.stack([pali.reader.features(source[i].images[0]) for source, own in chosen for i in own])
+    """Features of about ``limit`` pages, equally many of each source but one at least, ``[N, 2 D]``."""
+    each = max(1, limit // max(1, len(sources)))
+    chosen = [(source, i) for source in sources for i in spread(len(source), each)]
+    rows = [pali.reader.features(source[i].images[0]) for source, i in chosen]
+    return torch.stack(rows) if rows else torch.empty(0, 0)
 
 
 def _fit_ood(pali: Pali, part: str, learnt: Tensor, held_out: Tensor) -> Iterator[tuple[str, int]]:

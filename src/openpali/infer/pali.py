@@ -68,7 +68,15 @@ class Pali(RoutedModel):
     """A model or a bundle of models, ready to answer.
 
     Args:
-        folder, engine, dtype, device: as for :class:`~openpali.infer.parts.ModelParts`.
+        folder: a model, or a bundle of them.
+        engine: what generates text: torch, or OpenVINO on CPUs with float, int8 or int4 weights. "torch-int8" is
+            torch with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO
+            for "fp32" on a CPU if it is installed, else torch; the attribute holds the engine picked. OpenVINO
+            takes encoder-decoders.
+        dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
+            OpenVINO computes in bf16 if the processor supports it, whatever this is: with "bf16" it only generates,
+            and torch encodes images and prompts.
+        device: where torch computes, as "cpu" or "cuda".
     """
 
     @classmethod

@@ -593,9 +593,7 @@ def open_image(image: ImageLike) -> Sized:
     else:
         pixels = to_rgb(image) if isinstance(image, PILImage.Image) else load_image(image)
     if not pixels.size:
-        raise ValueError(
-            f"an image of {pixels.shape[1]} x {pixels.shape[0]} pixels is empty: give one with a pixel at least"
-        )
+        raise ValueError(f"an image of {pixels.shape[1]} x {pixels.shape[0]} pixels has none: give another")
     return Sized(pixels, Size(*pixels.shape[:2]))
 
 

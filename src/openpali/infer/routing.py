@@ -43,7 +43,7 @@ class RoutedModel(ModelParts):
         """A prompt and its images, as each part reads them that may answer, in the order in which they are asked.
 
         Args:
-            frames, prompt, task, part: as for one row of :meth:`openpali.Pali.predict`.
+            frames, prompt, task, part: as for one row of :meth:`openpali.infer.pali.Pali.predict`.
 
         Raises:
             ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
@@ -125,9 +125,9 @@ class RoutedModel(ModelParts):
     def route(self, task: str, images: Sequence[Sized]) -> tuple[str, ...]:
         """The parts that may answer a task about these images.
 
-        They are asked in this order, until one is sure: first the part whose own
-        images have the nearest proportions. A part that squashes the images is left out if another does not. Only
-        one part is given without images, or if one is not calibrated, so that confidence cannot compare them.
+        They are asked in this order, until one is sure: first the part whose own images have the nearest
+        proportions. A part that squashes the images is left out if another does not. Only one part is given without
+        images, or if one is not calibrated, so that confidence cannot compare them.
         """
         parts = self.parts_for(task)
         others = self._route(task, images, tuple(part for part in parts if part not in PAGES))

@@ -31,7 +31,7 @@ from openpali.weights.language import read_language
 from openpali.weights.ood import OodDetector, read_ood
 
 LEAST = 0.3  # confidence of a word of a page: most of those below are icons
-LEAST_ALONE = {1: 0.9, 2: 0.6}  # characters of a line -> the same: of lone letters below, nine of ten are icons
+LEAST_ALONE = {1: 0.9, 2: 0.6}  # the same for a line of so few characters: nine of ten lone letters below are icons
 
 
 class ScreenReader:
@@ -117,7 +117,7 @@ class ScreenReader:
     def _calibrated(
         self, lines: list[ReadLine], least: Callable[[ReadLine], float] = lambda line: 0.0
     ) -> list[ReadLine]:
-        """Lines with calibrated confidence, without words of less than ``least`` of a line."""
+        """Lines with calibrated confidence, without words below the least of their line."""
         calibration = self._calibration(READER, Ocr.name)
         if calibration is None:
             return lines

@@ -1,4 +1,4 @@
-"""What a client may ask for, and who is a client."""
+"""What a server holds at a time, what a client may ask for, and who is a client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SLOTS = 32
 """Answers that are generated together."""
 QUEUE = 256
 """Requests that may wait."""
-FEATURES = 256
+FEATURES_MIB = 256
 """MiB of image features that are kept."""
 DRAIN: float = 30
 """Seconds to finish requests when told to stop."""

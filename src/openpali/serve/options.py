@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from openpali.infer.engines.registry import Dtype, EngineName
 from openpali.infer.pali import Pali
 from openpali.serve.chat import History
-from openpali.serve.limits import DRAIN, FEATURES, QUEUE, SLOTS, Key, Limits
+from openpali.serve.limits import DRAIN, FEATURES_MIB, QUEUE, SLOTS, Key, Limits
 from openpali.serve.media import Media
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import Scheduler
@@ -46,7 +46,7 @@ class Options(BaseModel):
     adapters: dict[str, str] = {}
     slots: int = SLOTS
     queue: int = QUEUE
-    image_cache: int = FEATURES
+    image_cache: int = FEATURES_MIB
     max_tokens: int = Limits.new_tokens
     per_client: int = Limits.per_client
     timeout: float = Limits.seconds

@@ -30,7 +30,7 @@ from openpali.infer.pipeline import Frames, Pipeline, group
 from openpali.mistakes import reason
 from openpali.serve.encoding import encode
 from openpali.serve.features import FeatureCache, hash_pixels
-from openpali.serve.limits import FEATURES, QUEUE, SLOTS
+from openpali.serve.limits import FEATURES_MIB, QUEUE, SLOTS
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 from openpali.text.growing import stop_at
@@ -81,7 +81,7 @@ class Scheduler:
         slots: int = SLOTS,
         queue: int = QUEUE,
         encoded: int = ENCODED,
-        features: int = FEATURES * 2**20,
+        features: int = FEATURES_MIB * 2**20,
         finished: Callable[[Ticket], None] | None = None,
     ) -> None:
         self.pali = pali
@@ -95,8 +95,8 @@ class Scheduler:
         self._live: list[Ticket] = []
         self._lanes: list[_Lane] = []
         self._change = Condition()
-        self._side = ThreadPoolExecutor(1, "beside")
-        self._alone: list[Ticket] = []  # that wait for it, or have it
+        self._side = ThreadPoolExecutor(1, "parts alone")
+        self._alone: list[Ticket] = []  # requests that wait for that thread, or have it
         self._closing = False
         self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed

@@ -18,6 +18,7 @@ from openpali.serve.connection import Connection
 from openpali.serve.http import create_app
 from openpali.serve.service import Service
 
+_MISSING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # of an address, as of ::1 where IPv6 is off
 LAST_WORDS = 2.0  # seconds in which the last errors are sent to clients
 
 
@@ -81,8 +82,7 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
             try:
                 found.append(socket.create_server((address, port, *scope), family=family, backlog=2048))
             except OSError as error:
-                missing = error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # as ::1 where IPv6 is off
-                if not missing or (number == len(addresses) and not found):
+                if error.errno not in _MISSING or (number == len(addresses) and not found):
                     raise
                 continue
             port = found[0].getsockname()[1]  # of 0, the system chooses one: the same for all addresses
@@ -91,7 +91,7 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
     except OSError as error:
         for each in found:
             each.close()
-        told, option = os.strerror(error.errno or 0), "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+        told, option = os.strerror(error.errno or 0), "host" if error.errno in _MISSING else "port"
         raise OSError(f"cannot listen at {host}:{port}: {told}: choose another --{option}") from error
     name = f"[{host}]" if ":" in host else host
     return found, f"http://{name}:{found[0].getsockname()[1]}"

@@ -41,7 +41,7 @@ def convert(
     try:
         model = (architecture or architecture_for(source)).read(source)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        if str(source) in str(error):
+        if isinstance(error, ValueError) and str(source) in str(error):
             raise
         raise ValueError(f"{source} cannot be read: {reason(error)}") from error
     if masks is None:

@@ -77,8 +77,8 @@ class ModelFolder:
 
     @property
     def folders(self) -> list[Path]:
-        """The folders that weights are read from: its own, and that of its base."""
-        return [self.folder, *filter(None, [self.base_folder])]
+        """The folders that weights are read from: its own, and those of its base."""
+        return [self.folder, *(open_model(self.base_folder).folders if self.base_folder else [])]
 
     @cached_property
     def base(self) -> ModelFolder | None:

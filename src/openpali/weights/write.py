@@ -47,10 +47,10 @@ def write_model(
         remove_adapter(folder)
     for name in (*OOD_FOLDERS, LANGUAGE):
         shutil.rmtree(folder / name, ignore_errors=True)
-    if tokenizer is None:
-        (folder / TOKENIZER).unlink(missing_ok=True)
-    else:
+    if tokenizer is not None:
         (folder / TOKENIZER).write_bytes(tokenizer.proto)
+    elif (folder / CONFIG).is_file():  # of the model that is replaced
+        (folder / TOKENIZER).unlink(missing_ok=True)
     describe(folder, config, preprocess, facts)
 
 

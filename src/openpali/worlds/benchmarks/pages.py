@@ -59,9 +59,12 @@ def _dev(root: Path) -> Source:
 
 
 def _learnt(root: Path) -> list[Source]:
-    """Windows and pages of each package that is learnt from: a dialog of the one is rare, but no less a screen."""
-    shards = data_folder("pages").glob("[!d]*-*.tar")
-    return [open_source(f"pages/{name}", {}) for name in sorted({path.name.rpartition("-")[0] for path in shards})]
+    """Windows and pages of each package that is learnt from: packages count alike, however many pages they have."""
+    folder = data_folder("pages")
+    names = sorted({path.name.rpartition("-")[0] for path in folder.glob("*-*.tar")})
+    number = "[0-9]" * 5  # not only what follows: "sb-admin-2" is another package than "sb-admin"
+    learnt = [name for name in names if not name.startswith("dev-")]
+    return [open_source(str(folder / f"{name}-{number}.tar"), {}) for name in learnt]
 
 
 def _dev_elements(root: Path) -> Source:
