@@ -6,6 +6,8 @@ import random
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
@@ -72,6 +74,13 @@ def test_boxes_that_are_one_are_kept_once_the_first_of_them() -> None:
     assert distinct(boxes, 0.5).tolist() == [0, 2, 4]
     assert distinct(boxes, 0.75).tolist() == [0, 2, 3, 4]  # the fourth is like the second alone, which is left out
     assert distinct([], 0.5).tolist() == []
+
+
+@given(st.lists(boxes, max_size=12), st.sampled_from([0.17, 0.43, 0.71]))
+def test_boxes_are_suppressed_as_by_torchvision(found: list[tuple[float, ...]], most: float) -> None:
+    corners = torch.tensor(found, dtype=torch.float64).view(-1, 4)
+    kept = torchvision.ops.nms(corners, torch.arange(len(found), 0, -1, dtype=torch.float64), most)
+    assert distinct(found, most).tolist() == kept.tolist()
 
 
 def test_box_iou() -> None:

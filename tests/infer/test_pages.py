@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ from openpali.infer.pages import (
     read_lines,
     read_page,
 )
-from openpali.infer.tiles import cells_of
+from openpali.infer.tiles import TILES, cells_of
 from openpali.model.pages import CELL, PATCH, Cells, Finder, Reader, ReaderConfig
 from openpali.model.vit import ViT, ViTConfig
 from openpali.tasks.example import Box, Size
@@ -152,6 +152,21 @@ def test_tiles_make_one_page() -> None:
 @pytest.mark.parametrize("size", [(5, 7), (256, 256), (257, 300)])
 def test_any_size_of_page_is_seen(size: tuple[int, int]) -> None:
     assert find_lines(cast(Finder, KnowingFinder()), np.zeros((*size, 3), np.uint8)) == []
+
+
+def test_a_screen_of_4k_is_seen_a_few_tiles_at_a_time() -> None:
+    class Counting(KnowingFinder):
+        batches: ClassVar[list[int]] = []
+
+        def judge(self, tokens: Tensor, images: Tensor) -> Cells:
+            self.batches.append(len(images))
+            return super().judge(tokens, images)
+
+    page = np.zeros((2160, 3840, 3), np.uint8)
+    page[..., 2] = np.random.default_rng(0).integers(0, 256, (2160, 3840))  # no tile is of one colour
+    assert find_lines(cast(Finder, Counting()), page) == []
+    assert max(Counting.batches) <= TILES
+    assert sum(Counting.batches) > 2160 * 3840 / 256**2
 
 
 @given(st.floats(0, 90), st.floats(0, 300), st.floats(4, 60), st.floats(1, 2000))

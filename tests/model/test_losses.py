@@ -11,6 +11,7 @@ from torch import Tensor
 
 from openpali.model.losses import Embeddings, cross_entropy, sigmoid_loss, softmax_loss
 
+from .memory import Largest
 from .ranks import EVEN, WORLDS, largest_logits, masks, pairs, share, vqvae
 
 Ranks = dict[int, list[dict[str, Any]]]
@@ -50,6 +51,12 @@ def test_sigmoid_loss_holds_chunks_of_logits() -> None:
     with largest_logits() as seen:
         sigmoid_loss(pairs(12), chunk=5)
     assert seen == [5 * 12, 5 * 12, 2 * 12]
+
+
+def test_softmax_loss_holds_chunks_of_logits() -> None:
+    with Largest() as seen:
+        softmax_loss(pairs(200), chunk=5).backward()
+    assert seen.elements < 200 * 200 / 4
 
 
 def test_sigmoid_loss_is_float32_under_autocast() -> None:

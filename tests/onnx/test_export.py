@@ -18,6 +18,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import onnx
 from _graphs import GraphModel
 from openpali import Pali
+from openpali.architectures.registry import architectures
 from openpali.cli.main import app
 from openpali.infer.generate import Decoding, evaluating
 from openpali.onnx import export
@@ -167,3 +168,12 @@ def test_what_has_no_graphs_says_so(bundle: Path, tmp_path: Path) -> None:
     assert "Classifier has no ONNX graphs" in str(said.exception)
     said = CliRunner().invoke(app, ["export", str(bundle / "siglip"), *out, "--int8"])
     assert isinstance(said.exception, ValueError)
+
+
+@pytest.mark.parametrize("kind", ["paligemma", "t5gemma2", "florence2"])
+def test_other_models_that_answer_have_no_graphs(kind: str) -> None:
+    architecture = architectures()[kind]
+    with torch.device("meta"):
+        model = architecture.build(next(iter(architecture.presets.values())))
+    with pytest.raises(ValueError, match="has no ONNX graphs"):
+        graphs_of(model)
