@@ -77,6 +77,8 @@ def compare(pali: Pali, peer: Pali, limit: int) -> Iterator[Result]:
         for metric, score in SCORES.items():
             ours, theirs = (100 * score(found[way], true) for way in ways)
             yield rate(f"{name}: {metric}", ours, theirs, "decoder", "points")
+        ours, theirs = (100 * sum(map(len, found[way])) / max(1, sum(map(len, true))) for way in ways)
+        yield rate(f"{name}: found", ours, theirs, "decoder", "of 100 things")
         ours, theirs = (100 * calibration_error(found[way], true) for way in ways)
         yield cost(f"{name}: ece", ours, theirs, "decoder", "points of error")
         ours, theirs = (1000 * seconds[way] / len(true) for way in ways)

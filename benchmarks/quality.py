@@ -53,6 +53,8 @@ def main() -> None:
     options = parser.parse_args()
     package = "onnxruntime" if options.engine.startswith("onnx") else "openvino"
     facts = machine(package) | {"engine": options.engine, "samples": options.limit}
+    if options.calibrate:
+        facts |= {"calibrated with": len(options.calibrate)}
     results = report(compare(options), facts, options.file)
     scores = [result for result in results if result.unit != "%"]
     worst = max(scores, key=lambda result: abs(result.ours - result.peer))

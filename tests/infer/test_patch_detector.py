@@ -266,7 +266,7 @@ def test_the_benchmark_stands_beside_the_decoder(
     found = {row["name"] for row in json.loads((tmp_path / "x.json").read_text())["results"]}
     assert {*asked} == {(detecting, "siglip"), (bundle, "pali")}
     sets = ("nano/detect", "10 to 20 things", "20 to 40 things")
-    assert found == {f"{name}: {what}" for name in sets for what in ("f1@0.5", "ap", "ece", "an image")}
+    assert found == {f"{name}: {what}" for name in sets for what in ("f1@0.5", "ap", "found", "ece", "an image")}
 
 
 @pytest.mark.parametrize(
