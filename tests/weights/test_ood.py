@@ -95,3 +95,17 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "ood" / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="ood"):
         read_ood(tmp_path)
+
+
+def test_kinds_that_were_not_seen_are_in_the_distribution() -> None:
+    torch.manual_seed(0)
+    near, far = torch.randn(150, 4), torch.randn(150, 4) + 8
+    both, others = torch.cat([near, far]), torch.randn(100, 4)
+    kinds = torch.tensor([0] * 150 + [1] * 150)
+    plain, wide = fit_ood(both, others), fit_ood(both, others, kinds)
+    assert wide.limit > 1.5 * plain.limit
+    third = torch.randn(50, 4) - 8
+    assert (plain.score(third) > 1).all()
+    assert (wide.score(third) < 1).float().mean() > 0.5
+    few = fit_ood(near[:70], others, torch.tensor([0] * 35 + [1] * 35))  # the rest is too few to fit on
+    assert few.limit == fit_ood(near[:70], others).limit

@@ -205,22 +205,25 @@ def calibrate_ood(
             continue
         if benchmark.learnt and benchmark.calibration:
             both = benchmark.learnt(data), [benchmark.calibration(data)]
-            learnt, held_out = (_page_features(pali, sources, limit) for sources in both)
-            yield from _fit_ood(pali, FINDER, learnt, held_out)
+            (learnt, kinds), (held_out, _) = (_page_features(pali, sources, limit) for sources in both)
+            yield from _fit_ood(pali, FINDER, learnt, held_out, kinds)
 
 
-def _page_features(pali: Pali, sources: Sequence[Source], limit: int) -> Tensor:
-    """Features of about ``limit`` pages, equally many of each source but one at least, ``[N, 2 D]``."""
+def _page_features(pali: Pali, sources: Sequence[Source], limit: int) -> tuple[Tensor, Tensor]:
+    """Features of about ``limit`` pages, equally many of each source but one at least, ``[N, 2 D]``; and the number
+    of the source of each."""
     each = max(1, limit // max(1, len(sources)))
-    chosen = [(source, i) for source in sources for i in spread(len(source), each)]
-    rows = [pali.reader.features(source[i].images[0]) for source, i in chosen]
-    return torch.stack(rows) if rows else torch.empty(0, 0)
+    chosen = [(number, i) for number, source in enumerate(sources) for i in spread(len(source), each)]
+    rows = [pali.reader.features(sources[number][i].images[0]) for number, i in chosen]
+    return torch.stack(rows) if rows else torch.empty(0, 0), torch.tensor([number for number, _ in chosen])
 
 
-def _fit_ood(pali: Pali, part: str, learnt: Tensor, held_out: Tensor) -> Iterator[tuple[str, int]]:
+def _fit_ood(
+    pali: Pali, part: str, learnt: Tensor, held_out: Tensor, kinds: Tensor | None = None
+) -> Iterator[tuple[str, int]]:
     """Fit and store the detector of a part, unless there are too few images."""
     if len(learnt) >= CENTRES and len(held_out):
-        write_ood(pali.parts[part], fit_ood(learnt, held_out))
+        write_ood(pali.parts[part], fit_ood(learnt, held_out, kinds))
         yield part, len(learnt)
 
 

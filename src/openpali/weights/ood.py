@@ -5,7 +5,7 @@ Stored in the folder ``ood`` of a model, which ``openpali calibrate`` writes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -67,26 +67,46 @@ def describe(tokens_BND: Tensor, real_BN: Tensor | None = None) -> Tensor:
     return torch.cat([mean_BD, (std_BD + 1e-6).log()], dim=1)
 
 
-def fit_ood(features_ND: Tensor, others_MD: Tensor) -> OodDetector:
+def fit_ood(features_ND: Tensor, others_MD: Tensor, kinds_N: Tensor | None = None) -> OodDetector:
     """Fit a detector.
 
     Args:
         features_ND: of in-distribution images.
         others_MD: of others, which set the limit.
+        kinds_N: number of the kind of each image, such as its package: images of other kinds are in-distribution,
+            too. Each kind is left out in turn; the limit is the larger of theirs and that of the others.
     """
     if len(features_ND) < CENTRES or not len(others_MD):
         raise ValueError(
             f"{len(features_ND)} images and {len(others_MD)} others are too few to fit an OOD detector: take "
             f"{CENTRES} or more, and at least one other"
         )
+    seen = _fit_centres(features_ND)
+    distances = [seen.distance(others_MD)]
+    if kinds_N is not None:
+        distances.append(_left_out(features_ND, kinds_N))
+    limits = [own.quantile(1 - FALSE_ALARMS) for own in distances if len(own)]
+    return replace(seen, limit=torch.stack(limits).amax())
+
+
+def _left_out(features_ND: Tensor, kinds_N: Tensor) -> Tensor:
+    """Distance of each image from the others but those of its kind, where these are enough."""
+    found = []
+    for kind in range(int(kinds_N.max()) + 1):
+        rest_ND = features_ND[kinds_N != kind]
+        if len(rest_ND) >= CENTRES:
+            found.append(_fit_centres(rest_ND).distance(features_ND[kinds_N == kind]))
+    return torch.cat(found) if found else torch.empty(0)
+
+
+def _fit_centres(features_ND: Tensor) -> OodDetector:
+    """A detector without a limit."""
     x_ND = features_ND.double()
     mean = x_ND.mean(0)
     variances, directions = torch.linalg.eigh(torch.cov(x_ND.T))
     whiten = directions / (variances + RIDGE * variances.mean()).sqrt()
     centres = _k_means((x_ND - mean) @ whiten)
-    half = OodDetector(mean.float(), whiten.half(), centres.half(), torch.tensor(1.0))
-    limit = half.distance(others_MD).quantile(1 - FALSE_ALARMS)
-    return OodDetector(half.mean, half.whiten, half.centres, limit)
+    return OodDetector(mean.float(), whiten.half(), centres.half(), torch.tensor(1.0))
 
 
 def read_ood(folder: Path) -> OodDetector | None:
