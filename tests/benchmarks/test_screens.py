@@ -15,6 +15,7 @@ from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run
 from openpali.infer.pali import Pali
+from openpali.infer.screen_reader import ScreenReader
 from openpali.infer.screens import Screen
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Box, Object
@@ -127,7 +128,7 @@ def test_a_bundle_that_finds_elements_is_asked_as_users_ask_it(
     meant = Object("open close menu", TRUE, confidence=0.5, role="button")
     for elements, share in (([meant], 1), ([replace(meant, box=Box(40, 50, 48, 64))], 0), ([], 0)):
         monkeypatch.setattr(Screen, "named", property(lambda self: self.elements))  # nothing is written on it
-        monkeypatch.setattr(Pali, "screen", lambda self, image, own=elements: Screen(own, []))
+        monkeypatch.setattr(ScreenReader, "screen", lambda self, image, own=elements: Screen(own, []))
         pali = Pali.from_pretrained(bundle)
         pali.names = ["horse"]  # it knows, and so no menu
         done = run(benchmark("screenspot"), pali, tmp_path)
