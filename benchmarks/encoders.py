@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from _report import Result, cost, interleaved, machine, report
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.lab.plan.planner import build_without_data
 from openpali.lab.study.runs import plan_study
 from openpali.lab.study.spec import load_study
@@ -54,7 +54,7 @@ def _measure(preset: str, batch: int, rounds: int) -> Iterator[Result]:
 def _step(recipe: Recipe) -> Callable[[], object]:
     phase = recipe.phases[-1]
     objective = build_without_data(recipe, phase, "cpu")
-    step = TrainStep(recipe, objective, Ranks(0, 1, CPU), resolve_precision(recipe.precision, CPU))
+    step = TrainStep(recipe, objective, ALONE, resolve_precision(recipe.precision, CPU))
     batch = objective.example_batch(phase, recipe.batch, Lengths())
     return lambda: step.run([batch], weight=float(recipe.batch))
 

@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -27,7 +26,7 @@ from openpali.architectures.registry import architectures
 from openpali.cli.main import app
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
-from openpali.distributed import Ranks
+from openpali.distributed import ALONE
 from openpali.extensions import extensions
 from openpali.home import home as find_home
 from openpali.home import make_once
@@ -84,8 +83,7 @@ def _train(name: str, objective: str, task: str, kind: str, **model: object) -> 
             "phases": [{"samples": 4, "size": 72, "mixture": [line]}],
         }
     )
-    ranks = Ranks(0, 1, torch.device("cpu"))
-    Trainer(recipe, find_home() / "runs" / name, ranks, open_tokenizer("nano-vocabulary")).train()
+    Trainer(recipe, find_home() / "runs" / name, ALONE, open_tokenizer("nano-vocabulary")).train()
 
 
 @pytest.fixture(scope="session")

@@ -95,8 +95,8 @@ def test_it_is_converted_and_exported_bit_for_bit(theirs: Path, converted: Path,
 def test_it_trains_from_what_was_converted(converted: Path, tmp_path: Path) -> None:
     """`test_parallel.py` shards it over two ranks."""
     recipe = recipe_in(tmp_path, converted)
-    alone, tokenizer = ALONE, open_tokenizer(recipe.model.tokenizer)
-    trained = open_model(Trainer(recipe, tmp_path / "run", alone, tokenizer).train())
+    tokenizer = open_tokenizer(recipe.model.tokenizer)
+    trained = open_model(Trainer(recipe, tmp_path / "run", ALONE, tokenizer).train())
     before, after = open_model(converted).weights(), trained.weights()
     assert (trained.kind, trained.facts.samples) == ("toy", 4)
     assert not any(torch.equal(after[key], before[key]) for key in before if ".norm" not in key)

@@ -76,8 +76,7 @@ def trained(world_with_vocabulary: Path, _registered: None) -> Path:
     folder.mkdir()
     (folder / "toy.toml").write_text(RECIPE)
     recipe = load_recipe(folder / "toy.toml")
-    ranks = ALONE
-    return Trainer(recipe, folder / "run", ranks, open_tokenizer("nano-vocabulary")).train()
+    return Trainer(recipe, folder / "run", ALONE, open_tokenizer("nano-vocabulary")).train()
 
 
 def test_it_trains_and_predicts(trained: Path) -> None:

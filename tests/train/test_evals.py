@@ -442,8 +442,8 @@ def ran(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENPALI_HOME", str(tiny_home))
-        alone, tokenizer = ALONE, open_tokenizer("nano-vocabulary")
-        Trainer(make_recipe(**TRAINED), tiny_home / "runs" / "start-of-ranks", alone, tokenizer)._export("model")
+        tokenizer = open_tokenizer("nano-vocabulary")
+        Trainer(make_recipe(**TRAINED), tiny_home / "runs" / "start-of-ranks", ALONE, tokenizer)._export("model")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENPALI_HOME": str(tiny_home)}
     script = Path(__file__).with_name("rank_jobs.py")
     command = [sys.executable, str(script), str(folder), *(job.name for job in EVALUATED)]
