@@ -273,7 +273,7 @@ class PageBenchmark(Benchmark):
     Attributes:
         open: as :attr:`AnswerBenchmark.open`; samples have what ``answer`` needs.
         part: of a bundle, that answers.
-        asked: the parts that an answer depends on.
+        parts: of a bundle, that an answer depends on.
         answer: a model -> what answers about a page, and says what is there.
         right: whether each thing that is found on a page is right; None: what is found has no confidence.
         calibration: opens the samples that confidence is fitted on; None: it is not.
@@ -288,7 +288,7 @@ class PageBenchmark(Benchmark):
 
     open: Open
     part: str
-    asked: Sequence[str] = PAGES
+    parts: Sequence[str] = PAGES
     answer: Callable[[Pali], AnswerPage]
     right: Callable[[Sequence[Detection], Sequence[Detection]], list[bool]] | None = right_words
     calibration: Open | None = None

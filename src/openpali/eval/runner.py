@@ -230,7 +230,7 @@ def _run_pages(
         pali,
         scores,
         n=len(pages),
-        model=once(ranks, lambda: hash_model(pali, benchmark.asked)),
+        model=once(ranks, lambda: hash_model(pali, benchmark.parts)),
         precision=pali.dtype,
         data={"root": str(data), "hash": seen.hash, "of": len(source)},
         slices=slices,

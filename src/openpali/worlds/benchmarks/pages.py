@@ -94,7 +94,7 @@ def page_suite() -> list[Benchmark]:
             open=lambda root: open_screens(),
             kinds=("light", "dark", "dialog"),
             part=READER,
-            asked=WORDS,
+            parts=WORDS,
             answer=_words,
             calibration=_dev,
             learnt=_learnt,
@@ -106,7 +106,7 @@ def page_suite() -> list[Benchmark]:
             split="all, 20 pages",
             open=lambda root: open_source(str(DOCUMENTS), {}),
             part=READER,
-            asked=WORDS,
+            parts=WORDS,
             answer=_words,
         ),
         _windows(
