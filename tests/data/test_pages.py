@@ -14,8 +14,8 @@ from openpali.data.pipeline.pages import (
     FindingEncoder,
     ReadingEncoder,
     View,
-    _around,
     mark_cells,
+    random_view,
     recolour,
     view_of_line,
 )
@@ -73,7 +73,7 @@ def test_the_cells_of_a_short_line_weigh_about_as_much_as_those_of_a_longer_one(
 def test_an_aimed_view_is_of_the_page(tall: int, wide: int, down: float, right: float, scale: float) -> None:
     image, rng = PilImage.new("RGB", (wide, tall)), np.random.default_rng(0)
     box = Box(down * tall, right * wide, down * tall, right * wide)
-    top, left, *_ = _around(View(0, 0, scale, scale), box, image, 64, 128, rng)
+    top, left, *_ = random_view(image, 64, 128, (scale, scale), rng, box)
     for start, side, own, centre in ((top, 64, tall, box.ymin), (left, 128, wide, box.xmin)):
         assert start <= centre <= start + side / scale + 1e-6
         if own >= side / scale:

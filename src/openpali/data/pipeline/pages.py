@@ -82,10 +82,9 @@ class FindingEncoder:
         image = PilImage.fromarray(first_image(example))
         assert isinstance(preprocess, Preprocess)
         height, width = preprocess.height, preprocess.width
-        view = random_view(image, height, width, self.scales, rng)
         short = [line.box for line in lines if len(line.text) <= _SHORT]
-        if short and rng.random() < self.aimed:
-            view = _around(view, short[int(rng.integers(len(short)))], image, height, width, rng)
+        aim = short[int(rng.integers(len(short)))] if short and rng.random() < self.aimed else None
+        view = random_view(image, height, width, self.scales, rng, aim)
         text, up, down, weight = mark_cells(
             [view.box(line.box) for line in lines], [view.box(box) for box in example.ignored], height, width
         )
@@ -99,23 +98,25 @@ class FindingEncoder:
 
 
 def random_view(
-    image: PilImage.Image, height: int, width: int, scales: tuple[float, float], rng: np.random.Generator
+    image: PilImage.Image,
+    height: int,
+    width: int,
+    scales: tuple[float, float],
+    rng: np.random.Generator,
+    aim: Box | None = None,
 ) -> View:
-    """A part of an image that fills ``height`` x ``width`` pixels, at a scale between two."""
+    """A part of an image that fills ``height`` x ``width`` pixels, at a scale between two.
+
+    With ``aim``, the centre of that box is anywhere in the view. The view stays inside an image that is larger.
+    """
     scale = float(np.exp(rng.uniform(*np.log(scales))))
-    free = image.height - height / scale, image.width - width / scale
-    top, left = (float(rng.uniform(min(0, room), max(0, room))) for room in free)
-    return View(top, left, scale, scale)
-
-
-def _around(view: View, box: Box, image: PilImage.Image, height: int, width: int, rng: np.random.Generator) -> View:
-    """A view of the same scale with the centre of a box anywhere in it, inside the image where that is larger."""
-    starts = []
-    for centre, side, own in zip(box.centre, (height, width), (image.height, image.width), strict=True):
-        seen = side / view.down
-        start, room = centre - float(rng.uniform(0, seen)), own - seen
-        starts.append(min(max(start, min(0, room)), max(0, room)))
-    return view._replace(top=starts[0], left=starts[1])
+    corner = []
+    for axis, (side, own) in enumerate(zip((height, width), (image.height, image.width), strict=True)):
+        seen = side / scale
+        ends = min(0, own - seen), max(0, own - seen)
+        start = float(rng.uniform(*ends) if aim is None else aim.centre[axis] - rng.uniform(0, seen))
+        corner.append(min(max(start, ends[0]), ends[1]))
+    return View(corner[0], corner[1], scale, scale)
 
 
 def recolour(pixels: Image, rng: np.random.Generator) -> Image:
