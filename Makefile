@@ -104,7 +104,7 @@ $(RUNTIME):
 
 # Compare the answers of the playground with those of Python on held-out images. Takes minutes.
 test-playground: .venv/dev.ready playground
-	$(BIN)/openpali data build stamps clipart
+	set -e; for name in stamps clipart; do $(BIN)/openpali data build $$name; done
 	$(PYTEST) -m slow -s tests/playground
 
 # Build a wheel and an sdist in dist/, check both, and use the wheel in an empty environment. Takes minutes. The version is

@@ -525,6 +525,7 @@ def test_the_documentation_runs(folder: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("openpali.weights.find.SHIPPED", tmp_path / "shipped")
     PILImage.new("RGB", (99, 80), "red").save(tmp_path / "photo.png")
     rows = [{"images": ["photo.png"], "question": "which?", "answers": [answer]} for answer in ANSWERS]
+    rows += [{"images": "photo.png", "question": "which?", "answers": answer} for answer in ANSWERS]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

@@ -47,7 +47,7 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium here: apt-get install chromium"),
     pytest.mark.skipif(not (PLAYGROUND / "tables.json").is_file(), reason="no page here: make playground"),
     pytest.mark.skipif(
-        not (home() / "data" / "stamps").is_dir(), reason="no data here: openpali data build stamps clipart"
+        not (home() / "data" / "stamps").is_dir(), reason="no data here: openpali data build stamps, and clipart"
     ),
 ]
 
