@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import multiprocessing
 import os
 import re
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -71,9 +73,10 @@ def build(folder: Path) -> None:
     Rendering goes on where it was stopped.
     """
     root = packages.npm(PACKAGE)
-    parts = home() / "data" / ".icons-parts"
-    parts.mkdir(parents=True, exist_ok=True)
     icons = choose(root)
+    version = hashlib.sha256(repr(icons).encode()).hexdigest()[:8]  # sheets of other icons are not taken up
+    parts = home() / "data" / f".icons-parts-{version}"
+    parts.mkdir(parents=True, exist_ok=True)
     count = -(-len(icons) // _SHEET)
     todo = [number for number in range(count) if not (parts / f"{number:05d}.npy").exists()]
     sheets = [icons[number * _SHEET : (number + 1) * _SHEET] for number in todo]
@@ -93,6 +96,7 @@ def build(folder: Path) -> None:
         folder / "sheet.png"
     )
     (folder / "ATTRIBUTION.md").write_text(attribution(root, {icon.set for icon in icons}), "utf-8")
+    shutil.rmtree(parts)
 
 
 # ---- names

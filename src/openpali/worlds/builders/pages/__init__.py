@@ -8,6 +8,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -75,9 +76,11 @@ def build(folder: Path) -> None:
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         for _ in pool.map(functools.partial(render, parts), *zip(*todo, strict=True)) if todo else ():
             pass
-    for part in sorted(parts.glob("*.tar")):
+    for name, number in jobs():
+        part = parts / f"{name}-{number:05d}.tar"
         os.link(part, folder / part.name)
     write_sheet(folder)
+    shutil.rmtree(parts)
 
 
 def jobs() -> list[tuple[str, int]]:
