@@ -235,6 +235,16 @@ def test_a_page_is_read_as_text_to_select_and_copy(
     page.get_by_role("button", name="Copy text").click()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert [line for line in copied.split("\n") if line] == texts
+    page.evaluate(
+        """() => { navigator.clipboard.writeText("");
+        Object.defineProperty(navigator, "clipboard", { value: undefined }); }"""
+    )  # as over http from another machine
+    page.get_by_role("button", name="Copy text").or_(page.get_by_role("button", name="Copied")).click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    again = page.evaluate(
+        "Object.getPrototypeOf(navigator).__lookupGetter__('clipboard').call(navigator).readText()"
+    )
+    assert [line for line in again.split("\n") if line] == texts
     expect(page.locator(".curl pre")).to_contain_text("/v1/read")
 
 
@@ -330,17 +340,36 @@ def test_images_are_pasted_and_dropped_and_a_video_is_frames(
     most = LIMITS.images
     expect(page.locator("#thumbs .thumb")).to_have_count(most)
     expect(page.locator("#banner")).to_contain_text(f"takes {most} images")
+    expect(page.locator("#thumbs [aria-pressed=true]")).to_have_count(
+        1
+    )  # the image that is shown is one that stays
     expect(page.locator("#together input")).to_be_checked()
     choose(page, "Describe")
     page.locator("#ask").click()
     expect(page.locator(".card .meta")).to_contain_text(re.compile(rf"{most} frames · \d"))
 
 
+def test_text_stays_text_when_it_is_dropped_or_pasted_with_a_picture(page: Page) -> None:
+    choose(page, "Question")
+    taken = page.evaluate(
+        """() => ["drop", "paste"].map((way) => {
+        const data = new DataTransfer();
+        data.setData("text/plain", "what is it?");
+        if (way === "paste") data.items.add(new File([], "cells.png", { type: "image/png" }));
+        const event = way === "paste"
+          ? new ClipboardEvent(way, { clipboardData: data, bubbles: true, cancelable: true })
+          : new DragEvent(way, { dataTransfer: data, bubbles: true, cancelable: true });
+        document.querySelector("#text").dispatchEvent(event);
+        return event.defaultPrevented; })"""
+    )
+    assert taken == [False, False]
+
+
 def test_a_key_is_asked_for(browser: Browser, pali: Pali) -> None:
     with serving(service_of(pali, Limits(), key="secret")) as url:
         page = browser.new_page()
         page.goto(url)
-        for key in ("wrong", "secret"):
+        for key in ("wrong", "secret\u200b"):  # with what copying may leave behind it
             page.locator("#key").fill(key)
             page.locator("#door .button").click()
         expect(page.locator("#model")).to_have_text("tiny")

@@ -66,7 +66,7 @@ function openDoor() {
 }
 
 $("door").addEventListener("close", () => {
-  sessionStorage.setItem("key", $("key").value);
+  sessionStorage.setItem("key", $("key").value.replace(/[^\x20-\xff]/g, "").trim()); // a header takes no others
   connect();
 });
 $("door").addEventListener("cancel", (event) => event.preventDefault());
@@ -199,7 +199,7 @@ async function add(files) {
       state.images = state.images.slice(-room);
       say(`${state.model.id} takes ${room} ${room > 1 ? "images" : "image"} at a time here: the newest ${room > 1 ? "stay" : "stays"}.`);
     }
-    select(video ? some[0] : state.images.at(-1));
+    select(video ? state.images[0] : state.images.at(-1));
   } catch (error) {
     say(error.message);
   } finally {
@@ -256,7 +256,8 @@ $("files").addEventListener("change", () => add([...$("files").files]));
 $("remove").addEventListener("click", () => remove(state.current));
 document.addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files];
-  if (!files.length) return;
+  const text = event.target === $("text") && event.clipboardData.types.includes("text/plain"); // Office adds a picture of it
+  if (!files.length || text) return;
   event.preventDefault();
   add(files);
 });
@@ -271,6 +272,7 @@ document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) $("dropping").hidden = true;
 });
 document.addEventListener("drop", (event) => {
+  if (![...event.dataTransfer.types].includes("Files")) return;
   event.preventDefault();
   $("dropping").hidden = true;
   add([...event.dataTransfer.files]);
@@ -343,7 +345,10 @@ function finishPage(answer, found, milliseconds) {
   answer.card.querySelector(".copy-text").hidden = !found.text;
   const gap = (line, i) => (i && line.block !== found.lines[i - 1].block ? "\n" : "");
   answer.said.textContent = found.lines.map((line, i) => gap(line, i) + line.text).join("\n") || "No text.";
-  if (found.out_of_distribution) warn(answer);
+  if (found.out_of_distribution) {
+    warn(answer);
+    for (const word of found.lines.flatMap((line) => line.words)) word.confidence = null;
+  }
   show(answer);
 }
 
@@ -441,10 +446,20 @@ async function save(answer) {
 }
 
 async function copy(text, button) {
-  await navigator.clipboard.writeText(text);
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else copySelected(text);
   const label = button.dataset.label ?? (button.dataset.label = button.textContent);
   button.textContent = "Copied";
   setTimeout(() => (button.textContent = label), 1500);
+}
+
+/** Copy where a page has no clipboard: over http from another machine. */
+function copySelected(text) {
+  const area = Object.assign(document.createElement("textarea"), { value: text });
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
 }
 
 $("form").addEventListener("submit", (event) => {

@@ -61,7 +61,7 @@ export function fillText(layer, image, lines) {
       const high = (bottom - top) / image.height;
       const span = document.createElement("span");
       span.textContent = `${word.text} `;
-      span.title = `${word.text}: ${percent(word.confidence)}`;
+      span.title = word.confidence === null ? word.text : `${word.text}: ${percent(word.confidence)}`;
       context.font = `${bottom - top}px sans-serif`;
       span.style.top = `${(100 * top) / image.height}%`;
       span.style.left = `${(100 * left) / image.width}%`;
