@@ -23,7 +23,7 @@ from openpali.metrics.calibration import Calibration
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.serve.service import OFFERED, Served
 from openpali.tasks.detect import NOTHING, Detect
-from openpali.tasks.dialects import BLANK, Dialect
+from openpali.tasks.dialects import Dialect
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.registry import FREE_TEXT, TASKS
@@ -99,7 +99,6 @@ def tokenizer_table(tokenizer: Tokenizer) -> Json:
         "scores": [piece.score for piece in model.pieces],
         "types": [piece.type for piece in model.pieces],
         "unknown": model.trainer_spec.unk_surface,
-        "pad": tokenizer.pad_id,
         "eos": tokenizer.eos_id,
         "unk": tokenizer.unk_id,
     }
@@ -122,9 +121,7 @@ def dialect_tables(dialect: Dialect) -> Json:
     tasks = {
         name: {
             "prompt": forms.get(family.form or name, ""),
-            "takes": family.takes,
             "most": family.max_target_tokens,
-            "objects": family.coordinates,
         }
         for name, family in TASKS.items()
     }
@@ -132,7 +129,6 @@ def dialect_tables(dialect: Dialect) -> Json:
     return {
         "templates": templates,
         "tasks": tasks,
-        "blank": BLANK,
         "free_text": FREE_TEXT,
         "nothing": NOTHING,
         "joiner": dialect.names_joiner,
@@ -205,6 +201,11 @@ def _answering(pali: Pali, part: str, written: dict[bytes, int]) -> Json:
     pipeline = pali.pipeline(part)
     preprocess = pipeline.preprocess
     assert isinstance(preprocess, Preprocess), "or there would be no graphs"
+    if preprocess.filter != Preprocess.filter:
+        raise ValueError(
+            f"part {part!r} resizes images by {preprocess.filter}, and the page by {Preprocess.filter} alone: "
+            "its answers would differ"
+        )
     tokenizer = pipeline.tokenizer
     return {
         "tokenizer": written.setdefault(tokenizer.proto, len(written)),
@@ -214,7 +215,6 @@ def _answering(pali: Pali, part: str, written: dict[bytes, int]) -> Json:
             "height": preprocess.height,
             "width": preprocess.width,
             "policy": preprocess.policy,
-            "filter": preprocess.filter,
         },
         "ood": {"size": len(ood.mean), "centres": len(ood.centres)} if (ood := pipeline.ood) else None,
         "boxes": {name: _boxes(pipeline, name) for name in (Detect.name, RefSeg.name)},

@@ -5,19 +5,27 @@ import { Refused, examplesBy, filesBy } from "./examples.js";
 export { Refused };
 
 let worker = null;
+let failed = false; // the worker could not start
 let asked = 0;
 let tell = () => {};
 const waiting = new Map(); // id -> what to do with messages about a question
+const FAILED = { error: { message: "This browser cannot run the models." } };
 
 /** The models that answer here, each {id, openpali: {tasks, languages, about, max_images, reads_pages}}. */
 export async function findModels() {
   const tables = await (await call("tables.json")).json();
+  if (!worker) start(tables);
+  return [tables.model];
+}
+
+function start(tables) {
   worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   worker.addEventListener("message", ({ data }) => ("progress" in data ? tell(data.progress) : waiting.get(data.id)?.(data)));
-  const failed = { error: { message: "This browser cannot run the models." } };
-  worker.addEventListener("error", () => waiting.forEach((each) => each(failed)));
+  worker.addEventListener("error", () => {
+    failed = true;
+    waiting.forEach((each) => each(FAILED));
+  });
   worker.postMessage({ tables });
-  return [tables.model];
 }
 
 /** Questions to try, each {title, images, task, text, lang}, with the addresses of the images. */
@@ -56,13 +64,18 @@ function send(question, urls, signal, onText) {
   const id = ++asked;
   const blob = urls.length ? blobOf(urls[0]) : null;
   return new Promise((resolve, reject) => {
-    signal.addEventListener("abort", () => worker.postMessage({ stop: id }));
+    signal.addEventListener("abort", () => {
+      waiting.delete(id); // now, though the worker may have megabytes to load before it stops
+      worker.postMessage({ stop: id });
+      reject(signal.reason);
+    });
     waiting.set(id, ({ text, found, error }) => {
       if (text) return onText(text);
       waiting.delete(id);
       if (found) resolve(found);
-      else reject(error.name === "AbortError" ? new DOMException(error.message, error.name) : new Refused(error.message, 400));
+      else reject(new Refused(error.message, 400));
     });
+    if (failed) return waiting.get(id)(FAILED);
     worker.postMessage({ id, question, blob, key: urls[0] });
   });
 }

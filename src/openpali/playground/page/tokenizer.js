@@ -7,8 +7,8 @@ const TINY = 2 ** -126; // where SentencePiece begins to look for the greatest s
 const BROKEN = "\ufffd";
 
 export class Tokenizer {
-  constructor({ pieces, scores, types, unknown, pad, eos, unk }) {
-    Object.assign(this, { pieces, types, unknown, pad, eos, unk });
+  constructor({ pieces, scores, types, unknown, eos, unk }) {
+    Object.assign(this, { pieces, types, unknown, eos, unk });
     const normal = scores.filter((_, id) => types[id] === NORMAL);
     const most = Math.max(TINY, ...normal);
     this.least = Math.fround(Math.min(...normal) - UNLIKELY);

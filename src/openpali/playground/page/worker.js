@@ -25,7 +25,7 @@ async function answer({ id, question, blob, key }) {
     const found = reads ? await engine.read(image, { check }) : await engine.ask(question, image, { check, onText });
     self.postMessage({ id, found });
   } catch (error) {
-    self.postMessage({ id, error: { name: error.name ?? "Error", message: String(error.message ?? error) } });
+    self.postMessage({ id, error: { message: String(error.message ?? error) } });
   }
 }
 
