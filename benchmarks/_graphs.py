@@ -14,7 +14,7 @@ from torch import Tensor
 from openpali.architectures.pali import PaliModel
 from openpali.infer.pali import Pali
 from openpali.model.patches import Images
-from openpali.model.vision_language import Seen, in_rows
+from openpali.model.vision_language import VisualTokens, in_rows
 from openpali.onnx.export import write
 
 
@@ -64,7 +64,7 @@ class GraphModel:
             onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in ("image", "prompt", "decoder")
         )
 
-    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> VisualTokens:
         """Images ``[B, F, H, W, 3]``, uint8 in 0..255 or float in -1..1."""
         assert isinstance(images, Tensor)
         pixels = images.flatten(0, 1)

@@ -57,6 +57,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="a folder of images to use, scaled to each size")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
+    if options.count % options.batch:
+        parser.error(f"--count {options.count} is not a multiple of --batch {options.batch}")
     torch.set_num_threads(1)
     facts = machine("webdataset", "torchvision", "simplejpeg", "pillow")
     report((result for side in options.sides for result in _measure(side, options)), facts, options.file)

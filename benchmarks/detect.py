@@ -62,6 +62,9 @@ def compare(pali: Pali, peer: Pali, limit: int) -> Iterator[Result]:
         "decoder": lambda example, prompt: peer.predict([frames_of(example)], [prompt], part=MAIN),
     }
     for name, source in sets.items():
+        prompt, _ = ask(task, source[0], 0)
+        for answer in ways.values():  # loads models and embeds names
+            answer(source[0], prompt)
         true: list[list[Detection]] = []
         found: dict[str, list[list[Detection]]] = {way: [] for way in ways}
         seconds = dict.fromkeys(ways, 0.0)
@@ -77,8 +80,6 @@ def compare(pali: Pali, peer: Pali, limit: int) -> Iterator[Result]:
         for metric, score in SCORES.items():
             ours, theirs = (100 * score(found[way], true) for way in ways)
             yield rate(f"{name}: {metric}", ours, theirs, "decoder", "points")
-        ours, theirs = (100 * sum(map(len, found[way])) / max(1, sum(map(len, true))) for way in ways)
-        yield rate(f"{name}: found", ours, theirs, "decoder", "of 100 things")
         ours, theirs = (100 * calibration_error(found[way], true) for way in ways)
         yield cost(f"{name}: ece", ours, theirs, "decoder", "points of error")
         ours, theirs = (1000 * seconds[way] / len(true) for way in ways)
@@ -104,6 +105,7 @@ def calibration_error(found: Sequence[Sequence[Detection]], true: Sequence[Seque
 
 SCORES: dict[str, Callable[[Sequence[Sequence[Detection]], Sequence[Sequence[Detection]]], float]] = {
     "f1@0.5": lambda found, true: detection_f1(found, true).summary["f1@0.5"],
+    "found": lambda found, true: detection_f1(found, true).summary["recall@0.5"],
     "ap": lambda found, true: average_precision(found, true).summary["ap"],
 }
 

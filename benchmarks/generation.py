@@ -10,9 +10,10 @@ SigLIP B/16 at 224 px, patch tokens only. The roofline is the rate at which each
 token.
 
 All sides use the same number of threads, run in one process and alternate; times are medians. Both int8 sides
-have int8 weights and int8 matmuls; everything else in ours is bf16 where the processor supports it. The other
-rows of ours are OpenVINO without int8, in the precision that they name; CTranslate2 computes floats in float32
-alone. CTranslate2's int8 is the faster of its int8 and int8_bfloat16; without CTranslate2 its rows are omitted.
+have int8 weights and int8 matmuls; everything else in ours, and transformers, is bf16 where the processor is faster
+with it. The other rows of ours are OpenVINO without int8, in the precision that they name; CTranslate2 computes
+floats in float32 alone. CTranslate2's int8 is the faster of its int8 and int8_bfloat16; without it, its rows are
+omitted.
 A target, if there is one, is shown with the peer: the lowest ratio that we aim at.
 """
 
@@ -40,9 +41,10 @@ from openpali.infer.generate import Decoding, generate
 from openpali.lab.sizes import parameters_per_token
 from openpali.model.init import init_weights
 from openpali.model.int8 import compute_in_int8
+from openpali.processor import bf16_is_faster
 
 EOS = 1
-PEER = "transformers, eager bf16"
+PEER = "transformers, eager"
 TARGETS = {  # (what, peer, batch) -> lowest ratio that we aim at
     ("greedy, int8", "CTranslate2 int8", 1): 2.0,
     ("greedy, int8", "CTranslate2 int8", 8): 1.5,
@@ -85,7 +87,7 @@ def main() -> None:
         peers.append("ctranslate2")
     else:
         print("CTranslate2 is not installed and its rows are omitted: pip install ctranslate2")
-    facts = machine(*peers)
+    facts = machine(*peers) | {"transformers computes in": str(peer_dtype()).removeprefix("torch.")}
     with tempfile.TemporaryDirectory() as folder:
         shape = TINY if options.tiny else Shape()
         report(_measure(Path(folder), shape, options.batches, options.rounds), facts, options.file)
@@ -103,16 +105,16 @@ def _measure(folder: Path, shape: Shape, batches: list[int], rounds: int) -> Ite
     read, floats = parameters_per_token(ours), OpenVinoPali(ours)
     compute_in_int8(ours)
     int8 = OpenVinoPali(ours)
-    t5_bf16, siglip_bf16 = t5.to(torch.bfloat16), siglip.to(torch.bfloat16)
+    t5, siglip = t5.to(peer_dtype()), siglip.to(peer_dtype())
     ct2 = _ctranslate2(folder)
 
     limit = read_bandwidth() / read  # one byte each; keys and values are not counted
     for batch in batches:
-        texts = _texts(shape, batch, rounds, int8, floats, t5_bf16, ct2)
+        texts = _texts(shape, batch, rounds, int8, floats, t5, ct2)
         yield from texts
         if batch == 1:
             yield rate(texts[0].name, texts[0].ours, limit, "int8 roofline", "tokens/s")
-        yield from _images(shape, batch, rounds, int8, floats, siglip_bf16)
+        yield from _images(shape, batch, rounds, int8, floats, siglip)
 
 
 Run = Callable[[], object]
@@ -158,7 +160,7 @@ def _images(
     shape: Shape, batch: int, rounds: int, int8: OpenVinoPali, floats: OpenVinoPali, siglip: Any
 ) -> list[Result]:
     images = torch.randint(0, 256, (batch, 1, shape.image, shape.image, 3), dtype=torch.uint8)
-    pixels = (images[:, 0].permute(0, 3, 1, 2) / 127.5 - 1).to(torch.bfloat16)
+    pixels = (images[:, 0].permute(0, 3, 1, 2) / 127.5 - 1).to(siglip.dtype)
     runs: dict[str, Run] = {
         "image encoding, int8": lambda: int8.encode_images(images),
         f"image encoding, {floats.precision}": lambda: floats.encode_images(images),
@@ -167,6 +169,11 @@ def _images(
     speed = {name: batch / seconds for name, seconds in interleaved(runs, rounds).items()}
     peer = speed.pop(PEER)
     return [_rate(name, batch, ours, peer, PEER, "images/s") for name, ours in speed.items()]
+
+
+def peer_dtype() -> torch.dtype:
+    """What transformers computes in: bf16 where the processor is faster with it, as ours does."""
+    return torch.bfloat16 if bf16_is_faster(torch.device("cpu")) else torch.float32
 
 
 def _rate(name: str, batch: int, ours: float, peer: float, peer_name: str, unit: str) -> Result:

@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
     series = {"/".join(run.resolve().parts[-2:]): memory(run) for run in options.runs}
+    if empty := [name for name, points in series.items() if not points]:
+        parser.error(f"no memory is logged yet in {', '.join(empty)}")
     report((growth(name, points) for name, points in series.items()), machine(), options.file)
     if options.image:
         draw(series, options.image)

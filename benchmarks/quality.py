@@ -51,6 +51,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=400, help="only the first N samples of each")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
+    known = [benchmark.name for benchmark in find_suite("nano")]
+    if unknown := [name for name in options.sets or () if name not in known]:
+        parser.error(f"suite nano has no {', '.join(unknown)}; it has {', '.join(known)}")
     package = "onnxruntime" if options.engine.startswith("onnx") else "openvino"
     facts = machine(package) | {"engine": options.engine, "samples": options.limit}
     if options.calibrate:
