@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from openpali.eval.benchmark import AnswerBenchmark, Benchmark, Seen
+from openpali.eval.benchmark import AnswerBenchmark, Benchmark, SeenSamples
 from openpali.infer.pali import Pali
 from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import Scores, macro_values, mean
@@ -30,6 +30,9 @@ SCORERS = (  # files under the package that compute scores from answers, embeddi
     "tasks/*.py",
     "eval/benchmark.py",
     "eval/calibrate.py",
+    "eval/elements.py",
+    "eval/pages.py",
+    "data/pipeline/elements.py",
     "benchmarks/**/*.py",
     "worlds/benchmarks/*.py",
 )
@@ -104,18 +107,18 @@ class Card:
         lines += [f"`{self.benchmark}`, {self.n:,} samples, model `{self.model.get('name', '')}`.", ""]
         columns = ["score", "ours", "95 % interval", *(["paper (5B)"] if self.paper else [])]
         columns += ["paper, with OCR"] if self.paper_ocr else []
-        lines += [_row(columns), _row("---" for _ in columns)]
+        lines += [table_row(columns), table_row("---" for _ in columns)]
         for name, value in self.scores.items():
             cells = [f"**{name}**" if name == self.metric else name, show(name, value)]
             cells.append(show_interval(name, self.intervals.get(name)))
             for numbers in filter(None, (self.paper, self.paper_ocr)):
                 cells.append(show(name, numbers[name]) if name in numbers else "")
-            lines.append(_row(cells))
+            lines.append(table_row(cells))
         if self.slices:
-            lines += ["", _row(["slice", "samples", self.metric, "95 % interval"]), _row(["---"] * 4)]
+            lines += ["", table_row(["slice", "samples", self.metric, "95 % interval"]), table_row(["---"] * 4)]
             for kind, values in self.slices.items():
                 shown = show(self.metric, values["value"]), show_interval(self.metric, values["interval"])
-                lines.append(_row([kind, f"{values['n']:,}", *shown]))
+                lines.append(table_row([kind, f"{values['n']:,}", *shown]))
         if self.note:
             lines += ["", self.note]
         lines += ["", "## How", "", *(f"- {name}: {value}" for name, value in self.facts())]
@@ -298,7 +301,7 @@ def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
         while base := open_model(folder).base_folder:
             part, folder = f"{part}'s base", base
             folders[part] = base
-    seen = Seen()
+    seen = SeenSamples()
     for part, folder in sorted(folders.items()):
         fitted = (f"{name}/*" for name in (*OOD_FOLDERS, LANGUAGE))
         for pattern in (CONFIG, ADAPTER, "*.safetensors*", TOKENIZER, *fitted):
@@ -309,7 +312,7 @@ def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
 
 def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
     """SHA-256 over the keys, kinds, references and pixels of the samples."""
-    seen = Seen()
+    seen = SeenSamples()
     for row, image in zip(rows, pixels, strict=True):
         seen.texts(row.key, row.kind, *row.references, image)
     return seen.hash
@@ -318,7 +321,7 @@ def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
 @cache
 def hash_scoring() -> str:
     """SHA-256 over the code that computes scores (:data:`SCORERS`); it serves as their version number."""
-    seen = Seen()
+    seen = SeenSamples()
     folder = Path(__file__).parents[1]
     for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
         seen.texts(path.relative_to(folder).as_posix(), path.read_text("utf-8"))
@@ -369,7 +372,8 @@ def _close(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-9 * max(1.0, abs(a), abs(b))
 
 
-def _row(cells: Iterable[str]) -> str:
+def table_row(cells: Iterable[str]) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpali.eval.benchmark import AnswerBenchmark
+from openpali.eval.cards import table_row
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import benchmark_of
 from openpali.infer.pali import Pali
@@ -127,7 +128,7 @@ class Gap:
     def as_markdown(self) -> str:
         """A table of the slices and a line on the gap."""
         rows = [
-            f"| {s.name} | {s.n} | {s.value:.4f} | {s.interval[0]:.4f} to {s.interval[1]:.4f} |"
+            table_row([s.name, str(s.n), f"{s.value:.4f}", f"{s.interval[0]:.4f} to {s.interval[1]:.4f}"])
             for s in self.slices
         ]
         low, high = self.interval
@@ -361,7 +362,7 @@ class DemographicParity:
         for each in self.occupations:
             low, high = each.interval
             side = "" if not each.associated else self.first if each.gap < 0 else self.second
-            lines.append(f"| {each.occupation} | {each.gap:+.4f} | {low:+.4f} to {high:+.4f} | {side} |")
+            lines.append(table_row([each.occupation, f"{each.gap:+.4f}", f"{low:+.4f} to {high:+.4f}", side]))
         lines += [
             "",
             f"{self.n[0]} {self.first}, {self.n[1]} {self.second}; mean gap {self.mean_gap:+.4f}, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +56,12 @@ class Deviation:
 def report(
     *, vision: Path | None, text: Path | None, model: Path | None, head: HeadPolicy = "auto"
 ) -> Iterator[str]:
-    """Compare what ``openpali convert`` has read, line by line; one line if there is nothing to compare with."""
+    """Compare what ``openpali convert`` has read, a line for each layer; otherwise one that says why not."""
     if importlib.util.find_spec("transformers") is None:
         yield "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
         return
+    if not (vision or text or model):
+        yield "no parity report: transformers has no such model"
     found: list[Deviation] = []
     for source in filter(None, (model, vision)):
         kind = read_config(source)["model_type"] if (source / "config.json").is_file() else ""
@@ -161,10 +163,7 @@ def compare_texts(language: LanguageModel, source: Path) -> list[Deviation]:
     ids = ids * mask
     targets = torch.randint(3, language.config.vocab_size, (2, 8), generator=generator)
     targets[:, 0] = 0
-    with torch.device("meta"):
-        model = EncoderDecoder(language.config)
-    load_exactly(model, {key: value.float() for key, value in language.weights.items()}, str(source))
-    model.eval()
+    model = _ours(lambda: EncoderDecoder(language.config), language.weights, str(source))
     with _outputs(model.encoder) as layers, _outputs(model.decoder) as decoder_layers:
         memory = model.encode(model.embed(ids), mask)
         hidden = model.decode(targets, memory, mask)
@@ -201,10 +200,7 @@ def compare_paligemma(checkpoint: Stored[Any], source: Path, *, images: int = 2)
     pixels = torch.rand(2, images, *config.vision.image_size, 3, generator=generator) * 2 - 1
     ids = torch.randint(3, config.text.vocab_size, (2, 16), generator=generator)
     prompt, targets = ids[:, :9] * (torch.arange(9) < torch.tensor([[9], [5]])), ids[:, 9:]
-    with torch.device("meta"):
-        model = PaliGemmaModel(config)
-    load_exactly(model, {key: value.float() for key, value in checkpoint.weights.items()}, str(source))
-    model.eval()
+    model = _ours(lambda: PaliGemmaModel(config), checkpoint.weights, str(source))
     visual = model.embed_images(pixels)
     memory = model.encode_tokens(visual, prompt)
     with _outputs(model.text.layers) as layers:
@@ -263,10 +259,7 @@ def compare_t5gemma2(checkpoint: Stored[Any], source: Path, *, images: int = 2, 
         ids[:, length:],
     )
     prompt[:, 2] = config.before[-1]
-    with torch.device("meta"):
-        model = T5Gemma2Model(config)
-    load_exactly(model, {key: value.float() for key, value in checkpoint.weights.items()}, str(source))
-    model.eval()
+    model = _ours(lambda: T5Gemma2Model(config), checkpoint.weights, str(source))
     visual = model.embed_images(pixels)
     with _outputs(model.text.encoder.layers) as layers, _outputs(model.text.decoder.layers) as decoder_layers:
         memory = model.encode_tokens(visual, prompt)
@@ -325,10 +318,7 @@ def compare_florence2(checkpoint: Stored[Any], source: Path, *, length: int = 9)
     ids = torch.randint(3, config.text.vocab_size - 1, (2, 2 * length), generator=generator)
     short = torch.arange(length) < torch.tensor([[length], [length // 2 + 1]])
     prompt, targets = ids[:, :length].masked_fill(~short, Florence2Model.pad), ids[:, length:]
-    with torch.device("meta"):
-        model = Florence2Model(config)
-    load_exactly(model, {key: value.float() for key, value in checkpoint.weights.items()}, str(source))
-    model.eval()
+    model = _ours(lambda: Florence2Model(config), checkpoint.weights, str(source))
     with _outputs(model.vit.stages) as stages:
         visual = model.embed_images(pixels[:, None])
     with _outputs(model.text.encoder.layers) as layers, _outputs(model.text.decoder.layers) as decoder_layers:
@@ -368,10 +358,15 @@ def compare_florence2(checkpoint: Stored[Any], source: Path, *, length: int = 9)
 
 def _build(build: Callable[[], nn.Module], encoder: ImageEncoder, part: str) -> Any:
     prefix = f"{part}." if part else ""
+    weights = {key.removeprefix(prefix): v for key, v in encoder.weights.items() if key.startswith(prefix)}
+    return _ours(build, weights, part)
+
+
+def _ours(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], name: str) -> Any:
+    """Our network with weights in float32."""
     with torch.device("meta"):
         model = build()
-    weights = {k.removeprefix(prefix): v.float() for k, v in encoder.weights.items() if k.startswith(prefix)}
-    load_exactly(model, weights, part)
+    load_exactly(model, {key: value.float() for key, value in weights.items()}, name)
     return model.eval()
 
 

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from openpali.eval.cards import show, show_interval
+from openpali.eval.cards import show, show_interval, table_row
 from openpali.eval.runner import Run
 from openpali.eval.suites import Outcome, file_stem
 from openpali.reports.eval_page import write_report
@@ -66,7 +66,7 @@ def render(outcomes: Sequence[Outcome]) -> Group:
 
 def as_markdown(outcomes: Sequence[Outcome]) -> str:
     """The table of a suite in Markdown, and why benchmarks were not run."""
-    lines = ["| " + " | ".join(row) + " |" for row in (COLUMNS, ["---"] * len(COLUMNS), *rows_of(outcomes))]
+    lines = [table_row(row) for row in (COLUMNS, ["---"] * len(COLUMNS), *rows_of(outcomes))]
     lines += ["", CAPTION]
     if missing := [outcome for outcome in outcomes if outcome.card is None]:
         lines += ["", "Not run:", "", *(f"- {each.benchmark.name}: {each.problem}" for each in missing)]

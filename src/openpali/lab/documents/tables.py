@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from openpali.eval.cards import table_row
+
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    cells = [heads, ["---"] * len(heads), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+    """A Markdown table, line by line."""
+    return [table_row(row) for row in (heads, ["---"] * len(heads), *rows)]
 
 
 def write_between(path: Path, name: str, text: str) -> None:

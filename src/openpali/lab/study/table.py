@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from openpali.eval.cards import is_cider, is_error
+from openpali.eval.cards import is_cider, is_error, table_row
 from openpali.lab.study.runs import Job
 from openpali.lab.study.seeds import LEVEL, Estimate, Values, difference, estimate, holm
 from openpali.lab.study.spec import ColumnSpec, Study
@@ -234,8 +234,8 @@ def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     head = ["column", "samples", study.baseline, study.compared, "difference", "p (Holm)"]
     seeds = {arm: max(len(row.seeds.get(arm, ())) for row in rows) for arm in others}
     head += [f"{arm}, difference ({seeds[arm]} of {len(study.seeds)} seeds)" for arm in others]
-    yield _line([*head, "paper", "paper's baseline", "paper's difference", "sign agrees"])
-    yield _line(["---"] * (len(head) + 4))
+    yield table_row([*head, "paper", "paper's baseline", "paper's difference", "sign agrees"])
+    yield table_row(["---"] * (len(head) + 4))
     for row in rows:
         paper = row.column.paper
         cells = [row.column.name, f"{row.n:,}"]
@@ -243,7 +243,7 @@ def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         cells += [_shown(row.differences.get(study.compared)), _shown_p(row.p)]
         cells += [_shown(row.differences.get(arm)) for arm in others]
         cells += [row.column.paper_name, f"{paper[0]:.1f}", f"{paper[1]:+.1f}"] if paper else ["", "", ""]
-        yield _line([*cells, row.sign(study)])
+        yield table_row([*cells, row.sign(study)])
 
 
 def _curve(study: Study, rows: Sequence[Row]) -> Iterator[str]:
@@ -256,11 +256,11 @@ def _curve(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         points = {at: [row for row in own if row.samples == at] for at in dict.fromkeys(row.samples for row in own)}
         heads = [f"{shown_samples(at)}, {counted_seeds(study, found)}" for at, found in points.items()]
         yield ""
-        yield _line(["column", "size", *heads])
-        yield _line(["---"] * (len(heads) + 2))
+        yield table_row(["column", "size", *heads])
+        yield table_row(["---"] * (len(heads) + 2))
         for column in study.columns:
             known = dict(curve_of(study, rows, column.name, size))
-            yield _line([column.name, size, *(_shown(known.get(at)) for at in points)])
+            yield table_row([column.name, size, *(_shown(known.get(at)) for at in points)])
 
 
 def _numbers(found: Sequence[int]) -> str:
@@ -278,7 +278,3 @@ def _shown(found: Estimate | None) -> str:
         return ""
     interval = f" ({found.low:+z.1f} .. {found.high:+z.1f})" if found.low < found.high else ""
     return f"{found.value:+z.1f}{interval}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
