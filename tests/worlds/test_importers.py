@@ -289,6 +289,18 @@ def test_yolo_with_a_description(tmp_path: Path) -> None:
         run("yolo", root, split="test")
 
 
+@pytest.mark.parametrize("numbers", [2, 3])
+def test_keypoints_of_yolo_are_no_polygons(tmp_path: Path, numbers: int) -> None:
+    root = tmp_path / "yolo"
+    image(root / "images/train/a.jpg")
+    points = " ".join(["0.9 0.9 1"[: 4 * numbers - 1]] * 4)
+    write(root / "labels/train/a.txt", f"0 0.5 0.5 0.25 0.5 {points}\n")
+    path = write(root / "data.yaml", f"train: images/train\nnames: [cat]\nkpt_shape: [4, {numbers}]\n")
+    found, [example] = run("yolo", path)
+    assert [(thing.name, thing.box, thing.mask) for thing in example.objects] == [("cat", (12, 24, 36, 40), None)]
+    assert found.changed == {"keypoints left out": 1}
+
+
 def test_yolo_as_roboflow_and_darknet_lay_it_out(tmp_path: Path) -> None:
     root = tmp_path / "roboflow"
     image(root / "train/images/a.jpg")

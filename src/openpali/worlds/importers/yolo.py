@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -27,11 +28,12 @@ class _Description(BaseModel):
     train: str | list[str] = ""
     val: str | list[str] = ""
     test: str | list[str] = ""
+    kpt_shape: list[int] = []  # of keypoints, which follow the box on each line
 
 
 def read(request: Request, log: Imported) -> Iterator[Found]:
     """One sample per image. The path is ``data.yaml`` or its folder, or a folder with ``classes.txt``."""
-    names, images = _layout(request, log)
+    names, images, keypoints = _layout(request, log)
     if not images:
         raise FileNotFoundError(f"no images for {request.path}: give data.yaml, or --images FOLDER")
     for image in images:
@@ -49,13 +51,13 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
             thing
             for number, line in enumerate(lines, 1)
             if line.strip()
-            for thing in _things(line.split(), names, size, f"{labels.name}:{number}", log)
+            for thing in _things(line.split(), names, size, f"{labels.name}:{number}", log, keypoints)
         ]
         yield from add_objects(image.stem, image, things, size, size, log)
 
 
-def _layout(request: Request, log: Imported) -> tuple[Mapping[int, str], list[Path]]:
-    """Class -> name, and the images."""
+def _layout(request: Request, log: Imported) -> tuple[Mapping[int, str], list[Path], int]:
+    """Class -> name, the images, and how many numbers of keypoints follow a box."""
     path = request.path
     if path.is_dir() and len(found := sorted([*path.glob("*.yaml"), *path.glob("*.yml")])) == 1:
         path = found[0]
@@ -71,11 +73,11 @@ def _layout(request: Request, log: Imported) -> tuple[Mapping[int, str], list[Pa
                 lines = read_text(folder / name).splitlines()
                 root = request.images or (path / "images" if (path / "images").is_dir() else path)
                 names = {number: line.strip() for number, line in enumerate(lines)}
-                return names, _listed(root / request.split)
+                return names, _listed(root / request.split), 0
     raise FileNotFoundError(f"no names of the classes in {path}: it needs data.yaml or classes.txt")
 
 
-def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int, str], list[Path]]:
+def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int, str], list[Path], int]:
     """The layout by a ``data.yaml``."""
     try:
         described = _Description.model_validate(yaml.load(read_text(path), yaml.BaseLoader))
@@ -89,8 +91,9 @@ def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int
         raise ValueError(f"{path} has no split {split!r}; it has {', '.join(splits) or 'none'}")
     if others := [name for name in splits if name != split and not request.split]:
         log.notes.append(f"only {split} was taken; --split takes {' or '.join(others)}")
+    keypoints = math.prod(described.kpt_shape) if described.kpt_shape else 0
     if request.images:
-        return names, _listed(request.images)
+        return names, _listed(request.images), keypoints
     given = places.get(split, "images")
     roots = [path.parent / described.path, path.parent, path.parent.parent]
     images: list[Path] = []
@@ -101,7 +104,7 @@ def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int
         if found is None:
             raise FileNotFoundError(f"{path}: {split} is {place}, and {options[0]} does not exist")
         images += _listed(found)
-    return names, images
+    return names, images, keypoints
 
 
 def _listed(path: Path) -> list[Path]:
@@ -124,13 +127,16 @@ def _labels(request: Request, image: Path) -> Path | None:
 
 
 def _things(
-    words: Sequence[str], names: Mapping[int, str], size: Size, where: str, log: Imported
+    words: Sequence[str], names: Mapping[int, str], size: Size, where: str, log: Imported, keypoints: int
 ) -> Iterator[Thing]:
     try:
         number, values = int(words[0]), np.array(words[1:], np.float64)
     except ValueError:
         log.add("bad object", f"{where}: a line is a class and numbers, not {' '.join(words)[:60]!r}")
         return
+    if keypoints and len(values) == 4 + keypoints:
+        values = values[:4]
+        log.change("keypoints left out")
     if number not in names:
         log.add("unknown category", f"{where}: class {number}, and there are names for {len(names)}")
     elif len(values) != 4 and (len(values) < 6 or len(values) % 2):
