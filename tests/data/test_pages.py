@@ -205,6 +205,8 @@ def test_what_cannot_be_read_is_a_bad_sample() -> None:
     encoder = ReadingEncoder(16)
     with pytest.raises(ValueError, match="page has no line"):
         encoder.encode(page(readable=False), OCR, Preprocess(32, 256), generator(1))
+    with pytest.raises(ValueError, match="lines or text"):
+        encoder.encode(Example("x", page().images), OCR, Preprocess(32, 256), generator(1))
     with pytest.raises(ValueError):
         FindingEncoder().encode(Example("x", page().images), OCR, Preprocess(32, 32), generator(1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from torch import nn
 
 from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEArchitecture
 from openpali.architectures.pali import PRESETS, PaliModel
+from openpali.architectures.registry import architecture_of
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIP
 from openpali.model.init import init_weights, materialise
 from openpali.model.vit import Classifier
+from page_readers import SHAPES
 
 PICO = PRESETS["pico"]
 TIED = dataclasses.replace(PICO, text=dataclasses.replace(PICO.text, tied_head=True, bias_per_layer=True))
@@ -23,6 +26,7 @@ MODELS = {
     "pali": lambda: PaliModel(PICO),
     "tied": lambda: PaliModel(TIED),
     "mask_vqvae": lambda: MaskVQVAE(MaskVQVAEArchitecture.presets["pico"]),
+    **{name: partial(architecture_of(shape).build, shape) for name, shape in SHAPES.items()},
 }
 
 

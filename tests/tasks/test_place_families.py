@@ -73,6 +73,9 @@ def test_absent_names_find_nothing(example) -> None:
     assert all("cat" not in s.target and "cow" not in s.target and s.target != "none" for s in beside)
     nothing = replace(example, objects=[])
     assert {s.target for s in many(get_task("detect", absent=1.0), nothing)} == {"none"}
+    assert {s.target for s in many(get_task("detect", absent=0.1), nothing)} == {
+        "none"
+    }  # nothing else can be asked
 
 
 @pytest.mark.parametrize(

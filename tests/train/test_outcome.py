@@ -55,6 +55,16 @@ def test_a_run_says_what_it_has_come_to(
     assert bool(found) == bool(expected)
 
 
+def test_scores_of_another_task_under_the_same_name_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    rows = [
+        {"samples": samples, "eval": "mine", "metric": name, "scores": {name: 1 / samples}}
+        for samples, name in ((4, "cer"), (8, "acc"))
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert describe_outcome(make_recipe(**EVALS), file) == ""
+
+
 def test_a_run_that_ended_early_goes_on_with_more_patience(tmp_path: Path) -> None:
     said = outcome(tmp_path, FALLING, [0.9] * 7, patience=2, phases__0__samples=400)
     assert said.startswith("still improving: ")

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.distributed.tensor import DTensor
 
 from openpali.data.media.images import Preprocess
 from openpali.eval.benchmark import Encoders
@@ -63,6 +64,8 @@ class FeatureEncoder:
             raise ValueError(f"part {part!r} of the model {model.name} has no image encoder to probe")
         if pool == "map" and "pool" not in children:
             raise ValueError(f"part {part!r} of the model {model.name} has no attention pooling: take pool='mean'")
+        if any(isinstance(value, DTensor) for value in module.parameters()):
+            cache = None  # ranks that find a file would leave those that gather the weights
         self.part, self.pool, self.crop, self.cache = part, pool, crop, cache
         self.vit = cast(ViT, children["vit"])
         if not isinstance(preprocess, Preprocess):  # one that keeps proportions is probed on squashed images, too

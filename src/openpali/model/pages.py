@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.init import init_children
-from openpali.model.layers import Linear
+from openpali.model.layers import Conv2d, Linear
 from openpali.model.vit import LAYER_NORM_EPS, ViT, ViTConfig, scaled
 
 CELL = 4
@@ -44,12 +44,12 @@ class Stem(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         sizes = (3, *_CHANNELS, width)
-        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(sizes))
+        self.convolutions = nn.ModuleList(Conv2d(a, b, 3, 2, 1) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(nn.LayerNorm(size, eps=LAYER_NORM_EPS) for size in _CHANNELS)
 
     def init_weights(self) -> None:
         init_children(self)
-        for layer in cast("list[nn.Conv2d]", self.convolutions):
+        for layer in cast("list[Conv2d]", self.convolutions):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(cast(Tensor, layer.bias))
 
@@ -130,7 +130,7 @@ class Finder(nn.Module):
         self.config = config
         self.vit = PageViT(config.vision)
         self.within = Linear(config.vision.width, CELLS**2 * _CELL_CHANNELS)
-        self.around = nn.Conv2d(_CHANNELS[1], _CELL_CHANNELS, 3, padding=1)
+        self.around = Conv2d(_CHANNELS[1], _CELL_CHANNELS, 3, padding=1)
         self.head = Linear(_CELL_CHANNELS, len(Cells._fields))
 
     def init_weights(self) -> None:
@@ -263,7 +263,7 @@ def placing_loss(logits_BTC: Tensor, places_BL: Tensor, targets_BL: Tensor) -> T
 
 
 def best_path(logits_BTC: Tensor, widths_B: Tensor, most: int) -> Tensor:
-    """The likeliest character of each column, repeats and blanks removed: numbers ``[B, most]``, padded with 0.
+    """The most probable character of each column, repeats and blanks removed: numbers ``[B, most]``, padded with 0.
 
     The last is negative if there are more.
     """

@@ -85,7 +85,7 @@ class Detect(Task):
         if present:
             count = int(rng.integers(1, min(self.max_names, len(present)) + 1))
             names = [present[i] for i in rng.choice(len(present), count, replace=False)]
-        if missing and self.absent and rng.random() < self.absent:
+        if missing and self.absent and (rng.random() < self.absent or not present):
             names.insert(int(rng.integers(len(names) + 1)), choose(missing, rng))
             if len(names) > self.max_names:
                 names = [name for name in names if name in missing]
@@ -157,9 +157,7 @@ class Detect(Task):
     @classmethod
     def right_claims(cls, row: Answered) -> list[bool]:
         """Whether each box has an object of its name, at an IoU of 0.5 or more, and no better box has it."""
-        found, true = (
-            [Detection(name, box, score) for name, *box, score in row.values[side]] for side in ("found", "true")
-        )
+        [found], [true] = scoring.boxes([row])
         return right_boxes(found, true)
 
     def measure(

@@ -31,13 +31,13 @@ def gather_weights(
 
     Args:
         tensors: by name; the same names on all ranks.
-        dtype: to convert to; None keeps each tensor's own.
+        dtype: to convert floats to; None keeps each tensor's own.
     """
     gathered: dict[str, Tensor] = {}
     for name, value in tensors.items():
         complete = whole(value)
         if ranks.rank == 0:
-            gathered[name] = complete.to("cpu", dtype)
+            gathered[name] = complete.to("cpu", dtype if complete.is_floating_point() else None)
     return gathered
 
 

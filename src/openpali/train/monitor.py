@@ -44,7 +44,7 @@ class Report:
         loss: what is optimised; mean over steps.
         losses: per source; mean over samples. SigLIP's is the share of images to which another text of their rank's
             micro-batch is nearer than their own.
-        extra: further values of the objective, at the last step.
+        extra: further values of the objective, of the last micro-batch of rank 0.
         gradient_norm: global norm before clipping; mean over steps.
         share_of_peak: FLOP/s by those of a large matmul on all ranks, 0..1.
         data_wait: share of the time spent waiting for data, 0..1.

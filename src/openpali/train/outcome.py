@@ -79,5 +79,5 @@ def _overfits_since(losses: Sequence[Point], scores: Sequence[Point], *, falls: 
 
 def _points(rows: Sequence[Mapping[str, Any]], score: str) -> list[Point]:
     """Those that are numbers."""
-    found = [Point(row["samples"], row["scores"][score]) for row in rows]
+    found = [Point(row["samples"], row["scores"][score]) for row in rows if score in row["scores"]]
     return [point for point in found if math.isfinite(point.value)]

@@ -314,7 +314,8 @@ class Trainer:
             self.train_step.zero_gradients()
             run()
         else:
-            self.flops = world * count_flops(run)
+            skipped, counted = self.skipped, count_flops(run)
+            self.flops = world * counted if self.skipped == skipped else 0.0  # a skipped step has a second pass
         self.step += 1
         self.samples += self.recipe.batch
         self.window.steps += 1

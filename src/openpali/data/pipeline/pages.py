@@ -14,7 +14,7 @@ from PIL import Image as PilImage
 
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import AnyPreprocess
-from openpali.data.pipeline.encode import Arrays, Batch, first_image
+from openpali.data.pipeline.encode import Arrays, Batch, first_image, stack
 from openpali.metrics.words import holds_centre
 from openpali.model.pages import CELL, CELLS, PATCH
 from openpali.tasks.base import Task, require
@@ -94,7 +94,7 @@ class FindingEncoder:
         return {"images": pixels, "text": text, "up": up, "down": down, "weight": weight}
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
-        return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
+        return stack(samples)
 
 
 def random_view(
@@ -187,6 +187,7 @@ class ReadingEncoder:
     recoloured: float = 0.3
 
     def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
+        require(example.lines or example.text.strip(), example, "lines or text")
         image = PilImage.fromarray(first_image(example))
         assert isinstance(preprocess, Preprocess)
         size = preprocess.height, preprocess.width

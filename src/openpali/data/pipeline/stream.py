@@ -273,5 +273,5 @@ class _Collate:
 
 
 def _text_length(sample: EncodedSample) -> int:
-    """Number of text tokens; everything else in a sample has the same size throughout a phase."""
+    """Number of text tokens, by which samples of a step are sorted into micro-batches."""
     return sum(array.size for name, array in sample.arrays.items() if name in ("prompt", "target"))

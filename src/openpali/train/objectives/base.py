@@ -103,7 +103,8 @@ class Objective(ABC, Generic[R]):
         return self.recipe.model.init
 
     def weight(self, batch: Batch) -> float:
-        """The batch's part of ``total_weight``, which is the sum over micro-batches and ranks: its rows."""
+        """The batch's part of ``total_weight``, which is the sum over micro-batches and ranks: rows of its first
+        tensor."""
         return float(len(next(iter(batch.values()))))
 
     def logit_width(self, rows: int) -> int:

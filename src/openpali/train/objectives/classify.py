@@ -13,7 +13,7 @@ from pydantic import Field
 
 from openpali.architectures.classifier import ClassifierConfig
 from openpali.data.media.native import AnyPreprocess
-from openpali.data.pipeline.encode import Arrays, Batch, Encoder, first_image
+from openpali.data.pipeline.encode import Arrays, Batch, Encoder, first_image, stack
 from openpali.model.icons import IconConfig
 from openpali.model.vit import Classifier
 from openpali.tasks.base import Task
@@ -48,7 +48,7 @@ class LabelEncoder:
         return {"images": image, "label": np.array(self.labels.index(label))}
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
-        return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in ("images", "label")}
+        return stack(samples)
 
 
 class ClassifyObjective(Objective[ClassifyRecipe]):

@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.data.media.native import AnyPreprocess
-from openpali.data.pipeline.encode import Arrays, Batch, Encoder
+from openpali.data.pipeline.encode import Arrays, Batch, Encoder, stack
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
 from openpali.tasks.refseg import crop_mask
@@ -58,7 +58,7 @@ class MaskEncoder:
         return {"masks": crop_mask(chosen.mask, chosen.box)}
 
     def collate(self, samples: Sequence[Arrays]) -> Batch:
-        return {"masks": torch.from_numpy(np.stack([s["masks"] for s in samples]))}
+        return stack(samples)
 
 
 class MaskObjective(Objective[MaskRecipe]):
