@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from openpali.model.cache import Pair
+from openpali.model.layers import Linear
 
 QUERY_BLOCK = 1024  # most queries whose bias is materialised at a time: heads x block x keys, never heads x N x N
 SCORES = 2**25  # without gradients, most elements of bias at a time: the number of queries follows from the keys
@@ -189,6 +192,35 @@ class AttentionLayer(nn.Module):
     """Base of the modules that compute attention: with ``attend``."""
 
     attend: Backend = staticmethod(auto)
+
+
+class CrossAttention(AttentionLayer):
+    """Attention of a decoder to the encoder's outputs; subclasses draw the weights.
+
+    Args:
+        width: D.
+        inner: all heads together, h * d.
+        scale: as of :class:`Scoring`.
+    """
+
+    def __init__(self, width: int, inner: int, heads: int, *, bias: bool, scale: float | None = None) -> None:
+        super().__init__()
+        self.heads, self.scale = heads, scale
+        self.query = Linear(width, inner, bias=bias)
+        self.key_value = Linear(width, 2 * inner, bias=bias)
+        self.out = Linear(inner, width, bias=bias)
+
+    def memory(self, memory_BND: Tensor) -> Pair:
+        """Keys and values of the encoder's outputs, each ``[B, h, N, d]``: once per image, not once per token."""
+        k, v = self.key_value(memory_BND).chunk(2, dim=-1)
+        return split_heads(k, self.heads), split_heads(v, self.heads)
+
+    def forward(self, x_BLD: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend to keys and values ``[M, h, N, d]``; B // M rows after one another share each."""
+        shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1]) if x_BLD.shape[0] else x_BLD
+        q = split_heads(self.query(shared), self.heads)
+        x = self.attend(q, keys, values, Scoring(mask, self.scale))
+        return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))
 
 
 def set_attention(model: nn.Module, backend: Backend) -> None:

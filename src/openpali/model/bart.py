@@ -15,11 +15,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from openpali.model.attention import AttentionLayer, Scoring, merge_heads, split_heads
+from openpali.model import attention
+from openpali.model.attention import Scoring, merge_heads, split_heads
 from openpali.model.cache import Cache, Extend, Pair
 from openpali.model.init import init_children, init_normal
 from openpali.model.int8 import TiedEmbedding
-from openpali.model.layers import Linear
 from openpali.model.vit import MLP, Attention, init_projections
 
 UNUSED = 2  # first rows of a table of positions, which nothing reads
@@ -54,30 +54,15 @@ class SelfAttention(Attention):
         return cast(Tensor, self.out(merge_heads(self.attend(q, k, v, Scoring(mask)))))
 
 
-class CrossAttention(AttentionLayer):
+class CrossAttention(attention.CrossAttention):
     """Attention of the decoder to the encoder's outputs."""
 
     def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = Linear(width, width)
-        self.key_value = Linear(width, 2 * width)
-        self.out = Linear(width, width)
+        super().__init__(width, width, heads, bias=True)
 
     def init_weights(self) -> None:
         init_children(self)
         init_projections(self.query, self.key_value, self.out)
-
-    def memory(self, memory_BND: Tensor) -> Pair:
-        """Keys and values of the encoder's outputs, each ``[B, h, N, d]``."""
-        k, v = self.key_value(memory_BND).chunk(2, dim=-1)
-        return split_heads(k, self.heads), split_heads(v, self.heads)
-
-    def forward(self, x_BLD: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend to keys and values ``[M, h, N, d]``; B // M rows after one another share each."""
-        shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1]) if x_BLD.shape[0] else x_BLD
-        x = self.attend(split_heads(self.query(shared), self.heads), keys, values, Scoring(mask))
-        return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))
 
 
 class EncoderLayer(nn.Module):

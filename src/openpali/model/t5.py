@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.model.attention import AttentionLayer, Scoring, attend_with_bias, merge_heads, split_heads
+from openpali.model import attention
+from openpali.model.attention import AttentionLayer, attend_with_bias, merge_heads, split_heads
 from openpali.model.cache import Cache, Extend
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.int8 import QuantizedLinear
@@ -137,32 +138,15 @@ class SelfAttention(AttentionLayer):
         return cast(Tensor, self.out(merge_heads(attend_with_bias(self.attend, q, k, v, bias, mask, causal))))
 
 
-class CrossAttention(AttentionLayer):
-    """Attention of the decoder to the encoder's outputs; no bias, no positions."""
+class CrossAttention(attention.CrossAttention):
+    """Attention of the decoder to the encoder's outputs; no bias, no positions, no scale."""
 
     def __init__(self, config: T5Config) -> None:
-        super().__init__()
-        self.heads = config.heads
-        inner = config.heads * config.d_head
-        self.query = Linear(config.d_model, inner, bias=False)
-        self.key_value = Linear(config.d_model, 2 * inner, bias=False)
-        self.out = Linear(inner, config.d_model, bias=False)
+        super().__init__(config.d_model, config.heads * config.d_head, config.heads, bias=False, scale=1.0)
 
     def init_weights(self) -> None:
         init_children(self)
         _init_attention((self.query.weight, *self.key_value.weight.chunk(2)), self.out, self.heads)
-
-    def memory(self, memory_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the encoder's outputs, each ``[B, h, N, d]``: once per image, not once per token."""
-        k, v = self.key_value(memory_BND).chunk(2, dim=-1)
-        return split_heads(k, self.heads), split_heads(v, self.heads)
-
-    def forward(self, x_BLD: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend to keys and values ``[M, h, N, d]``; B // M rows after one another share each."""
-        shared = x_BLD.reshape(keys.shape[0], -1, x_BLD.shape[-1]) if x_BLD.shape[0] else x_BLD
-        q = split_heads(self.query(shared), self.heads)
-        x = self.attend(q, keys, values, Scoring(mask, 1.0))
-        return cast(Tensor, self.out(merge_heads(x)).reshape(x_BLD.shape))
 
 
 def _init_attention(qkv: tuple[Tensor, ...], out: nn.Linear, heads: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -26,7 +26,7 @@ from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline
 from openpali.model.layers import Dense
 from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
-from openpali.model.patches import real_patches
+from openpali.model.patches import Images, real_patches
 from openpali.model.regions import Places, Regions, places_of, region_loss, share_names, side_loss
 from openpali.model.t5 import EncoderDecoder
 from openpali.model.vit import MLP, ViT
@@ -176,25 +176,27 @@ class SiglipObjective(Objective[SiglipRecipe]):
                 of_sides = side_loss(embeddings, regions, places)
                 total = total + self.recipe.sides / total_weight * of_sides
                 extra["sides"] = of_sides.detach() / (regions.named >= 0).sum().clamp(min=1)
-        tokens, real = cast(Tensor, embeddings.tokens), real_patches(images)
-        if self.recipe.captions:
-            decoder = cast(EncoderDecoder, self._part(CAPTIONS))
-            of_captions = caption_loss(decoder, tokens, real, batch, self.tokenizer.pad_id)
-            total = total + self.recipe.captions / total_weight * of_captions
-            extra["captions"] = of_captions.detach() / len(tokens)
-        if self.recipe.teacher:
-            teacher, student = cast(ViT, self._part(TEACHER)), self._part(STUDENT)
-            taught = teacher(as_patches(images, model.vit.config.patch_size, teacher))
-            of_teacher = distillation_loss(student(tokens), taught, real)
-            total = total + self.recipe.distillation / total_weight * of_teacher
-            extra["distillation"] = of_teacher.detach() / len(tokens)
-        if self.recipe.masked:
-            hidden = batch["hidden"]
-            seen = model.vit(hide(images, hidden, model.vit.config.patch_size))
-            of_hidden = distillation_loss(self._part(PREDICTOR)(seen), tokens.detach(), hidden)
-            total = total + self.recipe.masked / total_weight * of_hidden
-            extra["masked"] = of_hidden.detach() / len(tokens)
+        for name, weight, loss in self._image_losses(batch, images, cast(Tensor, embeddings.tokens)):
+            total = total + weight / total_weight * loss
+            extra[name] = loss.detach() / len(batch["ids"])
         return Losses(total, 1 - hits(embeddings).float(), extra)
+
+    def _image_losses(self, batch: Batch, images: Images, tokens: Tensor) -> Iterator[tuple[str, float, Tensor]]:
+        """Name, weight and sum over images of each further loss of the image encoder."""
+        recipe, vit, real = self.recipe, cast(SigLIP, self.model).vit, real_patches(images)
+        if recipe.captions:
+            decoder = cast(EncoderDecoder, self._part(CAPTIONS))
+            loss = caption_loss(decoder, tokens, real, batch, self.tokenizer.pad_id)
+            yield "captions", recipe.captions, loss
+        if recipe.teacher:
+            teacher, student = cast(ViT, self._part(TEACHER)), self._part(STUDENT)
+            taught = teacher(as_patches(images, vit.config.patch_size, teacher))
+            yield "distillation", recipe.distillation, distillation_loss(student(tokens), taught, real)
+        if recipe.masked:
+            hidden = batch["hidden"]
+            seen = vit(hide(images, hidden, vit.config.patch_size))
+            loss = distillation_loss(self._part(PREDICTOR)(seen), tokens.detach(), hidden)
+            yield "masked", recipe.masked, loss
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
         ids = torch.ones(rows, cast(SigLIP, self.model).config.text.length, dtype=torch.long)
