@@ -17,7 +17,7 @@ from openpali.benchmarks.files import Folder
 from openpali.benchmarks.imagenet import read_answers, read_classes
 from openpali.cli.main import main
 from openpali.data.media.images import load_image
-from openpali.eval.benchmark import Seen
+from openpali.eval.benchmark import SeenSamples
 from openpali.eval.registry import find_benchmark
 
 WRITERS = {
@@ -54,7 +54,7 @@ def test_runs_by_the_command(
     written = json.loads(card.read_text("utf-8"))
     scores = written["scores"]
     assert written["n"] == written["data"]["of"] == SCORED[name]
-    assert written["data"]["hash"] != Seen().hash
+    assert written["data"]["hash"] != SeenSamples().hash
     assert find_benchmark(name).metric in written["intervals"]
     assert written["prompt"] or "pooling" in written["preprocessing"]["siglip"]
     assert find_benchmark(name).metric in scores

@@ -20,7 +20,7 @@ import torch
 
 from openpali.cli.main import main
 from openpali.distributed import Ranks
-from openpali.eval.benchmark import AnswerBenchmark, Embedded, EncoderBenchmark, Seen
+from openpali.eval.benchmark import AnswerBenchmark, Embedded, EncoderBenchmark, SeenSamples
 from openpali.eval.predictions import PredictionsFile, read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
@@ -322,7 +322,7 @@ def test_benchmarks_of_embeddings_write_a_card_too(pali: Pali, tmp_path: Path) -
     def embed(pali: Pali, root: Path, limit: int | None, advance: Any) -> Embedded:
         """Recall."""
         advance(3, 3)
-        seen = Seen()
+        seen = SeenSamples()
         seen.texts((root / "list.txt").read_text())
         scores = Scores({"r@1": 2 / 3}, {"r@1": [1.0, 0.0, 1.0]})
         return Embedded(scores=scores, n=3, of=7, data=seen.hash, prompt={"text": "bare"})
@@ -349,7 +349,7 @@ def test_a_benchmark_of_a_composed_world_has_a_full_card(pali: Pali, tmp_path: P
     assert [card.n for card in cards] == [6, 6, 5]
     assert cards[0].data["of"] == 1000
     assert cards[0].data["hash"] == cards[1].data["hash"] != cards[2].data["hash"]
-    assert cards[0].data["hash"] != Seen().hash, "the hash of nothing"
+    assert cards[0].data["hash"] != SeenSamples().hash, "the hash of nothing"
     assert {"r@1/mean", "r@1/en"} <= cards[0].intervals.keys()
     assert "en" in cards[0].prompt["languages"]
     other = run(find_benchmark("nano/retrieval@dev"), pali, tmp_path, limit=6).card

@@ -23,10 +23,10 @@ from openpali.infer.elements import find_elements
 from openpali.infer.icons import name_icons
 from openpali.infer.pages import (
     FoundLine,
+    FoundText,
     Reading,
     ReadLine,
     ReadWord,
-    Seen,
     _lines,
     _pieces,
     _words,
@@ -267,7 +267,7 @@ def test_lines_that_are_light_on_dark_are_seen_in_negative_too(ground: int) -> N
 
 def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = [Box(20 * i, left, 20 * i + 14, left + 300) for left in (0, 350) for i in range(4)]
-    seen = Seen([FoundLine(box, 1.0) for box in sorted(columns)], torch.zeros(2))
+    seen = FoundText([FoundLine(box, 1.0) for box in sorted(columns)], torch.zeros(2))
     monkeypatch.setattr(pages, "find_text", lambda *_: seen)
     monkeypatch.setattr(pages, "read_lines", lambda *given: [ReadLine([ReadWord("a", b, 1)], b) for b in given[2]])
     read = read_page(cast(Finder, None), cast(Reader, None), np.zeros((100, 700, 3), np.uint8))

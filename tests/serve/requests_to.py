@@ -20,7 +20,7 @@ from PIL import Image as PILImage
 
 from openpali.infer.pali import Pali
 from openpali.model.lora import LoraConfig, add_lora, find_targets, lora_names
-from openpali.serve.limits import Key, Limits
+from openpali.serve.limits import ApiKey, Limits
 from openpali.serve.media import Media
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import Scheduler
@@ -44,7 +44,7 @@ def service_of(pali: Pali, limits: Limits = LIMITS, key: str | None = None, **op
     own = {name: options.pop(name) for name in ("history", "origins", "adapters") if name in options}
     scheduler = Scheduler(pali, finished=metrics.finished, **options)
     metrics.watch(scheduler)
-    return Service(scheduler, "tiny", limits, Media(limits), metrics, Key(key), **own)
+    return Service(scheduler, "tiny", limits, Media(limits), metrics, ApiKey(key), **own)
 
 
 @contextmanager

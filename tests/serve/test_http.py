@@ -40,9 +40,10 @@ from openpali.serve.errors import ApiError
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
 from openpali.serve.options import Options
+from openpali.serve.scheduler import Scheduler
 from openpali.serve.server import Server, listen
-from openpali.serve.service import FETCHES, WAITING, Asked, Service
-from openpali.serve.tickets import Cancelled, Ticket
+from openpali.serve.service import FETCHES, WAITING, ApiQuestion, Service
+from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 from openpali.weights.ood import OodDetector
@@ -359,6 +360,33 @@ def test_what_is_wrong_with_a_question_for_a_part_without_a_decoder_is_told(
         assert found.status_code == status
 
 
+def test_each_of_several_answers_is_that_of_a_part_without_a_decoder(client: Any, images: Sequence[Image]) -> None:
+    body = chat("detect: button", data_url(images[0]), n=2, temperature=1)
+    choices = client.post("/v1/chat/completions", json=body).json()["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1]
+    assert choices[0]["message"] == choices[1]["message"]
+    streamed = client.post("/v1/chat/completions", json={**body, "stream": True}).text
+    assert streamed.count('"finish_reason":"stop"') == 2 or streamed.count('"finish_reason": "stop"') == 2
+
+
+def test_requests_that_hold_large_images_are_limited(
+    pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler(pali)
+    held = threading.Event()
+    scheduler.run_aside(held.wait)
+    ticket = scheduler.submit([images[0]], "detect: button")
+    assert ticket.held == images[0].nbytes
+    assert scheduler.submit([images[0]], ASK).held == 0  # resized
+    monkeypatch.setattr("openpali.serve.scheduler.HELD", images[0].nbytes - 1)
+    with pytest.raises(QueueFull):
+        scheduler.submit([images[0]], ASK)
+    held.set()
+    scheduler.close()
+    scheduler.run()
+    assert ticket.predictions()
+
+
 def test_lines_are_read_by_the_part_that_reads_pages(
     client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,6 +485,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat("a", n=2), 400, "n above 1 needs a temperature"),
     ("/v1/chat/completions", chat("a", n=9, temperature=1), 400, "9 beams or samples, more than"),
     ("/v1/chat/completions", chat("a", max_tokens=301), 400, "max_tokens is 301, but this server generates 300"),
+    ("/v1/chat/completions", chat("a", max_completion_tokens=301), 400, "max_completion_tokens is 301"),
     ("/v1/chat/completions", chat("a", top_logprobs=2), 400, "top_logprobs needs logprobs"),
     ("/v1/chat/completions", chat("a", logprobs=True, top_logprobs=21), 400, "top_logprobs"),
     ("/v1/completions", {"prompt": "a", "logprobs": 6}, 400, "logprobs"),
@@ -765,6 +794,27 @@ def test_what_is_not_finished_in_time_is_told_so(pali: Pali, monkeypatch: pytest
     assert all('"the server is stopping"' in each.text for each in found)
 
 
+def test_work_aside_that_has_not_begun_is_told_so(direct: Any, pali: Pali, images: Sequence[Image]) -> None:
+    service = service_of(pali)
+    service.scheduler.give_up()
+    for path, body in (("/v1/embeddings", {"input": "a"}), ("/v1/read", {"image": data_url(images[0])})):
+        answer = direct(service).post(path, json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+
+
+def test_an_answer_that_cannot_be_read_harms_no_other(
+    pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler(pali)
+    bad, good = (scheduler.submit([image], ASK, decoding=Decoding(3)) for image in images[:2])
+    monkeypatch.setattr(bad, "try_next", Mock(side_effect=KeyError("roles")))
+    while scheduler.turn():
+        pass
+    with pytest.raises(Failed):
+        bad.predictions(0)
+    assert good.predictions(0)
+
+
 def test_what_takes_too_long_is_given_up(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     service = service_of(pali, Limits(seconds=0.3))
     slow_down(service, monkeypatch)
@@ -880,7 +930,7 @@ def test_slow_hosts_hold_few_threads(
 
     async def ask() -> None:
         def submit(image: str, stays: bool = True) -> asyncio.Future[Ticket]:
-            asked = Asked(service.model(None), ASK, [(image, "image")])
+            asked = ApiQuestion(service.model(None), ASK, [(image, "image")])
             return asyncio.ensure_future(service.submit(sent(stays), asked))
 
         slow = [submit("http://slow.example") for _ in range(FETCHES + 1)]
@@ -944,6 +994,11 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali, tmp_path: Path) -> 
     (tmp_path / "p0.png").write_bytes(b"\x89PNG")
     with pytest.raises(ValueError, match=r"--api-key-file .*p0\.png holds no text in UTF-8"):
         Options(api_key_file=tmp_path / "p0.png").key()
+    for host in ("https://example.org", "example.org:8080", ""):
+        with pytest.raises(ValueError):
+            _ = Options(allow_media=[host]).hosts
+    assert Options(adapters={"a": "b"}, engine="auto").shared_engine == "torch"
+    assert Options(engine="auto").shared_engine == "auto"
     client = direct(service_of(pali, key="clé à part, ключ à"))
     for secret, status in (("clé à part, ключ à", 200), ("clé à part", 401)):
         header = {"Authorization": f"Bearer {secret}".encode()}

@@ -13,7 +13,7 @@ import numpy as np
 from openpali.benchmarks.features import CACHE, FeatureEncoder, Load
 from openpali.benchmarks.files import Folder
 from openpali.benchmarks.probes import SHOTS, fewshot, limited
-from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, Seen
+from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.home import home
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.example import Image
@@ -249,7 +249,7 @@ def probe_splits(
     encoder: FeatureEncoder, whole: Mapping[str, Split], limit: int | None, advance: Advance
 ) -> Embedded:
     """The few-shot probe of each data set, and the mean over them."""
-    seen = Seen()
+    seen = SeenSamples()
     splits = {
         name: (train.at(limited(np.array(train.labels), limit)), test.at(range(len(test.labels))[:limit]))
         for name, (train, test) in whole.items()

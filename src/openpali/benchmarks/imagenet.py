@@ -13,7 +13,7 @@ from openpali.benchmarks.features import BATCH, CACHE, FeatureEncoder, Load
 from openpali.benchmarks.files import Folder
 from openpali.benchmarks.probes import Labels, RidgeSums, limited
 from openpali.benchmarks.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
-from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, Seen
+from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.home import home
 from openpali.metrics.scores import mean_scores
 
@@ -61,7 +61,7 @@ def run_zeroshot(model: Encoders, root: Path, limit: int | None, advance: Advanc
     folder = Folder(root, "ImageNet", HOME)
     codes, names = read_classes(folder)
     every, truth = read_answers(folder, codes)
-    images, labels, seen = every[:limit], truth[:limit], Seen()
+    images, labels, seen = every[:limit], truth[:limit], SeenSamples()
     seen.texts(*names, *labels)
     total = len(names) + len(images)
     classes = class_embeddings(model.embed_text, names, advance=lambda done: advance(done, total))
@@ -83,7 +83,7 @@ def run_linear(model: Encoders, root: Path, limit: int | None, advance: Advance)
     folder = Folder(root, "ImageNet", HOME)
     codes, _ = read_classes(folder)
     every, truth = read_answers(folder, codes)
-    images, labels, seen = every[:limit], truth[:limit], Seen()
+    images, labels, seen = every[:limit], truth[:limit], SeenSamples()
     encoder = FeatureEncoder(model, cache=home() / CACHE)
     files: list[str] = []
     classes: list[int] = []

@@ -9,7 +9,7 @@ import numpy as np
 from openpali.benchmarks.files import Fields, Folder, Listing, listing, with_image
 from openpali.benchmarks.retrieval import retrieve
 from openpali.benchmarks.scoring import mean_of_slices
-from openpali.eval.benchmark import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, Seen
+from openpali.eval.benchmark import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.infer.generate import Decoding
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
@@ -59,7 +59,7 @@ def run_retrieval(model: Encoders, root: Path, limit: int | None, advance: Advan
     """
     folder = _folder(root)
     every = folder.rows(CAPTIONS)
-    entries, seen = every[:limit], Seen()
+    entries, seen = every[:limit], SeenSamples()
     total = len(entries) + len(LANGUAGES)
     chunks = []
     for start in range(0, len(entries), BATCH):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openpali.cli.options import DataRoot, Device
+from openpali.cli.outputs import check_writable
 
 if TYPE_CHECKING:
     from openpali.data.sources.base import Source
@@ -41,6 +42,7 @@ def calibrate(
     from openpali.eval.calibrate import calibrate_language
     from openpali.eval.suites import find_suite
     from openpali.home import home
+    from openpali.weights.files import CONFIG
 
     if task and not file:
         raise ValueError("--task is for your own data: name its file")
@@ -49,6 +51,7 @@ def calibrate(
     suite = suite or "nano"
     benchmarks = [own_benchmark(file, task)] if file else find_suite(suite)
     pali, root = open_pali(model, "torch", "fp32", device), data or home() / "data"
+    check_writable(*(folder / CONFIG for folder in pali.parts.values()))
     for part, ngrams in calibrate_language(benchmarks, pali):
         typer.echo(f"{part}: language model of {ngrams:,} n-grams")
     fitted = fit_confidence(benchmarks, pali, root, limit, batch_size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from openpali.cli.outputs import check_not_input
+from openpali.cli.outputs import check_not_input, check_writable
 
 if TYPE_CHECKING:
     from openpali.weights.quantize import Measure
@@ -53,9 +53,11 @@ def quantize(
 ) -> None:
     """Write a copy of a model with int8 weights, about half the size of bf16, or int4, for inference."""
     from openpali.weights.bundle import main_part
+    from openpali.weights.files import CONFIG
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
     from openpali.weights.quantize import GROUP, write_int4, write_int8
+    from openpali.weights.write import check_hides_nothing
 
     if bits not in (8, 4):
         raise ValueError(f"no weights of {bits} bits: --bits takes 8 or 4")
@@ -63,6 +65,8 @@ def quantize(
         raise ValueError("--task is of the samples of --calibrate: leave it out, or give both")
     source = open_model(main_part(find_model(model)))
     check_not_input(out, *source.folders)
+    check_hides_nothing(out)
+    check_writable(out / CONFIG)
     if bits == 8:
         if calibrate:
             raise ValueError("8 bits are near enough without samples: leave out --calibrate, or take --bits 4")

@@ -171,7 +171,9 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, print
     if printed == "csv":
         table.writeheader()
     answers = chain.from_iterable(replies(pali, files, request, batch=batch))
-    for reply in (replace(reply, key=row[0], files=row) for row, reply in zip(files.rows, answers, strict=True)):
+    for row, answered in zip(files.rows, answers, strict=True):
+        names = [*map(_shown, row)]
+        reply = replace(answered, key=names[0], files=names)
         if reply.prediction is None:
             errors.append(reply.error)
         elif reply.prediction.out_of_distribution:
@@ -260,7 +262,7 @@ class _Files:
             for path in self.rows[index]
             for image in (load_frames(path, self.frames, self.stride) if is_video(path) else [load_image(path)])
         ]
-        return Example(self.rows[index][0], images)
+        return Example(self.rows[index][0], images, lang="")
 
 
 def _split(inputs: list[str], task: str) -> tuple[list[str], str]:
@@ -280,6 +282,11 @@ def _is_only_folder(text: str, task: str) -> bool:
     from openpali.tasks.registry import find_family
 
     return not find_family(task).takes and Path(text).is_dir()
+
+
+def _shown(name: str) -> str:
+    """The name of a file as it can be printed: one that is not UTF-8 has its other bytes escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _inside(folder: str) -> list[str]:

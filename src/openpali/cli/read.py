@@ -46,20 +46,24 @@ def read(
     seen = len(files) < 2 or sys.stdout.isatty()  # then what is printed shows how far it is
     with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, disable=seen) as progress:
         for file in progress.track(files, description="Reading"):
-            try:
-                for page, image in enumerate(open_pages(file, dpi), 1):
-                    number += 1
-                    drawn = None if out is None else _numbered(out, number)
-                    if drawn is not None:
-                        check_not_input(drawn, *files)
+            pages = enumerate(open_pages(file, dpi), 1)
+            while True:
+                try:
+                    page, image = next(pages)
                     said = pali.page(image)
-                    typer.echo(writer.page(ReadPage.of(image, said, file, page)), nl=False)
-                    if said.out_of_distribution:
-                        typer.echo(f"openpali: {file}, page {page}: {ood_warning(pali.name)}", err=True)
-                    if drawn is not None:
-                        draw_page(image, said.lines).save(drawn)
-            except (ValueError, OSError) as error:
-                errors.append(str(error))
+                except StopIteration:
+                    break
+                except (ValueError, OSError) as error:
+                    errors.append(str(error))
+                    break
+                number += 1
+                typer.echo(writer.page(ReadPage.of(image, said, file, page)), nl=False)
+                if said.out_of_distribution:
+                    typer.echo(f"openpali: {file}, page {page}: {ood_warning(pali.name)}", err=True)
+                if out is not None:
+                    drawn = _numbered(out, number)
+                    check_not_input(drawn, *files)
+                    draw_page(image, said.lines).save(drawn)
     typer.echo(writer.tail, nl=False)
     if errors:
         raise ValueError("; ".join(errors))

@@ -84,8 +84,8 @@ def serve(
         api_key=api_key,
         api_key_file=api_key_file,
     )
-    options.key()  # a bad one is refused before a model is loaded
-    pali = open_pali(model, "torch" if adapter and engine == "auto" else engine, dtype, device)
+    _ = options.key(), options.hosts  # bad ones are refused before a model is loaded
+    pali = open_pali(model, options.shared_engine, dtype, device)
     typer.echo(f"loading {', '.join([pali.name, *options.adapters])}", err=True)
     service = open_service(pali, options)
     if host not in LOOPBACK and not service.key.required:

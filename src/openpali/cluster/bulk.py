@@ -157,7 +157,7 @@ class _Answerer:
 
     def __call__(self, row: Mapping[str, Any]) -> Json:
         replies = self._asking.answer(row["read"].samples, self._job.batch)
-        lines = as_lines({**reply.as_json(), "run": self._job.run} for reply in replies)
+        lines = as_lines(reply.line(self._job.run) for reply in replies)
         return {"start": row["start"], "lines": lines}
 
 

@@ -100,7 +100,7 @@ class Replica:
     """A model and its application, asked by doors."""
 
     def __init__(self, options: Options) -> None:
-        pali = Pali.from_pretrained(options.model, options.engine, options.dtype, options.device)
+        pali = Pali.from_pretrained(options.model, options.shared_engine, options.dtype, options.device)
         self._service = open_service(pali, options)
         self._app = create_app(self._service)
         self._running: AbstractContextManager[object] = self._service.scheduler.running(options.drain)

@@ -165,7 +165,7 @@ def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None
     )
 
 
-class Seen:
+class SeenSamples:
     """SHA-256 over images and texts, for score cards, updated while they are read."""
 
     def __init__(self) -> None:
@@ -201,7 +201,7 @@ class Embedded:
         scores: the scores, with per-image values if they exist.
         n, of: number of images scored, and in total.
         train: number of images that probes were trained on, and in total; without probes (0, 0).
-        data: hash of the inputs (:class:`Seen`): pixels, texts and labels, in order.
+        data: hash of the inputs (:class:`SeenSamples`): pixels, texts and labels, in order.
         prompt: the texts that were embedded: templates, the first of them, languages.
         preprocessing: part -> preprocessing and pooling of its images; empty for the trained embeddings of the
             siglip part.

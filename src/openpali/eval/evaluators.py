@@ -7,8 +7,8 @@ An evaluator is built once and runs on any pipeline, as often as needed: on a mo
 a folder (:mod:`openpali.eval.runner`). It keeps the model's mode and does not use torch's global random state.
 
 ``run`` is collective: every rank calls it, and all get the same result, which depends neither on the number of
-ranks nor on the batch size. Ranks exchange answers and numbers, never the model: each rank needs a complete model,
-so gather a sharded model first.
+ranks nor on the batch size. Ranks exchange answers and numbers, never the model: each needs all of it, or asks a
+sharded one in lockstep with the others (:mod:`openpali.train.evals`).
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class AnswerEvaluator:
             ids = sample.target_ids(tokenizer)
             certain = Generation(ids, [0.0] * (len(ids) + 1), 0.0, "eos")
             right = Prediction(sample.prompt, self.task.parse(sample.target, _size(example)), certain)
-            rows.append(self._line(Asked(i, example, sample), right, tokenizer).answered)
+            rows.append(self._line(AskedSample(i, example, sample), right, tokenizer).answered)
         with warnings.catch_warnings(), suppress(ValueError):
             warnings.simplefilter("ignore")  # of scores that need more samples
             return [*self.score(rows).summary]
@@ -211,7 +211,7 @@ class AnswerEvaluator:
             ]
             yield [line for line in lines if line.answered.index not in known]
 
-    def _line(self, asked: Asked, prediction: Prediction, tokenizer: Tokenizer) -> Line:
+    def _line(self, asked: AskedSample, prediction: Prediction, tokenizer: Tokenizer) -> Line:
         """The answer with the measurements that scoring needs, made while the image is in memory."""
         answered = measured(asked, self.task, prediction, tokenizer)
         if self.claims:
@@ -325,7 +325,7 @@ class EmbeddingEvaluator:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedSample:
     """A sample on its way to the model, and its index in the source."""
 
     index: int
@@ -333,7 +333,7 @@ class Asked:
     sample: Sample
 
 
-def measured(asked: Asked, task: Task, prediction: Prediction, tokenizer: Tokenizer) -> Answered:
+def measured(asked: AskedSample, task: Task, prediction: Prediction, tokenizer: Tokenizer) -> Answered:
     """An answer with what its task measures, ready to be scored."""
     example, sample, answer = asked.example, asked.sample, prediction.answer
     values = task.measure(example, sample, answer, prediction.generation, tokenizer)
@@ -344,7 +344,7 @@ def measured(asked: Asked, task: Task, prediction: Prediction, tokenizer: Tokeni
 
 def batches(
     source: Source, task: Task, n: int, batch: int, ranks: Ranks, known: frozenset[int] = frozenset()
-) -> Iterator[list[Asked]]:
+) -> Iterator[list[AskedSample]]:
     """This rank's share of the first ``n`` samples, in batches, without batches whose answers are all known.
 
     Each window belongs to one rank (:mod:`openpali.infer.batches`). So batches depend neither on the rank nor on
@@ -354,7 +354,9 @@ def batches(
         if known.issuperset(window):
             continue
         asked = [
-            Asked(i, example, task.write(example, generator(SEED, i))) for i in window for example in [source[i]]
+            AskedSample(i, example, task.write(example, generator(SEED, i)))
+            for i in window
+            for example in [source[i]]
         ]
         for chunk in cut(asked, batch, lambda each: (len(each.example.images), len(each.sample.prompt))):
             if not known.issuperset(each.index for each in chunk):

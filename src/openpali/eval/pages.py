@@ -39,7 +39,7 @@ class Pages:
 
 @dataclass(frozen=True)
 class PageEvaluator:
-    """What both evaluators have.
+    """What the evaluators of pages have in common.
 
     Attributes:
         name: of the scores in logs.

@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from openpali.data.sources.base import Source
 from openpali.distributed import ALONE, Ranks
-from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark, PageBenchmark, Seen
+from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark, PageBenchmark, SeenSamples
 from openpali.eval.calibrate import confidence_scores, judged_pages
 from openpali.eval.cards import (
     Card,
@@ -82,14 +83,24 @@ def run(
         FileNotFoundError, ValueError: the data is missing or cannot be read, the model lacks a part, or
             ``predictions`` belongs to another run.
     """
+    how = _How(data, limit, ranks, watch)
     if isinstance(benchmark, AnswerBenchmark):
-        return _run_answers(benchmark, pali, data, limit, batch, predictions, ocr, ranks, watch)
+        return _run_answers(benchmark, pali, how, batch, predictions, ocr)
     if predictions or ocr:
         raise ValueError(f"benchmark {benchmark.name} has no prompts, and no answers one by one: leave both out")
     if isinstance(benchmark, PageBenchmark):
-        return _run_pages(benchmark, pali, data, limit, ranks, watch)
+        return _run_pages(benchmark, pali, how)
     assert isinstance(benchmark, EncoderBenchmark)
-    return _run_encoder(benchmark, pali, data, limit, ranks, watch)
+    return _run_encoder(benchmark, pali, how)
+
+
+class _How(NamedTuple):
+    """What every kind of benchmark is run with; see :func:`run`."""
+
+    data: Path
+    limit: int | None
+    ranks: Ranks
+    watch: Watch
 
 
 def _parts_of(benchmark: AnswerBenchmark, pali: Pali) -> tuple[tuple[str, ...], str]:
@@ -103,18 +114,10 @@ def _parts_of(benchmark: AnswerBenchmark, pali: Pali) -> tuple[tuple[str, ...], 
 
 
 def _run_answers(
-    benchmark: AnswerBenchmark,
-    pali: Pali,
-    data: Path,
-    limit: int | None,
-    batch: int,
-    predictions: Path | None,
-    ocr: OcrEngine | None,
-    ranks: Ranks,
-    watch: Watch,
+    benchmark: AnswerBenchmark, pali: Pali, how: _How, batch: int, predictions: Path | None, ocr: OcrEngine | None
 ) -> Run:
     began = time.perf_counter()
-    source = benchmark.open(data)
+    source = benchmark.open(how.data)
     parts, part = _parts_of(benchmark, pali)
     decodes = part not in UNPROMPTED
     pipeline = pali.pipeline(part) if decodes else pali.pipeline_for(benchmark.task)
@@ -127,7 +130,7 @@ def _run_answers(
     if ocr:
         source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))
     decoding = asdict(pipeline.way(task, benchmark.decoding))
-    model = once(ranks, lambda: hash_model(pali, pali.parts if READER in parts else ()))
+    model = once(how.ranks, lambda: hash_model(pali, pali.parts if READER in parts else ()))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     settings: Json = {
         "benchmark": benchmark.name,
@@ -144,13 +147,13 @@ def _run_answers(
         benchmark,
         source,
         task,
-        limit=limit,
+        limit=how.limit,
         batch=batch,
         predictions=file,
-        watch=watch,
+        watch=how.watch,
         claims=calibrated,
     )
-    answers = evaluator.run(pali if len(parts) > 1 or not decodes else pipeline, ranks)  # as users ask
+    answers = evaluator.run(pali if len(parts) > 1 or not decodes else pipeline, how.ranks)  # as users ask
     rows, scores = answers.rows, answers.scores
     if calibrated:
         scores = Scores({**scores.summary, **confidence_scores(rows, task)}, scores.per_sample)
@@ -164,7 +167,7 @@ def _run_answers(
         model=model,
         part=asked,
         precision=pipeline.precision,
-        data={"root": str(data), "hash": hash_samples(rows, pixels), "of": len(source), "seed": benchmark.seed},
+        data={"root": str(how.data), "hash": hash_samples(rows, pixels), "of": len(source), "seed": benchmark.seed},
         intervals=intervals_of(rows, scores),
         slices=slices_of(rows, scores, benchmark.metric, languages_of(rows, task)),
         prompt={**prompt, "first": rows[0].prompt},
@@ -178,19 +181,23 @@ def _run_answers(
     return Run(card, rows, scores, source, task)
 
 
-def _run_encoder(
-    benchmark: EncoderBenchmark, pali: Pali, data: Path, limit: int | None, ranks: Ranks, watch: Watch
-) -> Run:
+def _run_encoder(benchmark: EncoderBenchmark, pali: Pali, how: _How) -> Run:
     began = time.perf_counter()
-    found = EmbeddingEvaluator(benchmark, data, limit, watch).run(pali, ranks)
+    found = EmbeddingEvaluator(benchmark, how.data, how.limit, how.watch).run(pali, how.ranks)
     card = make_card(
         benchmark,
         pali,
         found.scores,
         n=found.n,
-        model=once(ranks, lambda: hash_model(pali, benchmark.parts)),
+        model=once(how.ranks, lambda: hash_model(pali, benchmark.parts)),
         precision=pali.dtype,
-        data={"root": str(data), "hash": found.data, "of": found.of, **found.trained_on(), "seed": benchmark.seed},
+        data={
+            "root": str(how.data),
+            "hash": found.data,
+            "of": found.of,
+            **found.trained_on(),
+            "seed": benchmark.seed,
+        },
         intervals=intervals_of((), found.scores),
         note=found.limits(),
         prompt=dict(found.prompt),
@@ -200,13 +207,12 @@ def _run_encoder(
     return Run(card, (), found.scores)
 
 
-def _run_pages(
-    benchmark: PageBenchmark, pali: Pali, data: Path, limit: int | None, ranks: Ranks, watch: Watch
-) -> Run:
+def _run_pages(benchmark: PageBenchmark, pali: Pali, how: _How) -> Run:
     began = time.perf_counter()
     pali.load(benchmark.part)  # before any page is asked, since the model may lack it
-    source = benchmark.open(data)
-    pages = WholePageEvaluator(benchmark.name, source, limit, watch).run(benchmark.answer(pali), ranks)
+    source = benchmark.open(how.data)
+    evaluator = WholePageEvaluator(benchmark.name, source, how.limit, how.watch)
+    pages = evaluator.run(benchmark.answer(pali), how.ranks)
 
     def score(some: Sequence[PageAnswers]) -> Scores:
         return benchmark.score([page.found for page in some], [page.true for page in some])
@@ -218,7 +224,7 @@ def _run_pages(
         if confidences:
             ece = expected_calibration_error(confidences, right)
             scores = Scores({**scores.summary, "ece": ece}, scores.per_sample)
-    seen, slices = Seen(), {}
+    seen, slices = SeenSamples(), {}
     for page in pages:
         seen.texts(page.key, page.pixels, *(thing.name for thing in page.true))
     for kind in benchmark.kinds:
@@ -230,9 +236,9 @@ def _run_pages(
         pali,
         scores,
         n=len(pages),
-        model=once(ranks, lambda: hash_model(pali, benchmark.parts)),
+        model=once(how.ranks, lambda: hash_model(pali, benchmark.parts)),
         precision=pali.dtype,
-        data={"root": str(data), "hash": seen.hash, "of": len(source)},
+        data={"root": str(how.data), "hash": seen.hash, "of": len(source)},
         slices=slices,
         preprocessing={},
         seconds=time.perf_counter() - began,

@@ -25,6 +25,9 @@ from openpali.tasks.example import Example, Object
 from openpali.tasks.registry import suited, tasks_of
 from openpali.weights.files import SIGLIP, UNPROMPTED
 
+HELD = 2**30
+"""Bytes of images of a window that are held together."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -65,6 +68,10 @@ class Reply:
     error: str = ""
     note: str = ""
     files: Sequence[str] = ()
+
+    def line(self, run: str) -> Json:
+        """What a file of answers has of it; ``run`` identifies model, engine and request."""
+        return {**self.as_json(), "run": run}
 
     def as_json(self) -> Json:
         """Plain JSON values: as :func:`as_json`, or the error."""
@@ -146,13 +153,13 @@ class AnswersFile(LinesFile):
 
     def write(self, some: Sequence[Reply]) -> Done:
         """Append replies; they are on disk when this returns."""
-        lines = [{**reply.as_json(), "run": self.run} for reply in some]
+        lines = [reply.line(self.run) for reply in some]
         self.append(lines)
         return Done.of(lines)
 
 
 @dataclass(frozen=True)
-class Asked:
+class PreparedSample:
     """A sample on its way to the parts that may answer it.
 
     Attributes:
@@ -169,6 +176,12 @@ class Asked:
     def row(self) -> Row:
         """How the first part reads it."""
         return next(iter(self.rows.values()))
+
+    @property
+    def held(self) -> int:
+        """Bytes of its images in full size: what parts without a decoder are asked about is not resized."""
+        rows = (row for part, row in self.rows.items() if part in UNPROMPTED)
+        return sum(image.nbytes for image in {id(image): image for row in rows for image in row.images}.values())
 
     @property
     def length(self) -> tuple[int, int]:
@@ -193,15 +206,21 @@ class Asking:
             batch: samples that go through the model together.
             skip: leave out the replies to samples before this index.
         """
-        read = {index: self.prepare(index, each) for index, each in samples}  # one by one: images are large
-        found = {index: each for index, each in read.items() if isinstance(each, Reply)}
-        asked = [each for each in read.values() if isinstance(each, Asked)]
-        for chunk in cut(asked, batch, lambda each: each.length):
-            if any(each.index >= skip for each in chunk):
-                found |= self._predict(chunk)
-        return [found[index] for index in read if index >= skip]
+        found: dict[int, Reply] = {}
+        asked: list[PreparedSample] = []
+        for index, each in samples:
+            prepared = self.prepare(index, each)
+            if isinstance(prepared, Reply):
+                found[index] = prepared
+                continue
+            asked.append(prepared)
+            if sum(sample.held for sample in asked) > HELD:
+                found |= self._answer(asked, batch, skip)
+                asked.clear()
+        found |= self._answer(asked, batch, skip)
+        return [found[index] for index in sorted(found) if index >= skip]
 
-    def prepare(self, index: int, sample: Example | Reply) -> Asked | Reply:
+    def prepare(self, index: int, sample: Example | Reply) -> PreparedSample | Reply:
         """A sample, ready to be asked about, or what is wrong with it."""
         if isinstance(sample, Reply):
             return sample
@@ -212,16 +231,24 @@ class Asking:
             rows = self.pali.rows(frames_of(sample), prompt, task, SIGLIP if self.request.fast else None)
         except (ValueError, OSError) as error:
             return Reply(sample.key, error=str(error), files=sample.files)
-        return Asked(index, sample.key, sample.files, rows, note)
+        return PreparedSample(index, sample.key, sample.files, rows, note)
 
     def differs(self, source: Source, index: int, line: Json) -> str:
         """What a line of answers is about, if that is not the sample at this index; else empty."""
         now = self.prepare(index, fetch(source, index))
         then = line.get("key"), line.get("prompt", "")
-        same = not isinstance(now, Asked) or "error" in line or then == (now.key, now.row.prompt)
+        same = not isinstance(now, PreparedSample) or "error" in line or then == (now.key, now.row.prompt)
         return "" if same else shorten(repr(then), 80)
 
-    def _predict(self, chunk: Sequence[Asked]) -> dict[int, Reply]:
+    def _answer(self, asked: Sequence[PreparedSample], batch: int, skip: int) -> dict[int, Reply]:
+        """The replies to samples, by their index, but for those of batches that are left out."""
+        found: dict[int, Reply] = {}
+        for chunk in cut(asked, batch, lambda each: each.length):
+            if any(each.index >= skip for each in chunk):
+                found |= self._predict(chunk)
+        return found
+
+    def _predict(self, chunk: Sequence[PreparedSample]) -> dict[int, Reply]:
         """The replies to samples, by their index."""
         predictions = self.pali.ask([each.rows for each in chunk])
         return {
@@ -229,7 +256,7 @@ class Asking:
             for each, prediction in zip(chunk, predictions, strict=True)
         }
 
-    def _note(self, asked: Asked, prediction: Prediction) -> str:
+    def _note(self, asked: PreparedSample, prediction: Prediction) -> str:
         told = prediction.part not in UNPROMPTED  # they were trained on what they answer
         reservation = self.pali.pipeline(prediction.part).reservation(asked.row.task.name) if told else ""
         return "; ".join(filter(None, (reservation, asked.note)))

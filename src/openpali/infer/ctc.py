@@ -20,7 +20,7 @@ Scores = NDArray[np.float32]
 # chosen on the pages of packages that nothing is learnt from or scored on
 WEIGHT = 0.2  # of the language model's log-probabilities
 BONUS = 0.3  # for each character, since a language model likes short texts
-SURE = 0.6  # probability of the likeliest way to read a part of a line from which on it is taken
+SURE = 0.6  # probability of the most probable way to read a part of a line from which on it is taken
 CUT = 0.99  # probability of a space from which on it ends such a part
 BEAMS = 8
 CHOICES = 6  # characters that are tried in a column
@@ -66,7 +66,7 @@ def read_columns(scores: Scores, language: LanguageModel | None = None) -> list[
 
 
 def greedy(scores: Scores) -> list[Letter]:
-    """The likeliest character of each column, once where it is the same in several."""
+    """The most probable character of each column, once where it is the same in several."""
     best = scores.argmax(-1)
     letters: list[Letter] = []
     for column, number in enumerate(best.tolist()):

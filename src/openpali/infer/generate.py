@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from openpali.model.patches import Images
-from openpali.model.vision_language import Seen
+from openpali.model.vision_language import VisualTokens
 
 FinishReason = Literal["eos", "length", "repetition", "stop"]
 
@@ -31,7 +31,7 @@ Allowed = Tensor | Callable[[list[int]], Sequence[int]]
 EOS if the text may end there)."""
 
 _LONGEST_LOOP = 8  # most tokens of an n-gram whose repetition counts as a loop
-_COLDEST = 1e-30  # temperature; below, float32 overflows, and the likeliest token is certain before
+_COLDEST = 1e-30  # temperature; below, float32 overflows, and the most probable token is certain before
 _SHORTEST_REPETITION = 24  # fewest tokens of a loop; valid runs, such as 16 equal mask tokens, are shorter
 
 
@@ -52,7 +52,7 @@ class Model(Protocol):
         """What it computes in: "fp32", "bf16" or "fp16"."""
         ...
 
-    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> VisualTokens:
         """Images of rows, and how many of each row's are real, through the image encoder."""
         ...
 
@@ -80,8 +80,8 @@ class Decoding:
     Attributes:
         max_tokens: most tokens to generate, EOS included.
         beams: live hypotheses of beam search; 1: no beam search.
-        temperature: 0: always the likeliest token; above, sample from ``softmax(logits / temperature)``.
-        top_k: sample among the k likeliest tokens only.
+        temperature: 0: always the most probable token; above, sample from ``softmax(logits / temperature)``.
+        top_k: sample among the k most probable tokens only.
         top_p: sample among the fewest tokens that hold this much probability (nucleus), after ``top_k``.
         samples: generations to return per row: that many samples, or the best of the beams.
         seed: of the samples. A row's samples depend on it and on the row's inputs, not on the rest of the batch.
@@ -150,7 +150,7 @@ class Generation:
         score: their sum, over ``len(log_probs) ** length_penalty``.
         finish_reason: "eos": the model ended the text; "length": it was cut at ``max_tokens``; "repetition": it
             was cut since it ran in a loop; "stop": it was cut since :class:`Rows` was told that it is complete.
-        alternatives: the likeliest tokens at the place of each, if :class:`Ask` wants them; else empty.
+        alternatives: the most probable tokens at the place of each, if :class:`Ask` wants them; else empty.
     """
 
     ids: list[int]
@@ -249,7 +249,7 @@ class Ask:
         decoding: how.
         allowed: which tokens may come next; None: all.
         stop: whether a text of these tokens is complete; None: never.
-        alternatives: how many of the likeliest tokens to note at each place.
+        alternatives: how many of the most probable tokens to note at each place.
     """
 
     decoding: Decoding = Decoding()
@@ -328,7 +328,7 @@ class Rows:
         self._keep(kept, first)
 
     def _note(self, best: torch.return_types.topk) -> None:
-        """Note the likeliest tokens of each hypothesis whose text asks for them."""
+        """Note the most probable tokens of each hypothesis whose text asks for them."""
         rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         for text in self._live:
             noted = [list(zip(*next(rows), strict=True))[: text.ask.alternatives] for _ in text.live]

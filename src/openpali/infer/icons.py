@@ -19,7 +19,7 @@ _ROOM = 0.05  # around a box, in sizes of it
 
 
 def name_icons(model: IconClassifier, image: Image, boxes: Sequence[Box]) -> list[tuple[str, float]]:
-    """The likeliest name of the icon in each box of an image ``[H, W, 3]`` uint8, and its probability (not
+    """The most probable name of the icon in each box of an image ``[H, W, 3]`` uint8, and its probability (not
     calibrated)."""
     best = icon_probabilities(model, image, boxes).max(1)
     return [(model.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]

@@ -136,7 +136,7 @@ def read_page(
 # ---- the first pass
 
 
-class Seen(NamedTuple):
+class FoundText(NamedTuple):
     """What the finder sees on a page: lines, and its features for an OOD detector, float ``[2 D]``."""
 
     lines: list[FoundLine]
@@ -149,7 +149,7 @@ def find_lines(finder: Finder, image: Image) -> list[FoundLine]:
 
 
 @torch.inference_mode()
-def find_text(finder: Finder, image: Image) -> Seen:
+def find_text(finder: Finder, image: Image) -> FoundText:
     """The lines of an image ``[H, W, 3]`` uint8, and its features."""
     tokens: list[Tensor] = []
 
@@ -160,7 +160,7 @@ def find_text(finder: Finder, image: Image) -> Seen:
 
     logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size), device_of(finder))
     lines = _lines(logits.sigmoid().numpy(), up.numpy(), down.numpy())
-    return Seen(lines, describe(torch.cat(tokens)[None])[0])
+    return FoundText(lines, describe(torch.cat(tokens)[None])[0])
 
 
 class _Run(NamedTuple):
@@ -312,7 +312,7 @@ def _look_twice(reader: Reader, images_BHWC: Tensor, columns_B: Tensor) -> Tenso
     """
     first_BSC: Tensor = reader(images_BHWC, columns_B).softmax(-1)
     own_BS = torch.arange(first_BSC.shape[1], device=columns_B.device) < columns_B[:, None] * reader.config.steps
-    sure_B = first_BSC.amax(-1).log().where(own_BS, 0).sum(1).exp()  # the probability of the likeliest path
+    sure_B = first_BSC.amax(-1).log().where(own_BS, 0).sum(1).exp()  # the probability of the most probable path
     own_BW = torch.arange(images_BHWC.shape[2], device=columns_B.device) < columns_B[:, None] * PATCH
     light_B = (images_BHWC.float().mean((1, 3)) * own_BW).sum(1) / own_BW.sum(1)
     again = ((sure_B < _SURE) & (light_B < _LIGHT)).nonzero()[:, 0]

@@ -74,8 +74,8 @@ class Pali(RoutedModel):
             for "fp32" on a CPU if it is installed, else torch; the attribute holds the engine picked. OpenVINO
             takes encoder-decoders.
         dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
-            OpenVINO computes in bf16 if the processor supports it, whatever this is: with "bf16" it only generates,
-            and torch encodes images and prompts.
+            OpenVINO computes in bf16 if the processor is faster with it, whatever this is: with "bf16" it only
+            generates, and torch encodes images and prompts.
         device: where torch computes, as "cpu" or "cuda".
     """
 
@@ -244,7 +244,7 @@ class Pali(RoutedModel):
             some = []
             for row, given in zip(frames[start : start + batch], prompts[start : start + batch], strict=True):
                 prompt = given if raw else self.dialect.expand(given)
-                if not (task or part or raw or is_prompt(prompt, self.dialect)):
+                if not (task or part or raw):
                     _, prompt, note = self.prompted(prompt, frames=len(row))
                     if note:
                         warnings.warn(note, Reworded, stacklevel=2)

@@ -30,7 +30,7 @@ OUT_OF_DISTRIBUTION = 0.3
 SQUASHED = 2.0
 """Most that a part may squash an image to be asked about it, if another part squashes it less."""
 
-Ask = Callable[[str, Sequence[int]], Sequence[Prediction]]
+AskPart = Callable[[str, Sequence[int]], Sequence[Prediction]]
 """Part and indices of rows -> the part's answers."""
 
 
@@ -149,7 +149,7 @@ class RoutedModel(ModelParts):
         return tuple(ordered if calibrated else ordered[:1])
 
 
-def ask_in_turn(parts: Sequence[Sequence[str]], ask: Ask) -> list[Prediction]:
+def ask_in_turn(parts: Sequence[Sequence[str]], ask: AskPart) -> list[Prediction]:
     """The best answer to each row.
 
     Args:

@@ -24,7 +24,7 @@ class Memory(NamedTuple):
     mask: Tensor | None
 
 
-class Seen(NamedTuple):
+class VisualTokens(NamedTuple):
     """Images of rows, F frames each, as a model sees them.
 
     Attributes:
@@ -57,7 +57,7 @@ class VisionLanguageModel(nn.Module, ABC):
             concatenated; None: text alone. Or :class:`~openpali.model.patches.Patches` ``[B, F, N, P]`` of images
             in their own proportions; the architectures that take those say so (``Architecture.native``).
         frames: number of real frames per row, ``[B]``; None: all.
-        counts: number of real visual tokens per row, ``[B]``; None: all (:class:`Seen`).
+        counts: number of real visual tokens per row, ``[B]``; None: all (:class:`VisualTokens`).
         prompt: ids ``[B, P]``; padded on the right with ``pad``.
 
     Attributes:
@@ -144,7 +144,7 @@ class VisionLanguageModel(nn.Module, ABC):
         """Images -> ``[B, F * N, D]``: the visual tokens as the language model sees them."""
         return self.encode_images(images).tokens
 
-    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> VisualTokens:
         """Images through the image encoder, once."""
         patches = self.vit(images.flatten(0, 1))
         return in_rows(patches, self.visual(patches), images, frames)
@@ -167,7 +167,7 @@ class VisionLanguageModel(nn.Module, ABC):
         return F.pad(targets[:, :-1], (1, 0), value=self.first)
 
 
-def in_rows(patches_BND: Tensor, tokens_BND: Tensor, images: Images, frames: Tensor | None) -> Seen:
+def in_rows(patches_BND: Tensor, tokens_BND: Tensor, images: Images, frames: Tensor | None) -> VisualTokens:
     """What was made of each image, ``[B * F, N, D]`` and ``[B * F, N', D']``, as rows of ``images``.
 
     Of images in their own proportions N' is N, and padding of a row's images moves to its end.
@@ -176,14 +176,14 @@ def in_rows(patches_BND: Tensor, tokens_BND: Tensor, images: Images, frames: Ten
     tokens, (most, length) = tokens_BFND.flatten(1, 2), tokens_BFND.shape[1:3]
     real_BFN = real_patches(images)
     if real_BFN is None:
-        return Seen(patches_BND, tokens, None if frames is None else frames * length)
+        return VisualTokens(patches_BND, tokens, None if frames is None else frames * length)
     if frames is not None:
         given_BF = torch.arange(most, device=frames.device) < frames[:, None]
         real_BFN = real_BFN & given_BF[..., None]
     real = real_BFN.flatten(1)
     if most > 1:
         tokens, _ = real_first(tokens, real)
-    return Seen(patches_BND, tokens, real.sum(1))
+    return VisualTokens(patches_BND, tokens, real.sum(1))
 
 
 def real_first(x_BND: Tensor, real_BN: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +22,6 @@ Json = dict[str, Any]
 FINISH = {"eos": "stop", "stop": "stop", "length": "length", "repetition": "length"}
 """OpenAI's word for each finish reason; ours is in ``openpali`` beside it."""
 END = "</s>"  # T5's name of the end token
-_BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
 def own(prediction: Prediction, masks: MaskFormat = "rle", note: str = "") -> Json:
@@ -53,20 +51,18 @@ def usage(prompt_tokens: int, generations: Sequence[Generation]) -> Json:
 def log_probs(tokenizer: Tokenizer, written: Written, first: int, last: int) -> list[Json]:
     """Text, log-probability and alternatives of the tokens from ``first`` up to ``last``, without EOS.
 
-    A byte of a character is named as in the vocabulary, ``<0xF0>``.
+    Bytes that are a part of a character are named as SentencePiece does, ``<0xF0>``.
     """
     ids, found = list(written.ids), []
     for i in range(first, last):
 
         def named(token: int, log_prob: float, before: list[int] = ids[:i]) -> Json:
-            [piece] = tokenizer.pieces([token])
-            byte = _BYTE.fullmatch(piece)
-            if token == tokenizer.eos_id:
-                piece = END
-            elif byte is None:
-                piece = text_after(tokenizer, before, [token])
-            spelt = list(piece.encode()) if byte is None else [int(byte[1], 16)]
-            return {"token": piece, "logprob": log_prob, "bytes": spelt}
+            if (part := tokenizer.bytes_of(token)) is not None:
+                piece, spelt = "".join(f"<0x{byte:02X}>" for byte in part), part
+            else:
+                piece = END if token == tokenizer.eos_id else text_after(tokenizer, before, [token])
+                spelt = piece.encode()
+            return {"token": piece, "logprob": log_prob, "bytes": list(spelt)}
 
         others = written.alternatives[i] if written.alternatives else ()
         top = [named(*pair) for pair in others]

@@ -22,7 +22,7 @@ from openpali.serve.chat import read_chat
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import Limits
 from openpali.serve.schemas import ChatRequest, CompletionRequest, Generating
-from openpali.serve.service import Asked, Service
+from openpali.serve.service import ApiQuestion, Service
 from openpali.serve.tickets import Ticket
 from openpali.text.growing import BROKEN, GrowingText
 
@@ -44,7 +44,7 @@ def completions_router(service: Service) -> APIRouter:
             raise ApiError(400, "top_logprobs needs logprobs: set it to true", param="top_logprobs")
         question = read_chat(body.messages, service.history, body.task)
         limit = body.max_completion_tokens or body.max_tokens
-        asked = Asked(
+        asked = ApiQuestion(
             model,
             question.text,
             question.images,
@@ -68,7 +68,7 @@ def completions_router(service: Service) -> APIRouter:
         images = [(url, f"images[{i}]") for i, url in enumerate(body.images)]
         decoding = partial(decoding_of, body, body.max_tokens, service.limits)
         alternatives = body.logprobs or 0
-        asked = Asked(
+        asked = ApiQuestion(
             model, body.prompt, images, decoding=decoding, stops=body.stops, alternatives=alternatives, raw=True
         )
         return await _complete(service, request, body, asked, _Plain(model.name, body.logprobs is not None), {})
@@ -79,9 +79,9 @@ def completions_router(service: Service) -> APIRouter:
 def decoding_of(body: Generating, limit: int | None, limits: Limits, longest: int) -> Decoding:
     """How to generate; ``longest``: the limit of tokens where the request has none."""
     if (limit or 0) > limits.new_tokens:
-        raise ApiError(
-            400, f"max_tokens is {limit}, but this server generates {limits.new_tokens} at most", param="max_tokens"
-        )
+        newer = getattr(body, "max_completion_tokens", None) is not None
+        name = "max_completion_tokens" if newer else "max_tokens"
+        raise ApiError(400, f"{name} is {limit}, but this server generates {limits.new_tokens} at most", param=name)
     if body.n > 1 and not body.temperature:
         raise ApiError(400, "n above 1 needs a temperature above 0: greedy answers are all the same", param="n")
     return Decoding(
@@ -95,7 +95,7 @@ def decoding_of(body: Generating, limit: int | None, limits: Limits, longest: in
 
 
 async def _complete(
-    service: Service, request: Request, body: Generating, asked: Asked, form: _Form, headers: dict[str, str]
+    service: Service, request: Request, body: Generating, asked: ApiQuestion, form: _Form, headers: dict[str, str]
 ) -> Response:
     if body.stream:
         ticket, written = await service.stream(request, asked)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from openpali.data.pipeline.encode import images_in
 from openpali.infer.pipeline import Pipeline
 from openpali.model.patches import real_patches
-from openpali.serve.features import FeatureCache, Features, Key
+from openpali.serve.features import FeatureCache, FeatureKey, Features
 from openpali.serve.tickets import Attempt
 from openpali.tasks.example import Image
 from openpali.weights.ood import describe
@@ -33,8 +33,8 @@ def encode(asked: Sequence[Attempt], cache: FeatureCache) -> Any:
 
 def _embed(pipeline: Pipeline, asked: Sequence[Attempt], cache: FeatureCache) -> list[Tensor]:
     """Visual tokens ``[N, D]`` of each row."""
-    found: dict[Key, Features] = {}
-    unseen: dict[Key, Image] = {}
+    found: dict[FeatureKey, Features] = {}
+    unseen: dict[FeatureKey, Image] = {}
     detector = pipeline.ood
     for attempt in asked:
         for key, image in zip(attempt.keys, attempt.row.images, strict=True):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from openpali.tasks.example import Image
 
-Key = tuple[Hashable, bytes]
+FeatureKey = tuple[Hashable, bytes]
 """Whose image encoder it is (:attr:`Pipeline.eyes`), and the hash of the pixels."""
 
 
@@ -49,9 +49,9 @@ class FeatureCache:
     def __init__(self, bytes_: int) -> None:
         self.limit = bytes_
         self.size = self.hits = self.misses = 0
-        self._found: OrderedDict[Key, Features] = OrderedDict()
+        self._found: OrderedDict[FeatureKey, Features] = OrderedDict()
 
-    def get(self, key: Key) -> Features | None:
+    def get(self, key: FeatureKey) -> Features | None:
         """The features of an image; None if they are not here."""
         if key not in self._found:
             self.misses += 1
@@ -60,7 +60,7 @@ class FeatureCache:
         self._found.move_to_end(key)
         return self._found[key]
 
-    def put(self, key: Key, features: Features) -> None:
+    def put(self, key: FeatureKey, features: Features) -> None:
         """Keep the features of an image in the place of earlier ones, and drop the oldest beyond the limit."""
         tokens_ND, described_D = features.tokens_ND, features.described_D
         if tokens_ND.nbytes > self.limit:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openpali.serve.errors import ApiError
-from openpali.serve.limits import Key, Limits
+from openpali.serve.limits import ApiKey, Limits
 from openpali.serve.metrics import Metrics
 
 _OPEN = ("/", "/health/live", "/health/ready", "/docs", "/openapi.json")  # without a key: they say nothing secret
@@ -27,7 +27,7 @@ class Guard:
         metrics: counts the answers.
     """
 
-    def __init__(self, app: ASGIApp, key: Key, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, key: ApiKey, limits: Limits, metrics: Metrics) -> None:
         self._app = app
         self._key, self._limits, self._metrics = key, limits, metrics
         self._clients: Counter[str] = Counter()

@@ -21,7 +21,7 @@ from openpali.serve.bodies import schemas_of
 from openpali.serve.completions import HISTORY, completions_router
 from openpali.serve.errors import ApiError
 from openpali.serve.guard import Guard
-from openpali.serve.limits import Key, Limits
+from openpali.serve.limits import ApiKey, Limits
 from openpali.serve.metrics import Metrics
 from openpali.serve.service import Served, Service
 from openpali.serve.vision import vision_router
@@ -102,7 +102,7 @@ def create_app(service: Service) -> FastAPI:
     return app
 
 
-def protect(app: Starlette, key: Key, limits: Limits, metrics: Metrics, origins: Sequence[str]) -> None:
+def protect(app: Starlette, key: ApiKey, limits: Limits, metrics: Metrics, origins: Sequence[str]) -> None:
     """Add the middleware for authentication, limits and CORS.
 
     Args:

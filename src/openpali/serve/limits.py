@@ -10,6 +10,8 @@ SLOTS = 32
 """Answers that are generated together."""
 QUEUE = 256
 """Requests that may wait."""
+HELD = 2 * 2**30
+"""Bytes of images in full size, of requests that may be answered as pages, from which on others are refused."""
 FEATURES_MIB = 256
 """MiB of image features that are kept."""
 DRAIN: float = 30
@@ -45,7 +47,7 @@ class Limits:
     media: int = 16 * 2**20
 
 
-class Key:
+class ApiKey:
     """The secret that clients send as ``Authorization: Bearer ...``.
 
     Args:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from openpali.infer.engines.registry import Dtype, EngineName
+from openpali.infer.engines.registry import AUTO, Dtype, EngineName
 from openpali.infer.pali import Pali
 from openpali.serve.chat import History
-from openpali.serve.limits import DRAIN, FEATURES_MIB, QUEUE, SLOTS, Key, Limits
+from openpali.serve.limits import DRAIN, FEATURES_MIB, QUEUE, SLOTS, ApiKey, Limits
 from openpali.serve.media import Media
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import Scheduler
@@ -58,6 +58,19 @@ class Options(BaseModel):
     api_key_file: Path | None = None
 
     @property
+    def hosts(self) -> list[str]:
+        """From which images may be fetched."""
+        for host in self.allow_media:
+            if not host or set(host) & set("/:@ "):
+                raise ValueError(f"--allow-media takes the name of a host, such as example.org, not {host!r}")
+        return self.allow_media
+
+    @property
+    def shared_engine(self) -> EngineName:
+        """The engine; with adapters, "auto" is torch, which shares the weights of their base."""
+        return "torch" if self.adapters and self.engine == AUTO else self.engine
+
+    @property
     def limits(self) -> Limits:
         """What a client may ask for."""
         return Limits(new_tokens=self.max_tokens, per_client=self.per_client, seconds=self.timeout)
@@ -74,9 +87,9 @@ class Options(BaseModel):
                 raise ValueError(told) from error
         return self.api_key if self.api_key is not None else os.environ.get("OPENPALI_API_KEY")
 
-    def key(self) -> Key:
+    def key(self) -> ApiKey:
         """What checks that clients send it."""
-        return Key(self.secret())
+        return ApiKey(self.secret())
 
 
 def open_service(pali: Pali, options: Options) -> Service:
@@ -98,7 +111,7 @@ def open_service(pali: Pali, options: Options) -> Service:
         scheduler,
         name=name,
         limits=limits,
-        media=Media(limits, options.allow_media),
+        media=Media(limits, options.hosts),
         metrics=metrics,
         key=options.key(),
         history=options.history,
@@ -114,4 +127,4 @@ def _name(model: str, pali: Pali) -> str:
     """What clients call the model: its repository, its name in the package, or its folder without the way there."""
     if model.startswith(SCHEME):
         return parse(model).repository
-    return pali.folder.name if pali.name == str(pali.folder) else pali.name
+    return pali.folder.resolve().name if pali.name == str(pali.folder) else pali.name

@@ -30,7 +30,7 @@ from openpali.infer.pipeline import Frames, Pipeline, group
 from openpali.mistakes import reason
 from openpali.serve.encoding import encode
 from openpali.serve.features import FeatureCache, hash_pixels
-from openpali.serve.limits import FEATURES_MIB, QUEUE, SLOTS
+from openpali.serve.limits import FEATURES_MIB, HELD, QUEUE, SLOTS
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 from openpali.text.growing import stop_at
@@ -137,7 +137,7 @@ class Scheduler:
             frames, prompt, task, raw, part, decoding: as for one row of :meth:`openpali.infer.pali.Pali.predict`.
             pali: who answers: this scheduler's model, or one that an adapter makes of it.
             stops: texts before which the answer ends.
-            alternatives: how many of the likeliest tokens to note at each place.
+            alternatives: how many of the most probable tokens to note at each place.
             seconds: after them it is given up; None: never.
             watch: sees the tokens as they come, if there is one text and it is not searched with beams.
 
@@ -146,7 +146,8 @@ class Scheduler:
             Unavailable: no requests are taken.
         """
         until = None if seconds is None else time.monotonic() + seconds
-        self._check_room()
+        with self._change:
+            self._check_room()
         pali = pali or self.pali
         if not (task or part):
             task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
@@ -176,8 +177,17 @@ class Scheduler:
         """Run work in the thread beside the decoder, after what was given to it before.
 
         Raises:
-            Unavailable: no requests are taken.
+            Unavailable: no requests are taken; in the future, they were given up before its turn.
         """
+
+        def begin() -> T:
+            if self._given_up:
+                raise Unavailable("the server is stopping")
+            return work()
+
+        return self._aside(begin)
+
+    def _aside(self, work: Callable[[], T]) -> Future[T]:
         try:
             return self._side.submit(work)
         except RuntimeError as error:  # it is shut down
@@ -187,7 +197,7 @@ class Scheduler:
         """Let a request wait for its next attempt; ``first``: before those that wait for slots."""
         if ticket.now.answer_alone is not None:
             self._alone.append(ticket)
-            self.run_aside(partial(self._answer_alone, ticket))
+            self._aside(partial(self._answer_alone, ticket))
         elif first:
             self._waiting.appendleft(ticket)
         else:
@@ -287,7 +297,8 @@ class Scheduler:
             raise Unavailable("the engine has failed: the server must be started again")
         if self._closing:
             raise Unavailable("the server is stopping")
-        if self.waiting >= self.queue:
+        held = sum(ticket.held for ticket in (*self._waiting, *self._alone, *self._live))
+        if self.waiting >= self.queue or held > HELD:
             turns = math.ceil(self.queue / self.slots)
             raise QueueFull(self.waiting, max(1.0, turns * self._seconds))
 
@@ -373,7 +384,14 @@ class Scheduler:
                     ticket.watch = None
             if ticket.now.text.live:
                 going.append(ticket)
-            elif ticket.try_next():
+                continue
+            try:
+                undecided = ticket.try_next()
+            except Exception as error:  # of reading this answer
+                _log.exception("an answer could not be read")
+                self._end(ticket, Failed(reason(error)))
+                continue
+            if undecided:
                 again.append(ticket)
             else:
                 self._seconds += 0.1 * (now - ticket.started - self._seconds)

@@ -201,7 +201,7 @@ class CaptionRequest(ImageRequest):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"image": _PIXEL, "lang": "en"}]})
 
-    lang: str = "en"
+    lang: str = ""
 
 
 class DetectRequest(ImageRequest):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -19,7 +20,7 @@ from openpali.serve.answers import Json
 from openpali.serve.chat import History
 from openpali.serve.clients import Client, first, too_late
 from openpali.serve.errors import ApiError
-from openpali.serve.limits import Key, Limits
+from openpali.serve.limits import ApiKey, Limits
 from openpali.serve.media import Media, is_remote
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import Scheduler
@@ -55,7 +56,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ApiQuestion:
     """A request as endpoints give it on.
 
     Attributes:
@@ -65,7 +66,7 @@ class Asked:
         task, lang, raw: how the prompt is written, see :meth:`Pali.prompted`.
         decoding: how to generate, given the longest answer of the task in tokens.
         stops: texts before which the answer ends.
-        alternatives: how many of the likeliest tokens to note at each place.
+        alternatives: how many of the most probable tokens to note at each place.
     """
 
     model: Served
@@ -96,7 +97,7 @@ class Service:
     limits: Limits
     media: Media
     metrics: Metrics
-    key: Key = field(default_factory=lambda: Key(None))
+    key: ApiKey = field(default_factory=lambda: ApiKey(None))
     history: History = "last-turn"
     origins: Sequence[str] = ()
     adapters: Mapping[str, Pali] = field(default_factory=dict)
@@ -139,6 +140,9 @@ class Service:
         except ValueError as error:
             told = str(error)
             folders = {str(served.pali.folder): name for name, served in self.models.items()}
+            folders = {
+                folder: name for folder, name in folders.items() if len(Path(folder).parts) > 1
+            }  # else a word
             for folder in sorted(folders, key=len, reverse=True):  # one may begin as another
                 told = told.replace(folder, folders[folder])
             raise ApiError(400, told) from error
@@ -197,10 +201,13 @@ class Service:
             client.check()
             return work(prepared)
 
+        async def computed(prepared: S) -> T:
+            return await asyncio.wrap_future(self.scheduler.run_aside(partial(compute, prepared)))
+
         async def wait() -> T:
             try:
                 prepared = await self._read(named, lambda: prepare(self._images(named, client)))
-                return await self._told(asyncio.wrap_future(self.scheduler.run_aside(partial(compute, prepared))))
+                return await self._told(computed(prepared))
             finally:
                 self._waiting -= 1
 
@@ -211,7 +218,7 @@ class Service:
         return await client.wait(wait())
 
     async def submit(
-        self, request: Request, asked: Asked, watch: Callable[[Written], None] | None = None
+        self, request: Request, asked: ApiQuestion, watch: Callable[[Written], None] | None = None
     ) -> Ticket:
         """Queue a request.
 
@@ -268,7 +275,7 @@ class Service:
             raise
         return await self.run(ticket.predictions)
 
-    async def stream(self, request: Request, asked: Asked) -> tuple[Ticket, AsyncIterator[Written]]:
+    async def stream(self, request: Request, asked: ApiQuestion) -> tuple[Ticket, AsyncIterator[Written]]:
         """Queue a request, and what is written of it after each step."""
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[Written, bool]]()
 

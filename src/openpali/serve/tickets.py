@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from openpali.infer.generate import Ask, Generation, Text, Written
 from openpali.infer.pipeline import Pipeline, Prediction, Row
 from openpali.infer.routing import best, is_sure
-from openpali.serve.features import Key
+from openpali.serve.features import FeatureKey
 
 
 class Unavailable(RuntimeError):
@@ -73,7 +73,7 @@ class Attempt:
     part: str
     pipeline: Pipeline
     row: Row
-    keys: Sequence[Key]
+    keys: Sequence[FeatureKey]
     ask: Ask
     read: int = 0
     text: Text | None = None
@@ -136,6 +136,14 @@ class Ticket:
         return self.now.pipeline
 
     @property
+    def held(self) -> int:
+        """Bytes of its images in full size: what parts without a decoder are asked about is not resized."""
+        images = {
+            id(image): image for attempt in self.attempts if attempt.answer_alone for image in attempt.row.images
+        }
+        return sum(image.nbytes for image in images.values())
+
+    @property
     def width(self) -> int:
         """Slots that it takes."""
         return self.now.width
@@ -179,7 +187,7 @@ class Ticket:
     def _read(self, attempt: Attempt) -> list[Prediction]:
         """The answers of a complete attempt."""
         if attempt.known is not None:
-            return [attempt.known]
+            return [attempt.known] * attempt.ask.decoding.samples
         return [
             replace(
                 attempt.pipeline.prediction(attempt.row, each, self.stops, attempt.ood_score),

@@ -25,7 +25,7 @@ from openpali.serve.schemas import (
     SegmentRequest,
     SimilarityRequest,
 )
-from openpali.serve.service import Asked, Service
+from openpali.serve.service import ApiQuestion, Service
 from openpali.tasks.example import Image
 
 
@@ -34,14 +34,16 @@ def vision_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     async def ask(
-        request: Request, body: ImageRequest, task: str, text: str, lang: str = "en", masks: MaskFormat = "rle"
+        request: Request, body: ImageRequest, task: str, text: str, lang: str = "", masks: MaskFormat = "rle"
     ) -> Response:
         model = service.model(body.model)
 
         def decoding(longest: int) -> Decoding:
             return Decoding(max_tokens=longest, beams=body.beams)
 
-        ticket = await service.submit(request, Asked(model, text, [(body.image, "image")], task, lang, decoding))
+        ticket = await service.submit(
+            request, ApiQuestion(model, text, [(body.image, "image")], task, lang, decoding)
+        )
         [prediction] = await service.answer(request, ticket)
         counts = usage(ticket.now.read, [prediction.generation])
         answer: Json = {"model": model.name, "task": task, "text": prediction.answer.text}
@@ -88,9 +90,9 @@ def vision_router(service: Service) -> APIRouter:
     def named(body: EmbeddingRequest | SimilarityRequest) -> list[tuple[str, str]]:
         return [(url, f"images[{i}]") for i, url in enumerate(body.images)]
 
-    def check_count(count: int) -> None:
+    def check_count(count: int, param: str) -> None:
         if not 0 < count <= service.limits.texts:
-            raise ApiError(400, f"give 1 to {service.limits.texts} texts and images, not {count}", param="input")
+            raise ApiError(400, f"give 1 to {service.limits.texts} texts and images, not {count}", param=param)
 
     @router.post("/v1/embeddings", openapi_extra=describe_body(EmbeddingRequest, form=True), tags=["OpenAI"])
     async def embeddings(request: Request) -> Response:
@@ -98,7 +100,7 @@ def vision_router(service: Service) -> APIRouter:
         body = await read_body(request, EmbeddingRequest)
         model = service.model(body.model)
         texts = [body.input] if isinstance(body.input, str) else body.input
-        check_count(len(texts) + len(body.images))
+        check_count(len(texts) + len(body.images), "input")
         pali = model.pali
 
         def work(images: Sequence[Image]) -> Floats:
@@ -117,7 +119,7 @@ def vision_router(service: Service) -> APIRouter:
         """The probability that each image and each text match: a row for each image."""
         body = await read_body(request, SimilarityRequest)
         model = service.model(body.model)
-        check_count(len(body.images) + len(body.texts))
+        check_count(len(body.images) + len(body.texts), "texts")
         pali = model.pali
 
         def work(images: Sequence[Image]) -> Floats:

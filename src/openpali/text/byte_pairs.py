@@ -12,6 +12,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any
@@ -79,6 +80,14 @@ class BytePairTokenizer(Tokenizer):
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return [self._bytes_of.get(int(i), b"<%d>" % i).decode(errors="replace") for i in ids]
+
+    def bytes_of(self, token: int) -> bytes | None:
+        """"""
+        own = self._bytes_of.get(token, b"")
+        with suppress(UnicodeDecodeError):
+            own.decode()
+            return None
+        return own
 
     def _encode(self, text: str) -> list[int]:
         found, start = [], 0

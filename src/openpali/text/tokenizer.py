@@ -14,6 +14,7 @@ Converted vocabularies (T5, mT5) keep their own normalisation; :meth:`Tokenizer.
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -33,6 +34,7 @@ LARGEST_NUMBER = 99
 """Numbers up to this one are a single piece after a space, in vocabularies trained here."""
 
 _SPACE = "▁"  # SentencePiece's character for a space
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
 _SPACE_BYTES = tuple(f"<0x{byte:02X}>" for byte in _SPACE.encode())
 _PIECE = spm.ModelProto.SentencePiece
 
@@ -226,6 +228,12 @@ class Tokenizer:
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The piece of each id, for display; ids outside the vocabulary give ``<id>``."""
         return [self._processor.id_to_piece(int(i)) if 0 <= i < self.vocab_size else f"<{i}>" for i in ids]
+
+    def bytes_of(self, token: int) -> bytes | None:
+        """The bytes of a token that is a part of a character; None: it is text."""
+        [piece] = self.pieces([token])
+        byte = _BYTE.fullmatch(piece)
+        return bytes([int(byte[1], 16)]) if byte else None
 
     def roundtrips(self, text: str) -> bool:
         """Whether ``decode(encode(text)) == text``."""

@@ -213,7 +213,7 @@ class LoraSpec(_Table):
     """An adapter that learns while all other weights stay as they are (LoRA); a run then writes it alone.
 
     Attributes:
-        rank: of the change to each layer; 0: no adapter.
+        rank: of the adapter; 0: none.
         alpha: the change is multiplied by ``alpha / rank``.
         dropout: of what enters the change.
         targets: parts of the model or last names of layers, as "query": their linear layers change.
@@ -369,12 +369,12 @@ class Recipe(_Table):
     Attributes:
         name: of the run; its folder is ``runs/NAME`` in the cache.
         objective: what is learned; it decides which other keys there are.
-        seed: of the order of samples, and of all else that is random.
+        seed: of the order of samples and of everything else that is random.
         batch: samples per step, over all ranks.
         micro: parts that each rank splits its share of a batch into, one after the other, to save memory.
         more_samples: lets a finished run go on in its last phase, by so many samples more than the phases have.
         precision: of matmuls; "auto" is bf16 where the hardware multiplies it faster.
-        ema: decay per step of an average of the weights, which the run then exports; 0 keeps none.
+        ema: decay per step of the exponential moving average (EMA) of the weights, which the run exports; 0: none.
         workers: processes per rank that load data; 0 loads it in the training process.
         save_minutes: minutes from one checkpoint to the next.
         keep: number of checkpoints that stay, the newest; 0 keeps two of a run that goes on, and the last one of a

@@ -24,6 +24,12 @@ FORMAT = 1
 POSITIONS = "vit.positions"
 
 
+def check_hides_nothing(folder: Path) -> None:
+    """Refuse a folder for a model that a bundle there would hide."""
+    if (folder / BUNDLE).is_file():
+        raise ValueError(f"{folder} holds a bundle of models, which would hide this one: choose another --out")
+
+
 def write_model(
     folder: Path,
     weights: Mapping[str, Tensor] | Adapter,
@@ -38,8 +44,7 @@ def write_model(
     Weights already there are replaced by new files: a run that started from the old ones still has them mapped.
     What was fitted to them goes: confidence, OOD detector, language model. So does an adapter.
     """
-    if (folder / BUNDLE).is_file():
-        raise ValueError(f"{folder} holds a bundle of models, which would hide this one: choose another --out")
+    check_hides_nothing(folder)
     if isinstance(weights, Adapter):
         write_adapter(folder, weights)
     else:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image as PilImage
 
 from openpali.data.sources.jsonl import JsonlSource
-from openpali.eval.evaluators import Asked, measured
+from openpali.eval.evaluators import AskedSample, measured
 from openpali.eval.pages import counted_words
 from openpali.home import DEMO_SAMPLES
 from openpali.infer.page_text import draw_page
@@ -43,7 +43,7 @@ SCALE = 4  # images are enlarged by this factor, to be sharp on dense screens
 class AnsweredQuestion:
     """A question, the model's answer, whether it is right, and the seconds that it took."""
 
-    asked: Asked
+    asked: AskedSample
     task: Task
     prediction: Prediction
     right: bool
@@ -93,7 +93,7 @@ def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
         if pali.listed_for(name)[0] not in pali.parts:
             continue
         task = pali.task(name)
-        asked = Asked(index, example, task.write(example, generator(SEED, index)))
+        asked = AskedSample(index, example, task.write(example, generator(SEED, index)))
         began = time.perf_counter()
         [prediction] = pali.predict([example.images], [asked.sample.prompt], task=task)
         seconds = time.perf_counter() - began

@@ -26,7 +26,7 @@ class Engine:
         require: raises ``ValueError`` with the fix where a package is missing.
         configs: types of the configurations of the models that it runs; empty: all.
         devices: kinds of torch's devices that it runs on; empty: all.
-        auto: dtypes with which ``auto`` takes it, if it can run; for engines that are faster and compute the same.
+        auto: dtypes with which ``auto`` takes it, if it can run; for engines that are faster with the same weights.
         widens: takes weights that are stored in int8 as floats; those in int4 stay so.
         adapts: runs a LoRA adapter beside the weights of its base; else the adapter is merged into them.
     """

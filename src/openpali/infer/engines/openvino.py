@@ -31,7 +31,7 @@ from openpali.model.int4 import Int4Linear
 from openpali.model.int8 import Int8Linear, QuantizedLinear, compute_in_int8
 from openpali.model.lora import lora_names
 from openpali.model.patches import Images
-from openpali.model.vision_language import Seen, VisionLanguageModel, in_rows
+from openpali.model.vision_language import VisionLanguageModel, VisualTokens, in_rows
 from openpali.processor import bf16_is_faster, multiplies_bf16
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
@@ -249,7 +249,7 @@ class OpenVinoPali:
         return OpenVinoMemory(torch.from_numpy(outputs.data), real, memory)
 
     @torch.inference_mode()
-    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> VisualTokens:
         """As :meth:`openpali.architectures.pali.PaliModel.encode_images`."""
         if self._vision is None or not isinstance(images, Tensor):
             with evaluating(self.model):

@@ -14,7 +14,7 @@ ENGINES: dict[str, str] = {
 """Name -> module, and what in it is the :class:`openpali.infer.engines.base.Engine`."""
 
 AUTO = "auto"
-"""The fastest engine that computes exactly; torch where none else can."""
+"""OpenVINO where it runs a float32 model (it computes in bf16 where that is faster), else torch."""
 
 Dtype = Literal["fp32", "bf16"]
 if TYPE_CHECKING:

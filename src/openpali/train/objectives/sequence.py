@@ -22,7 +22,7 @@ from openpali.home import home
 from openpali.infer.pipeline import Pipeline
 from openpali.model.losses import cross_entropy
 from openpali.model.patches import Images
-from openpali.model.vision_language import Seen, VisionLanguageModel
+from openpali.model.vision_language import VisionLanguageModel, VisualTokens
 from openpali.tasks.base import Task
 from openpali.tasks.example import Size
 from openpali.tasks.registry import Tools
@@ -166,7 +166,7 @@ class Lockstep:
     def __init__(self, model: VisionLanguageModel) -> None:
         self.model, self.first, self.precision = model, model.first, model.precision
 
-    def encode_images(self, images: Images, frames: Tensor | None = None) -> Seen:
+    def encode_images(self, images: Images, frames: Tensor | None = None) -> VisualTokens:
         return self.model.encode_images(images, frames)
 
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Any:

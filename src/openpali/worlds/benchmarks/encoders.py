@@ -16,7 +16,7 @@ from openpali.benchmarks.probes import Labels, fewshot, limited, logistic, ridge
 from openpali.benchmarks.retrieval import retrieve
 from openpali.benchmarks.zero_shot import class_embeddings, prompt_of, zero_shot
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, Seen
+from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.home import data_folder, home
 from openpali.metrics.scores import Scores, mean_scores
 from openpali.tasks.example import Image
@@ -37,7 +37,7 @@ def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advan
     (every, every_label), (test, test_labels) = fashion_images("train"), fashion_images("test")
     kept = limited(every_label, limit)
     train, labels = [every[i] for i in kept], every_label[kept]
-    of, seen = len(test), Seen()
+    of, seen = len(test), SeenSamples()
     test, test_labels = test[:limit], test_labels[:limit]
     seen.texts(*labels, *test_labels)
     for load in (*train, *test):
@@ -71,7 +71,7 @@ def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advan
 def fashion_mnist_zero_shot(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Zero-shot classification by the names of the ten classes in CLIP's templates."""
     loads, labels = fashion_images("test")
-    of, seen = len(loads), Seen()
+    of, seen = len(loads), SeenSamples()
     loads, labels = seen.images(loads[:limit]), labels[:limit]
     names = (data_folder("fashion-mnist") / "classes.txt").read_text("utf-8").split("\n")[:10]
     names = [name.replace("/", " or ") for name in names]
@@ -90,7 +90,7 @@ def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advanc
     names = sorted({category for rows in sides for _, category in rows})
     for_training, for_testing = ([(load, names.index(category)) for load, category in rows] for rows in sides)
     kept = limited(np.array([c for _, c in for_training]), limit)
-    train, test, seen = [for_training[i] for i in kept], for_testing[:limit], Seen()
+    train, test, seen = [for_training[i] for i in kept], for_testing[:limit], SeenSamples()
     seen.texts(*names, *(c for _, c in (*train, *test)))
     total = len(train) + len(test)
     encoder = FeatureEncoder(model, crop=False, cache=home() / CACHE)
@@ -117,7 +117,7 @@ def stamps_retrieval(model: Encoders, root: Path, limit: int | None, advance: Ad
         lang: [[s.captions[lang]] if lang in s.captions else [] for s in stamps] for lang in world.languages
     }
     captions = {lang: texts for lang, texts in captions.items() if 2 * sum(map(len, texts)) >= len(stamps)}
-    seen = Seen()
+    seen = SeenSamples()
     images = model.embed_image([seen.image(on_white(stamp.rgba)) for stamp in stamps])
     seen.texts(captions)
     scores = retrieve(images, captions, model.embed_text, advance=lambda done: advance(done, len(captions)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, Seen
+from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.infer.icons import icon_probabilities
 from openpali.metrics.scores import mean_scores
 from openpali.model.icons import IconClassifier
@@ -19,7 +19,7 @@ _TOP = 5
 
 
 def name_all(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Whether the likeliest name of each icon is right, and whether one of the five likeliest is."""
+    """Whether the most probable name of each icon is right, and whether one of the five most probable is."""
     if ICONS not in model.parts:
         raise ValueError(f"the model {model.name} has no part that names icons")
     module, preprocess = model.image_model(ICONS)
@@ -27,7 +27,7 @@ def name_all(model: Encoders, root: Path, limit: int | None, advance: Advance) -
     source = open_source(str(REAL), {})
     pages = [source[i] for i in range(len(source))]
     of = sum(len(page.objects) for page in pages)
-    left, seen = min(of, limit or of), Seen()
+    left, seen = min(of, limit or of), SeenSamples()
     hits: dict[str, list[float]] = {"acc": [], f"top{_TOP}": []}
     for page in pages:
         icons = page.objects[: left - len(hits["acc"])]

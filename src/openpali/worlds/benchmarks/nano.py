@@ -27,7 +27,7 @@ from openpali.eval.benchmark import (
     Embedded,
     EncoderBenchmark,
     Encoders,
-    Seen,
+    SeenSamples,
 )
 from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
@@ -130,7 +130,7 @@ def retrieval(world: str, seed: int, model: Encoders, data: Path, limit: int | N
     owner = {stamp.captions["en"]: i for i, stamp in enumerate(stamps)}
     examples = [source[i] for i in range(min(limit or SIZE, SIZE))]
     truth = np.array([owner[example.captions["en"][0]] for example in examples])
-    seen = Seen()
+    seen = SeenSamples()
     images = model.embed_image([seen.image(example.images[0]) for example in examples])
     seen.texts(*truth, *([*stamp.captions.items()] for stamp in stamps))
     hits: dict[str, list[float]] = {}
@@ -160,7 +160,7 @@ def same_thing(world: str, seed: int, model: Encoders, data: Path, limit: int | 
 
     Similar is the cosine of mean patch tokens, less their mean over images.
     """
-    source, seen = heldout(world, "single", seed), Seen()
+    source, seen = heldout(world, "single", seed), SeenSamples()
     count = min(limit or SIZE, SIZE)
     if count < 2:
         raise ValueError(f"limit must be at least 2, not {count}: an image is compared with others")

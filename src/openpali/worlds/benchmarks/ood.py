@@ -11,7 +11,7 @@ from torch import Tensor
 
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import SEEDS, Advance, Embedded, EncoderBenchmark, Encoders, Seen
+from openpali.eval.benchmark import SEEDS, Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.eval.splits import EvalSplit
 from openpali.home import data_folder
 from openpali.infer.pali import Pali
@@ -80,7 +80,7 @@ def _scored(
     assert detector is not None
     sources = {**known, **unknown}
     counts = {kind: min(limit or EACH, EACH, len(source)) for kind, source in sources.items()}
-    seen, total = Seen(), sum(counts.values())
+    seen, total = SeenSamples(), sum(counts.values())
     found: dict[str, list[float]] = {}
     for kind, source in sources.items():
         images = [seen.image(source[i].images[0]) for i in range(counts[kind])]

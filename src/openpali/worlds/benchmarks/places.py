@@ -17,7 +17,7 @@ from openpali.benchmarks.features import BATCH, FeatureEncoder, Floats
 from openpali.benchmarks.probes import logistic
 from openpali.data.pipeline.encode import boxes_of
 from openpali.data.sources.base import Source
-from openpali.eval.benchmark import Advance, Embedded, Encoders, Seen
+from openpali.eval.benchmark import Advance, Embedded, Encoders, SeenSamples
 from openpali.infer.generate import evaluating
 from openpali.metrics.scores import Scores, mean
 from openpali.tasks.example import Example
@@ -64,7 +64,7 @@ def place_probe(
             f"limit must be at least {least}, not {limit}: fewer images have too few labels to learn or to score"
         )
     many, few = (count if limit is None else min(limit, count) for count in (TRAIN, TEST))
-    encoder, seen = FeatureEncoder(model, crop=False), Seen()
+    encoder, seen = FeatureEncoder(model, crop=False), SeenSamples()
 
     def gather(source: Source, count: int, before: int) -> _Tokens:
         features: list[Floats] = []
