@@ -10,7 +10,7 @@ width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -239,6 +239,36 @@ class Cache:
         elif len(other.text):
             self.memory.append(other.memory)
             self.text.append(other.text)
+
+
+def split_pairs(tensors: Sequence[Tensor]) -> tuple[list[Pair], list[Pair]]:
+    """Keys and values in turn, of each layer's memory and then of each layer's past -> both as pairs."""
+    pairs = list(zip(tensors[::2], tensors[1::2], strict=True))
+    return pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
+
+
+class Extending:
+    """What a decoder calls in each layer of a traced step: puts the next positions behind the past.
+
+    Args:
+        pasts: of each layer.
+        rows: of the past that each row continues; None: its own.
+
+    Attributes:
+        extended: keys and values so far, in turn.
+    """
+
+    def __init__(self, pasts: Sequence[Pair], rows: Tensor | None = None) -> None:
+        self.pasts, self.rows = pasts, rows
+        self.extended: list[Tensor] = []
+
+    def __call__(self, keys: Tensor, values: Tensor) -> Pair:
+        first, second = self.pasts[len(self.extended) // 2]
+        if self.rows is not None:
+            first, second = first.index_select(0, self.rows), second.index_select(0, self.rows)
+        pair = behind((first, second), (keys, values))
+        self.extended += pair
+        return pair
 
 
 def behind(first: Pair, second: Pair) -> Pair:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from openpali.architectures.mask_vqvae import GRID, MaskVQVAE
 from openpali.architectures.pali import PaliModel
 from openpali.architectures.siglip.network import SigLIP
-from openpali.model.cache import Pair, behind
+from openpali.model.cache import Extending, split_pairs
 from openpali.model.elements import VIEWS, ElementFinder
 from openpali.model.icons import IconClassifier
 from openpali.model.pages import PATCH, Finder, Reader
@@ -72,19 +72,12 @@ def decode_step(text: EncoderDecoder, ids: Tensor, real: Tensor, *tensors: Tenso
     """The next token ``[B, 1]``, the memory, and keys and values of the T tokens before, ``[B, h, T, d]`` of each
     layer -> logits of the one after it ``[B, V]``, and keys and values of T + 1 tokens.
     """
-    pairs = list(zip(tensors[::2], tensors[1::2], strict=True))
-    memories, pasts = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
-    extended: list[Tensor] = []
-
-    def extend(keys: Tensor, values: Tensor) -> Pair:
-        keys, values = behind(pasts[len(extended) // 2], (keys, values))
-        extended.extend((keys, values))
-        return keys, values
-
+    memories, pasts = split_pairs(tensors)
+    extend = Extending(pasts)
     before = pasts[0][0].shape[2]
     biases = [_bias(bias, torch.arange(before + 1)[None] - before) for bias in text.decoder_bias]
     x = text.run_decoder(text.embed(ids), biases, memories, real[:, None, None], extends=[extend])
-    return (text.logits(x)[:, -1], *extended)
+    return (text.logits(x)[:, -1], *extend.extended)
 
 
 def _bias(bias: nn.Module, distances: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from openpali.serve.guard import Guard
 from openpali.serve.limits import ApiKey, Limits
 from openpali.serve.metrics import Metrics
 from openpali.serve.service import Served, Service
-from openpali.serve.vision import vision_router
+from openpali.serve.vision import embedding_router, vision_router
 from openpali.serve.web import add_page
 from openpali.weights.files import FINDER, READER
 
@@ -51,6 +51,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.include_router(completions_router(service))
     app.include_router(vision_router(service))
+    app.include_router(embedding_router(service))
     add_page(app)
 
     @app.get("/v1/models", tags=["OpenAI"])

@@ -26,7 +26,7 @@ from typing import TypeVar
 
 from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Frames, Pipeline, group
+from openpali.infer.pipeline import Frames, Pipeline, Row, group
 from openpali.mistakes import reason
 from openpali.serve.encoding import encode
 from openpali.serve.features import FeatureCache, hash_pixels
@@ -151,19 +151,8 @@ class Scheduler:
         pali = pali or self.pali
         if not (task or part):
             task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
-        attempts = []
-        for each, row in pali.rows(frames, prompt, task, part).items():
-            pipeline = pali.pipeline(MAIN if each in UNPROMPTED else each)
-            way = pipeline.way(row.task, decoding)
-            if each in UNPROMPTED:
-                attempts.append(
-                    Attempt(each, pipeline, row, (), Ask(way), answer_alone=partial(pali.answer_alone, each, row))
-                )
-                continue
-            stop = stop_at(pipeline.tokenizer, stops) if stops else None
-            keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
-            ask = Ask(way, pipeline.choices(row.task), stop, alternatives)
-            attempts.append(Attempt(each, pipeline, row, keys, ask))
+        rows = pali.rows(frames, prompt, task, part)
+        attempts = [_attempt(pali, each, row, decoding, stops, alternatives) for each, row in rows.items()]
         ticket = Ticket(attempts, stops, until, watch)
         width = max((attempt.width for attempt in attempts if attempt.answer_alone is None), default=0)
         if width > self.slots:
@@ -432,3 +421,16 @@ class Scheduler:
         if text is None or ticket.now.ask.decoding.beams > 1:
             return ticket.width
         return len(text.live)
+
+
+def _attempt(
+    pali: Pali, part: str, row: Row, decoding: Decoding | None, stops: Sequence[str], alternatives: int
+) -> Attempt:
+    """A part's attempt to answer, before it has begun."""
+    pipeline = pali.pipeline(MAIN if part in UNPROMPTED else part)
+    way = pipeline.way(row.task, decoding)
+    if part in UNPROMPTED:
+        return Attempt(part, pipeline, row, (), Ask(way), answer_alone=partial(pali.answer_alone, part, row))
+    stop = stop_at(pipeline.tokenizer, stops) if stops else None
+    keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
+    return Attempt(part, pipeline, row, keys, Ask(way, pipeline.choices(row.task), stop, alternatives))

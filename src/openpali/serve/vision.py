@@ -87,6 +87,13 @@ def vision_router(service: Service) -> APIRouter:
         body = await read_body(request, SegmentRequest)
         return await ask(request, body, "refseg", body.expression, masks=body.mask_format)
 
+    return router
+
+
+def embedding_router(service: Service) -> APIRouter:
+    """The endpoints of SigLIP's towers."""
+    router = APIRouter()
+
     def named(body: EmbeddingRequest | SimilarityRequest) -> list[tuple[str, str]]:
         return [(url, f"images[{i}]") for i, url in enumerate(body.images)]
 

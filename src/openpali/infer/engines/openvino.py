@@ -26,7 +26,7 @@ from openpali.infer.engines.base import Engine
 from openpali.infer.engines.languages import CONFIGS, Compilable, Language, language_of
 from openpali.infer.generate import evaluating
 from openpali.model.attention import attending, sdpa
-from openpali.model.cache import Memories, Pair, behind
+from openpali.model.cache import Extending, Memories, split_pairs
 from openpali.model.int4 import Int4Linear
 from openpali.model.int8 import Int8Linear, QuantizedLinear, compute_in_int8
 from openpali.model.lora import lora_names
@@ -330,19 +330,10 @@ class _Step(nn.Module):
     def forward(self, x: Tensor, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         count = self.language.decoder_biases
         biases, mask, others = tensors[:count], tensors[count], tensors[count + 1 :]
-        pairs = list(zip(others[::2], others[1::2], strict=True))  # keys and values by layer: memory, then past
-        memories, pasts = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
-        extended: list[Tensor] = []
-
-        def extend(keys: Tensor, values: Tensor) -> Pair:
-            """Put the next positions behind the past of the rows that hypotheses continue, layer by layer."""
-            past = pasts[len(extended) // 2]
-            keys, values = behind((past[0].index_select(0, rows), past[1].index_select(0, rows)), (keys, values))
-            extended.extend((keys, values))
-            return keys, values
-
+        memories, pasts = split_pairs(others)
+        extend = Extending(pasts, rows)  # the rows that hypotheses continue
         x = self.language.run_decoder(x, biases, memories, mask, extend)
-        return (x, *extended)
+        return (x, *extend.extended)
 
 
 class _Head(nn.Module):
