@@ -6,8 +6,7 @@ tower embeds the names that are asked for, so that any text may be one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -46,6 +45,7 @@ class PatchDetector:
                 "sides = 1.0, or ask the decoder"
             )
         self.embedding, self.known, self.softmax, self.calibration = embedding, known, softmax, calibration
+        self._texts: dict[str, Floats] = {}  # embeddings
 
     def detect(self, image: ImageLike, names: Sequence[str]) -> list[Object]:
         """All instances of the names in an image, the most probable first."""
@@ -73,16 +73,12 @@ class PatchDetector:
         """Of each name at each patch: ``[N, K]``."""
         others = [text for text in self.known if not any(alike(text, name) for name in names)]
         asked = [*names, *others, ""] if self.softmax else names
-        texts = dict(self._known)
-        if missing := [text for text in dict.fromkeys(asked) if text not in texts]:
-            texts |= dict(zip(missing, self.embedding.embed_text(missing), strict=True))
+        if missing := [text for text in dict.fromkeys(asked) if text not in self._texts]:
+            texts = self._texts | dict(zip(missing, self.embedding.embed_text(missing), strict=True))
+            # of others nothing is kept: a server is asked for any
+            self._texts = {text: row for text, row in texts.items() if text in (*self.known, "")}
+        else:
+            texts = self._texts
         return self.embedding.probabilities(
             embeddings_ND, np.stack([texts[text] for text in asked]), softmax=self.softmax
         )[:, : len(names)]
-
-    @cached_property
-    def _known(self) -> Mapping[str, Floats]:
-        """Embeddings of the known names, and of "" for the background. Others are not kept: a server is asked for
-        any."""
-        texts = [*dict.fromkeys(self.known), ""]
-        return dict(zip(texts, self.embedding.embed_text(texts), strict=True))

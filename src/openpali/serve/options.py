@@ -127,4 +127,4 @@ def _name(model: str, pali: Pali) -> str:
     """What clients call the model: its repository, its name in the package, or its folder without the way there."""
     if model.startswith(SCHEME):
         return parse(model).repository
-    return pali.folder.resolve().name if pali.name == str(pali.folder) else pali.name
+    return pali.folder.absolute().name if pali.name == str(pali.folder) else pali.name
