@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -396,15 +396,17 @@ def test_the_scoring_hash_covers_all_code_that_computes_scores(
     folder = Path(cards.__file__).parents[1]
     scorers = {path.relative_to(folder).as_posix() for pattern in cards.SCORERS for path in folder.glob(pattern)}
     for benchmark in benchmarks().values():
-        function: Any = getattr(benchmark, "score", None) or getattr(benchmark, "run", None)
-        while isinstance(function, partial):
-            function = function.func
-        assert Path(inspect.getfile(inspect.unwrap(function))).relative_to(folder).as_posix() in scorers
+        for name in ("score", "run", "answer"):
+            if (function := cast(Any, getattr(benchmark, name, None))) is None:
+                continue
+            while isinstance(function, partial):
+                function = function.func
+            assert Path(inspect.getfile(inspect.unwrap(function))).relative_to(folder).as_posix() in scorers
     expected = {f"benchmarks/{name}.py" for name in ("probes", "retrieval", "zero_shot", "scoring")}
     assert expected | {"benchmarks/metrics/vqa.py", "tasks/refseg.py"} <= scorers
     assert all(any(folder.glob(pattern)) for pattern in cards.SCORERS)
 
-    for room in ("benchmarks", "eval", "metrics", "tasks", "worlds/benchmarks"):
+    for room in ("benchmarks", "data/pipeline", "eval", "metrics", "tasks", "worlds/benchmarks"):
         shutil.copytree(folder / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(cards, "__file__", str(tmp_path / "eval/cards.py"))
     before = cards.hash_scoring.__wrapped__()
@@ -437,3 +439,12 @@ def test_every_suite_has_its_benchmarks() -> None:
     assert not names["nano"] & names["paper"]
     with pytest.raises(ValueError):
         find_suite("all")
+
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("[np]a*/*-*.md")), ids=lambda file: file.stem)
+def test_committed_cards_say_what_their_json_says(file: Path) -> None:
+    card = cards.Card(**json.loads(file.with_suffix(".json").read_text("utf-8")))
+    assert file.read_text("utf-8") == card.as_markdown()
