@@ -63,6 +63,12 @@ def test_they_hold_no_second_copy_of_the_base(form: str, bundle: Path, tmp_path:
     assert own == lora_names(adapted)
 
 
+def test_a_folder_without_a_name_is_called_as_it_is(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle)
+    service = open_service(Pali.from_pretrained("."), Options(model="."))
+    assert [*service.models] == [bundle.name]
+
+
 def test_int4_and_its_adapter_are_served(bundle: Path, tmp_path: Path, images: Sequence[Image]) -> None:
     """In bf16, where torch's kernel multiplies."""
     write_int4(open_model(bundle / "pali"), tmp_path / "int4", 32)
