@@ -19,6 +19,7 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.model.lora import lora_names
 from openpali.model.vision_language import VisionLanguageModel
+from openpali.serve.options import Options, open_service
 from openpali.serve.scheduler import Scheduler
 from openpali.tasks.example import Image
 from openpali.weights.format import open_model, write_merged
