@@ -78,7 +78,7 @@ def table(record: Mapping[str, Any]) -> str:
         numbers = (_number(each[name]) for name in ("ours", "peer"))
         lines.append(_row((each["name"], *numbers, each["unit"], f"{each['ratio']:.2f}", each["peer_name"])))
     if left := len(rows) - len(shown):
-        lines += ["", f"{left} more rows have a ratio of 1.00."]
+        lines += ["", f"{left} more {'row has' if left == 1 else 'rows have'} a ratio of 1.00."]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ answered.
 
 "ours" is the scheduler of ``openpali serve``. "predict" is ``Pali.predict`` one by one, "static" gathers
 requests for 20 ms and decodes up to 32 together, with the same engine; rows leave as they finish, but none
-joins. "transformers, eager bf16" answers one by one with the same shapes. It and "predict" give whole answers,
+joins. "transformers, eager" answers one by one with the same shapes. It and "predict" give whole answers,
 which our first token is compared with. Times are 95th percentiles. The roofline is the rate if each step read
 the decoder's int8 weights once for as many requests as there are clients, and nothing else took time.
 """

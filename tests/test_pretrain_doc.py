@@ -65,12 +65,8 @@ def test_it_goes_the_whole_way(
         if arguments[1] not in ("train", "explain"):
             return
         recipe = arguments[2]
-        changes = [*SHORT, f"phases.0.size={SIZES.get(recipe, 72)}"]
-        changes += ["optimizer.cooldown=4"]
-        changes += (
-            ["evals.0.every=8", "evals.0.limit=1"] if recipe in ("multimodal.toml", "resolution.toml") else []
-        )
-        arguments[3:3] = changes
+        evaluated = recipe in ("multimodal.toml", "resolution.toml")
+        arguments[3:3] = [*SHORT, f"phases.0.size={SIZES.get(recipe, 72)}", *(EVALS if evaluated else [])]
 
     lines = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
     for line in lines:

@@ -375,13 +375,15 @@ def test_requests_that_hold_large_images_are_limited(
     scheduler = Scheduler(pali)
     held = threading.Event()
     scheduler.run_aside(held.wait)
-    ticket = scheduler.submit([images[0]], "detect: button")
-    assert ticket.held == images[0].nbytes
-    assert scheduler.submit([images[0]], ASK).held == 0  # resized
-    monkeypatch.setattr("openpali.serve.scheduler.HELD", images[0].nbytes - 1)
-    with pytest.raises(QueueFull):
-        scheduler.submit([images[0]], ASK)
-    held.set()
+    try:
+        ticket = scheduler.submit([images[0]], "detect: button")
+        assert ticket.held == images[0].nbytes
+        assert scheduler.submit([images[0]], ASK).held == 0  # resized
+        monkeypatch.setattr("openpali.serve.scheduler.HELD", images[0].nbytes - 1)
+        with pytest.raises(QueueFull, match="images of other requests"):
+            scheduler.submit([images[0]], ASK)
+    finally:
+        held.set()
     scheduler.close()
     scheduler.run()
     assert ticket.predictions()

@@ -14,6 +14,7 @@ from openpali.data.media.native import AnyPreprocess
 from openpali.model.bart import BartConfig
 from openpali.model.gemma import GemmaConfig
 from openpali.model.t5 import T5Config
+from openpali.model.vit import check_pool
 from openpali.tasks.dialects import PALI3, Dialect
 from openpali.text.tokenizer import Tokenizer
 
@@ -142,11 +143,7 @@ class Architecture(Generic[C]):
                 f"{nearest}"
             )
         rows, columns = height // patch, width // patch
-        if rows % pool or columns % pool:
-            raise ValueError(
-                f"{rows} x {columns} patches cannot be averaged {pool} x {pool} at a time: sides of images must be "
-                f"multiples of {pool * patch} pixels"
-            )
+        check_pool((rows, columns), pool, patch)
         return int(rows * columns // pool**2)
 
     def language(self, config: C) -> T5Config | GemmaConfig | BartConfig:

@@ -42,7 +42,7 @@ def calibrate(
     from openpali.eval.calibrate import calibrate_language
     from openpali.eval.suites import find_suite
     from openpali.home import home
-    from openpali.weights.files import CONFIG
+    from openpali.weights.files import CONFIG, MASKS
 
     if task and not file:
         raise ValueError("--task is for your own data: name its file")
@@ -51,7 +51,7 @@ def calibrate(
     suite = suite or "nano"
     benchmarks = [own_benchmark(file, task)] if file else find_suite(suite)
     pali, root = open_pali(model, "torch", "fp32", device), data or home() / "data"
-    check_writable(*(folder / CONFIG for folder in pali.parts.values()))
+    check_writable(*(folder / CONFIG for part, folder in pali.parts.items() if part != MASKS))
     for part, ngrams in calibrate_language(benchmarks, pali):
         typer.echo(f"{part}: language model of {ngrams:,} n-grams")
     fitted = fit_confidence(benchmarks, pali, root, limit, batch_size)

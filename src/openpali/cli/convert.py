@@ -66,15 +66,16 @@ def quantize(
     source = open_model(main_part(find_model(model)))
     check_not_input(out, *source.folders)
     check_hides_nothing(out)
-    check_writable(out / CONFIG)
     if bits == 8:
         if calibrate:
             raise ValueError("8 bits are near enough without samples: leave out --calibrate, or take --bits 4")
         if group is not None:
             raise ValueError("8 bits have a scale for each output: leave out --group, or take --bits 4")
+        check_writable(out / CONFIG)
         write_int8(source, out)
     else:
         measure = _measure(source.folder, calibrate, task) if calibrate else None
+        check_writable(out / CONFIG)  # before the samples are answered
         write_int4(source, out, group or GROUP, measure)
     size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     typer.echo(f"model written to {out}, {size / 1e6:,.2f} MB of weights")

@@ -68,7 +68,7 @@ def build(args: dict[str, Any]) -> Any:
         given = Options(**args)
     except ValidationError as error:
         raise ValueError(mistakes(error, Options, OPTIONS)[0].sentence) from error
-    given.key()  # a bad one is refused before anything is started
+    _ = given.key(), given.hosts  # bad ones are refused before anything is started
     options = given.model_copy(update={"api_key": given.secret(), "api_key_file": None})  # others may not have it
 
     def open_door() -> Any:

@@ -46,7 +46,7 @@ from openpali.weights.format import open_model
 
 
 class Reworded(UserWarning):
-    """A text was not sent to the model as it is."""
+    """A text was not sent to the model as it is, or names what the model does not know."""
 
 
 class Prompted(NamedTuple):
@@ -227,8 +227,8 @@ class Pali(RoutedModel):
     ) -> list[Prediction]:
         """Answer one prompt per row, see :meth:`Pipeline.predict`.
 
-        Without a ``task`` or a ``part``, a text that is no prompt is asked as a question (:meth:`prompted`), with a
-        warning (:class:`Reworded`).
+        Without a ``task`` or a ``part``, a text that is no prompt is asked as a question (:meth:`prompted`); what
+        there is to say about that is a warning (:class:`Reworded`).
 
         Args:
             frames, prompts, decoding, batch: as for :meth:`Pipeline.predict`.
@@ -243,12 +243,12 @@ class Pali(RoutedModel):
         for start in range(0, len(prompts), batch):
             some = []
             for row, given in zip(frames[start : start + batch], prompts[start : start + batch], strict=True):
-                prompt = given if raw else self.dialect.expand(given)
+                own, prompt = task, given if raw else self.dialect.expand(given)
                 if not (task or part or raw):
-                    _, prompt, note = self.prompted(prompt, frames=len(row))
+                    own, prompt, note = self.prompted(prompt, frames=len(row))
                     if note:
                         warnings.warn(note, Reworded, stacklevel=2)
-                some.append(self.rows(row, prompt, task, part))
+                some.append(self.rows(row, prompt, own, part))
             found += self.ask(some, decoding)
         return found
 

@@ -47,6 +47,16 @@ class ViTConfig:
         return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
 
 
+def check_pool(grid: tuple[int, int], pool: int, patch: int) -> None:
+    """Refuse a grid of patches that does not divide into squares of ``pool`` x ``pool``, which are averaged."""
+    rows, columns = grid
+    if rows % pool or columns % pool:
+        raise ValueError(
+            f"{rows} x {columns} patches cannot be averaged {pool} x {pool} at a time: sides of images must be "
+            f"multiples of {pool * patch} pixels"
+        )
+
+
 class Attention(AttentionLayer):
     """Multi-head self-attention with biases; query, key and value in one projection."""
 

@@ -97,6 +97,7 @@ class Scheduler:
         self._change = Condition()
         self._side = ThreadPoolExecutor(1, "parts alone")
         self._alone: list[Ticket] = []  # requests that wait for that thread, or have it
+        self._calls = 0  # work aside that is not done
         self._closing = False
         self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed
@@ -174,7 +175,20 @@ class Scheduler:
                 raise Unavailable("the server is stopping")
             return work()
 
-        return self._aside(begin)
+        with self._change:
+            self._calls += 1
+        try:
+            future = self._aside(begin)
+        except Unavailable:
+            self._end_call()
+            raise
+        future.add_done_callback(self._end_call)
+        return future
+
+    def _end_call(self, _: object = None) -> None:
+        with self._change:
+            self._calls -= 1
+            self._change.notify_all()
 
     def _aside(self, work: Callable[[], T]) -> Future[T]:
         try:
@@ -239,7 +253,7 @@ class Scheduler:
         """Take turns until :meth:`close`, and rest while there is nothing to do."""
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._busy or (self._closing and not self._alone))
+                self._change.wait_for(lambda: self._busy or (self._closing and not (self._alone or self._calls)))
                 if not self._busy:
                     return
             try:
@@ -288,8 +302,11 @@ class Scheduler:
             raise Unavailable("the server is stopping")
         held = sum(ticket.held for ticket in (*self._waiting, *self._alone, *self._live))
         if self.waiting >= self.queue or held > HELD:
+            why = f"{self.waiting} requests are waiting already"
+            if held > HELD:
+                why = f"the images of other requests take {held / 1e9:.1f} GB already"
             turns = math.ceil(self.queue / self.slots)
-            raise QueueFull(self.waiting, max(1.0, turns * self._seconds))
+            raise QueueFull(why, max(1.0, turns * self._seconds))
 
     def _drop(self) -> None:
         """Give up what was cancelled or is too late, or everything."""

@@ -18,14 +18,14 @@ class Unavailable(RuntimeError):
 
 
 class QueueFull(RuntimeError):
-    """More requests wait than may.
+    """More requests wait than may, or they hold more memory.
 
     Attributes:
         retry_after: seconds until a place is likely to be free.
     """
 
-    def __init__(self, waiting: int, retry_after: float) -> None:
-        super().__init__(f"{waiting} requests are waiting already: try again in {retry_after:.0f} s")
+    def __init__(self, why: str, retry_after: float) -> None:
+        super().__init__(f"{why}: try again in {retry_after:.0f} s")
         self.retry_after = retry_after
 
 

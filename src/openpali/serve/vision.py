@@ -30,7 +30,7 @@ from openpali.tasks.example import Image
 
 
 def vision_router(service: Service) -> APIRouter:
-    """The endpoints."""
+    """The endpoints of one task each."""
     router = APIRouter()
 
     async def ask(

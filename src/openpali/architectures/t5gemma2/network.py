@@ -33,7 +33,7 @@ from openpali.model.gemma import (
 from openpali.model.init import init_normal, init_weights
 from openpali.model.layers import Linear
 from openpali.model.vision_language import Head, Memory, VisionLanguageModel
-from openpali.model.vit import LAYER_NORM_EPS, ViTConfig
+from openpali.model.vit import LAYER_NORM_EPS, ViTConfig, check_pool
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class T5Gemma2Model(VisionLanguageModel):
         self.text = T5Gemma2Text(config)
 
     def visual(self, patches_BND: Tensor) -> Tensor:
-        pool, (rows, columns) = self.config.pool, whole_squares(self.config.pool, self.vit.config)
+        pool, (rows, columns) = self.config.pool, self.vit.config.grid
+        check_pool((rows, columns), pool, self.vit.config.patch_size)
         squares = patches_BND.reshape(len(patches_BND), rows // pool, pool, columns // pool, pool, -1)
         return cast(Tensor, self.project(squares.mean((2, 4)).flatten(1, 2)))
 
@@ -142,17 +143,6 @@ class T5Gemma2Model(VisionLanguageModel):
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         return self.logits(self.text.step(ids, cache))
-
-
-def whole_squares(pool: int, vision: ViTConfig) -> tuple[int, int]:
-    """The grid of a ViT."""
-    rows, columns = vision.grid
-    if rows % pool or columns % pool:
-        raise ValueError(
-            f"{rows} x {columns} patches cannot be averaged {pool} x {pool} at a time: sides of images must be "
-            f"multiples of {pool * vision.patch_size} pixels"
-        )
-    return rows, columns
 
 
 class Projector(nn.Module):

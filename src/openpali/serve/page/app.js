@@ -256,8 +256,8 @@ $("files").addEventListener("change", () => add([...$("files").files]));
 $("remove").addEventListener("click", () => remove(state.current));
 document.addEventListener("paste", (event) => {
   const files = [...event.clipboardData.files];
-  const text = event.target === $("text") && event.clipboardData.types.includes("text/plain"); // Office adds a picture of it
-  if (!files.length || text) return;
+  const rich = ["text/html", "text/rtf"].some((type) => event.clipboardData.types.includes(type)); // with its picture
+  if (!files.length || (rich && event.target === $("text"))) return;
   event.preventDefault();
   add(files);
 });

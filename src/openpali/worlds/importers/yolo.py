@@ -28,7 +28,7 @@ class _Description(BaseModel):
     train: str | list[str] = ""
     val: str | list[str] = ""
     test: str | list[str] = ""
-    kpt_shape: list[int] = []  # of keypoints, which follow the box on each line
+    kpt_shape: list[int] | str = []  # of keypoints, which follow the box on each line
 
 
 def read(request: Request, log: Imported) -> Iterator[Found]:
@@ -91,7 +91,7 @@ def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int
         raise ValueError(f"{path} has no split {split!r}; it has {', '.join(splits) or 'none'}")
     if others := [name for name in splits if name != split and not request.split]:
         log.notes.append(f"only {split} was taken; --split takes {' or '.join(others)}")
-    keypoints = math.prod(described.kpt_shape) if described.kpt_shape else 0
+    keypoints = math.prod(shape) if (shape := described.kpt_shape) and not isinstance(shape, str) else 0
     if request.images:
         return names, _listed(request.images), keypoints
     given = places.get(split, "images")

@@ -4,6 +4,7 @@ place."""
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import json
 import multiprocessing
@@ -67,7 +68,9 @@ def build(folder: Path) -> None:
     """Write shards ``SOURCE-00000.tar`` of PNG files with their truth, and ``sheet.png`` with some of them. Takes
     hours, and goes on where it was stopped.
     """
-    parts = home() / "data" / ".pages-parts"
+    code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+    version = hashlib.sha256(code).hexdigest()[:8]  # shards of another renderer are not taken up
+    parts = home() / "data" / f".pages-parts-{version}"
     parts.mkdir(parents=True, exist_ok=True)
     with chromium():  # fails before hours are spent
         pass
