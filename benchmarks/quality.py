@@ -74,11 +74,15 @@ def compare(options: argparse.Namespace) -> Iterator[Result]:
                 continue
             if options.engine.startswith("onnx") and "video" in benchmark.name:
                 continue
-            with progress_bar() as watch:
-                ours, theirs = (
-                    run(benchmark, model, home() / "data", limit=options.limit, watch=watch(benchmark))
-                    for model in models
-                )
+            try:
+                with progress_bar() as watch:
+                    ours, theirs = (
+                        run(benchmark, model, home() / "data", limit=options.limit, watch=watch(benchmark))
+                        for model in models
+                    )
+            except FileNotFoundError as error:
+                print(f"{benchmark.name} is left out: {error}")
+                continue
             if equal := [one.text == other.text for one, other in zip(ours.rows, theirs.rows, strict=True)]:
                 yield rate(f"{benchmark.name}: equal answers", 100 * mean(equal), 100, "float32", "%")
             for name, score in ours.card.scores.items():
