@@ -51,3 +51,8 @@ def hint(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
             f"the nearest of {len(names)} are: {', '.join(difflib.get_close_matches(name, names, n=5, cutoff=0))}"
         )
     return f"there are: {', '.join(names)}" if names else "there are none"
+
+
+def printable(text: str) -> str:
+    """A text with its unpaired surrogates escaped, as in names of files: JSON can hold them, and UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -15,11 +15,10 @@ from typing import Any
 
 from openpali.architectures.rules import read_json
 from openpali.mistakes import reason
-from openpali.text.tokenizer import SENTINELS, Tokenizer, spm
+from openpali.text.tokenizer import BYTE, SENTINELS, Tokenizer, spm
 
 _MODELS = ("spiece.model", "sentencepiece.model", "tokenizer.model")
 _SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _TYPES = spm.ModelProto.SentencePiece
 
 
@@ -115,7 +114,7 @@ def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], na
                 kind = _TYPES.UNKNOWN
             elif piece in (pad, eos):
                 kind = _TYPES.CONTROL
-            elif trainer.byte_fallback and _BYTE.fullmatch(piece):
+            elif trainer.byte_fallback and BYTE.fullmatch(piece):
                 kind = _TYPES.BYTE
             elif found := _SENTINEL.fullmatch(piece):
                 kind, piece = _TYPES.USER_DEFINED, f"▁<extra_id_{found[1]}>"

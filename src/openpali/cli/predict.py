@@ -18,6 +18,7 @@ import typer
 from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Dtype, Engine, Json, Model
 from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input, check_writable
+from openpali.messages import printable
 
 if TYPE_CHECKING:
     from openpali.infer.bulk import Done, Reply, Request
@@ -172,7 +173,7 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, print
         table.writeheader()
     answers = chain.from_iterable(replies(pali, files, request, batch=batch))
     for row, answered in zip(files.rows, answers, strict=True):
-        names = [*map(_shown, row)]
+        names = [*map(printable, row)]
         reply = replace(answered, key=names[0], files=names)
         if reply.prediction is None:
             errors.append(reply.error)
@@ -282,11 +283,6 @@ def _is_only_folder(text: str, task: str) -> bool:
     from openpali.tasks.registry import find_family
 
     return not find_family(task).takes and Path(text).is_dir()
-
-
-def _shown(name: str) -> str:
-    """The name of a file as it can be printed: one that is not UTF-8 has its other bytes escaped."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _inside(folder: str) -> list[str]:

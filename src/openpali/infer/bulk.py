@@ -19,6 +19,7 @@ from openpali.infer.batches import cut, windows
 from openpali.infer.lines import AnotherRun, Json, LinesFile
 from openpali.infer.pali import Pali, Prompted, Reworded
 from openpali.infer.pipeline import BATCH, Prediction, Row, frames_of
+from openpali.infer.routing import full_size_bytes
 from openpali.messages import shorten
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Object
@@ -178,12 +179,6 @@ class PreparedSample:
         return next(iter(self.rows.values()))
 
     @property
-    def held(self) -> int:
-        """Bytes of its images in full size: what parts without a decoder are asked about is not resized."""
-        rows = (row for part, row in self.rows.items() if part in UNPROMPTED)
-        return sum(image.nbytes for image in {id(image): image for row in rows for image in row.images}.values())
-
-    @property
     def length(self) -> tuple[int, int]:
         """By which samples are sorted: frames, then characters of the prompt."""
         return len(self.row.images), len(self.row.prompt)
@@ -208,15 +203,17 @@ class Asking:
         """
         found: dict[int, Reply] = {}
         asked: list[PreparedSample] = []
+        held = 0
         for index, each in samples:
             prepared = self.prepare(index, each)
             if isinstance(prepared, Reply):
                 found[index] = prepared
                 continue
             asked.append(prepared)
-            if sum(sample.held for sample in asked) > HELD:
+            held += full_size_bytes(prepared.rows.items())
+            if held > HELD:
                 found |= self._answer(asked, batch, skip)
-                asked.clear()
+                asked, held = [], 0
         found |= self._answer(asked, batch, skip)
         return [found[index] for index in sorted(found) if index >= skip]
 

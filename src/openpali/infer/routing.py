@@ -6,7 +6,7 @@ images like those that a part was calibrated on. It counts for less the higher t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import mean
 
@@ -181,3 +181,13 @@ def trust(prediction: Prediction) -> float:
     """The confidence in an answer, 0..1, less if the images are out of distribution; 0 without one."""
     far = prediction.ood_score if prediction.out_of_distribution else None  # 1 at the limit
     return (prediction.confidence or 0.0) * (OUT_OF_DISTRIBUTION / far if far else 1.0)
+
+
+def full_size_bytes(rows: Iterable[tuple[str, Row]]) -> int:
+    """Bytes of the images that are held in full size: what parts without a decoder are asked about is not resized.
+
+    Args:
+        rows: parts that may answer, and how each reads what it is asked.
+    """
+    images = {id(image): image for part, row in rows if part in UNPROMPTED for image in row.images}
+    return sum(image.nbytes for image in images.values())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from openpali.messages import printable
+
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -30,16 +32,11 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code = status, code
-        self.message = _encodable(message)
-        self.param = None if param is None else _encodable(param)
+        self.message = printable(message)
+        self.param = None if param is None else printable(param)
         self.headers = dict(headers or {})
 
     def as_json(self) -> dict[str, Any]:
         """The body of the answer."""
         kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
-
-
-def _encodable(text: str) -> str:
-    """A text with its unpaired surrogates escaped, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from openpali.infer.generate import Ask, Generation, Text, Written
 from openpali.infer.pipeline import Pipeline, Prediction, Row
-from openpali.infer.routing import best, is_sure
+from openpali.infer.routing import best, full_size_bytes, is_sure
 from openpali.serve.features import FeatureKey
 
 
@@ -135,13 +136,10 @@ class Ticket:
         """Who answers."""
         return self.now.pipeline
 
-    @property
+    @cached_property
     def held(self) -> int:
-        """Bytes of its images in full size: what parts without a decoder are asked about is not resized."""
-        images = {
-            id(image): image for attempt in self.attempts if attempt.answer_alone for image in attempt.row.images
-        }
-        return sum(image.nbytes for image in images.values())
+        """Bytes of its images in full size."""
+        return full_size_bytes((attempt.part, attempt.row) for attempt in self.attempts)
 
     @property
     def width(self) -> int:

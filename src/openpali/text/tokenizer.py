@@ -34,7 +34,7 @@ LARGEST_NUMBER = 99
 """Numbers up to this one are a single piece after a space, in vocabularies trained here."""
 
 _SPACE = "▁"  # SentencePiece's character for a space
-_BYTE = re.compile("<0x([0-9A-F]{2})>")
+BYTE = re.compile("<0x([0-9A-F]{2})>")  # a piece that is one byte
 _SPACE_BYTES = tuple(f"<0x{byte:02X}>" for byte in _SPACE.encode())
 _PIECE = spm.ModelProto.SentencePiece
 
@@ -232,7 +232,7 @@ class Tokenizer:
     def bytes_of(self, token: int) -> bytes | None:
         """The bytes of a token that is a part of a character; None: it is text."""
         [piece] = self.pieces([token])
-        byte = _BYTE.fullmatch(piece)
+        byte = BYTE.fullmatch(piece)
         return bytes([int(byte[1], 16)]) if byte else None
 
     def roundtrips(self, text: str) -> bool:
