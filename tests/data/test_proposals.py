@@ -173,9 +173,10 @@ def test_a_letter_that_reaches_into_the_box_of_an_icon_is_not_its(screen) -> Non
     assert icon.box == ICON
 
 
-def test_an_icon_at_the_corner_of_a_screen_is_where_it_is_drawn() -> None:
+@pytest.mark.parametrize("brightness", [200, 25])
+def test_an_icon_at_the_corner_of_a_screen_is_where_it_is_drawn(brightness) -> None:
     image = np.zeros((30, 30, 3), np.uint8)
-    image[0:9, 0:7] = 200
+    image[0:9, 0:7] = brightness
     [icon] = elements_of(example(image, Object("menu", Box(-3, 0, 20, 18), role="icon")))
     assert icon.box == Box(0, 0, 9, 7)
 

@@ -34,7 +34,7 @@ _MISSED = 0.03  # share of lines that are left out
 _DROPPED = 0.1  # share of proposals that are left out
 _SPLIT = 0.06  # share of lines of several words that are two
 _TAKEN = 0.1  # share of icons that are taken for lines of text
-_INK = 32  # of 255: least difference of what is drawn from the ground
+_INK = 32  # of 255: least difference of what is drawn from the ground, or half of the largest where that is less
 _AROUND = 2  # pixels around an icon by which its ground is known
 _READ = 0.7  # share of text without truth that is found
 _HIGHEST = 48.0  # pixels of such text
@@ -70,7 +70,8 @@ def _drawn(image: Image, box: Box) -> Box:
     if within.all():
         return box
     ground = np.median(near[~within], 0)
-    shapes, _ = ndimage.label(np.abs(near - ground).max(-1) > _INK, np.ones((3, 3)))
+    differences = np.abs(near - ground).max(-1)
+    shapes, _ = ndimage.label(differences > min(_INK, differences[within].max(initial=0) / 2), np.ones((3, 3)))
     pixels, inner = np.bincount(shapes.ravel()), np.bincount(shapes[within], minlength=shapes.max() + 1)
     ink = within & (2 * inner > pixels)[shapes] & (shapes > 0)
     return Box(*np.add(tight_box(ink), (y, x, y, x)).tolist()) if ink.any() else box
