@@ -3,7 +3,9 @@ every word and its place.
 
     python tests/eval/make_real_pages.py src/openpali/worlds/benchmarks
 
-on Debian 13 with npm, Chromium and the extra ``pages``. It was run once: packages change, and so would the sets. No
+on Debian 13 with npm, Chromium and the extra ``pages``. Images were made once: packages change, and so would
+the sets. The truth of 54 of the 60 windows was written again when ``truth.js`` knew that what is transparent
+covers nothing; those images came out the same, and the six others show charts that are drawn by chance. No
 model learns from these packages, and no decision is made by them.
 
 - screens: 20 pages of gentelella's dashboards (npm, MIT) in three windows each, every second one darkened by

@@ -193,7 +193,7 @@ PAGE = """<!doctype html><html lang="el"><head><meta charset="utf-8"><style>
   <select multiple size="2" style="width: 150px"><option>listed</option></select><input type="date" value="">
   <input value="typed text"><button aria-label="Close">x</button>
   <a href="#"><svg width="16" height="16"><rect width="16" height="16"/></svg></a>
-  <div><i class="floats fa-home"></i><p>beside</p></div>
+  <div><i class="floats fa-home"></i><p class="over">beside<i class="fade"></i></p></div>
   <div class="over">&nbsp;<b class="floats fa-lost"></b><i></i></div>
   <div style="width: 70px">word-which-breaks</div>
   <div style="display: flex; gap: 60px"><span>left</span><span>right</span></div>
@@ -232,7 +232,7 @@ def test_what_one_sees_is_what_is_written(shots: dict[str, list[Shot]]) -> None:
     first, last = shots["plain"]  # the same place is shown once
     texts = [line.text for line in first.lines]
     assert texts[0] == "ΑΛΦΑ BETA"  # Greek capitals have no accents
-    for text in ("counted", "item", "typed text", "left", "right", "x"):
+    for text in ("counted", "item", "typed text", "left", "right", "x", "beside"):
         assert text in texts
     assert not {"covered", "faded", "missing", "below"} & set(texts)
     assert not [text for text in texts if "end" in text]  # cut off by dots

@@ -20,6 +20,7 @@
     return opacities.get(el);
   };
   const hidden = (el) => style(el).visibility !== "visible" || opacity(el) < 0.3;
+  for (const el of document.body.querySelectorAll("*")) el.toggleAttribute("data-unseen", opacity(el) < 0.03);
 
   // The font's ascent and descent per pixel of its size: boxes of text are laid around its baseline.
   const pen = document.createElement("canvas").getContext("2d");
