@@ -5,6 +5,7 @@ A page of :mod:`.made` has any colour and shape; one of these looks like an appl
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -19,11 +20,18 @@ svg { width: 1em; height: 1em; vertical-align: -.125em; fill: currentColor }
 .side { flex-shrink: 0 }
 .bars { display: flex; gap: 4px; align-items: end }
 .bars > * { flex: 1 }
+.tint { display: inline-flex; width: 2.4em; height: 2.4em; align-items: center; justify-content: center }
+.search { position: relative }
+.search > svg { position: absolute; left: .8em; top: calc(50% - .5em) }
+.search > input { padding-left: 2.4em; padding-right: 4em }
+.search > kbd { position: absolute; right: .5em; top: calc(50% - .8em) }
 """
 _KINDS = ("primary", "primary", "secondary", "success", "danger", "warning", "info", "light", "dark")
 _GROUNDS = ("bg-body", "bg-body-tertiary", "bg-light", "bg-dark", "bg-primary", "bg-body-secondary")
 _SHORT = (".nav-link", ".list-group-item-action", "th", ".btn", "h4,h5,h6", "small", ".breadcrumb", ".badge")
 _DARK = 0.35  # share of pages in a stylesheet's dark colours
+_OWN = 0.4  # share of pages in greys and colours of their own
+_PREFIXES = ("bs", "cui", "tblr")  # of the variables of Bootstrap, CoreUI and Tabler
 
 
 class ThemedPage(Writer):
@@ -53,6 +61,7 @@ class ThemedPage(Writer):
         primary = f"#{self.rng.integers(1 << 24):06x}"
         own = f"<style>:root{{--bs-link-color:{primary}}}</style>" if self.chance(0.15) else ""
         own += self.capitals() if self.chance(0.3) else ""
+        own += self.palette(mode == "dark") if self.chance(_OWN) else ""
         return (
             f'<!doctype html><html lang="{self.words.language}" data-bs-theme="{mode}"><meta charset="utf-8">'
             f'<link rel="stylesheet" href="/{self.sheet}"><style>{_CSS}</style>{own}<body>{self.bar()}'
@@ -66,6 +75,34 @@ class ThemedPage(Writer):
         parts = [part for part in _SHORT if self.chance(0.4)] or [_SHORT[0]]
         space = self.words.pick("0", ".03em", ".06em", ".1em")
         return f"<style>{','.join(parts)}{{text-transform:uppercase;letter-spacing:{space}}}</style>"
+
+    def palette(self, dark: bool) -> str:
+        """A style with greys of little contrast for grounds, lines and secondary texts."""
+        r, hue, depth = self.rng, float(self.rng.random()), float(self.rng.uniform(0, 0.45))
+
+        def grey(light: float) -> str:
+            light = min(1.0, light if dark else 1 - light)
+            return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, light, depth))
+
+        ground = float(r.uniform(0.02, 0.14) if dark else r.uniform(0, 0.07))
+        raised = ground + float(r.uniform(0.015, 0.06) if dark else r.uniform(-ground, 0.03))
+        field = grey(ground + float(r.uniform(0, 0.05)))
+        line, dim = grey(raised + float(r.uniform(0.02, 0.12))), grey(float(r.uniform(0.38, 0.65)))
+        names = {
+            "body-bg": grey(ground),
+            "secondary-bg": grey(raised),
+            "tertiary-bg": grey(raised),
+            "card-bg": grey(raised),
+            "border-color": line,
+            "body-color": grey(float(r.uniform(0.75, 1))),
+            "secondary-color": dim,
+        }
+        css = "".join(f"--{p}-{name}:{colour} !important;" for p in _PREFIXES for name, colour in names.items())
+        css = f"html{{{css}}}.form-control,.form-select{{background-color:{field};border-color:{line}}}"
+        css += f".card{{background-color:{grey(raised)}}}"
+        if self.chance(0.5):
+            css += f".nav-link:not(.active),.side small,.breadcrumb a{{color:{dim}}}"
+        return f"<style>{css}</style>"
 
     def some(self, least: int = 1, most: int = 3) -> str:
         return escape(self.words.some(least, most), quote=True)
@@ -176,13 +213,30 @@ class ThemedPage(Writer):
         ground = self.words.pick("bg-primary", "bg-dark") if dark else self.words.pick(*_GROUNDS[:3])
         hint = self.some() + self.words.pick("...", "")
         search = f'<input type=search class="form-control w-auto" placeholder="{hint}">'
+        if self.chance(0.4):
+            key = f"<kbd>{self.words.pick('/', 'Ctrl K', 'Ctrl+K', 'F')}</kbd>" if self.chance(0.6) else ""
+            search = f'<div class="search">{self.icon()}{search}{key}</div>'
+        brand = self.brand("navbar-brand ms-2") if self.chance(0.9) else self.crumbs()
         inner = (
-            f'{self.tool() if self.chance(0.5) else ""}<a class="navbar-brand ms-2" href="#">{self.some(1, 2)}</a>'
+            f"{self.tool() if self.chance(0.5) else ''}{brand}"
             f'<ul class="navbar-nav me-auto">{self.several(item, 0, 6)}</ul>{search if self.chance(0.5) else ""}'
             f"{self.several(self.tool, 0, 4)}{self.button() if self.chance(0.3) else ''}"
             f"{self.avatar() if self.chance(0.6) else ''}"
         )
         return f'<nav class="navbar navbar-expand {ground} px-2"{mode}>{inner}</nav>'
+
+    def brand(self, css: str) -> str:
+        """A name, now and then with a letter in a square and a version."""
+        letter = self.avatar() if self.chance(0.4) else ""
+        version = f' <small class="fw-normal text-body-secondary">v{self.rng.integers(1, 9)}</small>'
+        return f'<a href="#" class="{css}">{letter}{self.some(1, 2)}{version if self.chance(0.2) else ""}</a>'
+
+    def person(self) -> str:
+        """Who is logged in, at the foot of a menu: a link, a button or neither."""
+        text = f'<span class="text-start lh-sm">{self.some(2, 2)}<br><small>{self.some(1, 1)}</small></span>'
+        css = "d-flex gap-2 align-items-center p-2 mt-3 text-reset text-decoration-none"
+        tag = self.words.pick("div", "div", 'a href="#"', "button type=button")
+        return f'<{tag} class="{css}{" btn w-100" * tag.startswith("b")}">{self.avatar()}{text}</{tag.split()[0]}>'
 
     def menu(self) -> str:
         """Links at the side, with titles between them; one of them is chosen. What opens more links is a button, as
@@ -205,9 +259,10 @@ class ThemedPage(Writer):
                 rows.append(f'<a href="#" class="{item}{active}">{text}</a>')
         mode = ' data-bs-theme="dark"' if (dark := self.chance(0.35)) else ""
         ground = "bg-dark" if dark else self.words.pick("bg-body", "bg-body-tertiary", "bg-light", "border-end")
-        name = f'<a href="#" class="d-block fs-5 p-3">{self.some(1, 2)}</a>' if self.chance(0.4) else ""
+        name = self.brand("d-block fs-5 p-3") if self.chance(0.4) else ""
         wide = int(self.rng.integers(160, 280))
         nav = f'<nav class="nav flex-column {pills}">{"".join(rows)}</nav>'
+        nav += self.person() if self.chance(0.4) else ""
         return f'<aside class="side {ground} p-2" style="width:{wide}px"{mode}>{name}{nav}</aside>'
 
     def opener(self, css: str, text: str, mark: str) -> str:
@@ -219,6 +274,11 @@ class ThemedPage(Writer):
         return f'<button type=button class="{css} w-100">{inner}</button>'
 
     def crumbs(self) -> str:
+        """Links to the pages above, in the colour of links or in that of the text, and the page's own name."""
+        if self.chance(0.4):
+            css = self.words.pick("text-reset", "text-body-secondary") + " text-decoration-none"
+            sign = self.words.pick(" › ", " / ", " » ", " &gt; ")
+            return f"<div>{self.several(lambda: self.link(css) + sign, 1, 2)}<span>{self.some()}</span></div>"
         items = self.several(lambda: f'<li class="breadcrumb-item">{self.link()}</li>', 1, 3)
         return f'<ol class="breadcrumb">{items}<li class="breadcrumb-item active">{self.some()}</li></ol>'
 
@@ -231,6 +291,7 @@ class ThemedPage(Writer):
         """A part of a page, mostly in a card."""
         makers = [self.figure, self.table, self.list, self.form, self.form, self.prose, self.chart, self.buttons]
         makers += [self.tabs, self.pages, self.meters, self.alerts, self.steps, self.table, self.people]
+        makers += [self.notes, self.notices, self.chat, self.blocks, self.segments, self.entry]
         inner = makers[int(self.rng.integers(len(makers)))]()
         if self.chance(0.15):
             return inner
@@ -298,6 +359,77 @@ class ThemedPage(Writer):
 
         linked, acted = self.chance(0.5), self.chance(0.4)
         return self.several(row, 2, 6)
+
+    def notes(self) -> str:
+        """A column of a board: cards with a name that is no heading."""
+
+        def note() -> str:
+            name = f'<div class="{self.words.pick("", "fw-bold", "fw-medium")}">{self.some(2, 5)}</div>'
+            text = f'<div class="small text-body-secondary">{self.some(4, 14)}</div>' if self.chance(0.6) else ""
+            last = f'<div class="d-flex small">{self.number()}<span class="ms-auto">{self.avatar()}</span></div>'
+            return f'<div class="card p-2 mb-2">{self.several(self.badge, 0, 2)}{name}{text}{last}</div>'
+
+        count = f'<span class="badge text-bg-secondary mx-2">{self.rng.integers(1, 20)}</span>'
+        tool = f'<span class="ms-auto">{self.tool()}</span>'
+        head = f'<div class="d-flex mb-2"><b>{self.some(1, 2)}</b>{count}{tool}</div>'
+        return head + self.several(note, 1, 4)
+
+    def notices(self) -> str:
+        """What has happened: an icon on a disc, which is no button, and a text in two lines."""
+
+        def notice() -> str:
+            css = f"tint rounded-circle me-2 bg-{self.kind()}{self.words.pick('-subtle', '')}"
+            name = f'<div class="{self.words.pick("fw-bold", "fw-medium", "")}">{self.some(1, 2)}</div>'
+            text = f'{name}<div class="small text-body-secondary">{self.some(3, 10)}</div>'
+            end = f'<small class="ms-auto text-nowrap">{self.number()}</small>'
+            icon = f'<span class="{css}">{self.icon()}</span>'
+            return f'<div class="d-flex py-2 border-bottom">{icon}<div>{text}</div>{end}</div>'
+
+        return self.several(notice, 2, 6)
+
+    def chat(self) -> str:
+        """Messages on grounds with round corners, which are no buttons."""
+
+        def message() -> str:
+            own = self.chance(0.4)
+            css = f"text-bg-{self.kind()}" if own or self.chance(0.3) else "bg-body-secondary border"
+            css += f" d-inline-block px-3 py-2 rounded-{self.rng.integers(2, 6)}"
+            said = f'<div class="{css}">{self.some(2, 12)}</div>'
+            time = f'<div class="small text-body-secondary">{self.number()}</div>' if self.chance(0.5) else ""
+            return f'<div class="mb-2{" text-end" * own}">{said}{time}</div>'
+
+        return self.several(message, 2, 6)
+
+    def blocks(self) -> str:
+        """A chart of coloured fields with names, which are no buttons."""
+        fields = (
+            f'<div class="p-2 small text-bg-{self.kind()}" style="flex:{self.rng.integers(1, 9)};overflow:hidden">'
+            f"{self.some(1, 2)}</div>"
+            for _ in range(int(self.rng.integers(3, 8)))
+        )
+        across = self.chance(0.5)
+        high = self.rng.integers(30, 160) if across else self.rng.integers(80, 260)
+        css = f"display:flex;gap:2px;height:{high}px;flex-direction:{'row' if across else 'column'}"
+        return f'{self.heading()}<div style="{css}">{"".join(fields)}</div>'
+
+    def segments(self) -> str:
+        """Buttons in one tray, of which one is chosen."""
+        chosen, texts = (
+            int(self.rng.integers(3)),
+            self.words.pick("7d 30d 90d", "Day Week Month", "1H 1D 1M 1Y", ""),
+        )
+        names = texts.split() or [self.some(1, 1) for _ in range(int(self.rng.integers(2, 5)))]
+        buttons = "".join(
+            f'<button type=button class="btn btn-sm border-0{" bg-body shadow-sm" * (n == chosen)}">{name}</button>'
+            for n, name in enumerate(names)
+        )
+        return f'{self.heading()}<div class="d-inline-flex p-1 rounded bg-body-secondary">{buttons}</div>'
+
+    def entry(self) -> str:
+        """A link that is a card, with an icon, a name and a text."""
+        mark = f'<span class="tint rounded bg-{self.kind()}-subtle">{self.icon()}</span>'
+        text = f'<div class="fw-bold">{self.some(1, 3)}</div><small>{self.some(3, 9)}</small>'
+        return f'<a href="#" class="d-block p-3 border rounded text-reset text-decoration-none">{mark}{text}</a>'
 
     def form(self) -> str:
         shape = "row row-cols-2" if self.chance(0.25) else ""
