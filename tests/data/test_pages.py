@@ -134,6 +134,17 @@ def test_other_colours_keep_what_is_written() -> None:
     assert len({recolour(grey, np.random.default_rng(seed)).tobytes() for seed in range(20)}) == 20
 
 
+def test_dark_or_light_tones_of_other_colours_become_alike() -> None:
+    grey = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    middles = []
+    for seed in range(20):
+        dark, middle, light = recolour(grey, np.random.default_rng(seed), 2.0).astype(int).sum(2)[0, [0, 127, 255]]
+        assert abs(light - dark) >= 3 * 63
+        middles.append((middle - dark) / (light - dark))
+    assert 0.2 < min(middles) < 0.35
+    assert 0.6 < max(middles) < 0.75
+
+
 def test_pieces_of_lines_come_with_their_characters() -> None:
     encoder = ReadingEncoder(pieces=6, recoloured=0)
     samples = [encoder.encode(page(), OCR, Preprocess(32, 256), generator(i)) for i in range(4)]

@@ -38,6 +38,7 @@ _INK = 32  # of 255: least difference of what is drawn from the ground, or half 
 _AROUND = 2  # pixels around an icon by which its ground is known
 _READ = 0.7  # share of text without truth that is found
 _HIGHEST = 48.0  # pixels of such text
+_BEND = 2.0  # of the tones of a screen in other colours
 
 
 def elements_of(example: Example) -> list[Object]:
@@ -103,7 +104,7 @@ class ElementEncoder:
             raise ValueError(f"{example.key}: nothing on the screen looks like an element")
         seen = views(image, boxes, self.side)
         if rng.random() < self.recoloured:
-            seen = recolour(seen, rng)
+            seen = recolour(seen, rng, _BEND)
         which, elements = mark_elements(things, self.roles, boxes)
         zoom = np.float32(_ZOOM ** rng.uniform(-1, 1))
         size = zoom * np.array(image.shape[:2], np.float32)

@@ -119,16 +119,19 @@ def random_view(
     return View(corner[0], corner[1], scale, scale)
 
 
-def recolour(pixels: Image, rng: np.random.Generator) -> Image:
-    """The image ``[H, W, 3]`` in two other colours: pages of few colours teach text on any.
+def recolour(pixels: Image, rng: np.random.Generator, bend: float = 1.0) -> Image:
+    """The image ``[..., 3]`` in two other colours: pages of few colours teach text on any.
 
     Black becomes one random colour and white another, whose brightness differs by a quarter of the range at least.
+    The tones between them follow a power of up to ``bend`` or down to its inverse: dark or light ones become alike.
     """
     while True:
         black, white = rng.integers(0, 256, (2, 3))
         if abs(int(white.sum()) - int(black.sum())) >= 3 * 64:
             break
     values = np.arange(256)[:, None] / 255
+    if bend > 1:
+        values **= bend ** rng.uniform(-1, 1)
     table = (black + (white - black) * values).astype(np.uint8)  # [256, 3]
     return np.stack([table[pixels[..., channel], channel] for channel in range(3)], -1)
 
