@@ -245,6 +245,22 @@ def test_prompts_for_elements_are_answered_by_their_finder(bundle, screenshot) -
     assert drawn.part == "pali"
 
 
+def test_a_role_beside_the_name_of_a_drawing_means_an_element(bundle, screenshot) -> None:
+    pali = Pali.from_pretrained(bundle)
+    pali.names = ["heart"]
+    asked = ["the heart icon", "icon right of the heart", "heart", "a picture of a heart"]
+    answers = pali.predict([[screenshot]] * 4, [f"detect: {text}" for text in asked])
+    assert [answer.part for answer in answers] == ["elements", "elements", "pali", "pali"]
+
+
+def test_a_referring_expression_with_a_role_means_an_element(bundle, screenshot) -> None:
+    pali = Pali.from_pretrained(bundle)
+    [[button], others] = pali.segment([screenshot] * 2, ["the button", "the red one"])
+    assert button.box == pali.point(screenshot, "the button").box
+    assert button.mask is None
+    assert not any(thing.role for thing in others)
+
+
 def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, monkeypatch) -> None:
     pali = Pali.from_pretrained(bundle)
     pali.names = ["horse"]

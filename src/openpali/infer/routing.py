@@ -17,7 +17,8 @@ from openpali.infer.parts import ModelParts
 from openpali.infer.pipeline import Frames, Prediction, Row, Sized, group, open_image
 from openpali.infer.screens import Wanted
 from openpali.tasks.base import Answer, Task
-from openpali.tasks.detect import Detect, alike
+from openpali.tasks.detect import NOTHING, Detect, alike
+from openpali.tasks.refseg import RefSeg
 from openpali.tasks.registry import recognise
 from openpali.tasks.vqa import Vqa
 from openpali.weights.files import ELEMENTS, MAIN, PAGES, READER, SIGLIP, UNPROMPTED
@@ -85,18 +86,21 @@ class RoutedModel(ModelParts):
     def asks_for_elements(self, task: str, prompt: str) -> bool:
         """Whether a prompt is for the elements of a screen.
 
-        It asks to detect none of the objects that are known, or, if the bundle lists none, roles. Without a part
-        that finds elements, words that are written on the screen will do, but not roles alone.
+        It asks for roles ("the heart icon"), or to detect none of the objects that the bundle lists. Without a part
+        that finds elements, words that are written on the screen will do, but not roles.
         """
-        if READER not in self.parts or task != Detect.name:
+        if READER not in self.parts or task not in (Detect.name, RefSeg.name):
             return False
+        finds = ELEMENTS in self.parts
+        if task == RefSeg.name:
+            return finds and _has_role(RefSeg(dialect=self.dialect).asked(prompt))
         names = Detect(dialect=self.dialect).names_in(prompt)
-        wanted = [Wanted.of(name) for name in names]
-        if ELEMENTS not in self.parts and not (self.names and all(each.words for each in wanted)):
-            return False
         if not self.names:
-            return all(each.roles for each in wanted)
-        return not any(alike(name, known) for name in names for known in self.names)
+            return finds and all(Wanted.of(name).roles for name in names)
+        if not finds and not all(Wanted.of(name).words for name in names):
+            return False
+        unknown = (not any(alike(name, known) for known in self.names) for name in names)
+        return all(new or (finds and _has_role(name)) for new, name in zip(unknown, names, strict=True))
 
     def answer_alone(self, part: str, row: Row) -> Prediction:
         """The answer of a part that has no decoder: things or elements that are asked for, or what is written."""
@@ -111,6 +115,11 @@ class RoutedModel(ModelParts):
                 score = screen.ood_score
                 objects = [thing for name in names for thing in screen.detect(name)]
             answer = Answer(task.spell(objects, row.size), tuple(objects))
+        elif isinstance(task, RefSeg):  # an element fills its box: there is no other outline
+            screen = self.reader.screen(pixels)
+            score, found = screen.ood_score, screen.point(task.asked(row.prompt))
+            text = task.codec.encode(found.box, row.size) if found else NOTHING
+            answer = Answer(text, (found,) if found else ())
         elif part == ELEMENTS and isinstance(task, Vqa):
             screen = self.reader.screen(pixels)
             score = screen.ood_score
@@ -147,6 +156,11 @@ class RoutedModel(ModelParts):
         ordered = sorted(fit, key=mismatch.__getitem__)
         calibrated = all(self.pipeline(part).calibration(task) for part in parts)
         return tuple(ordered if calibrated else ordered[:1])
+
+
+def _has_role(text: str) -> bool:
+    """Whether an expression says what kind of element it means; an image may show anything."""
+    return bool({*Wanted.of(text).roles} - {"image"})
 
 
 def ask_in_turn(parts: Sequence[Sequence[str]], ask: AskPart) -> list[Prediction]:

@@ -157,9 +157,9 @@ def points_by(pali: Pali) -> AnswerPage:
     """What expressions mean, named by them: the accessible name and the role of elements that are alone in both."""
 
     def answer(example: Example) -> tuple[list[Detection], list[Detection]]:
-        screen, true = pali.screen(example.images[0]), list(_expressions(example))
-        found = [(each.name, screen.point(each.name)) for each in true]
-        return [Detection(name, thing.box) for name, thing in found if thing], true
+        true = list(_expressions(example))
+        found = [(each.name, pali.detect(example.images, [each.name])[0][:1]) for each in true]
+        return [Detection(name, thing.box) for name, some in found for thing in some], true
 
     return answer
 
