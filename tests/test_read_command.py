@@ -107,6 +107,47 @@ def test_pages_of_a_pdf_are_read_one_by_one(bundle: Path, tmp_path: Path) -> Non
     assert Image.open(tmp_path / "drawn-2.png").size == (280, 120 + LEGEND)
 
 
+def test_pages_of_a_tiff_are_read_one_by_one(bundle: Path, tmp_path: Path) -> None:
+    sizes = (100, 140, 120)
+    first, *others = (Image.new("L", (width, 60), 255) for width in sizes)
+    first.save(tmp_path / "scan.tif", save_all=True, append_images=others)
+    found = read(bundle, tmp_path / "scan.tif", "--format", "json")
+    assert [json.loads(line)["width"] for line in found.stdout.splitlines()] == [*sizes]
+
+
+@pytest.mark.parametrize("ending", ["pdf", "tif"])
+@pytest.mark.parametrize(
+    ("pages", "widths"), [("2", [140]), ("2-3", [140, 120]), ("3-9", [120]), ("", [100, 140, 120])]
+)
+def test_pages_are_chosen(bundle: Path, tmp_path: Path, ending: str, pages: str, widths: list[int]) -> None:
+    path = tmp_path / f"scan.{ending}"
+    first, *others = (Image.new("RGB", (width, 60), "white") for width in (100, 140, 120))
+    first.save(path, save_all=True, append_images=others, resolution=72)
+    found = read(bundle, path, "--format", "json", "--dpi", 72, "--pages", pages)
+    records = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [record["width"] for record in records] == widths
+    assert [record["page"] for record in records] == [{100: 1, 140: 2, 120: 3}[width] for width in widths]
+
+
+def test_a_page_that_is_not_there_is_named(bundle: Path, page: Path) -> None:
+    assert "no page 2" in str(read(bundle, page, "--pages", "2-4").exception)
+    for wrong in ("0", "4-2", "two", "1,2"):
+        assert "--pages" in str(read(bundle, page, "--pages", wrong).exception)
+
+
+def test_a_folder_stands_for_its_images_and_pdf_files(bundle: Path, tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in ("b.pdf", "a.png", "c.tif"):
+        Image.new("RGB", (90, 60), "white").save(scans / name)
+    (scans / "notes.txt").write_text("not a page")
+    found = read(bundle, scans, "--format", "json")
+    files = [json.loads(line)["file"] for line in found.stdout.splitlines()]
+    assert files == [str(scans / name) for name in ("a.png", "b.pdf", "c.tif")]
+    (tmp_path / "empty").mkdir()
+    assert "without images or PDF files" in str(read(bundle, tmp_path / "empty").exception)
+
+
 def test_words_are_drawn_in_the_colour_of_their_confidence() -> None:
     words = [ReadWord("a", Box(5, 5, 15, 45), 0.0), ReadWord("b", Box(5, 60, 15, 90), 1.0)]
     drawn = np.array(draw_page(np.full((20, 200, 3), 255, np.uint8), [ReadLine(words, Box(5, 5, 15, 90))]))
@@ -171,7 +212,8 @@ def test_the_commands_of_the_documentation_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     page.rename("screen.png")
-    Image.new("RGB", (100, 60), "white").save("manual.pdf", resolution=72)
+    blank = Image.new("RGB", (100, 60), "white")
+    blank.save("manual.pdf", save_all=True, append_images=[blank] * 2, resolution=72)
     record = {"images": ["screen.png"], "question": "What is it?", "answers": ["a page"]}
     Path("mine.jsonl").write_text(json.dumps(record) + "\n")
     text = (Path(__file__).parents[1] / "docs" / "reading.md").read_text("utf-8")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from openpali.cli.inputs import with_folders
 from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Dtype, Engine, Json, Model
 from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input, check_writable
@@ -237,10 +238,10 @@ class _Files:
     def of(cls, paths: Sequence[str], as_frames: bool, frames: int, stride: int | None) -> _Files:
         """Checks that the files are there, before a model is loaded; a folder stands for those in it."""
         from openpali.data.media.images import check_image_file
-        from openpali.data.media.videos import is_video
+        from openpali.data.media.videos import SUFFIXES, is_video
         from openpali.data.sources.registry import RECORDS
 
-        paths = [file for path in paths for file in (_inside(path) if Path(path).is_dir() else [path])]
+        paths = with_folders(paths, SUFFIXES, "videos")
         for path in paths:
             if Path(path).suffix in RECORDS:
                 raise ValueError(f"{path} holds samples: ask with --input {path} --output answers.jsonl")
@@ -283,16 +284,6 @@ def _is_only_folder(text: str, task: str) -> bool:
     from openpali.tasks.registry import find_family
 
     return not find_family(task).takes and Path(text).is_dir()
-
-
-def _inside(folder: str) -> list[str]:
-    """The images and videos in a folder, by name."""
-    from openpali.data.media.videos import SUFFIXES
-
-    files = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in (*IMAGE_ENDINGS, *SUFFIXES))
-    if not files:
-        raise ValueError(f"{folder} is a folder without images or videos (those in folders inside it do not count)")
-    return [str(file) for file in files]
 
 
 def _names_file(text: str) -> bool:

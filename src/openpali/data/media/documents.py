@@ -1,4 +1,4 @@
-"""Files of one or more pages: images, and PDF."""
+"""Files of one or more pages: images, TIFF and PDF."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openpali.data.media.images import MAX_PIXELS, check_image_file, load_image
+from openpali.data.media.images import MAX_PIXELS, check_image_file, check_page, load_pages
 from openpali.tasks.example import Image
 
 
@@ -18,20 +18,20 @@ def is_pdf(path: str | Path) -> bool:
         return b"%PDF-" in file.read(1024)
 
 
-def open_pages(path: str | Path, dpi: float) -> Iterator[Image]:
-    """The pages of a file, one by one: uint8 ``[H, W, 3]``. An image is one page.
+def open_pages(path: str | Path, dpi: float, first: int = 1) -> Iterator[Image]:
+    """The pages of a PDF or TIFF file, from number ``first`` on: uint8 ``[H, W, 3]``. Any other image is one page.
 
     Args:
-        path: an image as :func:`~openpali.data.media.images.load_image` takes it, or a PDF file.
+        path: a PDF file, or an image as :func:`~openpali.data.media.images.load_image` takes it.
         dpi: dots per inch at which PDF pages are drawn.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or has fewer pages.
     """
     check_image_file(path)
     if not is_pdf(path):
-        yield load_image(path)
+        yield from load_pages(path, first)
         return
     import pypdfium2
 
@@ -42,7 +42,8 @@ def open_pages(path: str | Path, dpi: float) -> Iterator[Image]:
         told = "is locked by a password: unlock it first" if locked else "is a damaged PDF file, or has no pages"
         raise ValueError(f"{path} {told}") from error
     with closing(document):
-        for number in range(len(document)):
+        check_page(str(path), first, len(document))
+        for number in range(first - 1, len(document)):
             try:
                 page = document[number]
             except pypdfium2.PdfiumError as error:

@@ -60,6 +60,36 @@ def load_image(
     return decode_image(source, name, min_size=min_size, max_pixels=max_pixels)[0]
 
 
+def load_pages(path: str | Path, first: int = 1) -> Iterator[Image]:
+    """The pages of a TIFF file from number ``first`` on, one by one; an image of another format is one page.
+
+    Raises:
+        FileNotFoundError, TooManyPixels, ValueError: as :func:`load_image`, and ValueError: it has fewer pages.
+    """
+    check_image_file(path)
+    data, name = Path(path).read_bytes(), str(path)
+    with _opened(data, name) as image:
+        count = getattr(image, "n_frames", 1) if isinstance(image, TiffImageFile) else 1
+    check_page(name, first, count)
+    if count == 1:
+        yield load_image(path)
+        return
+    for number in range(first - 1, count):
+        with _opened(data, name) as image:
+            image.seek(number)
+            height, width = _upright_size(image)
+            page = to_rgb(image) if height * width <= MAX_PIXELS else None
+        if page is None:
+            raise TooManyPixels(f"page {number + 1} of {name} has more than {MAX_PIXELS:,} pixels: shrink it first")
+        yield page
+
+
+def check_page(name: str, number: int, count: int) -> None:
+    """Check that a file of ``count`` pages has page ``number``."""
+    if number > count:
+        raise ValueError(f"{name} has no page {number}: it has {count}")
+
+
 def check_image_file(path: str | Path) -> None:
     """Check that there is a file."""
     if "://" in str(path):
