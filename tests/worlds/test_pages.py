@@ -9,6 +9,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -24,7 +25,7 @@ from openpali.tasks.example import Box
 from openpali.worlds.benchmarks import pages
 from openpali.worlds.builders import packages
 from openpali.worlds.builders.icons import SIDE, Icon, render_sheet
-from openpali.worlds.builders.pages import jobs, needed, render, sources
+from openpali.worlds.builders.pages import build, jobs, needed, render, sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script
 from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
@@ -407,6 +408,33 @@ def test_a_shard_is_a_function_of_its_name(tmp_path: Path, pdf: Path, monkeypatc
     box, drawn = example.lines[0].box, draw_truth(example)
     middle = round((box.ymin + box.ymax) / 2)
     assert drawn.getpixel((round(box.xmin), middle)) == ImageColor.getrgb(LINE)
+
+
+def test_a_build_goes_on_where_it_was_stopped(tmp_path: Path, pdf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "home"))  # for other processes, too
+    folder = tmp_path / "home/packages/texlive-latex-recommended-doc/usr/share/doc/texlive-doc"
+    folder.mkdir(parents=True)
+    for number in range(20):
+        shutil.copy(pdf, folder / f"{number}.pdf")
+    builder = "openpali.worlds.builders.pages"
+    monkeypatch.setattr(f"{builder}.jobs", lambda: [("pdf", 0), ("pdf", 1)])
+    monkeypatch.setattr(f"{builder}.chromium", nullcontext)
+
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{builder}.write_sheet", stop)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "first")
+    monkeypatch.setattr(f"{builder}.write_sheet", lambda folder: None)
+    monkeypatch.setattr(f"{builder}.ProcessPoolExecutor", lambda *_: nullcontext(None))  # nothing is left to do
+    build(tmp_path / "second")
+    names = ["pdf-00000.tar", "pdf-00001.tar"]
+    assert sorted(path.name for path in (tmp_path / "second").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "first" / name).samefile(tmp_path / "second" / name)
 
 
 @needs_browser

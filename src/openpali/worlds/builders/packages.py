@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from openpali.home import home
+from openpali.home import home, make_once
 
 HELP = ("en-us", "de", "fr", "es", "it", "pt-br", "ru", "el", "pl", "cs")
 """Languages of LibreOffice's help, as in the names of its packages."""
@@ -210,14 +210,12 @@ def npm(name: str) -> Path:
 
 
 def _cached(name: str, unpack: Callable[[str, Path], None]) -> Path:
-    folder = home() / "packages" / name
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed when complete, so that an interrupted download is never taken for a package.
+    def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
             unpack(name, Path(work))
             (Path(work) / "files").rename(folder)
-    return folder
+
+    return make_once(home() / "packages" / name, make)
 
 
 def _unpack_debian(name: str, work: Path) -> None:

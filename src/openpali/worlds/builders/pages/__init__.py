@@ -68,7 +68,8 @@ def build(folder: Path) -> None:
     """Write shards ``SOURCE-00000.tar`` of PNG files with their truth, and ``sheet.png`` with some of them. Takes
     hours, and goes on where it was stopped.
     """
-    code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+    files = (file for file in sorted(Path(__file__).parent.iterdir()) if file.suffix in (".py", ".js", ".css"))
+    code = b"".join(file.read_bytes() for file in files)
     version = hashlib.sha256(code).hexdigest()[:8]  # shards of another renderer are not taken up
     parts = home() / "data" / f".pages-parts-{version}"
     parts.mkdir(parents=True, exist_ok=True)
