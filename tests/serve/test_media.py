@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -34,7 +35,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "/loop": "/loop",
             "/moved": "/image?size=1",
             "/file": "file:///etc",
+            "/nowhere": "http://[/",
         }
+        if self.path == "/slow":
+            for _ in range(100):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                time.sleep(0.05)
+            self.server.finished = True  # type: ignore[attr-defined]
+            return
         if self.path in where:
             self.send_response(302)
             self.send_header("Location", where[self.path])
@@ -75,6 +84,7 @@ def test_only_what_is_allowed_is_fetched(port: int) -> None:
         (f"{base}/file", "does not fetch images from there"),
         (f"http://mixed.example:{port}/image", "no public address"),
         (f"{base}/loop", "more than 3 redirects"),
+        (f"{base}/nowhere", "redirects to no URL"),
         (f"{base}/none", "answered with status 404"),
         ("http://public.example:1/image", "could not be fetched"),
         ("http://[/", "is no URL"),
@@ -85,3 +95,17 @@ def test_only_what_is_allowed_is_fetched(port: int) -> None:
     with pytest.raises(ApiError) as refused:
         Media(Limits(media=50), ["public.example"]).fetch(f"{base}/image", "image")
     assert refused.value.status == 413
+
+
+def test_a_host_that_sends_byte_by_byte_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(media, "resolve", lambda host, port: ["127.0.0.1"])
+    monkeypatch.setattr(media, "is_public", lambda address: True)
+    monkeypatch.setattr(media, "SECONDS", 0.3)
+    reader = Media(Limits(media=1000), ["public.example"])
+    with pytest.raises(ApiError, match="could not be fetched"):
+        reader.fetch(f"http://public.example:{server.server_address[1]}/slow", "image")
+    assert not hasattr(server, "finished")
+    server.shutdown()
+    server.server_close()

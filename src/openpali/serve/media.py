@@ -12,8 +12,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from openpali.data.media.images import TooManyPixels, load_image
@@ -81,7 +83,10 @@ class Media:
                 raise ApiError(400, f"{param}: the image could not be fetched", param=param) from error
             if moved is None:
                 return data
-            url = urljoin(url, moved)
+            try:
+                url = urljoin(url, moved)
+            except ValueError as error:
+                raise ApiError(400, f"{param}: its host redirects to no URL", param=param) from error
         raise ApiError(400, f"{param}: more than {REDIRECTS} redirects: give the address of the image", param=param)
 
     def _check(self, url: str, param: str) -> SplitResult:
@@ -107,6 +112,10 @@ class Media:
         if not addresses or not all(is_public(address) for address in addresses):
             raise ApiError(400, f"{param}: its host has no public address", param=param, code="url_not_allowed")
         connection = _Connection(host, port, addresses[0], parts.scheme == "https", until)
+        watch = threading.Timer(
+            max(0.0, until - time.monotonic()), connection.cut
+        )  # a host may send a byte now and then
+        watch.start()
         try:
             target = quote(parts.path or "/", safe=_PATH)
             connection.request("GET", f"{target}?{quote(parts.query, safe=_PATH)}" if parts.query else target)
@@ -120,10 +129,11 @@ class Media:
                 data += chunk
                 if len(data) > self.limits.media:
                     raise ApiError(413, f"{param} has more than {self.limits.media:,} bytes", param=param)
-                if time.monotonic() > until:
-                    raise TimeoutError
+            if time.monotonic() > until:
+                raise TimeoutError
             return None, data
         finally:
+            watch.cancel()
             connection.close()
 
 
@@ -133,6 +143,11 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, address: str, secure: bool, until: float) -> None:
         super().__init__(host, port, timeout=max(0.1, until - time.monotonic()))
         self._address, self._secure = address, secure
+
+    def cut(self) -> None:
+        """End it while another thread waits for its host."""
+        with suppress(OSError, AttributeError):  # it is not connected yet, or closed already
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
