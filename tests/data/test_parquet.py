@@ -65,9 +65,10 @@ def test_images_may_be_bytes_structs_or_paths(tmp_path: Path) -> None:
         {"image": "beside.png"},
         {"image": {"bytes": None, "path": "beside.png"}},
         {"images": [image_bytes(5), image_bytes(6)]},
+        {"images": [], "image": image_bytes(4)},
         {"images": [{"bytes": image_bytes(7), "path": None}, {"bytes": image_bytes(8), "path": None}]},
     ]
-    expected = [[1], [2], [3], [3], [5, 6], [7, 8]]
+    expected = [[1], [2], [3], [3], [5, 6], [4], [7, 8]]
     for number, (way, values) in enumerate(zip(ways, expected, strict=True)):
         path = write(tmp_path / f"{number}.parquet", [way | {"caption": "a"}])
         assert [int(image[0, 0, 0]) for image in ParquetSource(path)[0].images] == values

@@ -44,7 +44,7 @@ class ParquetSource(RecordSource):
         self._kept: dict[int, Any] = {}  # row group -> pyarrow's table, in the order of reading
 
     def __len__(self) -> int:
-        return int(self._groups[:, 2].sum())
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def where(self, index: int) -> str:
         """File and row, counted from 1: "train.parquet:12"."""
@@ -55,7 +55,8 @@ class ParquetSource(RecordSource):
 
     def record(self, index: int) -> Record:
         where, fields = self.where(index), _drop_empty(self._row(index))
-        images = _as_list(fields.pop("images", fields.pop("image", None)))
+        images = _images(fields)
+        fields.pop("image", None)
         fields["images"] = [_name(number, image) for number, image in enumerate(images)]
         for field in ("objects", "captions"):
             if isinstance(fields.get(field), str):
@@ -70,7 +71,7 @@ class ParquetSource(RecordSource):
 
     def read(self, index: int, name: str) -> bytes:
         row = self._row(index)
-        for number, image in enumerate(_as_list(row.get("images") or row.get("image"))):
+        for number, image in enumerate(_images(row)):
             if _name(number, image) == name and (data := _bytes(image)) is not None:
                 return data
         return read_beside(self._files[self._groups[self._find(index)[0], 0]], name, self.where(index))
@@ -113,8 +114,10 @@ def _open(name: str, metadata: Any = None) -> Any:
         raise ValueError(f"{name} is not a Parquet file, or was cut off: {error}") from error
 
 
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+def _images(row: dict[str, Any]) -> list[Any]:
+    """What a row has in its column ``images``, or else in ``image``."""
+    found = row.get("images") or row.get("image")
+    return found if isinstance(found, list) else [] if found is None else [found]
 
 
 def _bytes(image: Any) -> bytes | None:
