@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -204,6 +205,11 @@ def test_wandb_is_used_on_request_and_offline(make_trainer, tmp_path, monkeypatc
     assert [entry[0] for entry in logged[:-1]] == [2, 4, 6]
     assert logged[0][1]["samples"] == 8
     assert logged[-1] == 0
+    broken = make_trainer(make_recipe(wandb="mine"), "broken")
+    monkeypatch.setattr(broken, "_export", lambda name: Path(name, "none").read_bytes())
+    with pytest.raises(FileNotFoundError):
+        broken.train()
+    assert runs[1][1][-1] == 1
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ValueError, match="wandb = 'mine' needs wandb: pip install wandb"):
         make_trainer(make_recipe(wandb="mine"), "missing").train()

@@ -48,11 +48,11 @@ def load_base(model: nn.Module, recipe: Recipe) -> str:
     base = _base(recipe)
     if base is None:
         raise FileNotFoundError(f"model.init: no model {recipe.model.start!r}")
-    changes = {name: p for name, p in model.state_dict().items() if name in lora_names(model)}
+    changes = lora_names(model)
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Linear)}
     stored = base.stored()
     tensors = {k: v if k in linear or not v.is_floating_point() else v.float() for k, v in stored.items()}
-    empty = {name: torch.empty(p.shape) for name, p in changes.items()}
+    empty = {name: torch.empty(p.shape) for name, p in model.state_dict().items() if name in changes}
     load_exactly(model, {**tensors, **empty}, recipe.model.start)
     init_lora(model)
     return fingerprint(stored)

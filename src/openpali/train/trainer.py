@@ -188,6 +188,10 @@ class Trainer:
         """
         with self.folder.recording(self.folder.path):
             self.progress = Progress(self.recipe, self.folder.path, self.samples, active=self.ranks.rank == 0)
+        with self.progress:
+            return self._train(look)
+
+    def _train(self, look: Look | None) -> Path:
         if self.recipe.more_samples and self.samples < self.recipe.samples:
             self.progress.say(
                 f"more_samples = {self.recipe.more_samples}: the run goes on from sample {self.samples:,} to "
@@ -251,7 +255,7 @@ class Trainer:
         self.peak = matmul_peak(ranks.device, self.train_step.dtype) * ranks.world
         started = self.step
         # an error that a caller keeps would keep the data workers alive, so close their loader
-        with self.progress, closing(batches), kept_memory(ranks.device), _stop_requests() as stop:
+        with closing(batches), kept_memory(ranks.device), _stop_requests() as stop:
             if self.step == 0 and recipe.model.start and self._evaluate():  # the score of the model before
                 self._export("best")
             self.saved, self.window.began = time.monotonic(), time.perf_counter()
@@ -461,7 +465,7 @@ class Trainer:
         return folder
 
     def _passed(self, every: int) -> bool:
-        """Whether the last step reached a multiple of ``every`` samples; 0 is one."""
+        """Whether the last step reached a multiple of ``every`` samples; true before the first, false for 0."""
         return bool(every) and self.samples // every > (self.samples - self.recipe.batch) // every
 
     def _save(self) -> None:
