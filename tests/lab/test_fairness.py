@@ -31,6 +31,8 @@ def test_attributes_are_read_and_combined(tmp_path: Path) -> None:
     attributes = read_attributes(path, key="file")
     assert groups_of(["2.jpg", "1.jpg", "3.jpg"], attributes, "gender") == ["Male", "Female", ""]
     assert groups_of(["1.jpg", "2.jpg"], attributes, "gender", "age") == ["Female, 30-39", ""]
+    with pytest.raises(ValueError, match="no samples"):
+        groups_of([], attributes, "gender")
     with pytest.raises(ValueError):
         groups_of(["1.jpg"], attributes, "race")
     with pytest.raises(ValueError):

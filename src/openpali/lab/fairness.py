@@ -64,7 +64,13 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
 
 
 def groups_of(keys: Sequence[str], attributes: Attributes, *columns: str) -> list[str]:
-    """The slice of each sample: its value in a column, or in several ("female, 30-39"); "" without a value."""
+    """The slice of each sample: its value in a column, or in several ("female, 30-39"); "" without a value.
+
+    Raises:
+        ValueError: there are no samples or columns, a column is unknown, or no sample has a value in all of them.
+    """
+    if not keys:
+        raise ValueError("there are no samples")
     if not columns:
         raise ValueError("name at least one column of attributes")
     known = {column for values in attributes.values() for column in values}
