@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from openpali.data.media.images import Preprocess
 from openpali.eval.benchmark import Encoders
+from openpali.infer.batches import chunked
 from openpali.infer.generate import evaluating
 from openpali.model.vit import ViT
 from openpali.tasks.example import Image
@@ -77,8 +78,8 @@ class FeatureEncoder:
     def __call__(self, images: Sequence[Load]) -> Iterator[Floats]:
         """Features ``[B, D]`` of images, batch by batch."""
         prepare = center_crop if self.crop else squash
-        for start in range(0, len(images), BATCH):
-            pixels = [prepare(load(), self.preprocess) for load in images[start : start + BATCH]]
+        for some in chunked(images, BATCH):
+            pixels = [prepare(load(), self.preprocess) for load in some]
             yield self._batch(np.stack(pixels)).astype(np.float64)
 
     def features(self, images: Sequence[Load], *, advance: Callable[[int], None] = lambda done: None) -> Floats:

@@ -76,12 +76,8 @@ def _cars(folder: Folder) -> Split:
 
 def _cars_split(folder: Folder, split: str, name: str) -> Labelled:
     """Stanford Cars: MATLAB's structures with ``fname`` and ``class``."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ValueError(
-            "Stanford Cars is in MATLAB's format, which needs SciPy: pip install 'openpali[eval]'"
-        ) from error
+    from scipy.io import loadmat  # takes half a second to import
+
     path = folder.file(f"cars196/devkit/{name}", f"cars196/{name}")
     try:
         annotations = loadmat(path, squeeze_me=True)["annotations"]

@@ -16,6 +16,7 @@ import numpy as np
 from lmms_eval.api.model import lmms
 
 from openpali.data.media.videos import is_video, load_frames
+from openpali.infer.batches import chunked
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, cut_at
@@ -62,18 +63,19 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """One answer per request ``(context, options, doc_to_visual, doc_id, task, split)``, in their order."""
-        asked = [self._asked(request.args) for request in requests]
+        asked = [self._asked(request.args)[1:] for request in requests]  # images of all would not fit into memory
         texts = [""] * len(asked)
-        order = sorted(range(len(asked)), key=lambda i: (asked[i][3], repr(asked[i][2]), len(asked[i][1])))
-        for _, group in groupby(order, key=lambda i: (asked[i][3], repr(asked[i][2]))):
+        order = sorted(range(len(asked)), key=lambda i: (asked[i][2], repr(asked[i][1]), len(asked[i][0])))
+        for _, group in groupby(order, key=lambda i: (asked[i][2], repr(asked[i][1]))):
             places = list(group)
-            frames, prompts = [asked[i][0] for i in places], [asked[i][1] for i in places]
-            decoding, task = asked[places[0]][2], self.pali.task(asked[places[0]][3])
-            found = self.pali.predict(frames, prompts, task=task, decoding=decoding, batch=self.batch_size)
-            for i, prediction in zip(places, found, strict=True):
-                context, options = requests[i].args[:2]
-                texts[i] = cut_at(prediction.answer.text, stops_of(options)).strip()
-                self.cache_hook.add_partial("generate_until", (context, options), texts[i])
+            _, decoding, name = asked[places[0]]
+            for some in chunked(places, self.batch_size):
+                frames, prompts = [self._asked(requests[i].args)[0] for i in some], [asked[i][0] for i in some]
+                found = self.pali.predict(frames, prompts, task=self.pali.task(name), decoding=decoding)
+                for i, prediction in zip(some, found, strict=True):
+                    context, options = requests[i].args[:2]
+                    texts[i] = cut_at(prediction.answer.text, stops_of(options)).strip()
+                    self.cache_hook.add_partial("generate_until", (context, options), texts[i])
         return texts
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:

@@ -23,6 +23,7 @@ from openpali.data.sources.base import Source, spread
 from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, PageBenchmark
 from openpali.eval.evaluators import AnswerEvaluator, Watch, count, unwatched
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
+from openpali.infer.batches import chunked
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Pipeline
 from openpali.metrics.boxes import Detection, right_boxes
@@ -231,7 +232,7 @@ def _features(samples: Sequence[_Chosen], pipeline: Pipeline) -> Tensor:
     """Features of the images of samples, ``[N, D]``."""
     rows = []
     for source, own in samples:
-        for some in (own[start : start + BATCH] for start in range(0, len(own), BATCH)):
+        for some in chunked(own, BATCH):
             if images := [image for i in some for image in _frames(source, i)]:
                 rows.append(pipeline.describe(images))
     return torch.cat(rows) if rows else torch.empty(0, 0)

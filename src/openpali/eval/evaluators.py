@@ -344,7 +344,7 @@ def measured(asked: AskedSample, task: Task, prediction: Prediction, tokenizer: 
 
 def batches(
     source: Source, task: Task, n: int, batch: int, ranks: Ranks, known: frozenset[int] = frozenset()
-) -> Iterator[list[AskedSample]]:
+) -> Iterator[Sequence[AskedSample]]:
     """This rank's share of the first ``n`` samples, in batches, without batches whose answers are all known.
 
     Each window belongs to one rank (:mod:`openpali.infer.batches`). So batches depend neither on the rank nor on

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from openpali.infer.batches import group
 from openpali.model.patches import Images
 from openpali.model.vision_language import VisualTokens
 
@@ -532,9 +533,7 @@ def _by_score(generation: Generation) -> float:
 
 def _candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eos_id: int) -> list[Candidates]:
     """What may follow each hypothesis; those that are decoded alike are looked at together."""
-    groups: dict[Decoding, list[int]] = {}
-    for i, (text, _) in enumerate(live):
-        groups.setdefault(text.ask.decoding.choice, []).append(i)
+    groups = group([text.ask.decoding.choice for text, _ in live])
     found: dict[int, Candidates] = {}
     for places in groups.values():
         some = choices_LV if len(groups) == 1 else choices_LV[places]

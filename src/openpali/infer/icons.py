@@ -10,6 +10,7 @@ from PIL import Image as PilImage
 from torch import Tensor
 
 from openpali.data.pipeline.pages import View
+from openpali.infer.batches import chunked
 from openpali.model.icons import IconClassifier
 from openpali.model.layers import device_of
 from openpali.tasks.example import Box, Image
@@ -30,8 +31,8 @@ def icon_probabilities(model: IconClassifier, image: Image, boxes: Sequence[Box]
     """Probability of each of the model's labels for the icon in each box: float ``[boxes, labels]``."""
     page, (side, _) = PilImage.fromarray(image), model.vit.config.image_size
     found = [torch.zeros(0, len(model.labels))]
-    for start in range(0, len(boxes), _BATCH):
-        crops = torch.from_numpy(np.stack([_crop(page, box, side) for box in boxes[start : start + _BATCH]]))
+    for some in chunked(boxes, _BATCH):
+        crops = torch.from_numpy(np.stack([_crop(page, box, side) for box in some]))
         found.append(model(crops.to(device_of(model))).float().softmax(1).cpu())
     return torch.cat(found)
 

@@ -19,6 +19,7 @@ from PIL import Image as PilImage
 from torch import Tensor
 
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, end_at, view_of_line
+from openpali.infer.batches import chunked
 from openpali.infer.ctc import Letter, read_columns
 from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
@@ -283,8 +284,7 @@ def read_lines(
     words: list[list[ReadWord]] = [[] for _ in boxes]
     said: dict[int, list[ReadWord]] = {}
     order = sorted(range(len(pieces)), key=lambda i: pieces[i].columns)  # lines of like width share a batch
-    for first in range(0, len(order), LINES):
-        some = order[first : first + LINES]
+    for some in chunked(order, LINES):
         wide = -(-max(pieces[i].columns for i in some) * PATCH // WIDTHS) * WIDTHS
         batch = np.zeros((len(some), height, min(wide, widest), 3), np.uint8)
         for row, i in zip(batch, some, strict=True):

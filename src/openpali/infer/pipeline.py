@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from openpali.data.pipeline.encode import (
     stack,
     stack_frames,
 )
+from openpali.infer.batches import chunked, group
 from openpali.infer.generate import Ask, Decoding, Generation, Model, evaluating, write
 from openpali.messages import shorten
 from openpali.metrics.calibration import Calibration
@@ -66,8 +67,6 @@ class Sized(NamedTuple):
 ImageLike = str | Path | bytes | Image | PILImage.Image | Sized
 Frames = Sequence[ImageLike]  # one image, the frames of a video, or nothing for text alone
 Floats = NDArray[np.float32]
-K = TypeVar("K", bound=Hashable)
-T = TypeVar("T")
 
 BATCH = 32
 LONGEST_PROMPT = 512  # tokens, for a model that does not say how long its prompts were in training
@@ -281,7 +280,7 @@ class Pipeline:
         """
         check_rows(frames, prompts)
         found: list[Prediction] = []
-        for some in _chunks(range(len(prompts)), batch):
+        for some in chunked(range(len(prompts)), batch):
             rows = []
             for i in some:
                 own = task or self.task(recognise(prompts[i], len(frames[i]), self.dialect))
@@ -314,7 +313,7 @@ class Pipeline:
         ids = [torch.tensor([[*self.tokenizer.encode(target), eos]], device=self.device) for target in targets]
         chunks = []
         with torch.inference_mode(), evaluating(model):
-            for some in _chunks(frames, batch):
+            for some in chunked(frames, batch):
                 memory = model.encode(*self.read([(row, asked) for row in some]))
                 columns = []
                 for target_1T in ids:
@@ -337,7 +336,7 @@ class Pipeline:
         check_rows(frames, [sample.prompt for sample in samples])
         found: list[list[float]] = []
         with torch.inference_mode(), evaluating(self.model):
-            for rows in _chunks(range(len(samples)), batch):
+            for rows in chunked(range(len(samples)), batch):
                 some = [samples[i] for i in rows]
                 prompts = [self.prompt_ids(s.prompt) if s.ids is None else s.ids[0] for s in some]
                 targets = [[*s.target_ids(self.tokenizer), self.tokenizer.eos_id] for s in some]
@@ -398,7 +397,7 @@ class Pipeline:
         """Features of the OOD detector, ``[N, 2 D]``: see :func:`openpali.weights.ood.describe`."""
         found, eos = [], [self.tokenizer.eos_id]
         with torch.inference_mode(), evaluating(self.model):
-            for some in _chunks(images, batch):
+            for some in chunked(images, batch):
                 alone = cast(Images, self.read([([image], eos) for image in some]).images).flatten(0, 1)
                 found.append(describe(self.model.vit(alone), real_patches(alone)).cpu())
         return torch.cat(found)
@@ -567,7 +566,7 @@ class EmbeddingPipeline:
             return np.empty((0, self.model.config.vision.width), np.float32)
         device, chunks = device_of(self.model), []
         with torch.inference_mode(), evaluating(self.model):
-            for some in _chunks(rows, batch):
+            for some in chunked(rows, batch):
                 chunks.append(tower({name: tensor.to(device) for name, tensor in stack(some).items()}))
         return torch.cat(chunks).float().cpu().numpy()
 
@@ -616,15 +615,3 @@ def check_rows(frames: Sequence[Frames], prompts: Sequence[str]) -> None:
         raise ValueError("give a list of images for each prompt, even for one image: [[image]]")
     if len(frames) != len(prompts):
         raise ValueError(f"{len(frames)} rows of images, but {len(prompts)} prompts: give one row per prompt")
-
-
-def group(keys: Sequence[K]) -> dict[K, list[int]]:
-    """The indices at which each key stands."""
-    found: dict[K, list[int]] = {}
-    for i, key in enumerate(keys):
-        found.setdefault(key, []).append(i)
-    return found
-
-
-def _chunks(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import mean
 
+from openpali.infer.batches import group
 from openpali.infer.forms import answer_about
 from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pages import Reading
 from openpali.infer.parts import ModelParts
-from openpali.infer.pipeline import Frames, Prediction, Row, Sized, group, open_image
+from openpali.infer.pipeline import Frames, Prediction, Row, Sized, open_image
 from openpali.infer.screens import Wanted
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.detect import NOTHING, Detect, alike

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from openpali.infer.batches import chunked
 from openpali.model.pages import CELL
 from openpali.tasks.example import Image, Size
 
@@ -41,8 +42,7 @@ def cells_of(
     counts = Counter(like)
     asked = list(counts)
     said: dict[int, Tensor] = {}
-    for first in range(0, len(asked), TILES):
-        some = asked[first : first + TILES]
+    for some in chunked(asked, TILES):
         batch = torch.from_numpy(np.stack([tiles[number] for number in some])).to(device)
         told = say(batch, [counts[number] for number in some]).float().cpu()
         said.update(zip(some, told, strict=True))

@@ -24,9 +24,10 @@ from functools import partial
 from threading import Condition, Thread
 from typing import TypeVar
 
+from openpali.infer.batches import group
 from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Frames, Pipeline, Row, group
+from openpali.infer.pipeline import Frames, Pipeline, Row
 from openpali.mistakes import reason
 from openpali.serve.encoding import encode
 from openpali.serve.features import FeatureCache, hash_pixels

@@ -101,6 +101,7 @@ class OpenVinoCache:
         if not len(other.lengths):
             return
         if not len(self.lengths):
+            vars(self).clear()  # with the request of its own past
             vars(self).update(vars(other))
             return
         self.memory.append(other.memory)
