@@ -71,9 +71,13 @@ def test_cells_and_values_are_found_without_elements() -> None:
         assert said.text == answer
 
 
-@pytest.mark.parametrize(
-    "question", ["What is the weather?", "Why?", "", "What is the Salary of Bob?", "How many tabs are there?"]
-)
+def test_that_nothing_was_found_has_no_confidence() -> None:
+    said = answer_about(Screen([], []), "How many tabs are there?")
+    assert said is not None
+    assert (said.text, said.confidence) == ("0", 0.0)
+
+
+@pytest.mark.parametrize("question", ["What is the weather?", "Why?", "", "What is the Salary of Bob?"])
 def test_what_is_not_there_has_no_answer(question: str) -> None:
     said = answer_about(SCREEN, question)
     assert said is None or said.confidence < 0.7

@@ -261,6 +261,17 @@ def test_a_referring_expression_with_a_role_means_an_element(bundle, screenshot)
     assert not any(thing.role for thing in others)
 
 
+def test_elements_are_counted_by_the_part_that_finds_them(bundle, screenshot) -> None:
+    pali = Pali.from_pretrained(bundle)
+    buttons = [thing for thing in pali.screen(screenshot).elements if thing.role == "button"]
+    questions = ["How many buttons are there?", "How many sliders are there?", "How many horses are there?"]
+    prompts = [pali.write_prompt(pali.task("vqa"), question) for question in questions]
+    counted, none, others = pali.predict([[screenshot]] * 3, prompts)
+    assert (counted.part, counted.answer.text) == ("elements", str(len(buttons)))
+    assert (none.part, none.answer.text, none.confidence) == ("elements", "0", 0.0)
+    assert others.part != "elements"
+
+
 def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, monkeypatch) -> None:
     pali = Pali.from_pretrained(bundle)
     pali.names = ["horse"]
@@ -320,7 +331,7 @@ def test_text_is_read_by_the_reader_where_no_other_part_is_surer(bundle, screens
     line = screenshot[:40]
     assert pali.route("ocr", [Sized(line, Size(*line.shape[:2]))]) == ("reader", "pali")
     assert pali.route("ocr", [Sized(screenshot, Size(*screenshot.shape[:2]))]) == ("pali", "reader")
-    [read, page] = pali.predict([[line], [screenshot]], [pali.word(pali.task("ocr"))] * 2)
+    [read, page] = pali.predict([[line], [screenshot]], [pali.write_prompt(pali.task("ocr"))] * 2)
     assert read.part == "reader"
     assert 0 < (read.confidence or 0) < 1
     text = "\n".join(line.text for line in pali.read_page(screenshot))

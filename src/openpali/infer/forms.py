@@ -40,13 +40,11 @@ class _Said(NamedTuple):
 
 def answer_about(screen: Screen, question: str) -> Answer | None:
     """What a screen says to a question, with a confidence; None: it names nothing that is there."""
-    if counted := _COUNT.match(question):
-        wanted = Wanted.of(counted[1])
-        if wanted.roles and not wanted.words:
-            found = [thing for thing in screen.elements if thing.role in wanted.roles]
-            # That none was found says little: what is missed lowers no product.
-            sure = prod(each.confidence or 0.0 for each in found)
-            return Answer(str(len(found)), confidence=sure) if found else None
+    if roles := counted_roles(question):
+        found = [thing for thing in screen.elements if thing.role in roles]
+        # That none was found says little: what is missed lowers no product.
+        sure = prod(each.confidence or 0.0 for each in found) if found else 0.0
+        return Answer(str(len(found)), confidence=sure)
     names = _names(_ASKING.sub("", question))
     said = [*_in_fields(screen, names), *_in_tables(screen, names), *_beside(screen, names)]
     best = max(said, key=lambda each: each.fit, default=None)
@@ -54,6 +52,13 @@ def answer_about(screen: Screen, question: str) -> Answer | None:
         return None
     sure = min(best.fit, 1.0) * prod(word.confidence for word in best.words)
     return Answer(text_of(best.words), confidence=sure)
+
+
+def counted_roles(question: str) -> Sequence[str]:
+    """The roles whose elements a question counts, as "How many buttons are there?" does; else none."""
+    counted = _COUNT.match(question)
+    wanted = Wanted.of(counted[1]) if counted else None
+    return wanted.roles if wanted and not wanted.words else ()
 
 
 def _names(text: str) -> list[str]:

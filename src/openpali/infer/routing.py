@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import mean
 
+from openpali.data.pipeline.elements import ROLES
 from openpali.infer.batches import group
-from openpali.infer.forms import answer_about
+from openpali.infer.forms import answer_about, counted_roles
 from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pages import Reading
 from openpali.infer.parts import ModelParts
@@ -31,6 +32,9 @@ OUT_OF_DISTRIBUTION = 0.3
 """Factor of the confidence in an answer about images at the limit of the distribution; further out it falls."""
 SQUASHED = 2.0
 """Most that a part may squash an image to be asked about it, if another part squashes it less."""
+
+_KINDS = frozenset(ROLES) - {"image"}
+"""Roles that only elements of screens have: an image may show anything."""
 
 AskPart = Callable[[str, Sequence[int]], Sequence[Prediction]]
 """Part and indices of rows -> the part's answers."""
@@ -87,14 +91,16 @@ class RoutedModel(ModelParts):
     def asks_for_elements(self, task: str, prompt: str) -> bool:
         """Whether a prompt is for the elements of a screen.
 
-        It asks for roles ("the heart icon"), or to detect none of the objects that the bundle lists. Without a part
-        that finds elements, words that are written on the screen will do, but not roles.
+        It asks for roles ("the heart icon"), how many there are, or to detect none of the objects that the bundle
+        lists. Without a part that finds elements, words that are written on the screen will do, but not roles.
         """
-        if READER not in self.parts or task not in (Detect.name, RefSeg.name):
+        if READER not in self.parts or task not in (Detect.name, RefSeg.name, Vqa.name):
             return False
         finds = ELEMENTS in self.parts
         if task == RefSeg.name:
             return finds and _has_role(RefSeg(dialect=self.dialect).asked(prompt))
+        if task == Vqa.name:
+            return finds and bool(_KINDS.intersection(counted_roles(Vqa(dialect=self.dialect).asked(prompt))))
         names = Detect(dialect=self.dialect).names_in(prompt)
         if not self.names:
             return finds and all(Wanted.of(name).roles for name in names)
@@ -160,8 +166,8 @@ class RoutedModel(ModelParts):
 
 
 def _has_role(text: str) -> bool:
-    """Whether an expression says what kind of element it means; an image may show anything."""
-    return bool({*Wanted.of(text).roles} - {"image"})
+    """Whether an expression says what kind of element it means."""
+    return bool(_KINDS.intersection(Wanted.of(text).roles))
 
 
 def ask_in_turn(parts: Sequence[Sequence[str]], ask: AskPart) -> list[Prediction]:
