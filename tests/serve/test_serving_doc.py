@@ -122,6 +122,18 @@ def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.Monkey
     assert started == [("0.0.0.0" if "0.0.0.0" in line else "127.0.0.1", 8000)]
 
 
+def test_the_page_is_opened_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("openpali.serve.server.listen", lambda *_: ([], "http://x"))
+    monkeypatch.setattr(Server, "run", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["openpali", "serve", "--model", str(folder / "nano"), "--open"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    assert opened == ["http://x"]
+
+
 def test_a_failed_engine_is_an_exit_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(server: Server, _: object) -> None:
         server._service.scheduler.failure = "RuntimeError: the device is lost"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -57,6 +58,7 @@ def serve(
     drain: Annotated[
         float, typer.Option(help="Seconds to finish requests when told to stop", min=1, max=86_400)
     ] = DRAIN,
+    opens: Annotated[bool, typer.Option("--open", help="Open the page in a browser")] = False,
 ) -> None:
     """Serve a model: a web page, OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
     try:
@@ -92,6 +94,8 @@ def serve(
         typer.echo(f"warning: {host} is reachable from other machines, and no --api-key is asked for", err=True)
     sockets, url = listen(host, port)
     typer.echo(f"{', '.join(service.models)} with {pali.engine}: {url}", err=True)
+    if opens:
+        webbrowser.open(url)
     Server(service, drain).run(sockets)
     if service.scheduler.failure:
         raise typer.Exit(1)  # the log says why; a supervisor starts it again

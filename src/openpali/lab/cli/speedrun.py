@@ -27,7 +27,8 @@ def speedrun(
     limit: Annotated[int, typer.Option(help="Held-out samples of each benchmark", min=1)] = 300,
     ranks: Annotated[int, typer.Option(help="Processes of one thread each that train", min=1)] = 2,
     opens: Annotated[
-        bool, typer.Option("--open/--no-open", help="Serve the page of the model at the end, in a terminal")
+        bool,
+        typer.Option("--open/--no-open", help="At the end, serve the page of the model and open it, in a terminal"),
     ] = True,
 ) -> None:
     """Train a small model from nothing, in the stages of PaLI-3, and score it; the same command resumes it."""
@@ -42,7 +43,7 @@ def speedrun(
     if "WORLD_SIZE" not in os.environ:
         typer.echo(f"its page: openpali {' '.join(serve)}")
         if opens and sys.stdout.isatty():
-            _wait([sys.executable, "-m", "openpali", *serve])
+            _wait([sys.executable, "-m", "openpali", *serve, "--open"])
 
 
 def _run(size: SizeName, seed: int, limit: int, overrides: list[str]) -> None:
