@@ -19,7 +19,9 @@ import csv
 import io
 import os
 import resource
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ from openpali.eval.pages import PageAnswers, WholePageEvaluator, words_by
 from openpali.eval.registry import find_benchmark
 from openpali.home import home
 from openpali.infer.pages import ReadWord
+from openpali.metrics.ocr import ocr
 from openpali.metrics.words import word_f1
 from openpali.tasks.example import Box, Image
 from openpali.worlds.benchmarks.pages import page_suite
@@ -54,14 +57,30 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--limit", type=int, default=20, help="pages of each set; 0: all (12 minutes)")
     parser.add_argument("--json", type=Path, dest="file")
+    parser.add_argument("--check", action="store_true", help="only say whether the other engines are here")
     options = parser.parse_args()
+    version = check_tesseract()
+    if options.check:
+        return
     torch.set_num_threads(1)
     pali = Pali.from_pretrained(options.model)
-    version = subprocess.run(["tesseract", "--version"], capture_output=True, check=True, text=True).stdout.split()[
-        1
-    ]
     facts = machine("openpali", "rapidocr", "onnxruntime") | {"tesseract": version}
     report(measure(pali, options.limit), facts, options.file)
+
+
+def check_tesseract() -> str:
+    """Its version; ends the program if it or a language is missing."""
+    packages = " ".join(f"tesseract-ocr-{name}" for name in LANGUAGES.values())
+    fix = f"run `apt-get install tesseract-ocr {packages}`"
+    if shutil.which("tesseract") is None:
+        sys.exit(f"tesseract is missing: {fix}")
+    version, languages = (
+        subprocess.run(["tesseract", option], capture_output=True, check=True, text=True).stdout.split()
+        for option in ("--version", "--list-langs")
+    )
+    if missing := {"eng", *LANGUAGES.values()} - {*languages}:
+        sys.exit(f"tesseract lacks {', '.join(sorted(missing))}: {fix}")
+    return version[1]
 
 
 def measure(pali: Pali, limit: int) -> Iterator[Result]:
@@ -113,7 +132,10 @@ def compare_lines(pali: Pali, rapid: Rapid) -> Iterator[Result]:
         name: mean(text.split() == example.text.split() for text, example in zip(texts, examples, strict=True))
         for name, texts in read.items()
     }
+    truth = [example.text for example in examples]
+    errors = {name: ocr(texts, truth).summary["cer"] for name, texts in read.items()}
     yield rate("real/line: lines right", right["ours"], right["rapidocr"], "rapidocr", "share")
+    yield cost("real/line: characters wrong", errors["ours"], errors["rapidocr"], "rapidocr", "share")
     yield cost("real/line: time", seconds["ours"], seconds["rapidocr"], "rapidocr", "CPU ms a line")
 
 
