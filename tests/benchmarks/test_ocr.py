@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from openpali.benchmarks.ocr import Cached, JsonTexts, RapidOcr, Tesseract, open_ocr
 from openpali.cli.main import main
-from openpali.eval.ocr import WithOcr, image_hash
+from openpali.data.media.images import image_hash
+from openpali.eval.ocr import WithOcr
 from openpali.infer.pali import Pali
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example

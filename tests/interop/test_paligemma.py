@@ -231,7 +231,7 @@ def test_its_tasks_answer(engine: EngineName, taken: EngineName, bundle: Path) -
     image = np.full((20, 30, 3), 90, np.uint8)
     for name, text in (("caption", ""), ("ocr", ""), ("vqa", "why?"), ("detect", "dog ; cat"), ("refseg", "dog")):
         task = pali.task(name)
-        [found] = pali.predict([[image]], [pali.word(task, text)], decoding=Decoding(8))
+        [found] = pali.predict([[image]], [pali.write_prompt(task, text)], decoding=Decoding(8))
         assert found.prompt.startswith({"vqa": "answer en why?", "refseg": "segment dog"}.get(name, name))
         assert len(found.generation.ids) == 8
         assert pali.recognise(found.prompt) == name

@@ -203,9 +203,9 @@ def test_it_answers_and_the_server_says_the_same(converted: Path) -> None:
     pali = Pali.from_pretrained(converted, engine="auto")
     assert pali.engine == "torch"
     images = [np.full((20, 30, 3), shade, np.uint8) for shade in (90, 200)]
-    caption = pali.word(pali.task("caption"), lang="de")
+    caption = pali.write_prompt(pali.task("caption"), lang="de")
     assert caption == "Caption in de:"
-    assert pali.word(pali.task("vqa"), "in this image, there is") == "in this image, there is"
+    assert pali.write_prompt(pali.task("vqa"), "in this image, there is") == "in this image, there is"
     rows = [[images[0]], images, [], [images[1]]]
     prompts = [caption, "<start_of_image> or <start_of_image>?", "a longer text without any image", caption]
     decoding = Decoding(10)

@@ -99,7 +99,7 @@ def compare(name: str, pali: Pali, page: Page, rows: Sequence[tuple[Image, str, 
     same, exact, seconds, odd, sure = [], [], [], [], []
     for image, task_name, text, lang in rows:
         task = pali.task(task_name)
-        [ours] = pali.predict([[image]], [pali.word(task, text, lang)], task=task)
+        [ours] = pali.predict([[image]], [pali.write_prompt(task, text, lang)], task=task)
         theirs = ask(page, png(image), task_name, text, lang)
         same.append(agreement(ours, theirs, Size(*image.shape[:2])))
         exact.append(float(ours.answer.text == theirs["text"].strip()))

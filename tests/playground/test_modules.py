@@ -105,7 +105,7 @@ def test_prompts_are_those_of_python(nano: Pali, run: Run) -> None:
         task = nano.task(name)
         text = text if task.takes and text.strip() else "a" if task.takes else ""
         calls.append(["ask", name, text, lang])
-        expected.append(nano.word(task, text, lang))
+        expected.append(nano.write_prompt(task, text, lang))
     asked = [*expected, *(next(odd) for _ in range(PROMPTS // 2))]
     for prompt in asked:
         calls += [["encode", prompt], ["recognise", prompt]]
@@ -137,7 +137,7 @@ def test_answers_are_parsed_as_in_python(nano: Pali, tables: Json, run: Run) -> 
     calls, expected = [], []
     for _ in range(ANSWERS):
         asked, text = str(rng.choice(["detect", "refseg", "caption"])), next(many)
-        prompt = pipeline.word(
+        prompt = pipeline.write_prompt(
             pipeline.task(asked), " and ".join(rng.choice(nano.names, 2)) if asked != "caption" else ""
         )
         if asked == "detect" and rng.random() < 0.7:

@@ -72,7 +72,7 @@ def test_it_answers_as_python_does(page: Page, tiny: Pali, tmp_path: Path) -> No
     PilImage.fromarray(image).save(file := tmp_path / "image.png")
     for name, text in (("caption", ""), ("vqa", "what is it?"), ("detect", "horse"), ("ocr", "")):
         task = tiny.task(name)
-        [expected] = tiny.predict([[image]], [tiny.word(task, text)], task=task)
+        [expected] = tiny.predict([[image]], [tiny.write_prompt(task, text)], task=task)
         found = ask(page, file, name, text, "en")
         assert found["text"].strip() == expected.answer.text, name
         ours, own = as_json(expected), found["openpali"]

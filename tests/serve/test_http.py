@@ -298,7 +298,7 @@ def test_our_own_endpoints_take_json_and_forms(
     text: str,
 ) -> None:
     opened = pali.task(task)
-    prompt = pali.word(opened, text, fields.get("lang", "en"))
+    prompt = pali.write_prompt(opened, text, fields.get("lang", "en"))
     [expected] = pali.predict([[images[3]]], [prompt], task=opened)
     found = client.post(path, json={"image": encoded[3], **fields})
     assert found.status_code == 200, found.text

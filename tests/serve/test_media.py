@@ -109,3 +109,8 @@ def test_a_host_that_sends_byte_by_byte_is_cut_off(monkeypatch: pytest.MonkeyPat
     assert not hasattr(server, "finished")
     server.shutdown()
     server.server_close()
+
+
+def test_a_pdf_file_is_told_from_images() -> None:
+    with pytest.raises(ApiError, match="is a PDF file"):
+        Media(Limits()).decode(b"%PDF-1.4 and so on", "image")

@@ -143,8 +143,8 @@ def test_a_model_folder_names_its_dialect(bundle: Path, tmp_path: Path, monkeypa
     assert detect.codec.bins == 100  # of its training, in the place of the dialect's default
     assert pali.recognise("ocr") == "ocr"
     with pytest.raises(ValueError):
-        pali.word(pali.task("caption"), lang="xx")
-    assert pali.word(pali.task("ocr"), lang="xx") == "ocr"  # this prompt names no language
+        pali.write_prompt(pali.task("caption"), lang="xx")
+    assert pali.write_prompt(pali.task("ocr"), lang="xx") == "ocr"  # this prompt names no language
 
 
 # ---- PaliGemma

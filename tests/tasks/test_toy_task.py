@@ -84,7 +84,7 @@ def test_it_trains_and_predicts(trained: Path) -> None:
     task = pali.task("first_letter")
     assert task == FirstLetter(capital=False), "the model folder keeps the options of training"
     example = open_source("nano/word", {"split": "heldout", "seed": SEED})[0]
-    prompt = pali.word(task, lang="en")
+    prompt = pali.write_prompt(task, lang="en")
     assert prompt == "First letter in en: <extra_id_0>"
     [prediction] = pali.predict([example.images], [prompt])  # the prompt says which task it is
     assert len(prediction.answer.text) == 1

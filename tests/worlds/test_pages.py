@@ -102,6 +102,7 @@ def test_what_nobody_can_read_is_ignored() -> None:
 
 def test_no_test_package_is_rendered_and_dev_pages_are_apart() -> None:
     forbidden = ("gentelella", "installation-guide", "nodejs", "octave", "erlang", "libgtk", "r-doc")
+    forbidden += tuple(f"startbootstrap-{name}" for name in ("agency", "creative", "resume", "clean-blog"))
     assert not [name for name in needed() if name.startswith(forbidden)]
     assert set(needed()) <= set(packages.MEGABYTES)
     assert not set(sources.HELD_OUT_LANGUAGES) & set(sources.ADMIN_LANGUAGES)

@@ -1,4 +1,4 @@
-"""Readers of pages: one finds lines of text, the other reads them."""
+"""Networks for pages: they find lines, read lines, and find elements."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from openpali.model.vit import Block, ViTConfig
 
 
 class FinderArchitecture(Architecture[FinderConfig]):
+    """Finds lines of text."""
+
     kind = "finder"
     config = FinderConfig
     network = Finder

@@ -84,7 +84,7 @@ class PaliGemmaModel(VisionLanguageModel):
         assert real_BN is not None
         n, text = x_BND.shape[1], self.shift(targets)
         end_B = real_BN.sum(1) + 1  # of the prefix: the separator's position
-        positions = torch.cat([_count(real_BN), _following(end_B, 0, text.shape[1])], dim=1)
+        positions = torch.cat([_count(real_BN), _following(end_B, text.shape[1])], dim=1)
         masks = prefix_masks(positions, positions, end_B, self.config.text.window)
         hidden: Tensor = self.text(torch.cat([x_BND, self.text.embed(text)], dim=1), positions, masks)
         return hidden[:, n:]
@@ -114,10 +114,10 @@ class PaliGemmaModel(VisionLanguageModel):
 
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         places = cache.reserve(ids.shape[1])
-        real_BN = cache.memory.of_rows(cache.memory.real())
+        real_BN = cache.memory.expand_to_rows(cache.memory.real())
         end_B = real_BN.sum(1) + 1
         queries = end_B[:, None] + places.positions(ids.device)
-        keys = torch.cat([_count(real_BN), _following(end_B, 0, places.end)], dim=1)
+        keys = torch.cat([_count(real_BN), _following(end_B, places.end)], dim=1)
         masks = prefix_masks(queries, keys, end_B, self.config.text.window)
         return self.logits(self.text(self.text.embed(ids), queries, masks, cache.extends(places, merged=True)))
 
@@ -127,9 +127,9 @@ def _count(real_BN: Tensor) -> Tensor:
     return real_BN.cumsum(1) * real_BN
 
 
-def _following(end_B: Tensor, first: int, last: int) -> Tensor:
-    """Positions ``first..last - 1`` from the end of each prefix, ``[B, last - first]``; 0 is the separator's."""
-    return end_B[:, None] + torch.arange(first, last, device=end_B.device)
+def _following(end_B: Tensor, length: int) -> Tensor:
+    """Positions of ``length`` tokens after each prefix, the first of which is the separator: ``[B, length]``."""
+    return end_B[:, None] + torch.arange(length, device=end_B.device)
 
 
 DIALECT = Dialect(  # PaliGemma section 3.2.5; the outputs of its "mix" checkpoints

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
+from openpali.data.media.images import image_hash
 from openpali.eval.cards import hash_model
-from openpali.eval.ocr import OcrEngine, image_hash
+from openpali.eval.ocr import OcrEngine
 from openpali.home import home
 from openpali.infer.pali import Pali
 from openpali.messages import shorten

@@ -51,7 +51,7 @@ def run_recipe(named: Resolved, folder: Path) -> None:
         trainer = Trainer(loaded, folder, ranks, open_tokenizer(loaded.model.tokenizer))
 
         def look(model: nn.Module) -> None:
-            if (folder / "metrics.jsonl").is_file() and find_spec("matplotlib"):
+            if trainer.folder.metrics.is_file() and find_spec("matplotlib"):
                 draw_curves(folder)
             if isinstance(model, VisionLanguageModel):
                 draw_samples(model, trainer.stream, trainer.samples, folder / "samples.png")

@@ -23,10 +23,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
+from openpali.data.media.images import image_hash
 from openpali.data.sources.base import Source
 from openpali.distributed import ALONE, Ranks
 from openpali.eval.benchmark import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, Measure
-from openpali.eval.ocr import image_hash
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.batches import cut, windows
 from openpali.infer.generate import Decoding, Generation

@@ -5,7 +5,6 @@ The engines are in :mod:`openpali.benchmarks.ocr`.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,13 +32,6 @@ class OcrEngine(Protocol):
             ValueError, OSError: the engine cannot read the image.
         """
         ...
-
-
-def image_hash(image: Image) -> str:
-    """SHA-256 of the size and pixels of an image ``[H, W, 3]``, as hexadecimal digits."""
-    digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}".encode())
-    digest.update(image.tobytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

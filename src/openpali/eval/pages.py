@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from openpali.data.media.images import image_hash
 from openpali.data.sources.base import Source
 from openpali.distributed import ALONE, Ranks
 from openpali.eval.benchmark import AnswerPage
 from openpali.eval.evaluators import Watch, count, gather, unwatched
-from openpali.eval.ocr import image_hash
 from openpali.infer.pages import ReadWord, find_lines, read_lines
-from openpali.metrics.boxes import Detection, detection_f1
+from openpali.metrics.boxes import Detection, box_overlap, detection_f1
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores
 from openpali.metrics.words import holds_centre
@@ -80,15 +80,9 @@ class FindingEvaluator(PageEvaluator):
 def _is_open(box: Box, example: Example) -> bool:
     """Whether a box is in an ignored place, and in no line."""
     area = (box.ymax - box.ymin) * (box.xmax - box.xmin)
-    ignored = max((_overlap(box, other) for other in example.ignored), default=0.0)
-    known = max((_overlap(box, line.box) for line in example.lines), default=0.0)
-    return ignored >= _OPEN * area and known < ignored
-
-
-def _overlap(one: Box, other: Box) -> float:
-    tall = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
-    wide = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
-    return max(0.0, tall) * max(0.0, wide)
+    ignored = box_overlap([box], example.ignored).max(initial=0.0)
+    known = box_overlap([box], [line.box for line in example.lines]).max(initial=0.0)
+    return bool(ignored >= _OPEN * area and known < ignored)
 
 
 class ReadingEvaluator(PageEvaluator):

@@ -129,7 +129,7 @@ def _run_answers(
     task = benchmark.task_for(pipeline, ocr=ocr is not None, warn=decodes)
     if ocr:
         source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))
-    decoding = asdict(pipeline.way(task, benchmark.decoding))
+    decoding = asdict(pipeline.decoding_for(task, benchmark.decoding))
     model = once(how.ranks, lambda: hash_model(pali, pali.parts if READER in parts else ()))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     settings: Json = {

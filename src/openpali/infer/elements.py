@@ -36,8 +36,8 @@ def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], lea
         if sure >= least and box[2] > box[0] and box[3] > box[1]
     ]
     found.sort(key=_confidence, reverse=True)
-    inside, others = ([thing for thing in found if thing.is_icon is own] for own in (True, False))
-    kept = [some[i] for some in (inside, others) for i in distinct([thing.box for thing in some], _SAME)]
+    icons, others = ([thing for thing in found if thing.is_icon is own] for own in (True, False))
+    kept = [some[i] for some in (icons, others) for i in distinct([thing.box for thing in some], _SAME)]
     return sorted(kept, key=_confidence, reverse=True)
 
 

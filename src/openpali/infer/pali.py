@@ -292,9 +292,9 @@ class Pali(RoutedModel):
         """
         return self.pipeline_for(name).task(name, warn=self.part_for(name) not in UNPROMPTED)
 
-    def word(self, task: Task, text: str = "", lang: str = "en") -> str:
-        """A task's prompt, in a language: see :meth:`Pipeline.word`."""
-        return self.pipeline_for(task.name).word(task, text, lang)
+    def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
+        """A task's prompt, in a language: see :meth:`Pipeline.write_prompt`."""
+        return self.pipeline_for(task.name).write_prompt(task, text, lang)
 
     def prompted(
         self, text: str, task: Task | None = None, *, lang: str = "", frames: int = 1, raw: bool = False
@@ -309,7 +309,7 @@ class Pali(RoutedModel):
             raw: the text is a prompt, whatever it is.
 
         Raises:
-            ValueError: the text is empty, or a prompt with a ``lang`` beside it; or as :meth:`word`.
+            ValueError: the text is empty, or a prompt with a ``lang`` beside it; or as :meth:`write_prompt`.
         """
         if not text.strip() and not task:
             raise ValueError("the prompt is empty")
@@ -324,7 +324,7 @@ class Pali(RoutedModel):
         left_out = text.strip() if not asked.takes else ""
         if not lang:
             lang = "en" if "en" in self.languages or not self.languages else self.languages[0]
-        prompt, note = self.word(asked, "" if left_out else text, lang), ""
+        prompt, note = self.write_prompt(asked, "" if left_out else text, lang), ""
         if left_out:
             note = f"task {asked.name} takes no text: {shorten(repr(left_out), 40)} was left out (task vqa asks it)"
         elif not task and prompt != text.strip():
@@ -358,7 +358,7 @@ class Pali(RoutedModel):
         if texts is None:
             texts = [""] * len(images)
         task = self.task(name)
-        prompts = [self.word(task, text, lang) for text in texts]
+        prompts = [self.write_prompt(task, text, lang) for text in texts]
         found = self.predict([[i] for i in images], prompts, task=task, part=part)
         if any(prediction.out_of_distribution for prediction in found):
             warnings.warn(ood_warning(self.name), OutOfDistribution, stacklevel=3)  # at the caller's line, once

@@ -58,7 +58,7 @@ from openpali.weights.ood import OodDetector, describe, is_out
 
 
 class Sized(NamedTuple):
-    """An image, and the size in whose pixels objects in it are given: its true one, if it was decoded smaller."""
+    """An image, and its original size: coordinates are in pixels of that size, even if it was decoded smaller."""
 
     pixels: Image
     size: Size
@@ -238,15 +238,20 @@ class Pipeline:
             self._choices[texts] = Choices(texts, self.tokenizer)
         return self._choices.get(texts)
 
-    def way(self, task: Task, decoding: Decoding | None = None) -> Decoding:
-        """How an answer to a task is generated, given what the caller says; ``decoding`` as for :meth:`predict`."""
+    def decoding_for(self, task: Task, decoding: Decoding | None = None) -> Decoding:
+        """The decoding options of a task: the caller's, or else greedy up to the limit of the task; with the
+        ``no_repeat_ngram_size`` of the model where none is given."""
         decoding = decoding or Decoding(max_tokens=task.limit)
         if decoding.no_repeat_ngram_size is None:
             decoding = replace(decoding, no_repeat_ngram_size=self.no_repeat_ngram_size)
         return decoding
 
-    def word(self, task: Task, text: str = "", lang: str = "en") -> str:
-        """A task's prompt, in a language."""
+    def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
+        """The prompt of a task, in a language.
+
+        Raises:
+            ValueError: the model does not know the language.
+        """
         prompt = task.ask(text, lang=lang)
         if task.template.names_language and self.languages and lang not in self.languages:
             raise ValueError(f"this model does not answer in {lang!r}; it knows {', '.join(self.languages)}")
@@ -291,7 +296,7 @@ class Pipeline:
     def answer(self, rows: Sequence[Row], decoding: Decoding | None = None) -> list[Prediction]:
         """Answer rows, those that are decoded alike together; ``decoding`` as for :meth:`predict`."""
         found: dict[int, Prediction] = {}
-        ways = [(self.way(row.task, decoding), self.choices(row.task)) for row in rows]
+        ways = [(self.decoding_for(row.task, decoding), self.choices(row.task)) for row in rows]
         for way, places in group(ways).items():
             found |= zip(places, self._generate([rows[i] for i in places], *way), strict=True)
         return [found[i] for i in range(len(rows))]
@@ -417,8 +422,8 @@ class Pipeline:
         return visual, counts, [float(odd_F[:count].mean()) if count else None for odd_F, count in pairs]
 
     @cached_property
-    def eyes(self) -> Hashable:
-        """Which weights make visual tokens of an image: the same for adapters that change other weights alone."""
+    def vision_key(self) -> Hashable:
+        """Identifies the weights of image encoder and projection; adapters that change other weights share it."""
         parts = (self.model.vit, self.model.project)
         return tuple(tensor.data_ptr() for part in parts for tensor in part.state_dict().values())
 
@@ -535,8 +540,8 @@ class EmbeddingPipeline:
         return self.probabilities(self.embed_image(images), self.embed_text(texts))
 
     def probabilities(self, seen: Floats, texts: Floats, *, softmax: bool = False) -> Floats:
-        """Of each text embedding for each embedding of an image or a patch: ``[N, texts]``; one by one by SigLIP's
-        sigmoid, or which of the texts it is by the softmax over all."""
+        """Probability of each text for each embedding of an image or a patch, ``[N, texts]``: each by itself, by
+        SigLIP's sigmoid, or a softmax over the texts."""
         cosine = torch.from_numpy(seen @ texts.T)
         with torch.inference_mode():
             temperature, bias = self.model.log_temperature.float().cpu().exp(), self.model.bias.float().cpu()

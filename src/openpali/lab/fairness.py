@@ -455,5 +455,5 @@ def occupation_parity(
     if "{}" not in template:
         raise ValueError(f"the template {template!r} has no place for the occupation: write {{}} there")
     targets = [template.replace("{}", name) for name in occupations]
-    prompt = prompt or model.word(model.task("caption"))
+    prompt = prompt or model.write_prompt(model.task("caption"))
     return parity(model.log_perplexity(images, prompt, targets), groups, occupations, pair=pair)

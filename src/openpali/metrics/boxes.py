@@ -25,16 +25,21 @@ class Detection(NamedTuple):
     score: float = 1.0
 
 
+def box_overlap(a: Boxes, b: Boxes) -> Floats:
+    """Area that each box of ``a`` [N, 4] shares with each of ``b`` [M, 4]: float64 [N, M]."""
+    first, second = _boxes(a), _boxes(b)
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=2))
+
+
 def box_iou(a: Boxes, b: Boxes) -> Floats:
     """Intersection over union of each box of ``a`` [N, 4] with each of ``b`` [M, 4]: float64 [N, M] in 0..1.
 
     Two boxes without area have IoU 0.
     """
-    first, second = _boxes(a), _boxes(b)
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    overlap: Floats = np.clip(high - low, 0, None).prod(axis=2)
-    union = _area(first)[:, None] + _area(second)[None, :] - overlap
+    overlap = box_overlap(a, b)
+    union = _area(_boxes(a))[:, None] + _area(_boxes(b))[None, :] - overlap
     return np.asarray(np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0))
 
 

@@ -93,7 +93,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
 
 def eager(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     """Two matmuls and a softmax."""
-    return _seeing(_weights(q, k, how) @ v, how.mask)
+    return _zero_unseeing(_weights(q, k, how) @ v, how.mask)
 
 
 def blockwise(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
@@ -120,12 +120,12 @@ def blockwise(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
         final = _shift(raw.view(*queries.shape[:3], n), how.block(at))
         torch.softmax(final.flatten(0, 1), -1, out=soft)
         out[at] = (soft @ v[at[:2]].flatten(0, 1)).view(*queries.shape[:3], -1)
-    return _seeing(out, how.mask)
+    return _zero_unseeing(out, how.mask)
 
 
 def eager_with_weights(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> tuple[Tensor, Tensor]:
     """The output of :func:`eager`, and the attention weights ``[..., L, N]``, of the first query first."""
-    weights = _seeing(_weights(q, k, how), how.mask)
+    weights = _zero_unseeing(_weights(q, k, how), how.mask)
     if how.backwards:
         weights = weights.flip(-2)
     # the output is computed from the returned weights, which so have a gradient
@@ -137,8 +137,8 @@ def _weights(q: Tensor, k: Tensor, how: Scoring) -> Tensor:
     return _shift(_scaled(q, how.scale) @ k.transpose(-2, -1), how).softmax(-1)
 
 
-def _seeing(rows: Tensor, mask: Tensor | None) -> Tensor:
-    """Rows ``[..., L, *]`` of queries, zeros for one that may see no key."""
+def _zero_unseeing(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """Zero the rows ``[..., L, *]`` of queries that may see no key."""
     return rows if mask is None else rows * mask.any(-1, keepdim=True)
 
 

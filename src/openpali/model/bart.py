@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from openpali.model import attention
-from openpali.model.attention import Scoring, merge_heads, split_heads
 from openpali.model.cache import Cache, Extend, Pair
 from openpali.model.init import init_children, init_normal
 from openpali.model.int8 import TiedEmbedding
@@ -41,17 +40,6 @@ class BartConfig:
     @property
     def d_head(self) -> int:
         return self.d_model // self.heads
-
-
-class SelfAttention(Attention):
-    """Self-attention of the decoder."""
-
-    def forward(self, x_BLD: Tensor, mask: Tensor | None = None, extend: Extend | None = None) -> Tensor:
-        """Attend to ``x_BLD`` and to what ``extend`` adds; ``mask``, bool, broadcasts to ``[B, h, L, N]``."""
-        q, k, v = (split_heads(t, self.heads) for t in self.qkv(x_BLD).chunk(3, dim=-1))
-        if extend is not None:
-            k, v = extend(k, v)
-        return cast(Tensor, self.out(merge_heads(self.attend(q, k, v, Scoring(mask)))))
 
 
 class CrossAttention(attention.CrossAttention):
@@ -85,7 +73,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__()
-        self.attention = SelfAttention(config.d_model, config.heads)
+        self.attention = Attention(config.d_model, config.heads)
         self.norm_attention = nn.LayerNorm(config.d_model)
         self.cross = CrossAttention(config.d_model, config.heads)
         self.norm_cross = nn.LayerNorm(config.d_model)

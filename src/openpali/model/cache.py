@@ -137,7 +137,7 @@ class SlotCache:
 
 
 class Memories(SlotCache):
-    """What rows read and do not write, computed once: B // M rows after one another share a slot (``share``)."""
+    """Keys and values of the encoder, which rows read alone. ``share`` = B // M consecutive rows read one slot."""
 
     share = 1
 
@@ -161,8 +161,8 @@ class Memories(SlotCache):
                 each.share = 1
         super().append(other)
 
-    def of_rows(self, tensor: Tensor) -> Tensor:
-        """Of each slot ``[M, ...]`` -> of each row that reads it, ``[B, ...]``."""
+    def expand_to_rows(self, tensor: Tensor) -> Tensor:
+        """Repeat each slot for the rows that read it: ``[M, ...]`` -> ``[B, ...]``."""
         return tensor if self.share == 1 else tensor.repeat_interleave(self.share, 0)
 
     def mask(self) -> Tensor | None:
@@ -221,7 +221,7 @@ class Cache:
             if not merged:
                 return text
             before, seen = self.memory.layer(number)
-            return behind((self.memory.of_rows(before), self.memory.of_rows(seen)), text)
+            return concatenate((self.memory.expand_to_rows(before), self.memory.expand_to_rows(seen)), text)
 
         return [partial(extend, number) for number in range(len(self.text.layers()))]
 
@@ -266,11 +266,11 @@ class Extending:
         first, second = self.pasts[len(self.extended) // 2]
         if self.rows is not None:
             first, second = first.index_select(0, self.rows), second.index_select(0, self.rows)
-        pair = behind((first, second), (keys, values))
+        pair = concatenate((first, second), (keys, values))
         self.extended += pair
         return pair
 
 
-def behind(first: Pair, second: Pair) -> Pair:
+def concatenate(first: Pair, second: Pair) -> Pair:
     """Keys and values one after another, ``[B, h, N + L, d]``."""
     return torch.cat([first[0], second[0]], dim=2), torch.cat([first[1], second[1]], dim=2)

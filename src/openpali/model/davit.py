@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.attention import AttentionLayer, Scoring
+from openpali.model.cache import Extend
 from openpali.model.init import init_children
 from openpali.model.layers import Conv2d, Linear
 from openpali.model.vit import MLP, Attention, ImageEncoder, init_projections, scaled
@@ -94,12 +95,12 @@ class WindowAttention(Attention):
         super().__init__(width, heads)
         self.window = window
 
-    def forward(self, x_BHWC: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x_BHWC: Tensor, mask: Tensor | None = None, extend: Extend | None = None) -> Tensor:
         w, (height, width) = self.window, x_BHWC.shape[1:3]
         x = F.pad(x_BHWC, (0, 0, 0, -width % w, 0, -height % w))
         rows, columns = x.shape[1] // w, x.shape[2] // w
         windows = x.view(-1, rows, w, columns, w, x.shape[-1]).transpose(2, 3)  # [B, rows, columns, w, w, C]
-        x = super().forward(windows.reshape(-1, w * w, x.shape[-1]), mask).view(windows.shape)
+        x = super().forward(windows.reshape(-1, w * w, x.shape[-1]), mask, extend).view(windows.shape)
         return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.attention import AttentionLayer, Scoring, merge_heads, split_heads
+from openpali.model.cache import Extend
 from openpali.model.init import init_children, init_weights
 from openpali.model.layers import Dense, Linear
 from openpali.model.patches import Images, positions_on, real_places, visible
@@ -70,8 +71,11 @@ class Attention(AttentionLayer):
         init_children(self)
         init_projections(self.qkv, self.out)
 
-    def forward(self, x_BND: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x_BND: Tensor, mask: Tensor | None = None, extend: Extend | None = None) -> Tensor:
+        """Attend to ``x_BND`` and to what ``extend`` adds; ``mask``, bool, broadcasts to ``[B, h, N, keys]``."""
         q, k, v = (split_heads(t, self.heads) for t in self.qkv(x_BND).chunk(3, dim=-1))
+        if extend is not None:
+            k, v = extend(k, v)
         return cast(Tensor, self.out(merge_heads(self.attend(q, k, v, Scoring(mask)))))
 
 

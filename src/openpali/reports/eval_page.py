@@ -70,7 +70,7 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
 
 def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
     interval = show_interval(card.metric, card.intervals.get(card.metric))
-    sure = f", 95 % interval {interval}" if interval else ""
+    shown_interval = f", 95 % interval {interval}" if interval else ""
     paper = ""
     for label, numbers in (("PaLI-3 5B", card.paper), ("PaLI-3 5B with OCR", card.paper_ocr)):
         if card.metric in numbers:
@@ -78,7 +78,7 @@ def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
     score = show(card.metric, card.scores[card.metric]) if card.metric in card.scores else "-"
     yield _panel(
         escape(card.metric),
-        f'<div class="big">{score}</div><small>{card.n:,} samples{sure}</small>{paper}'
+        f'<div class="big">{score}</div><small>{card.n:,} samples{shown_interval}</small>{paper}'
         + (f'<p class="note">{escape(card.note)}</p>' if card.note else ""),
     )
     if card.slices:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from openpali.tasks.example import Image
-
-FeatureKey = tuple[Hashable, bytes]
-"""Whose image encoder it is (:attr:`Pipeline.eyes`), and the hash of the pixels."""
+FeatureKey = tuple[Hashable, str]
+"""Whose image encoder it is (:attr:`Pipeline.vision_key`), and the hash of the pixels."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +23,6 @@ class Features:
 
     tokens_ND: Tensor
     described_D: Tensor | None = None
-
-
-def hash_pixels(image: Image) -> bytes:
-    """A hash of an image ``[H, W, 3]`` and its shape."""
-    digest = hashlib.sha256(repr(image.shape).encode())
-    digest.update(image.tobytes())
-    return digest.digest()
 
 
 class FeatureCache:

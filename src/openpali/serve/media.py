@@ -71,7 +71,8 @@ class Media:
         except TooManyPixels as error:
             raise ApiError(413, str(error), param=param, code="image_too_large") from error
         except ValueError as error:
-            raise ApiError(400, str(error), param=param, code="invalid_image") from error
+            told = f"{param} is a PDF file: send its pages as images" if b"%PDF-" in data[:1024] else str(error)
+            raise ApiError(400, told, param=param, code="invalid_image") from error
 
     def fetch(self, url: str, param: str) -> bytes:
         until = time.monotonic() + SECONDS

@@ -24,13 +24,14 @@ from functools import partial
 from threading import Condition, Thread
 from typing import TypeVar
 
+from openpali.data.media.images import image_hash
 from openpali.infer.batches import group
 from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, Row
 from openpali.mistakes import reason
 from openpali.serve.encoding import encode
-from openpali.serve.features import FeatureCache, hash_pixels
+from openpali.serve.features import FeatureCache
 from openpali.serve.limits import FEATURES_MIB, HELD, QUEUE, SLOTS
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
@@ -446,9 +447,9 @@ def _attempt(
 ) -> Attempt:
     """A part's attempt to answer, before it has begun."""
     pipeline = pali.pipeline(MAIN if part in UNPROMPTED else part)
-    way = pipeline.way(row.task, decoding)
+    way = pipeline.decoding_for(row.task, decoding)
     if part in UNPROMPTED:
         return Attempt(part, pipeline, row, (), Ask(way), answer_alone=partial(pali.answer_alone, part, row))
     stop = stop_at(pipeline.tokenizer, stops) if stops else None
-    keys = [(pipeline.eyes, hash_pixels(image)) for image in row.images]
+    keys = [(pipeline.vision_key, image_hash(image)) for image in row.images]
     return Attempt(part, pipeline, row, keys, Ask(way, pipeline.choices(row.task), stop, alternatives))

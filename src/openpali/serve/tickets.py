@@ -51,7 +51,7 @@ class TooLate(RuntimeError):
 Watch = Callable[[Written], None]
 """Called with what is written so far after each step, in the scheduler's thread; no more once it has raised.
 
-Not where several parts may answer: which of them does is known at the end.
+It is not called while several parts may answer, since which one does is known only at the end.
 """
 
 

@@ -18,7 +18,7 @@ class Ocr(Task):
 
     Where the dialect has a prompt that asks for places too, the objects of the answer are the texts in their boxes.
 
-    Args:
+    Attributes:
         spelled: train on one token for each character. A model that has to learn to read from few samples then
             copies letter by letter what its patches show, and need not know how words are cut into pieces.
     """

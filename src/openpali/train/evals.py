@@ -121,7 +121,7 @@ class Evaluations:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the best score has not risen for ``patience`` evaluations."""
+        """Whether the best score has not improved for ``patience`` evaluations."""
         return bool(self.patience and self.best and self.best.stale >= self.patience)
 
     def run(

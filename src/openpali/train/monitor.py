@@ -28,6 +28,7 @@ from openpali.progress import Lines, heartbeat, say_line
 from openpali.train.evals import Evaluated
 from openpali.train.objectives.base import Losses
 from openpali.train.recipe import Recipe
+from openpali.train.run_folder import METRICS
 
 PERIOD = 7200.0  # seconds of reports from which the remaining time is estimated; it takes two reports
 HIGH = 1.5  # a loss is high above this many times the median of earlier reports
@@ -208,7 +209,7 @@ class Progress:
         """Show and record one report."""
         if not self.active:
             return
-        with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with (self.run / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(report)) + "\n")
         self._show(report)
         scalars = {
@@ -224,7 +225,7 @@ class Progress:
         """Show and record the scores of an evaluation."""
         if not self.active:
             return
-        with (self.run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with (self.run / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(found)) + "\n")
         shown = {name: value for name, value in found.scores.items() if found.is_plain(name)}
         values = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())

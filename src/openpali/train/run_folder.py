@@ -28,7 +28,7 @@ BESIDE = {  # recipe keys that do not change what is learned
     *("name", "micro", "workers", "parallel", "max_bad", "skip_not_finite", "wandb"),
     *("save_minutes", "keep", "keep_every", "samples_every"),
 }
-RECORD, LOCK = "recipe.json", ".lock"
+RECORD, METRICS, LOCK = "recipe.json", "metrics.jsonl", ".lock"
 SHOWN = 3  # differences that a message names
 
 
@@ -42,7 +42,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.record = path / RECORD
-        self.metrics, self.quarantine = path / "metrics.jsonl", path / "quarantine.jsonl"
+        self.metrics, self.quarantine = path / METRICS, path / "quarantine.jsonl"
 
     def claim(self, recipe: Recipe) -> None:
         """Lock the folder for this process."""

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.attention import Band
-from openpali.model.cache import Cache, Extend, Pair, behind
+from openpali.model.cache import Cache, Extend, Pair, concatenate
 from openpali.model.gemma import (
     GemmaConfig,
     Layer,
@@ -212,7 +212,7 @@ class T5Gemma2Text(nn.Module):
         """Feed the next L tokens of each row; hidden states ``[B, L, D]``. Equals :meth:`decode` on the whole."""
         places = cache.reserve(ids_BL.shape[1])
         positions = places.positions(ids_BL.device)
-        real_BN = cache.memory.of_rows(cache.memory.real())
+        real_BN = cache.memory.expand_to_rows(cache.memory.real())
         masks = merged_masks(positions, places.end, real_BN, self.decoder.config.window)
         return cast(Tensor, self.decoder(self.embed(ids_BL), positions, masks, cache.extends(places, merged=True)))
 
@@ -223,7 +223,7 @@ class T5Gemma2Text(nn.Module):
 
 def _extend(memory: Pair) -> Extend:
     """Puts what one call computes behind the memory."""
-    return lambda keys, values: behind(memory, (keys, values))
+    return lambda keys, values: concatenate(memory, (keys, values))
 
 
 def both_ways(real_BN: Tensor, window: int | None) -> Masks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 from collections.abc import Iterator
@@ -157,6 +158,13 @@ def _decode_jpeg(data: bytes, image: PILImage.Image) -> Image | None:
     except ValueError:
         return None
     return pixels if pixels.shape == (image.height, image.width, 3) else None
+
+
+def image_hash(image: Image) -> str:
+    """SHA-256 of the size and pixels of an image ``[H, W, 3]``, as hexadecimal digits."""
+    digest = hashlib.sha256(f"{image.shape[0]}x{image.shape[1]}".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 def read_size(path: Path) -> Size:

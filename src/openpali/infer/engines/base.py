@@ -21,7 +21,7 @@ class Engine:
     """An engine, registered by one line in :data:`openpali.infer.engines.registry.ENGINES`.
 
     Attributes:
-        wrap: makes what generates of a model in evaluation mode, on its device and in its dtype.
+        wrap: turns a model, in evaluation mode, on its device and in its dtype, into what generates text.
         prepare: changes a model in place when it is loaded.
         require: raises ``ValueError`` with the fix where a package is missing.
         configs: types of the configurations of the models that it runs; empty: all.

@@ -62,7 +62,7 @@ class Language(nn.Module, ABC):
 
     @abstractmethod
     def enter_decoder(self, ids_B1: Tensor, lengths_B: Tensor) -> Tensor:
-        """The next token of each row behind so many as the first layer takes it, ``[B, 1, D]``."""
+        """Embed the next token of each row, at position ``lengths_B``: inputs of the first layer, ``[B, 1, D]``."""
 
     @abstractmethod
     def relative(self, length: int) -> list[Tensor]:

@@ -108,7 +108,7 @@ class Objective(ABC, Generic[R]):
         return float(len(next(iter(batch.values()))))
 
     def logit_width(self, rows: int) -> int:
-        """Columns of the logits of a batch, by which a plan knows them; 0: there are none."""
+        """Width of the logits of a batch, by which a plan recognises them; 0: there are none."""
         return 0
 
     def add_blank_images(self, batch: Batch, phase: PhaseSpec) -> Batch:
