@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -127,6 +128,9 @@ def test_points_and_elements_are_asked_about_by_name_and_role(monkeypatch) -> No
 
         def screen(self, image: object) -> Screen:
             return Screen([THINGS[0], replace(THINGS[1], box=Box(80, 10, 99, 90)), THINGS[2]], [])
+
+        def detect(self, images: Sequence[object], names: Sequence[str]) -> list[Sequence[Object]]:
+            return [self.screen(image).detect(name) for image, name in zip(images, names, strict=True)]
 
     class Named(Source):
         def __getitem__(self, index: int, /) -> Example:
