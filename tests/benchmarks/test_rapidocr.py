@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -33,6 +32,5 @@ def test_it_reads(engine: Cached) -> None:
 
 @pytest.mark.parametrize("shape", [(60, 80), (1, 1), (1, 300), (300, 1)])
 def test_images_without_text_have_none(engine: Cached, shape: tuple[int, int]) -> None:
-    began = time.monotonic()
+    # Without a limit to its shape the last one takes minutes.
     assert engine.read(np.full((*shape, 3), 255, np.uint8), "k") == ""
-    assert time.monotonic() - began < 60  # without a limit to its shape the last one takes minutes
