@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ BONUS = 0.3  # for each character, since a language model likes short texts
 SURE = 0.6  # probability of the most probable way to read a part of a line from which on it is taken
 CUT = 0.99  # probability of a space from which on it ends such a part
 BEAMS = 8
+FAR = 1e-3  # share of the score of the best text below which others are given up
 CHOICES = 6  # characters that are tried in a column
 LEAST = 5e-3  # probability of a character that is tried
 _FAINT = 1e-100  # probability from which on others are told in relation to it
@@ -166,10 +168,11 @@ def _step(
 
 
 def _best(beams: Beams) -> Beams:
-    """The best texts, with probabilities in relation to that of the best where that would soon be 0."""
-    ranked = sorted(beams.items(), key=lambda item: -item[1].score)[:BEAMS]
-    first = ranked[0][1]
-    most = first.blank + first.other
+    """The best texts but those far behind. Probabilities that would soon be 0 are in relation to the best's."""
+    ranked = sorted(((beam.score, text) for text, beam in beams.items()), key=itemgetter(0), reverse=True)[:BEAMS]
+    highest, best = ranked[0]
+    kept = {text: beams[text] for score, text in ranked if score >= FAR * highest}
+    most = kept[best].blank + kept[best].other
     if most > _FAINT:
-        return dict(ranked)
-    return {text: beam._replace(blank=beam.blank / most, other=beam.other / most) for text, beam in ranked}
+        return kept
+    return {text: beam._replace(blank=beam.blank / most, other=beam.other / most) for text, beam in kept.items()}

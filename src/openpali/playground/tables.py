@@ -182,6 +182,7 @@ def numbers() -> Json:
             "sure": ctc.SURE,
             "cut": ctc.CUT,
             "beams": ctc.BEAMS,
+            "far": ctc.FAR,
             "choices": ctc.CHOICES,
             "least": ctc.LEAST,
             "blank": ctc.BLANK,

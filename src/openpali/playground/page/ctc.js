@@ -49,7 +49,7 @@ function search(rows, language, context, numbers) {
     const sure = row[0] >= numbers.blank;
     const tried = sure ? [] : triedIn(row, numbers);
     if (tried.length || [...beams.values()].some(({ other }) => other)) {
-      beams = best(step(beams, column, row, tried, language, numbers), numbers.beams);
+      beams = best(step(beams, column, row, tried, language, numbers), numbers);
     }
   });
   const found = [...beams.values()];
@@ -97,11 +97,13 @@ function step(beams, column, row, tried, language, { weight, bonus }) {
   return after;
 }
 
-/** The best texts, with probabilities in relation to that of the best, which would become 0 in long lines. */
-function best(beams, most) {
-  const ranked = [...beams].sort(([, one], [, other]) => score(other) - score(one)).slice(0, most);
-  const [[, { blank, other }]] = ranked;
-  return new Map(ranked.map(([text, beam]) => [text, { ...beam, blank: beam.blank / (blank + other), other: beam.other / (blank + other) }]));
+/** The best texts but those far behind, with probabilities in relation to the first's, which would become 0 in long lines. */
+function best(texts, { beams, far }) {
+  const ranked = [...texts].sort(([, one], [, other]) => score(other) - score(one)).slice(0, beams);
+  const [[, first]] = ranked;
+  const { blank, other } = first;
+  const kept = ranked.filter(([, beam]) => score(beam) >= far * score(first));
+  return new Map(kept.map(([text, beam]) => [text, { ...beam, blank: beam.blank / (blank + other), other: beam.other / (blank + other) }]));
 }
 
 const score = ({ blank, other, prior }) => (blank + other) * prior;
