@@ -37,7 +37,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "/file": "file:///etc",
             "/nowhere": "http://[/",
         }
-        if self.path == "/slow":
+        if self.path.startswith("/slow"):
+            if self.path == "/slow/moved":
+                time.sleep(0.2)
+                self.send_response(302)
+                self.send_header("Location", "/slow/body")
+                self.end_headers()
+                return
+            if self.path == "/slow/body":
+                self.send_response(200)
+                self.end_headers()
             for _ in range(100):
                 self.wfile.write(b"x")
                 self.wfile.flush()
@@ -97,7 +106,8 @@ def test_only_what_is_allowed_is_fetched(port: int) -> None:
     assert refused.value.status == 413
 
 
-def test_a_host_that_sends_byte_by_byte_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["/slow", "/slow/body", "/slow/moved"])
+def test_a_host_that_sends_byte_by_byte_is_cut_off(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(media, "resolve", lambda host, port: ["127.0.0.1"])
@@ -105,7 +115,7 @@ def test_a_host_that_sends_byte_by_byte_is_cut_off(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(media, "SECONDS", 0.3)
     reader = Media(Limits(media=1000), ["public.example"])
     with pytest.raises(ApiError, match="could not be fetched"):
-        reader.fetch(f"http://public.example:{server.server_address[1]}/slow", "image")
+        reader.fetch(f"http://public.example:{server.server_address[1]}{path}", "image")
     assert not hasattr(server, "finished")
     server.shutdown()
     server.server_close()

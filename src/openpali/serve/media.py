@@ -113,14 +113,15 @@ class Media:
         if not addresses or not all(is_public(address) for address in addresses):
             raise ApiError(400, f"{param}: its host has no public address", param=param, code="url_not_allowed")
         connection = _Connection(host, port, addresses[0], parts.scheme == "https", until)
-        watch = threading.Timer(
-            max(0.0, until - time.monotonic()), connection.cut
-        )  # a host may send a byte now and then
+        # A host that sends a byte now and then meets no timeout of the socket.
+        watch = threading.Timer(max(0.0, until - time.monotonic()), connection.cut)
+        watch.daemon = True
         watch.start()
         try:
             target = quote(parts.path or "/", safe=_PATH)
             connection.request("GET", f"{target}?{quote(parts.query, safe=_PATH)}" if parts.query else target)
             answer = connection.getresponse()
+            _check_time(until)
             if answer.status in (301, 302, 303, 307, 308):
                 return answer.getheader("Location") or "", b""
             if answer.status != 200:
@@ -130,8 +131,8 @@ class Media:
                 data += chunk
                 if len(data) > self.limits.media:
                     raise ApiError(413, f"{param} has more than {self.limits.media:,} bytes", param=param)
-            if time.monotonic() > until:
-                raise TimeoutError
+                _check_time(until)
+            _check_time(until)  # what was cut looks like an end
             return None, data
         finally:
             watch.cancel()
@@ -143,17 +144,25 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, host: str, port: int, address: str, secure: bool, until: float) -> None:
         super().__init__(host, port, timeout=max(0.1, until - time.monotonic()))
-        self._address, self._secure = address, secure
+        self._address, self._secure, self._ended = address, secure, False
 
     def cut(self) -> None:
         """End it while another thread waits for its host."""
+        self._ended = True
         with suppress(OSError, AttributeError):  # it is not connected yet, or closed already
-            self.sock.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._secure:
             self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+        if self._ended:
+            raise TimeoutError
+
+
+def _check_time(until: float) -> None:
+    if time.monotonic() > until:
+        raise TimeoutError
 
 
 def resolve(host: str, port: int) -> list[str]:
