@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from typer.testing import CliRunner, Result
 
 from openpali import Pali
@@ -113,6 +113,21 @@ def test_pages_of_a_tiff_are_read_one_by_one(bundle: Path, tmp_path: Path) -> No
     first.save(tmp_path / "scan.tif", save_all=True, append_images=others)
     found = read(bundle, tmp_path / "scan.tif", "--format", "json")
     assert [json.loads(line)["width"] for line in found.stdout.splitlines()] == [*sizes]
+
+
+def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
+    copy = Image.new("L", (50, 30), 255)
+    copy.encoderinfo = {"tiffinfo": {ExifTags.Base.NewSubfileType: 1}}
+    Image.new("L", (100, 60), 255).save(tmp_path / "scan.tif", save_all=True, append_images=[copy])
+    assert [page.shape for page in open_pages(tmp_path / "scan.tif", 144)] == [(60, 100, 3)]
+
+
+def test_a_page_that_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Image.new("L", (100, 60), 255), Image.new("L", (100, 90), 255)
+    first.save(tmp_path / "scan.tif", save_all=True, append_images=[second])
+    monkeypatch.setattr("openpali.data.media.images.MAX_PIXELS", 7000)
+    with pytest.raises(ValueError, match=r"page 2 of .*scan\.tif has more than 7,000 pixels"):
+        [*open_pages(tmp_path / "scan.tif", 144)]
 
 
 @pytest.mark.parametrize("ending", ["pdf", "tif"])

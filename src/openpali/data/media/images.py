@@ -69,20 +69,33 @@ def load_pages(path: str | Path, first: int = 1) -> Iterator[Image]:
     """
     check_image_file(path)
     data, name = Path(path).read_bytes(), str(path)
-    with _opened(data, name) as image:
-        count = getattr(image, "n_frames", 1) if isinstance(image, TiffImageFile) else 1
-    check_page(name, first, count)
-    if count == 1:
-        yield load_image(path)
+    frames = _tiff_pages(data, name)
+    check_page(name, first, max(1, len(frames)))
+    if len(frames) < 2:
+        yield load_image(data, name)
         return
-    for number in range(first - 1, count):
-        with _opened(data, name) as image:
-            image.seek(number)
+    for number, frame in enumerate(frames[first - 1 :], first):
+        told = f"page {number} of {name}"
+        with _opened(data, told) as image:
+            image.seek(frame)
             height, width = _upright_size(image)
             page = to_rgb(image) if height * width <= MAX_PIXELS else None
         if page is None:
-            raise TooManyPixels(f"page {number + 1} of {name} has more than {MAX_PIXELS:,} pixels: shrink it first")
+            raise TooManyPixels(f"{told} has more than {MAX_PIXELS:,} pixels: shrink it first")
         yield page
+
+
+def _tiff_pages(data: bytes, name: str) -> list[int]:
+    """The frames of a TIFF file but smaller copies of others; none for other formats."""
+    if data[:2] not in (b"II", b"MM"):
+        return []
+    with _opened(data, name) as image:
+        found = []
+        for frame in range(image.n_frames if isinstance(image, TiffImageFile) else 0):
+            image.seek(frame)
+            if not cast(TiffImageFile, image).tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 1:
+                found.append(frame)
+        return found
 
 
 def check_page(name: str, number: int, count: int) -> None:
