@@ -247,10 +247,30 @@ def test_prompts_for_elements_are_answered_by_their_finder(bundle, screenshot) -
 
 def test_a_role_beside_the_name_of_a_drawing_means_an_element(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
-    pali.names = ["heart"]
-    asked = ["the heart icon", "icon right of the heart", "heart", "a picture of a heart"]
-    answers = pali.predict([[screenshot]] * 4, [f"detect: {text}" for text in asked])
-    assert [answer.part for answer in answers] == ["elements", "elements", "pali", "pali"]
+    pali.names = ["heart", "gift box"]
+    asked = [
+        "the heart icon",
+        "icon right of the heart",
+        "heart",
+        "a picture of a heart",
+        "gift box",
+        "gift box link",
+    ]
+    answers = pali.predict([[screenshot]] * 6, [f"detect: {text}" for text in asked])
+    assert [answer.part for answer in answers] == ["elements", "elements", "pali", "pali", "pali", "elements"]
+
+
+@pytest.mark.parametrize("task", ["detect", "refseg"])
+def test_an_element_that_is_thinner_than_a_bin_is_written(bundle, screenshot, monkeypatch, task) -> None:
+    pali = Pali.from_pretrained(bundle)
+    icon = Object("heart", Box(50.1, 50.1, 50.2, 50.2), confidence=0.9, role="icon")
+    monkeypatch.setattr(pali.reader, "screen", lambda image: Screen([icon], []))
+    opened = pali.task(task)
+    prompt = pali.write_prompt(opened, "the heart icon")
+    [prediction] = pali.predict([[screenshot]], [prompt], task=opened)
+    [found] = prediction.answer.objects
+    assert (found.box, found.name, found.role) == (icon.box, "the heart icon", "icon")
+    assert prediction.answer.text != "none"
 
 
 def test_a_referring_expression_with_a_role_means_an_element(bundle, screenshot) -> None:
@@ -270,6 +290,9 @@ def test_elements_are_counted_by_the_part_that_finds_them(bundle, screenshot) ->
     assert (counted.part, counted.answer.text) == ("elements", str(len(buttons)))
     assert (none.part, none.answer.text, none.confidence) == ("elements", "0", 0.0)
     assert others.part != "elements"
+    for frames in ([], [screenshot] * 2):  # no screen
+        [answer] = pali.predict([frames], prompts[:1])
+        assert answer.part != "elements"
 
 
 def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, monkeypatch) -> None:

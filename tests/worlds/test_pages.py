@@ -25,7 +25,7 @@ from openpali.tasks.example import Box
 from openpali.worlds.benchmarks import pages
 from openpali.worlds.builders import packages
 from openpali.worlds.builders.icons import SIDE, Icon, render_sheet
-from openpali.worlds.builders.pages import build, jobs, needed, render, sources
+from openpali.worlds.builders.pages import _version, build, jobs, needed, render, sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script
 from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
@@ -436,6 +436,16 @@ def test_a_build_goes_on_where_it_was_stopped(tmp_path: Path, pdf: Path, monkeyp
     assert sorted(path.name for path in (tmp_path / "second").iterdir()) == names
     for name in names:
         assert (tmp_path / "first" / name).samefile(tmp_path / "second" / name)
+
+
+def test_parts_of_another_renderer_are_not_taken_up(tmp_path: Path) -> None:
+    for name in ("a.py", "truth.js", "prepare.css"):
+        (tmp_path / name).write_text("one")
+    versions = [_version(tmp_path)]
+    for name in ("a.py", "truth.js", "prepare.css"):
+        (tmp_path / name).write_text("two")
+        versions.append(_version(tmp_path))
+    assert len({*versions}) == 4
 
 
 @needs_browser

@@ -15,6 +15,7 @@ from openpali.benchmarks.probes import Labels, RidgeSums, limited
 from openpali.benchmarks.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
 from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.home import home
+from openpali.infer.batches import chunked
 from openpali.metrics.scores import mean_scores
 
 CLASSES = "imagenet/LOC_synset_mapping.txt"
@@ -66,10 +67,9 @@ def run_zeroshot(model: Encoders, root: Path, limit: int | None, advance: Advanc
     total = len(names) + len(images)
     classes = class_embeddings(model.embed_text, names, advance=lambda done: advance(done, total))
     chunks = []
-    for start in range(0, len(images), BATCH):
-        some = images[start : start + BATCH]
+    for some in chunked(images, BATCH):
         chunks.append(model.embed_image([seen.image(folder.image(name)) for name in some]))
-        advance(len(names) + start + len(some), total)
+        advance(len(names) + sum(map(len, chunks)), total)
     scores = zero_shot(np.concatenate(chunks), classes, [{int(label)} for label in labels])
     return Embedded(scores=scores, n=len(images), of=len(every), data=seen.hash, prompt=prompt_of(names))
 

@@ -69,9 +69,10 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
         for _, group in groupby(order, key=lambda i: (asked[i][2], repr(asked[i][1]))):
             places = list(group)
             _, decoding, name = asked[places[0]]
+            task = self.pali.task(name)
             for some in chunked(places, self.batch_size):
                 frames, prompts = [self._asked(requests[i].args)[0] for i in some], [asked[i][0] for i in some]
-                found = self.pali.predict(frames, prompts, task=self.pali.task(name), decoding=decoding)
+                found = self.pali.predict(frames, prompts, task=task, decoding=decoding)
                 for i, prediction in zip(some, found, strict=True):
                     context, options = requests[i].args[:2]
                     texts[i] = cut_at(prediction.answer.text, stops_of(options)).strip()

@@ -10,6 +10,7 @@ from openpali.benchmarks.files import Fields, Folder, Listing, listing, with_ima
 from openpali.benchmarks.retrieval import retrieve
 from openpali.benchmarks.scoring import mean_of_slices
 from openpali.eval.benchmark import Advance, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, SeenSamples
+from openpali.infer.batches import chunked
 from openpali.infer.generate import Decoding
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
@@ -62,10 +63,9 @@ def run_retrieval(model: Encoders, root: Path, limit: int | None, advance: Advan
     entries, seen = every[:limit], SeenSamples()
     total = len(entries) + len(LANGUAGES)
     chunks = []
-    for start in range(0, len(entries), BATCH):
-        some = entries[start : start + BATCH]
+    for some in chunked(entries, BATCH):
         chunks.append(model.embed_image([seen.image(folder.image(_image_file(entry))) for entry in some]))
-        advance(start + len(some), total)
+        advance(sum(map(len, chunks)), total)
     images = np.concatenate(chunks)
     captions = {lang: [_captions(entry, lang) for entry in entries] for lang in LANGUAGES}
     seen.texts(captions)

@@ -1,4 +1,4 @@
-"""Checks of what commands read."""
+"""Files that commands read."""
 
 from __future__ import annotations
 

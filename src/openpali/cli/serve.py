@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Literal
 
 import typer
@@ -95,7 +95,10 @@ def serve(
     sockets, url = listen(host, port)
     typer.echo(f"{', '.join(service.models)} with {pali.engine}: {url}", err=True)
     if opens:
-        webbrowser.open(url)
+        import webbrowser
+
+        shown = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        Thread(target=webbrowser.open, args=(shown,), daemon=True).start()  # some browsers take the terminal
     Server(service, drain).run(sockets)
     if service.scheduler.failure:
         raise typer.Exit(1)  # the log says why; a supervisor starts it again

@@ -17,6 +17,7 @@ import torch
 
 from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
+from openpali.infer.batches import chunked
 from openpali.infer.engines.registry import Dtype, EngineName
 from openpali.infer.generate import Decoding
 from openpali.infer.pages import Reading, ReadLine, ReadWord
@@ -240,9 +241,9 @@ class Pali(RoutedModel):
         """
         check_rows(frames, prompts)
         found: list[Prediction] = []
-        for start in range(0, len(prompts), batch):
+        for rows in chunked(list(zip(frames, prompts, strict=True)), batch):
             some = []
-            for row, given in zip(frames[start : start + batch], prompts[start : start + batch], strict=True):
+            for row, given in rows:
                 own, prompt = task, given if raw else self.dialect.expand(given)
                 if not (task or part or raw):
                     own, prompt, note = self.prompted(prompt, frames=len(row))

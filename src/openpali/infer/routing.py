@@ -20,6 +20,7 @@ from openpali.infer.pipeline import Frames, Prediction, Row, Sized, open_image
 from openpali.infer.screens import Wanted
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.detect import NOTHING, Detect, alike
+from openpali.tasks.example import Box
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.registry import recognise
 from openpali.tasks.vqa import Vqa
@@ -57,7 +58,7 @@ class RoutedModel(ModelParts):
         images = [open_image(image) for image in frames]
         dialect = self.dialect if not part or part in UNPROMPTED else self.pipeline(part).dialect
         name = task.name if task else recognise(prompt, len(images), dialect)
-        if not part and self.asks_for_elements(name, prompt):
+        if not part and (len(images) == 1 or name == Detect.name) and self.asks_for_elements(name, prompt):
             part = ELEMENTS if ELEMENTS in self.parts else READER
         alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
         found = {}
@@ -98,7 +99,7 @@ class RoutedModel(ModelParts):
             return False
         finds = ELEMENTS in self.parts
         if task == RefSeg.name:
-            return finds and _has_role(RefSeg(dialect=self.dialect).asked(prompt))
+            return finds and bool(_kinds(RefSeg(dialect=self.dialect).asked(prompt)))
         if task == Vqa.name:
             return finds and bool(_KINDS.intersection(counted_roles(Vqa(dialect=self.dialect).asked(prompt))))
         names = Detect(dialect=self.dialect).names_in(prompt)
@@ -106,8 +107,9 @@ class RoutedModel(ModelParts):
             return finds and all(Wanted.of(name).roles for name in names)
         if not finds and not all(Wanted.of(name).words for name in names):
             return False
-        unknown = (not any(alike(name, known) for known in self.names) for name in names)
-        return all(new or (finds and _has_role(name)) for new, name in zip(unknown, names, strict=True))
+        # Of a known name, roles that are no part of it: "heart icon", not "gift box".
+        known = [(name, own) for name in names for own in self.names if alike(name, own)]
+        return all(finds and _kinds(name) - _kinds(own) for name, own in known)
 
     def answer_alone(self, part: str, row: Row) -> Prediction:
         """The answer of a part that has no decoder: things or elements that are asked for, or what is written."""
@@ -121,12 +123,15 @@ class RoutedModel(ModelParts):
                 screen = self.reader.screen(pixels)
                 score = screen.ood_score
                 objects = [thing for name in names for thing in screen.detect(name)]
-            answer = Answer(task.spell(objects, row.size), tuple(objects))
+            written = [replace(each, box=Box(*task.codec.widened(each.box, row.size))) for each in objects]
+            answer = Answer(task.spell(written, row.size), tuple(objects))
         elif isinstance(task, RefSeg):  # an element fills its box: there is no other outline
-            screen = self.reader.screen(pixels)
-            score, found = screen.ood_score, screen.point(task.asked(row.prompt))
-            text = task.codec.encode(found.box, row.size) if found else NOTHING
-            answer = Answer(text, (found,) if found else ())
+            screen, asked = self.reader.screen(pixels), task.asked(row.prompt)
+            score, found = screen.ood_score, screen.point(asked)
+            answer = Answer(NOTHING)
+            if found:
+                text = task.codec.encode(task.codec.widened(found.box, row.size), row.size)
+                answer = Answer(text, (replace(found, name=asked, label=found.label or found.name),))
         elif part == ELEMENTS and isinstance(task, Vqa):
             screen = self.reader.screen(pixels)
             score = screen.ood_score
@@ -165,9 +170,9 @@ class RoutedModel(ModelParts):
         return tuple(ordered if calibrated else ordered[:1])
 
 
-def _has_role(text: str) -> bool:
-    """Whether an expression says what kind of element it means."""
-    return bool(_KINDS.intersection(Wanted.of(text).roles))
+def _kinds(text: str) -> frozenset[str]:
+    """The roles of elements that an expression names."""
+    return _KINDS.intersection(Wanted.of(text).roles)
 
 
 def ask_in_turn(parts: Sequence[Sequence[str]], ask: AskPart) -> list[Prediction]:

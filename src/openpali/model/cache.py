@@ -137,7 +137,7 @@ class SlotCache:
 
 
 class Memories(SlotCache):
-    """Keys and values of the encoder, which rows read alone. ``share`` = B // M consecutive rows read one slot."""
+    """Keys and values of the encoder, which rows only read. ``share`` = B // M consecutive rows read one slot."""
 
     share = 1
 

@@ -68,10 +68,7 @@ def build(folder: Path) -> None:
     """Write shards ``SOURCE-00000.tar`` of PNG files with their truth, and ``sheet.png`` with some of them. Takes
     hours, and goes on where it was stopped.
     """
-    files = (file for file in sorted(Path(__file__).parent.iterdir()) if file.suffix in (".py", ".js", ".css"))
-    code = b"".join(file.read_bytes() for file in files)
-    version = hashlib.sha256(code).hexdigest()[:8]  # shards of another renderer are not taken up
-    parts = home() / "data" / f".pages-parts-{version}"
+    parts = home() / "data" / f".pages-parts-{_version(Path(__file__).parent)}"
     parts.mkdir(parents=True, exist_ok=True)
     with chromium():  # fails before hours are spent
         pass
@@ -85,6 +82,12 @@ def build(folder: Path) -> None:
         os.link(part, folder / part.name)
     write_sheet(folder)
     shutil.rmtree(parts)
+
+
+def _version(folder: Path) -> str:
+    """Of the code that renders: parts of another one are not taken up."""
+    files = (file for file in sorted(folder.iterdir()) if file.suffix in (".py", ".js", ".css"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 
 def jobs() -> list[tuple[str, int]]:

@@ -414,11 +414,9 @@ class ThemedPage(Writer):
 
     def segments(self) -> str:
         """Buttons in one tray, of which one is chosen."""
-        chosen, texts = (
-            int(self.rng.integers(3)),
-            self.words.pick("7d 30d 90d", "Day Week Month", "1H 1D 1M 1Y", ""),
-        )
+        texts = self.words.pick("7d 30d 90d", "Day Week Month", "1H 1D 1M 1Y", "")
         names = texts.split() or [self.some(1, 1) for _ in range(int(self.rng.integers(2, 5)))]
+        chosen = int(self.rng.integers(len(names)))
         buttons = "".join(
             f'<button type=button class="btn btn-sm border-0{" bg-body shadow-sm" * (n == chosen)}">{name}</button>'
             for n, name in enumerate(names)
