@@ -11,7 +11,10 @@ from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.infer.pali import Pali
 from openpali.lab.documents.failures import CELL, draw_failures
+from openpali.lab.documents.page_failures import Mistakes
+from openpali.metrics.boxes import Detection
 from openpali.reports.drawing import count_mask_tokens
+from openpali.tasks.example import Box
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +47,18 @@ def test_mask_tokens_are_counted() -> None:
     assert count_mask_tokens("1 2 3 4 <mask_token7> <mask_token12> a <seg001><seg002>") == (
         "1 2 3 4 [2 mask tokens] a [2 mask tokens]"
     )
+
+
+def test_wrong_and_missed_words_of_a_page_are_drawn() -> None:
+    def word(text: str, left: float) -> Detection:
+        return Detection(text, Box(10, left, 20, left + 10))
+
+    true = [word("right", 10), word("right", 30), word("missed", 50)]
+    mistakes = Mistakes.of([word("right", 30), word("misled", 50), word("noise", 90)], true)
+    assert [each.name for each in mistakes.wrong] == ["misled", "noise"]
+    assert [(each.name, each.box[1]) for each in mistakes.missed] == [("right", 10), ("missed", 50)]
+    assert len(mistakes) == 4
+    blank = np.full((60, 120, 3), 255, np.uint8)
+    drawn = np.asarray(mistakes.draw(blank))[:60]
+    assert (drawn[15, 90] != 255).any(), "noise is outlined"
+    assert (drawn[15, 35] == 255).all(), "what is right is not"
