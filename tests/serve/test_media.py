@@ -44,11 +44,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header("Location", "/slow/body")
                 self.end_headers()
                 return
-            if self.path == "/slow/body":
+            if self.path in ("/slow/body", "/slow/chunks"):
                 self.send_response(200)
+                if self.path == "/slow/chunks":
+                    self.send_header("Transfer-Encoding", "chunked")
+                    self.send_header("Connection", "close")
                 self.end_headers()
             for _ in range(100):
-                self.wfile.write(b"x")
+                self.wfile.write(b"0")
                 self.wfile.flush()
                 time.sleep(0.05)
             self.server.finished = True  # type: ignore[attr-defined]
@@ -106,7 +109,7 @@ def test_only_what_is_allowed_is_fetched(port: int) -> None:
     assert refused.value.status == 413
 
 
-@pytest.mark.parametrize("path", ["/slow", "/slow/body", "/slow/moved"])
+@pytest.mark.parametrize("path", ["/slow", "/slow/body", "/slow/chunks", "/slow/moved"])
 def test_a_host_that_sends_byte_by_byte_is_cut_off(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

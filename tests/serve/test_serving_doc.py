@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import re
 import shlex
 import signal
@@ -122,16 +123,24 @@ def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.Monkey
     assert started == [("0.0.0.0" if "0.0.0.0" in line else "127.0.0.1", 8000)]
 
 
-def test_the_page_is_opened_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
-    monkeypatch.setattr("openpali.serve.server.listen", lambda *_: ([], "http://x"))
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://x:8000", "http://x:8000"),
+        ("http://0.0.0.0:8000", "http://127.0.0.1:8000"),
+        ("http://[::]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_the_page_is_opened_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str, shown: str) -> None:
+    opened: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr("webbrowser.open", opened.put)
+    monkeypatch.setattr("openpali.serve.server.listen", lambda *_: ([], url))
     monkeypatch.setattr(Server, "run", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["openpali", "serve", "--model", str(folder / "nano"), "--open"])
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code
-    assert opened == ["http://x"]
+    assert opened.get(timeout=60) == shown
 
 
 def test_a_failed_engine_is_an_exit_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,20 +144,22 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, host: str, port: int, address: str, secure: bool, until: float) -> None:
         super().__init__(host, port, timeout=max(0.1, until - time.monotonic()))
-        self._address, self._secure, self._ended = address, secure, False
+        self._address, self._secure, self._until = address, secure, until
+        self._open: socket.socket | None = None  # also while http.client holds it no more
 
     def cut(self) -> None:
         """End it while another thread waits for its host."""
-        self._ended = True
-        with suppress(OSError, AttributeError):  # it is not connected yet, or closed already
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+        if self._open is not None:
+            with suppress(OSError):  # it is closed already
+                socket.socket.shutdown(self._open, socket.SHUT_RDWR)
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        self.sock = self._open = socket.create_connection((self._address, self.port), self.timeout)
         if self._secure:
+            self.sock.settimeout(max(0.1, self._until - time.monotonic()))
             self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
-        if self._ended:
-            raise TimeoutError
+            self._open = self.sock
+        _check_time(self._until)
 
 
 def _check_time(until: float) -> None:
