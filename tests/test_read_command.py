@@ -115,11 +115,16 @@ def test_pages_of_a_tiff_are_read_one_by_one(bundle: Path, tmp_path: Path) -> No
     assert [json.loads(line)["width"] for line in found.stdout.splitlines()] == [*sizes]
 
 
-def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path: Path) -> None:
-    copy = Image.new("L", (50, 30), 255)
-    copy.encoderinfo = {"tiffinfo": {ExifTags.Base.NewSubfileType: 1}}
-    Image.new("L", (100, 60), 255).save(tmp_path / "scan.tif", save_all=True, append_images=[copy])
-    assert [page.shape for page in open_pages(tmp_path / "scan.tif", 144)] == [(60, 100, 3)]
+@pytest.mark.parametrize("copy_first", [False, True])
+def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path: Path, copy_first: bool) -> None:
+    page, copy = Image.new("L", (100, 60), 255), Image.new("L", (50, 30), 255)
+    kinds = [(page, 0), (copy, 1)]
+    for image, kind in kinds:
+        image.encoderinfo = {"tiffinfo": {ExifTags.Base.NewSubfileType: kind}}
+    (first, kind), (second, _) = kinds[::-1] if copy_first else kinds
+    about = {ExifTags.Base.NewSubfileType: kind}
+    first.save(tmp_path / "scan.tif", save_all=True, append_images=[second], tiffinfo=about)
+    assert [found.shape for found in open_pages(tmp_path / "scan.tif", 144)] == [(60, 100, 3)]
 
 
 def test_a_page_that_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

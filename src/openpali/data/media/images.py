@@ -71,7 +71,7 @@ def load_pages(path: str | Path, first: int = 1) -> Iterator[Image]:
     data, name = Path(path).read_bytes(), str(path)
     frames = _tiff_pages(data, name)
     check_page(name, first, max(1, len(frames)))
-    if len(frames) < 2:
+    if frames in ([], [0]):
         yield load_image(data, name)
         return
     for number, frame in enumerate(frames[first - 1 :], first):
