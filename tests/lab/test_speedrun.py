@@ -207,7 +207,7 @@ def test_two_ranks_are_launched_and_then_the_page(monkeypatch: pytest.MonkeyPatc
         "speedrun", "batch=2", "--size", "pico", "--seed", "3", "--limit", "7", "--no-open",
     ]  # fmt: skip
     assert env == {"OMP_NUM_THREADS": "1"}
-    assert serve[3:] == ["serve", "--model", "speedrun/pico-3"]
+    assert serve[3:] == ["serve", "--model", "speedrun/pico-3", "--open"]
 
 
 def test_ctrl_c_is_left_to_the_ranks_which_write_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,11 +35,13 @@ class Mistakes:
     def of(cls, found: Sequence[Detection], true: Sequence[Detection]) -> Mistakes:
         right = right_words(found, true)
         hits = [word for word, is_right in zip(found, right, strict=True) if is_right]
-        known = [any(word.name == hit.name and holds_centre(word.box, hit.box) for hit in hits) for word in true]
-        return cls(
-            [word for word, is_right in zip(found, right, strict=True) if not is_right],
-            [word for word, is_known in zip(true, known, strict=True) if not is_known],
-        )
+        wrong = [word for word, is_right in zip(found, right, strict=True) if not is_right]
+
+        def is_found(word: Detection) -> bool:
+            here = (other for other in (*hits, *wrong) if holds_centre(word.box, other.box))
+            return any(other.name == word.name or other in wrong for other in here)
+
+        return cls(wrong, [word for word in true if not is_found(word)])
 
     def __len__(self) -> int:
         return len(self.wrong) + len(self.missed)
