@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from openpali.data.media.documents import begins_pdf
 from openpali.data.media.images import TooManyPixels, load_image
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import Limits
@@ -71,7 +72,7 @@ class Media:
         except TooManyPixels as error:
             raise ApiError(413, str(error), param=param, code="image_too_large") from error
         except ValueError as error:
-            told = f"{param} is a PDF file: send its pages as images" if b"%PDF-" in data[:1024] else str(error)
+            told = f"{param} is a PDF file: send its pages as images" if begins_pdf(data) else str(error)
             raise ApiError(400, told, param=param, code="invalid_image") from error
 
     def fetch(self, url: str, param: str) -> bytes:

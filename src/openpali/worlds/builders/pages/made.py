@@ -109,6 +109,11 @@ class Words:
         return self.number() if self.rng.random() < 0.3 else self.some(1, 3)
 
 
+def hex_colour(hue: float, light: float, saturation: float) -> str:
+    """A colour in CSS; all in 0..1."""
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, light, saturation))
+
+
 class Style:
     """Colours and measures of a page, by chance."""
 
@@ -139,7 +144,7 @@ class Style:
         """A colour near the page's hue, or now and then of any."""
         any_hue = self.rng.random() < 0.3
         hue = float(self.rng.random()) if any_hue else (self.hue + float(self.rng.normal(0, spread))) % 1
-        return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, light, saturation))
+        return hex_colour(hue, light, saturation)
 
     def ink(self, ground: float) -> str:
         """A colour of text that one can read on a ground of this lightness."""

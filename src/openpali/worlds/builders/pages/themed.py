@@ -5,14 +5,13 @@ A page of :mod:`.made` has any colour and shape; one of these looks like an appl
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from openpali.worlds.builders.pages.made import Words, Writer
+from openpali.worlds.builders.pages.made import Words, Writer, hex_colour
 
 _CSS = """
 svg { width: 1em; height: 1em; vertical-align: -.125em; fill: currentColor }
@@ -81,8 +80,7 @@ class ThemedPage(Writer):
         r, hue, depth = self.rng, float(self.rng.random()), float(self.rng.uniform(0, 0.45))
 
         def grey(light: float) -> str:
-            light = min(1.0, light if dark else 1 - light)
-            return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, light, depth))
+            return hex_colour(hue, min(1.0, light if dark else 1 - light), depth)
 
         ground = float(r.uniform(0.02, 0.14) if dark else r.uniform(0, 0.07))
         raised = ground + float(r.uniform(0.015, 0.06) if dark else r.uniform(-ground, 0.03))
