@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from openpali.data.groups import connected
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.whole import replacing
 
@@ -69,10 +70,11 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
     source = JsonlSource(path)
     records = [source.record(index) for index in range(len(source))]
     hashes = [_hashes(source, index, record.images) for index, record in enumerate(records)]
-    groups = _Groups()
-    for each in hashes:
-        groups.join(each)
-    roots = [groups.least(each[0]) for each in hashes]
+    numbers = {digest: number for number, digest in enumerate(sorted({each for own in hashes for each in own}))}
+    known = [*numbers]
+    pairs = [(numbers[own[0]], numbers[each]) for own in hashes for each in own[1:]]
+    least = {known[i]: known[group[0]] for group in connected(len(known), pairs) for i in group}
+    roots = [least[own[0]] for own in hashes]
     shares = dict(zip(SIDES, (1 - held_out - validation, validation, held_out), strict=True))
     earlier = re.search(_EARLIER, path.stem)
     side = {root: _side(f"{root}{earlier[0] if earlier else ''}", held_out, validation) for root in {*roots}}
@@ -134,23 +136,3 @@ def _hashes(source: JsonlSource, index: int, images: Sequence[str]) -> list[int]
 
 def _hash(content: bytes) -> int:
     return int.from_bytes(hashlib.sha256(content).digest(), "big")
-
-
-class _Groups:
-    """Hashes that belong together (union-find); each group is named by its least hash."""
-
-    def __init__(self) -> None:
-        self._lower: dict[int, int] = {}
-
-    def least(self, digest: int) -> int:
-        """The least hash of its group."""
-        while (lower := self._lower.get(digest, digest)) != digest:
-            self._lower[digest] = self._lower.get(lower, lower)
-            digest = lower
-        return digest
-
-    def join(self, digests: list[int]) -> None:
-        """Make one group of the groups of these hashes."""
-        roots = [self.least(digest) for digest in digests]
-        for root in roots:
-            self._lower[root] = min(roots)

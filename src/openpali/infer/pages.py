@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 from torch import Tensor
 
+from openpali.data.groups import connected
 from openpali.data.pipeline.pages import MARGIN, WIDTHS, View, end_at, view_of_line
 from openpali.infer.batches import chunked
 from openpali.infer.ctc import Letter, read_columns
@@ -177,7 +178,7 @@ class _Run(NamedTuple):
 def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]) -> list[FoundLine]:
     """Cells ``[h, w]`` to lines: runs that touch, or nearly so, and agree on the height of their line."""
     runs = [run for row in range(len(probability)) for run in _runs(row, probability[row], up[row], down[row])]
-    groups = _Groups(len(runs))
+    joined: list[tuple[int, int]] = []
     before: list[int] = []  # runs of the row above
     at = 0
     for row in range(len(probability)):
@@ -188,15 +189,15 @@ def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDAr
         for left, right in pairwise(now):
             gap = (runs[right].first - runs[left].last) * CELL
             if gap <= _GAP * (runs[left].bottom - runs[left].top) and _agree(runs[left], runs[right]):
-                groups.join(left, right)
+                joined.append((left, right))
         for above in before:
             for run in now:
                 touch = runs[above].first < runs[run].last and runs[run].first < runs[above].last
                 if touch and _agree(runs[above], runs[run]):
-                    groups.join(above, run)
+                    joined.append((above, run))
         before = now
     found = []
-    for members in groups:
+    for members in connected(len(runs), joined):
         some = [runs[i] for i in members]
         cells = np.array([run.last - run.first for run in some])
         top = float(np.average([run.top for run in some], weights=cells))
@@ -230,28 +231,6 @@ def _runs(
 def _agree(one: _Run, other: _Run) -> bool:
     both = min(one.bottom, other.bottom) - max(one.top, other.top)
     return both >= _SAME * (max(one.bottom, other.bottom) - min(one.top, other.top))
-
-
-class _Groups:
-    """Numbers that are joined to groups (union-find)."""
-
-    def __init__(self, count: int) -> None:
-        self.parent = list(range(count))
-
-    def root(self, number: int) -> int:
-        while self.parent[number] != number:
-            self.parent[number] = self.parent[self.parent[number]]
-            number = self.parent[number]
-        return number
-
-    def join(self, one: int, other: int) -> None:
-        self.parent[self.root(one)] = self.root(other)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        members: dict[int, list[int]] = {}
-        for number in range(len(self.parent)):
-            members.setdefault(self.root(number), []).append(number)
-        return iter(members.values())
 
 
 # ---- the second pass
