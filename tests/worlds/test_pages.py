@@ -278,6 +278,7 @@ MENU = """<!doctype html><html lang="en"><meta charset="utf-8"><body style="font
   <a href="#" role="link" aria-expanded="true">says</a>
   <a href="#" data-bs-toggle="dropdown">drops</a> <a href="#" aria-expanded="false">expands</a>
   <a href="#" data-toggle="tab">chooses</a> <a href="javascript:;"><svg width="16" height="16"></svg></a>
+  <a href="javascript:;"><i style="font-family: 'Material Icons'">more_vert</i></a>
   <ul><li><a href="#">opens</a><ul><li><a href="#">within</a></li></ul></li></ul>
 </body></html>"""
 
@@ -288,9 +289,18 @@ def test_a_link_that_opens_a_menu_is_a_button(tmp_path: Path, browser: Browser) 
     roles = {role: {e["name"] for e in shot.elements if e["role"] == role} for role in ("link", "button", "tab")}
     assert roles == {
         "link": {"leads", "hints", "says", "within"},
-        "button": {"drops", "expands", "opens", ""},
+        "button": {"drops", "expands", "opens", "", "more_vert"},
         "tab": {"chooses"},
     }
+
+
+@needs_browser
+def test_an_inline_link_reaches_around_what_it_holds(tmp_path: Path, browser: Browser) -> None:
+    page = """<body style="margin: 20px; font: 12px 'DejaVu Sans'">
+      <a href="#"><i style="display: inline-block; width: 40px; height: 30px"></i></a>"""
+    [shot] = shots_of(page, tmp_path, browser, Look(200, 100))
+    [link] = (each for each in shot.elements if each["role"] == "link")
+    assert link["box"].ymax - link["box"].ymin >= 30
 
 
 STYLED = """<!doctype html><html lang="en"><meta charset="utf-8"><body>

@@ -102,6 +102,11 @@
       icons.push({ name: iconName(el), box: box(r) });
   };
 
+  const iconFont = (el) => {
+    const family = style(el).fontFamily.split(",")[0];
+    return ICON_FONT.test(family) && !/sans|serif|mono/i.test(family);
+  };
+
   // Words of text nodes.
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   const range = document.createRange();
@@ -114,7 +119,7 @@
     const whole = range.getBoundingClientRect();
     if (!inside(whole)) continue;
     const font = fontOf(el);
-    if (PRIVATE.test(text) || (ICON_FONT.test(style(el).fontFamily.split(",")[0]) && !/sans|serif|mono/i.test(style(el).fontFamily.split(",")[0]))) {
+    if (PRIVATE.test(text) || iconFont(el)) {
       if (whole.width > 2 * font.size) ignored.push(box(whole)); // the font is missing: the icon's name is drawn
       else addIcon(el, whole);
       continue;
@@ -237,11 +242,13 @@
   const ROLES = new Set(["link", "button", "textbox", "searchbox", "checkbox", "radio", "combobox", "listbox", "tab", "menuitem",
     "slider", "spinbutton", "switch", "heading", "img", "image", "option", "progressbar", "treeitem", "columnheader", "cell", "figure"]);
   // Many themes open menus with links that lead nowhere: what they do is what a button does (ARIA Authoring Practices).
+  const lettered = (el) => [...el.childNodes].some((node) =>
+    node.nodeType === 3 ? /\S/.test(node.data) && !PRIVATE.test(node.data) && !iconFont(el) : node.nodeType === 1 && lettered(node));
   const toggled = (el) => el.dataset.toggle || el.dataset.bsToggle || ""; // by Bootstrap 4 or 5
   const acts = (el) => el.matches("a:not([role])") && (el.matches("[data-widget], [aria-expanded], [aria-haspopup], .dropdown-toggle")
     || /^(dropdown|collapse|modal|offcanvas|treeview|sidebar|search)$/.test(toggled(el))
     || Boolean(el.nextElementSibling?.matches("li > ul, li > .dropdown-menu, li > .collapse"))
-    || (/^javascript:/.test(el.getAttribute("href")) && !el.textContent.trim()));
+    || (/^javascript:/.test(el.getAttribute("href")) && !lettered(el)));
   const tabs = (el) => el.matches("a:not([role])") && /^(tab|pill)$/.test(toggled(el));
   // Where a pseudo-element that stands outside the flow is drawn, or null.
   const drawnBeside = (host, pseudo) => {
@@ -270,9 +277,18 @@
       if (!host.textContent.trim() && painted(style(host))) places.push([host.getBoundingClientRect(), host]);
     return places.filter(([r]) => control(r)).sort(([a], [b]) => b.width * b.height - a.width * a.height)[0] || null;
   };
+  // The rectangle of an inline element is as high as its own font, even if what it holds is higher.
+  const extent = (el) => {
+    const held = style(el).display === "inline" ? [...el.querySelectorAll("*")].filter((e) => !hidden(e)) : [];
+    const rects = [el, ...held].map((e) => e.getBoundingClientRect()).filter((r) => r.width > 0 && r.height > 0);
+    if (rects.length < 2) return el.getBoundingClientRect();
+    const [left, top] = ["left", "top"].map((side) => Math.min(...rects.map((r) => r[side])));
+    const [right, bottom] = ["right", "bottom"].map((side) => Math.max(...rects.map((r) => r[side])));
+    return new DOMRect(left, top, right - left, bottom - top);
+  };
   const elements = [];
   for (const el of document.querySelectorAll("a[href], button, input, select, textarea, summary, img, svg, [role], h1, h2, h3, h4, h5, h6, th, label, progress, meter, [tabindex]")) {
-    const own = el.getBoundingClientRect();
+    const own = extent(el);
     const unseen = hidden(el) || own.width < 4 || own.height < 4 || !inside(own);
     const checked = el.matches("input[type=checkbox], input[type=radio]");
     const [r, host] = (unseen && checked && standIn(el)) || [own, el];
