@@ -76,7 +76,8 @@ reading: .venv/dev.ready
 	$(BIN)/python benchmarks/reading.py --check
 	set -e; for name in lines ood stamps clipart; do $(BIN)/openpali data build $$name; done
 	mkdir -p build/reading
-	set -e; for name in $(addprefix real/,screens documents elements points forms icons ood line) nano/line; do \
+	set -e; for name in $(addprefix real/,screens documents elements points forms icons ood line) \
+	    $(addprefix nano/,line caption retrieval ocr vqa detect refseg video); do \
 	    $(BIN)/openpali eval $$name --json build/reading/$${name%/*}-$${name#*/}.json; done
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/reading.py --limit 0 --json build/reading/reading.json
 

@@ -89,7 +89,22 @@ def test_a_fit_is_found_where_all_answers_are_unlikely() -> None:
     assert found.offset == pytest.approx(1.5, abs=0.4)
 
 
+def test_a_fit_finds_what_is_overestimated_among_classes() -> None:
+    log_probs, right = drawn(1.4, 0.5, 6_000)
+    lower, lower_right = drawn(1.4, -0.5, 6_000)
+    names = ["button"] * 6_000 + ["icon"] * 5_999 + ["tab"]
+    found = fit_calibration(log_probs + lower, right + lower_right, offset=True, names=names)
+    assert found.temperature == pytest.approx(1.4, rel=0.05)
+    assert found.offset + found.offsets["button"] == pytest.approx(0.5, abs=0.1)
+    assert found.offset + found.offsets["icon"] == pytest.approx(-0.5, abs=0.1)
+    assert abs(found.offsets["tab"]) < 0.1, "one answer says little"
+    for name, own, hits in (("button", log_probs, right), ("icon", lower, lower_right)):
+        assert expected_calibration_error([found.confidence(each, name) for each in own], hits) < 0.03
+
+
 def test_confidence_by_hand() -> None:
+    assert Calibration(1.0, 1.0, {"tab": math.log(3) - 1.0}).of(0.5, "tab") == pytest.approx(0.75)
+    assert Calibration(1.0, 0.0, {"tab": 1.0}).of(0.5, "button") == pytest.approx(0.5)
     assert Calibration(1.0).confidence(math.log(0.8)) == pytest.approx(0.8)
     assert Calibration(2.0).confidence(math.log(0.8)) == pytest.approx(2 / 3)  # odds of 4 become odds of 2
     assert Calibration(1.0, math.log(3)).confidence(math.log(0.5)) == pytest.approx(0.75)

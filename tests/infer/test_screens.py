@@ -391,6 +391,18 @@ def test_confidence_of_words_is_calibrated_where_the_reader_says_how(bundle, scr
         assert other.confidence == pytest.approx(each)
 
 
+def test_confidence_of_elements_is_calibrated_by_role(bundle, screenshot, tmp_path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    raw = Pali.from_pretrained(bundle).screen(screenshot).elements
+    assert {thing.role for thing in raw} >= {"button", "icon"}
+    calibration = Calibration(1.5, 0.5, {"button": -2.0, "icon": 2.0})
+    add_facts(copy / "elements", calibration={"detect": calibration})
+    found = Pali.from_pretrained(copy).screen(screenshot).elements
+    assert [thing.confidence for thing in found] == sorted((thing.confidence for thing in found), reverse=True)
+    sure = {(thing.role, thing.box): thing.confidence for thing in found}
+    assert sure == {(t.role, t.box): pytest.approx(calibration.of(t.confidence, t.role)) for t in raw}
+
+
 def test_lone_letters_are_left_out_unless_they_are_sure(bundle, tmp_path, monkeypatch) -> None:
     """Most of the others are icons."""
     copy = shutil.copytree(bundle, tmp_path / "bundle")

@@ -127,7 +127,9 @@ def _calibrate_pages(
     raw.reader.uncalibrated = benchmark.part
     pages = WholePageEvaluator(benchmark.name, source, limit, watch(benchmark)).run(benchmark.answer(raw))
     sure, right = judged_pages(benchmark, pages)
-    return _fit(pali, benchmark.part, PAGE_TASKS[benchmark.part], _logs(sure), right)
+    task = PAGE_TASKS[benchmark.part]
+    roles = [thing.name for page in pages for thing in page.found] if task == Detect.name else ()
+    return _fit(pali, benchmark.part, task, _logs(sure), right, names=roles)
 
 
 def calibrate_patches(
@@ -158,10 +160,17 @@ def _logs(probabilities: Sequence[float]) -> list[float]:
 
 
 def _fit(
-    pali: Pali, part: str, task: str, log_probs: Sequence[float], right: Sequence[bool], *, offset: bool = True
+    pali: Pali,
+    part: str,
+    task: str,
+    log_probs: Sequence[float],
+    right: Sequence[bool],
+    *,
+    offset: bool = True,
+    names: Sequence[str] = (),
 ) -> Fitted:
     """Fit the confidence of a part in its answers to a task, and store it beside that of other tasks."""
-    calibration, folder = fit_calibration(log_probs, right, offset=offset), pali.parts[part]
+    calibration, folder = fit_calibration(log_probs, right, offset=offset, names=names), pali.parts[part]
     add_facts(folder, calibration={**open_model(folder).facts.calibration, task: calibration})
     return Fitted(part, task, calibration, len(right), mean([float(each) for each in right]))
 

@@ -109,7 +109,9 @@ class ScreenReader:
         with self._autocast():
             elements = find_elements(cast(ElementFinder, finder), image, [line.extent for line in lines])
         if calibration := self._calibration(ELEMENTS, Detect.name):
-            elements = [replace(thing, confidence=calibration.of(thing.confidence)) for thing in elements]
+            sure = [calibration.of(thing.confidence, thing.role) for thing in elements]
+            elements = [replace(thing, confidence=each) for thing, each in zip(elements, sure, strict=True)]
+            elements.sort(key=lambda thing: -(thing.confidence or 0.0))
         icons = [thing.box for thing in elements if thing.is_icon] if ICONS in self.parts else []
         names = iter(self.name_icons(image, icons))
         return [replace(e, name=next(names, (e.name, 0.0))[0]) if e.is_icon else e for e in elements]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ BINS = 15
 STEPS = 100  # of Newton's method, which takes about ten
 TINY = 1e-9
 LEAST = 1e-3  # inverse temperature below which confidence is as good as constant
+PRIOR = 0.1  # standard deviation of the offsets of names, before any answer is seen; chosen on development themes
 LARGEST = 12.0  # log-odds; nearer to 0 and 1, log-probabilities in float32 are rounding
 
 Floats = NDArray[np.float64]
@@ -26,43 +27,59 @@ class Calibration:
 
     The log-odds are those of the model's probability ``p`` of the whole answer, ``log(p / (1 - p))``. A temperature
     above 1 corrects an overconfident model. An offset above 0 is for answers of which more than one text is right,
-    as boxes: then P(correct) is above the probability of the text.
+    as boxes: then P(correct) is above the probability of the text. Of answers of several classes, each may have one
+    of ``offsets``, by name, that is added to it.
     """
 
     temperature: float
     offset: float = 0.0
+    offsets: Mapping[str, float] = field(default_factory=dict)
 
-    def confidence(self, log_prob: float) -> float:
-        """Probability in 0..1 that an answer of this log-probability is right."""
-        return float(_sigmoid(_log_odds([log_prob]) / self.temperature + self.offset)[0])
+    def confidence(self, log_prob: float, name: str = "") -> float:
+        """Probability in 0..1 that an answer of this log-probability, with this name, is right."""
+        offset = self.offset + self.offsets.get(name, 0.0)
+        return float(_sigmoid(_log_odds([log_prob]) / self.temperature + offset)[0])
 
-    def of(self, probability: float | None) -> float:
+    def of(self, probability: float | None, name: str = "") -> float:
         """The same of an answer of this probability; None is 0."""
-        return self.confidence(math.log(max(probability or 0.0, TINY)))
+        return self.confidence(math.log(max(probability or 0.0, TINY)), name)
 
 
-def fit_calibration(log_probs: Sequence[float], right: Sequence[bool], *, offset: bool = False) -> Calibration:
+def fit_calibration(
+    log_probs: Sequence[float], right: Sequence[bool], *, offset: bool = False, names: Sequence[str] = ()
+) -> Calibration:
     """The calibration of the greatest likelihood, by Newton's method.
 
     Args:
         log_probs: of each answer, at most 0.
         right: whether it is right.
         offset: fit one, too; otherwise it is 0.
+        names: the class of each answer; each class has an offset, too, near 0 where it is rare (by a normal prior
+            of deviation :data:`PRIOR`). Without, there are no classes. Needs ``offset``.
 
     Raises:
         ValueError: unequal lengths, no answers, or accuracy does not rise with the log-probability, so that no
             temperature fits.
     """
     check_paired(log_probs, right, "verdicts")
-    odds = _log_odds(log_probs)
-    columns = np.stack([odds, np.ones_like(odds)][: 1 + offset], axis=1)
+    odds, known = _log_odds(log_probs), sorted(set(names))
+    if names:
+        check_paired(log_probs, names, "names")
+    own = np.array([[name == each for each in known] for name in names], np.float64).reshape(len(odds), -1)
+    columns = np.column_stack([*[odds, np.ones_like(odds)][: 1 + offset], own])
     # As if there were one more answer of each sort, half right: answers that are all right leave the odds finite.
     x, y = np.concatenate([columns, columns.mean(0, keepdims=True)]), np.append(np.asarray(right, np.float64), 0.5)
-    parameters = np.zeros(1 + offset)
+    parameters = np.zeros(1 + offset + len(known))
+    prior = np.array([TINY] * (1 + offset) + [PRIOR**-2] * len(known))  # precisions
+
+    def loss(some: Floats) -> float:
+        return _loss(x @ some, y) + float((prior * some**2).sum()) / 2
+
     for _ in range(STEPS):
         p = _sigmoid(x @ parameters)
-        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + TINY * np.eye(1 + offset), x.T @ (p - y))
-        while _loss(x @ (parameters - step), y) > _loss(x @ parameters, y) and np.abs(step).max() > TINY:
+        curvature = (x * (p * (1 - p))[:, None]).T @ x + np.diag(prior)
+        step = np.linalg.solve(curvature, x.T @ (p - y) + prior * parameters)
+        while loss(parameters - step) > loss(parameters) and np.abs(step).max() > TINY:
             step /= 2
         parameters = parameters - step
         if np.abs(step).max() <= TINY:
@@ -72,7 +89,8 @@ def fit_calibration(log_probs: Sequence[float], right: Sequence[bool], *, offset
             f"accuracy does not rise with the log-probability of the {len(right)} answers, so that no confidence "
             "can be fitted: give other samples, or more"
         )
-    return Calibration(1 / float(parameters[0]), float(parameters[1]) if offset else 0.0)
+    temperature, rest = 1 / float(parameters[0]), parameters[1:].tolist()
+    return Calibration(temperature, rest[0] if offset else 0.0, dict(zip(known, rest[1:], strict=True)))
 
 
 def expected_calibration_error(confidences: Sequence[float], right: Sequence[bool], *, bins: int = BINS) -> float:
