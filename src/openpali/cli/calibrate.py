@@ -71,9 +71,10 @@ def fit_confidence(
         fitted = list(fit(benchmarks, pali, root, limit=limit, batch=batch, watch=watch))
     for each in fitted:
         names = len(each.calibration.offsets)
+        roles = f", and one for each of {names} roles" if names else ""
         typer.echo(
             f"{each.part}, {each.task}: temperature {each.calibration.temperature:.3f}, offset "
-            f"{each.calibration.offset:.3f}{f' and those of {names} roles' if names else ''}; of {each.claims:,} answers {100 * each.right:.1f} % right"
+            f"{each.calibration.offset:.3f}{roles}; of {each.claims:,} answers {100 * each.right:.1f} % right"
         )
     return len(fitted)
 
