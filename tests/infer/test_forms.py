@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from openpali import Pali
-from openpali.infer.forms import answer_about
+from openpali.infer.forms import answer_about, counted_roles
 from openpali.infer.pages import ReadLine, ReadWord
 from openpali.infer.pipeline import Sized
 from openpali.infer.screens import Screen
+from openpali.metrics.calibration import Calibration
 from openpali.tasks.example import Box, Example, Line, Object, Size, Word, around
+from openpali.weights.format import add_facts
 from openpali.worlds.benchmarks.forms import questions_about
 
 
@@ -71,6 +75,20 @@ def test_cells_and_values_are_found_without_elements() -> None:
         assert said.text == answer
 
 
+@pytest.mark.parametrize(
+    ("question", "counted"),
+    [
+        ("How many buttons are on this screen?", True),
+        ("how many buttons", True),
+        ("How many buttons are on the left?", False),
+        ("How many buttons are there below Save?", False),
+        ("How many of the last buttons are there?", False),
+    ],
+)
+def test_what_is_counted_is_all_of_a_screen(question: str, counted: bool) -> None:
+    assert bool(counted_roles(question)) == counted
+
+
 def test_that_nothing_was_found_has_no_confidence() -> None:
     said = answer_about(Screen([], []), "How many tabs are there?")
     assert said is not None
@@ -100,12 +118,17 @@ def test_questions_of_a_window_are_about_fields_with_labels_and_cells() -> None:
     assert all(answer_about(SCREEN, question).text == answer for question, (answer, _) in found.items())
 
 
-def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements(bundle) -> None:
-    pali = Pali.from_pretrained(bundle)
+def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements(bundle, tmp_path) -> None:
+    uncalibrated = Pali.from_pretrained(bundle)
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    add_facts(copy / "pali", calibration={"vqa": Calibration(1.0)})
+    pali = Pali.from_pretrained(copy)
+    uncalibrated.by_task = {**uncalibrated.by_task, "vqa": ("pali", "elements")}
     pali.by_task = {**pali.by_task, "vqa": ("pali", "elements")}
     small, large = (np.full((side, side, 3), 255, np.uint8) for side in (96, 300))
     assert pali.route("vqa", [Sized(small, Size(96, 96))]) == ("pali",)
     assert pali.route("vqa", [Sized(large, Size(300, 300))]) == ("pali", "elements")
+    assert uncalibrated.route("vqa", [Sized(large, Size(300, 300))]) == ("pali",), "nothing to compare"
     pali.reader._last = large, SCREEN
     row = pali.rows([Image.fromarray(large)], "Answer in en: What is the city? <extra_id_0>", part="elements")
     said = pali.answer_alone("elements", row["elements"])

@@ -105,6 +105,8 @@ NAMED = Screen(
         (NAMED, "top left button", 4),
         (NAMED, "the top left field", 0),
         (NAMED, "the field above last name", 0),
+        (SCREEN, "right of Save", 2),
+        (SCREEN, "next to Save", 2),
     ],
 )
 def test_an_expression_means_an_element(screen, expression, index) -> None:
@@ -112,6 +114,43 @@ def test_an_expression_means_an_element(screen, expression, index) -> None:
     assert found is not None
     assert found.box == screen.elements[index].box
     assert [thing.box for thing in screen.detect(expression)] == [found.box]
+
+
+def test_elements_are_ordered_row_by_row() -> None:
+    tops = [10.2, 10.0, 9.9]  # boxes are regressed
+    rows = [
+        element("button", top + 100 * row, 100 * i, top + 100 * row + 20, 100 * i + 60)
+        for row in (0, 1)
+        for i, top in enumerate(tops)
+    ]
+    screen = Screen(rows, [])
+    for expression, index in (
+        ("the first button", 0),
+        ("the third button", 2),
+        ("the last button", 5),
+        ("the first button at the bottom", 3),
+        ("the second button on the left", 3),
+    ):
+        found = screen.point(expression)
+        assert found is not None
+        assert found.box == rows[index].box, expression
+
+
+def test_an_expression_without_words_means_what_has_its_signs() -> None:
+    signs = [element("button", 10, 20, 30, 50), element("button", 10, 120, 30, 150)]
+    screen = Screen(signs, [line(12, ("-", 30)), line(12, ("+", 130))])
+    found = screen.point("+")
+    assert found is not None
+    assert found.box == signs[1].box
+    assert [screen.point(text) for text in ("", "the", "*")] == [None] * 3
+
+
+def test_a_name_may_begin_like_a_relation() -> None:
+    boxes = [element("checkbox", 10, 20, 24, 34), element("checkbox", 40, 20, 54, 34)]
+    screen = Screen(boxes, [line(9, ("Over", 40), ("18", 90)), line(39, ("18", 40))])
+    found = screen.point("Over 18")
+    assert found is not None
+    assert found.box == boxes[0].box
 
 
 def test_what_an_element_is_beside_may_have_a_long_name() -> None:
@@ -348,8 +387,10 @@ def test_files_and_commands_give_the_same_elements(bundle, screenshot, tmp_path)
         assert [thing["box"] for thing in found["objects"]] == [list(thing.box) for thing in expected]
 
 
-def test_text_is_read_by_the_reader_where_no_other_part_is_surer(bundle, screenshot) -> None:
-    pali = Pali.from_pretrained(bundle)
+def test_text_is_read_by_the_reader_where_no_other_part_is_more_confident(bundle, screenshot, tmp_path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    add_facts(copy / "pali", calibration={"ocr": Calibration(1.0)})
+    pali = Pali.from_pretrained(copy)
     pali.by_task = {**pali.by_task, "ocr": ("pali", "reader")}
     line = screenshot[:40]
     assert pali.route("ocr", [Sized(line, Size(*line.shape[:2]))]) == ("reader", "pali")

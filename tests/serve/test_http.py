@@ -406,6 +406,7 @@ def test_a_page_is_read_only_if_no_part_before_is_sure(
     answer = Mock(wraps=pali.answer_alone)
     monkeypatch.setattr(pali, "answer_alone", answer)
     monkeypatch.setattr(pali, "by_task", {**pali.by_task, "ocr": ("pali", "reader")})
+    monkeypatch.setattr(pali, "is_calibrated", lambda part, task: True)
     monkeypatch.setattr("openpali.serve.tickets.is_sure", lambda prediction: sure)
     assert client.post("/v1/ocr", json={"image": data_url(images[4])}).status_code == 200
     assert answer.call_count == (not sure)
@@ -482,6 +483,7 @@ SHARP = {"type": "image_url", "image_url": {"url": "x", "detail": "sharp"}}
 LARGE = [data_url(np.zeros((300, 300, 3), np.uint8))] * 3
 BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/chat/completions", chat("a", colour=1), 400, "unknown parameter colour"),
+    ("/v1/chat/completions", chat("", task="caption"), 400, "about an image"),
     ("/v1/chat/completions", chat("a", temperature="hot"), 400, "temperature"),
     ("/v1/chat/completions", chat("a", temperature=-1), 400, "temperature"),
     ("/v1/chat/completions", chat("a", n=2), 400, "n above 1 needs a temperature"),
@@ -999,6 +1001,10 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali, tmp_path: Path) -> 
     for host in ("https://example.org", "example.org:8080", ""):
         with pytest.raises(ValueError):
             _ = Options(allow_media=[host]).hosts
+    for origin in ("https://example.org/", "example.org", "https://example.org/page", ""):
+        with pytest.raises(ValueError, match="--allow-origin"):
+            _ = Options(allow_origin=[origin]).origins
+    assert Options(allow_origin=["*", "http://localhost:8000"]).origins == ["*", "http://localhost:8000"]
     assert Options(adapters={"a": "b"}, engine="auto").shared_engine == "torch"
     assert Options(engine="auto").shared_engine == "auto"
     client = direct(service_of(pali, key="clé à part, ключ à"))

@@ -19,7 +19,10 @@ from openpali.tasks.base import Answer
 from openpali.tasks.example import Box
 
 _ASKING = re.compile(r"(?i)^\W*(?:what|which|who|where|when|how (?:much|many))\b")
-_COUNT = re.compile(r"(?i)^\W*how many (.*?)\W*(?:(?:are|is) (?:there|here|shown|on).*)?$")
+_COUNT = re.compile(
+    r"(?i)^\W*how many (.*?)(?: (?:are|is)(?: (?:there|here|shown|visible))?)?"
+    r"(?: (?:on|in) (?:this|the) (?:screen|page|image|picture|window|screenshot))?\W*$"
+)
 _FILLERS = {
     *("a", "an", "the", "of", "in", "on", "at", "for", "is", "are", "does", "do", "was", "has", "have"),
     *("value", "text", "say", "says", "written", "entered", "selected", "shown", "there"),
@@ -58,7 +61,7 @@ def counted_roles(question: str) -> Sequence[str]:
     """The roles whose elements a question counts, as "How many buttons are there?" does; else none."""
     counted = _COUNT.match(question)
     wanted = Wanted.of(counted[1]) if counted else None
-    return wanted.roles if wanted and not wanted.words else ()
+    return wanted.roles if wanted and not (wanted.words or wanted.places or wanted.order is not None) else ()
 
 
 def _names(text: str) -> list[str]:

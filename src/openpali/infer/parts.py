@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +19,12 @@ from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, fi
 from openpali.infer.patch_detector import PatchDetector
 from openpali.infer.pipeline import LONGEST_PROMPT, EmbeddingPipeline, Pipeline, Prediction
 from openpali.infer.screen_reader import ScreenReader
+from openpali.metrics.calibration import Calibration
 from openpali.model.vision_language import VisionLanguageModel
 from openpali.tasks.detect import Detect
 from openpali.tasks.dialects import PALI3, Dialect
 from openpali.tasks.refseg import MaskCodec
-from openpali.tasks.registry import Tools, form_of
+from openpali.tasks.registry import Tools, form_of, same_form
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.files import MAIN, MASKS, SIGLIP, UNPROMPTED
@@ -125,6 +126,14 @@ class ModelParts:
         """How each part that takes images resizes them."""
         found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
         return {part: each for part, each in found.items() if each is not None}
+
+    def is_calibrated(self, part: str, task: str) -> bool:
+        """Whether answers of a part to a task, or to one that asks with the same prompt, have a confidence."""
+        return any(task == known or same_form(task, known) for known in self._calibrations[part])
+
+    @cached_property
+    def _calibrations(self) -> dict[str, Mapping[str, Calibration]]:
+        return {part: open_model(folder).facts.calibration for part, folder in self.parts.items()}
 
     def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
         """A part's folder and its model in evaluation mode, in this dtype and on this device; cached."""

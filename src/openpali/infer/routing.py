@@ -154,6 +154,8 @@ class RoutedModel(ModelParts):
         others = self._route(task, images, tuple(part for part in parts if part not in PAGES))
         if len(images) != 1:
             return others or parts[:1]
+        if not all(self.is_calibrated(part, task) for part in others):
+            return others[:1]
         if READER in parts:
             return (READER, *others) if images[0].size.height <= LINE else (*others, READER)
         return (*others, ELEMENTS) if ELEMENTS in parts and min(images[0].size) >= SCREEN else others
@@ -166,8 +168,7 @@ class RoutedModel(ModelParts):
         mismatch = {part: own[part].mismatch(images[0].size) for part in parts}
         fit = [part for part in parts if own[part].policy != "squash" or mismatch[part] <= SQUASHED] or parts
         ordered = sorted(fit, key=mismatch.__getitem__)
-        calibrated = all(self.pipeline(part).calibration(task) for part in parts)
-        return tuple(ordered if calibrated else ordered[:1])
+        return tuple(ordered if all(self.is_calibrated(part, task) for part in parts) else ordered[:1])
 
 
 def _kinds(text: str) -> frozenset[str]:

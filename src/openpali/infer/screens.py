@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.reading_order import reading_order
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.words import holds_centre
 from openpali.tasks.example import Box, Object, around
@@ -56,6 +57,7 @@ _LABELS = {
 """On which sides of an element its label stands, by role."""
 _OTHER_ROLE = 0.75  # how well what is named fits if its role is another
 _PART = 0.8  # and if more is written on it
+_WHOLE = 0.95  # how alike two texts are that are one
 _ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
 _NEAR = 2.5  # heights of an element within which its label stands
 
@@ -147,9 +149,16 @@ class Screen:
     def point(self, expression: str) -> Object | None:
         """The element that an expression means, with its name; words if no element has them; None: nothing fits."""
         beside = _BESIDE.search(expression)
-        if beside and beside.start() and (anchor := self._best(expression[beside.end() :])):
+        if not beside or (not beside.start() and self._is_name(expression)):  # such as "Over 18"
+            return self._best(expression)
+        if anchor := self._best(expression[beside.end() :]):
             return self._beside(anchor, beside[1].casefold(), Wanted.of(expression[: beside.start()]))
         return self._best(expression)
+
+    def _is_name(self, text: str) -> bool:
+        """Whether all of a text is written on an element."""
+        words = words_of(text)
+        return any(likeness(words, words_of(thing.name)) >= _WHOLE for thing in self.named)
 
     def _beside(self, anchor: Object, relation: str, wanted: Wanted) -> Object | None:
         """The nearest that fits, in a direction from an element."""
@@ -159,7 +168,10 @@ class Screen:
         return min((pair for pair in near if pair[1] < np.inf), key=lambda pair: pair[1], default=(None, 0.0))[0]
 
     def _best(self, text: str) -> Object | None:
-        return self._named(text) or self._meant(Wanted.of(text))
+        wanted = Wanted.of(text)
+        if wanted == Wanted.of(""):  # signs alone, such as "+"
+            return next((thing for thing in self.named if thing.label and thing.label == text.strip()), None)
+        return self._named(text) or self._meant(wanted)
 
     def _named(self, text: str) -> Object | None:
         """The element whose name has words that otherwise say what or where one is."""
@@ -181,11 +193,12 @@ class Screen:
         some = [thing for fit, thing in zip(fits, self.named, strict=True) if fit >= 0.95 * most and fit > 0]
         if not some:
             return None
+        if wanted.order is not None:
+            fitting = _in_half(some, wanted.places)
+            ordered = [fitting[i] for block in reading_order([thing.box for thing in fitting]) for i in block]
+            return ordered[wanted.order] if wanted.order < len(ordered) else None
         if wanted.places:
             return max(some, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
-        if wanted.order is not None:
-            ordered = sorted(some, key=lambda thing: thing.box.centre)
-            return ordered[wanted.order] if wanted.order < len(ordered) else None
         return max(some, key=lambda thing: thing.confidence or 0.0)
 
     def _written(self, wanted: Wanted) -> tuple[float, Object | None]:
@@ -234,6 +247,15 @@ class Screen:
             if distance <= reach
         ]
         return min(near, key=lambda pair: pair[0])[1].words if near else ()
+
+
+def _in_half(things: Sequence[Object], places: Sequence[tuple[int, int]]) -> Sequence[Object]:
+    """Those of the side of all that each place names, as in :class:`Wanted`."""
+    for axis, sign in places:
+        centres = [thing.box.centre[axis] for thing in things]
+        middle = (min(centres) + max(centres)) / 2
+        things = [thing for thing, at in zip(things, centres, strict=True) if sign * (at - middle) > 0] or things
+    return things
 
 
 def words_of(text: str) -> list[str]:
