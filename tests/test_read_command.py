@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pypdfium2
 import pytest
 from PIL import ExifTags, Image
 from typer.testing import CliRunner, Result
@@ -147,6 +148,26 @@ def test_pages_are_chosen(bundle: Path, tmp_path: Path, ending: str, pages: str,
     records = [json.loads(line) for line in found.stdout.splitlines()]
     assert [record["width"] for record in records] == widths
     assert [record["page"] for record in records] == [{100: 1, 140: 2, 120: 3}[width] for width in widths]
+
+
+def test_a_page_that_cannot_be_read_does_not_stop_those_after_it(bundle: Path, tmp_path: Path) -> None:
+    document = pypdfium2.PdfDocument.new()
+    for side in (40, 10_000, 50):
+        document.new_page(side, side)
+    document.save(tmp_path / "pages.pdf")
+    found = read(bundle, tmp_path / "pages.pdf", "--format", "json", "--dpi", 600)
+    assert [json.loads(line)["page"] for line in found.stdout.splitlines()] == [1, 3]
+    assert found.exit_code == 1
+    assert "page 2 of" in str(found.exception)
+
+
+def test_a_name_outside_utf_8_is_escaped(bundle: Path, page: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "\udcff.png"
+    page.rename(odd)
+    for form in ("json", "hocr"):
+        found = read(bundle, odd, "--format", form)
+        assert found.exit_code == 0
+        assert "udcff.png" in found.stdout
 
 
 def test_a_page_that_is_not_there_is_named(bundle: Path, page: Path) -> None:

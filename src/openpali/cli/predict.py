@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -175,7 +176,7 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, print
     answers = chain.from_iterable(replies(pali, files, request, batch=batch))
     for row, answered in zip(files.rows, answers, strict=True):
         names = [*map(printable, row)]
-        reply = replace(answered, key=names[0], files=names)
+        reply = replace(answered, key=names[0], files=names, error=printable(answered.error))
         if reply.prediction is None:
             errors.append(reply.error)
         elif reply.prediction.out_of_distribution:
@@ -194,7 +195,7 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, print
         raise ValueError(of + "; ".join(errors))
 
 
-_COLUMNS = ("image", "text", "confidence", "name", "ymin", "xmin", "ymax", "xmax", "error")
+_COLUMNS = ("image", "text", "confidence", "name", "label", "ymin", "xmin", "ymax", "xmax", "error")
 
 
 def _rows(reply: Reply) -> Iterable[dict[str, Any]]:
@@ -202,9 +203,12 @@ def _rows(reply: Reply) -> Iterable[dict[str, Any]]:
     row: dict[str, Any] = {"image": reply.key, "error": reply.error}
     if reply.prediction is None:
         return [row]
-    answer = reply.prediction.answer
+    answer = reply.prediction.shown
     row |= {"text": answer.text, "confidence": answer.confidence}
-    objects = [{**row, "name": o.name, **o.box._asdict(), "confidence": o.confidence} for o in answer.objects]
+    objects = [
+        {**row, "name": o.name, "label": o.label, **o.box._asdict(), "confidence": o.confidence}
+        for o in answer.objects
+    ]
     return objects or [row]
 
 
@@ -245,10 +249,9 @@ class _Files:
         for path in paths:
             if Path(path).suffix in RECORDS:
                 raise ValueError(f"{path} holds samples: ask with --input {path} --output answers.jsonl")
-            if not is_video(path):
-                check_image_file(path)
-            elif as_frames:
+            if is_video(path) and as_frames:
                 raise ValueError(f"--as-frames makes one video of images, but {path} is a video: leave it out")
+            check_image_file(path)
         return cls([paths] if as_frames else [[path] for path in paths], frames, stride)
 
     def __len__(self) -> int:
@@ -283,7 +286,9 @@ def _is_only_folder(text: str, task: str) -> bool:
     """Whether a text is the path of a folder, and cannot be one that the task takes."""
     from openpali.tasks.registry import find_family
 
-    return not find_family(task).takes and Path(text).is_dir()
+    with suppress(OSError):  # such as a text that is too long for a path
+        return not find_family(task).takes and Path(text).is_dir()
+    return False
 
 
 def _names_file(text: str) -> bool:

@@ -14,6 +14,8 @@ from openpali.cli.inputs import with_folders
 from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Model
 from openpali.cli.outputs import check_drawable, check_not_input
+from openpali.messages import printable
+from openpali.weights.files import FINDER, READER
 
 if TYPE_CHECKING:
     from openpali.infer.pages import Reading
@@ -50,6 +52,8 @@ def read(
         check_drawable(out)
     first, last = _range(pages)
     pali = open_pali(model, "torch", "fp32", device)
+    for part in (FINDER, READER):  # before any file is read, since the model may lack them
+        pali.load(part)
     writer = FORMATS[format]()
     typer.echo(writer.head, nl=False)
     count = 0
@@ -59,7 +63,7 @@ def read(
         for file in progress.track(files, description="Reading"):
             for number, image, said in _pages(pali, file, dpi, first, last, errors):
                 count += 1
-                typer.echo(writer.page(ReadPage.of(image, said, file, number)), nl=False)
+                typer.echo(writer.page(ReadPage.of(image, said, printable(file), number)), nl=False)
                 if said.out_of_distribution:
                     typer.echo(f"openpali: {file}, page {number}: {ood_warning(pali.name)}", err=True)
                 if out is not None:
@@ -75,11 +79,16 @@ def _pages(
     pali: Pali, file: str, dpi: float, first: int, last: int | None, errors: list[str]
 ) -> Iterator[tuple[int, Image, Reading]]:
     """Number, pixels and text of pages ``first`` to ``last`` of a file; what cannot be read ends in ``errors``."""
-    from openpali.data.media.documents import open_pages
+    from openpali.data.media.documents import pages_of
 
     try:
-        for number, image in enumerate(open_pages(file, dpi, first), first):
-            yield number, image, pali.page(image)
+        for number, open_page in enumerate(pages_of(file, dpi, first), first):
+            try:
+                image = open_page()
+            except (ValueError, OSError) as error:  # the next one may be whole
+                errors.append(str(error))
+            else:
+                yield number, image, pali.page(image)
             if number == last:
                 return
     except (ValueError, OSError) as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast, get_args
 
@@ -61,28 +62,31 @@ def load_image(
     return decode_image(source, name, min_size=min_size, max_pixels=max_pixels)[0]
 
 
-def load_pages(path: str | Path, first: int = 1) -> Iterator[Image]:
-    """The pages of a TIFF file from number ``first`` on, one by one; an image of another format is one page.
+def tiff_pages(path: str | Path, first: int = 1) -> Iterator[Callable[[], Image]]:
+    """For each page of a TIFF file from number ``first`` on a function that returns it, and raises what
+    :func:`load_image` raises. An image of another format is one page.
 
     Raises:
-        FileNotFoundError, TooManyPixels, ValueError: as :func:`load_image`, and ValueError: it has fewer pages.
+        FileNotFoundError, ValueError: as :func:`load_image`, and ValueError: it has fewer pages.
     """
     check_image_file(path)
     data, name = Path(path).read_bytes(), str(path)
     frames = _tiff_pages(data, name)
     check_page(name, first, max(1, len(frames)))
     if frames in ([], [0]):
-        yield load_image(data, name)
+        yield partial(load_image, data, name)
         return
     for number, frame in enumerate(frames[first - 1 :], first):
-        told = f"page {number} of {name}"
-        with _opened(data, told) as image:
-            image.seek(frame)
-            height, width = _upright_size(image)
-            page = to_rgb(image) if height * width <= MAX_PIXELS else None
-        if page is None:
-            raise TooManyPixels(f"{told} has more than {MAX_PIXELS:,} pixels: shrink it first")
-        yield page
+        yield partial(_tiff_page, data, frame, f"page {number} of {name}")
+
+
+def _tiff_page(data: bytes, frame: int, told: str) -> Image:
+    with _opened(data, told) as image:
+        image.seek(frame)
+        height, width = _upright_size(image)
+        if height * width <= MAX_PIXELS:
+            return to_rgb(image)
+    raise TooManyPixels(f"{told} has more than {MAX_PIXELS:,} pixels: shrink it first")
 
 
 def _tiff_pages(data: bytes, name: str) -> list[int]:
