@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
-from openpali.infer.generate import Decoding, Written
+from openpali.infer.generate import Decoding, Rows, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline, Prediction
 from openpali.model.init import init_weights
@@ -221,6 +222,8 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(pali: Pali, images: Seq
     with pytest.raises(QueueFull) as refused:
         scheduler.submit([images[0]], PROMPTS[0], decoding=SHORT)
     assert refused.value.retry_after >= 1
+    with pytest.raises(QueueFull):
+        scheduler.check_room()
     with pytest.raises(ValueError):
         Scheduler(pali, slots=1).submit([images[0]], PROMPTS[0], decoding=Decoding(beams=2))
     while scheduler.turn():
@@ -286,6 +289,28 @@ def test_a_request_that_cannot_be_encoded_harms_no_other(
     scheduler = Scheduler(pali)
     bad = np.full((72, 72, 3), 7, np.uint8)
     tickets = [scheduler.submit([image], PROMPTS[0], decoding=SHORT) for image in (images[0], bad, images[1])]
+    while scheduler.turn():
+        pass
+    assert [len(t.predictions(0)) for t in (tickets[0], tickets[2])] == [1, 1]
+    with pytest.raises(Failed, match="out of memory"):
+        tickets[1].predictions(0)
+    assert scheduler.accepting
+
+
+def test_a_request_whose_cache_does_not_fit_harms_no_other(
+    pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Rows.begin
+
+    def begin(rows: Rows, memory: Any, asks: Sequence[Any]) -> Any:
+        if any(ask.decoding.max_tokens == 3 for ask in asks):
+            raise RuntimeError("out of memory")
+        return start(rows, memory, asks)
+
+    monkeypatch.setattr(Rows, "begin", begin)
+    scheduler = Scheduler(pali)
+    decodings = [SHORT, replace(SHORT, max_tokens=3), SHORT]
+    tickets = [scheduler.submit([images[0]], PROMPTS[0], decoding=each) for each in decodings]
     while scheduler.turn():
         pass
     assert [len(t.predictions(0)) for t in (tickets[0], tickets[2])] == [1, 1]

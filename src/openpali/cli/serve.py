@@ -86,7 +86,7 @@ def serve(
         api_key=api_key,
         api_key_file=api_key_file,
     )
-    _ = options.key(), options.hosts  # bad ones are refused before a model is loaded
+    _ = options.key(), options.hosts, options.origins  # bad ones are refused before a model is loaded
     pali = open_pali(model, options.shared_engine, dtype, device)
     typer.echo(f"loading {', '.join([pali.name, *options.adapters])}", err=True)
     service = open_service(pali, options)

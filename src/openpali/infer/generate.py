@@ -278,7 +278,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self._live)
 
-    @torch.inference_mode()
     def join(self, memory: Any, asks: Sequence[Ask]) -> list[Text]:
         """Let rows take part from the next step on.
 
@@ -286,6 +285,11 @@ class Rows:
             memory: of the model's encoder, ``[B, N, D]``.
             asks: what to generate for each row.
         """
+        return self.add(self.begin(memory, asks))
+
+    @torch.inference_mode()
+    def begin(self, memory: Any, asks: Sequence[Ask]) -> tuple[list[Text], Any]:
+        """The first half of :meth:`join`: new rows and their cache. An error here harms no other row."""
         texts: list[Text] = []
         for index, ask in enumerate(asks, self._joined):
             texts.append(_Beams(ask, index) if ask.decoding.beams > 1 else _Samples(ask, index))
@@ -295,6 +299,12 @@ class Rows:
         owners = [row for row, text in enumerate(texts) for _ in text.live]
         if len(owners) > len(texts):
             cache.reorder(torch.tensor(owners, device=self._device))
+        return texts, cache
+
+    @torch.inference_mode()
+    def add(self, begun: tuple[list[Text], Any]) -> list[Text]:
+        """The second half of :meth:`join`."""
+        texts, cache = begun
         if self._live:
             self._cache.append(cache)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -66,6 +67,15 @@ class Options(BaseModel):
         return self.allow_media
 
     @property
+    def origins(self) -> list[str]:
+        """Web pages that may call the API."""
+        for origin in self.allow_origin:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+                told = "takes an origin as browsers send it, such as https://example.org, without a path"
+                raise ValueError(f"--allow-origin {told}, not {origin!r}")
+        return self.allow_origin
+
+    @property
     def shared_engine(self) -> EngineName:
         """The engine; with adapters, "auto" is torch, which shares the weights of their base."""
         return "torch" if self.adapters and self.engine == AUTO else self.engine
@@ -115,7 +125,7 @@ def open_service(pali: Pali, options: Options) -> Service:
         metrics=metrics,
         key=options.key(),
         history=options.history,
-        origins=options.allow_origin,
+        origins=options.origins,
         adapters=adapters,
     )
     for each in (pali, *adapters.values()):

@@ -297,6 +297,15 @@ class Scheduler:
         self._given_up = True
         self.close()
 
+    def check_room(self) -> None:
+        """Check that a request would be taken now, before its images are fetched.
+
+        Raises:
+            QueueFull, Unavailable: as :meth:`submit`.
+        """
+        with self._change:
+            self._check_room()
+
     def _check_room(self) -> None:
         if self.failure:
             raise Unavailable("the engine has failed: the server must be started again")
@@ -352,6 +361,8 @@ class Scheduler:
             ticket.started = ticket.started or now
         try:
             memory = encode([ticket.now for ticket in tickets], self.features)
+            rows = self._lane(first, memory.outputs.shape[1]).rows
+            begun = rows.begin(memory, [ticket.now.ask for ticket in tickets])
         except Exception as error:
             if len(tickets) > 1:
                 for ticket in tickets:
@@ -361,8 +372,7 @@ class Scheduler:
             self._live.remove(first)
             self._end(first, Failed(reason(error)))
             return
-        rows = self._lane(first, memory.outputs.shape[1]).rows
-        texts, read = rows.join(memory, [t.now.ask for t in tickets]), memory.mask.sum(1).tolist()
+        texts, read = rows.add(begun), memory.mask.sum(1).tolist()
         first_read = int(first.pipeline.model.first_is_read)
         for ticket, text, count in zip(tickets, texts, read, strict=True):
             ticket.now.text, ticket.now.read = text, count + first_read

@@ -233,9 +233,12 @@ class Service:
         client = Client(request, self.limits.seconds)
 
         def work() -> Ticket:
+            self.scheduler.check_room()
             images = list(self._images(asked.images, client))
             pali = asked.model.pali
             named = pali.task(suited(asked.task, len(images))) if asked.task else None
+            if named and "images" in named.needs and not images:
+                raise ApiError(400, f"task {named.name} is about an image: send one", param="images")
             task, prompt, note = pali.prompted(
                 asked.text, named, lang=asked.lang, frames=len(images), raw=asked.raw
             )
