@@ -11,8 +11,11 @@ import json
 import shutil
 from collections.abc import Sequence
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
+import openpali.onnx
+from openpali.eval.cards import hash_model
 from openpali.home import DEMO, FONTS
 from openpali.infer.pali import Pali
 from openpali.onnx.export import write
@@ -26,6 +29,8 @@ from openpali.weights.ood import read_ood
 PAGE = Path(__file__).parent / "page"
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """Of onnxruntime-web: what calls it, and what computes; both in its folder ``dist``."""
+MADE = "made"
+"""File beside the graphs of a part with the :func:`fingerprint` of what they were made of."""
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
     "connect-src 'self'; font-src 'self'; img-src 'self' blob:; media-src blob:; base-uri 'none'; "
@@ -59,7 +64,8 @@ def build(out: Path, runtime: Path, name: str = "nano", *, int8: bool = True) ->
     sources = [runtime / "dist" / file for file in RUNTIME]
     for source in sources:
         if not source.is_file():
-            raise ValueError(f"there is no {source}: run `npm install onnxruntime-web`, or `make playground`")
+            told = f"run `npm install --prefix {runtime.parent.parent} onnxruntime-web`, or `make playground`"
+            raise ValueError(f"there is no {source}: {told}")
     pali = Pali.from_pretrained(name)
     page = out / "page"
     for folder in (FOLDER, PAGE):  # the second has another api.js
@@ -96,18 +102,20 @@ def _write_examples(page: Path) -> None:
 
 
 def _write_graphs(pali: Pali, model: Path, out: Path, int8: bool) -> list[Path]:
-    """The graphs of each part, anew if they are missing, older than its weights, or of another model or dtype."""
+    """The graphs of each part, written anew unless they are of this model and this code."""
     names = {part: [*graphs_of(pali.load(part)[1])] for part in parts_of(pali)}
     files = {part: [out / "models" / part / f"{name}.onnx" for name in some] for part, some in names.items()}
-    same = True
-    if (tables := out / "tables.json").is_file():
-        before = json.loads(tables.read_text("utf-8"))
-        same = (before["model"]["id"], before["int8"]) == (pali.name, int8)
-    stale = [part for part, some in files.items() if not same or _older(some, pali.parts[part])]
+    made = {part: out / "models" / part / MADE for part in names}
+    wanted = {part: fingerprint(pali, part, int8) for part in names}
+    stale = [part for part, some in files.items() if not _is_made(made[part], wanted[part], some)]
+    for part in stale:
+        made[part].unlink(missing_ok=True)
     own = next(iter(pali.parts)) if len(pali.parts) == 1 else ""  # `write` names the parts of bundles alone
     for file in write(model, out / "models" / own, int8=int8, parts=stale):
         if file.suffix != ".onnx":
             file.unlink()  # the tables say it
+    for part in stale:
+        made[part].write_text(wanted[part], "utf-8")
     return [file for some in files.values() for file in some]
 
 
@@ -134,9 +142,16 @@ def _write_language(pali: Pali, out: Path) -> list[Path]:
     return [file]
 
 
-def _older(files: Sequence[Path], folder: Path) -> bool:
-    changed = max(path.stat().st_mtime for path in folder.iterdir() if path.is_file())
-    return any(not file.is_file() or file.stat().st_mtime < changed for file in files)
+def fingerprint(pali: Pali, part: str, int8: bool) -> str:
+    """SHA-256 of what the graphs of a part are made of: weights, code, and the versions of torch and ONNX."""
+    seen = sha256(repr((hash_model(pali, [part]), int8, *map(version, ("torch", "onnx", "onnxruntime")))).encode())
+    for code in sorted(Path(openpali.onnx.__file__).parent.glob("*.py")):
+        seen.update(code.read_bytes())
+    return seen.hexdigest()
+
+
+def _is_made(made: Path, wanted: str, files: Sequence[Path]) -> bool:
+    return made.is_file() and made.read_text("utf-8") == wanted and all(file.is_file() for file in files)
 
 
 def _path(file: Path, out: Path) -> str:
