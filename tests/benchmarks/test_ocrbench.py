@@ -12,9 +12,10 @@ from official_layouts import ANSWERING, draw, dump
 from tiny_wordnet import write_wordnet
 
 from openpali.benchmarks import scoring
-from openpali.benchmarks.metrics.ocrbench import read_dictionary
+from openpali.benchmarks.metrics.ocrbench import number_near, read_dictionary
 from openpali.benchmarks.metrics.outlines import Node, outline
 from openpali.benchmarks.metrics.spotting import Word, read_words
+from openpali.benchmarks.metrics.tables import chart_similarity
 from openpali.benchmarks.metrics.wordnet import WordNet
 from openpali.benchmarks.ocrbench import CATEGORIES, KINDS, LEFT_OUT, Question, measure
 from openpali.eval.benchmark import AnswerBenchmark
@@ -276,3 +277,9 @@ def test_outlines() -> None:
 )
 def test_lines_are_cleaned(line: str, label: str) -> None:
     assert outline(line) == Node("ROOT", [Node("TITLE", [Node(label)])])
+
+
+def test_an_answer_that_python_cannot_read_scores_nothing() -> None:
+    for operators in (3_000, 6_000):  # too deep for the recursion, and for the parser's memory
+        assert chart_similarity("{'a': " + "-" * operators + "1}", {"a": 1}) == 0
+    assert number_near("9" * 5_000, ["12"]) == 0

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -23,6 +24,7 @@ from openpali.lab import speedrun
 from openpali.lab.speedrun import FLOORS, SIZES, STAGES, Log, Speedrun, missed
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_bundle
+from openpali.weights.files import BUNDLE
 from typed_commands import run_typed
 
 ROOT = Path(__file__).parents[2]
@@ -157,11 +159,17 @@ def test_what_came_of_a_deleted_stage_is_forgotten(tmp_path: Path, monkeypatch: 
         (run.folder / stage / "model" / "config.json").write_text("{}")
 
     def log() -> Log:
-        return Log(run.folder / "x", False, {part: 1.0 for part in [*told, "scores"]}, {part: {} for part in told})
+        return Log(run.folder / "x", False, {part: 1.0 for part in told}, {part: {} for part in told})
 
+    packed = run.folder / "model" / BUNDLE
+    packed.parent.mkdir()
+    packed.write_text("{}")
     whole = log()
     run._forget_deleted(whole)
     assert whole == log()
+    packed.unlink()
+    run._forget_deleted(whole)
+    assert (whole.seconds.keys(), whole.scores.keys()) == ({*STAGES}, {*STAGES}), "it is packed and scored again"
     shutil.rmtree(run.folder / STAGES[1])
     with pytest.raises(ValueError, match=STAGES[2]):  # it was trained from the one that is gone
         run._forget_deleted(whole)
@@ -171,6 +179,16 @@ def test_what_came_of_a_deleted_stage_is_forgotten(tmp_path: Path, monkeypatch: 
     begun = Log(run.folder / "x", False, {STAGES[0]: 1.0, STAGES[1]: 2.0}, {STAGES[0]: {}})
     run._forget_deleted(begun)
     assert begun.seconds[STAGES[1]] == 2.0  # of sittings before its end
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "minutes", "is_one"),
+    [("nano", 300, 58.0, True), ("nano", 300, 62.2, False), ("nano", 299, 50.0, False), ("pico", 300, 9.0, False)],
+)
+def test_an_entry_of_the_record_is_a_whole_run_within_an_hour(
+    size: Any, limit: int, minutes: float, is_one: bool
+) -> None:
+    assert (not command._no_entry(size, limit, minutes)) == is_one
 
 
 def test_the_dial_and_the_seed_change_every_stage() -> None:

@@ -135,6 +135,6 @@ def test_a_browser_lets_it_send_nothing_elsewhere(page: Page) -> None:
 
 
 def test_without_the_package_the_sentence_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="npm install --prefix .* onnxruntime-web"):
+    with pytest.raises(ValueError, match=r"npm install --prefix .* onnxruntime-web"):
         build(tmp_path / "out", tmp_path / "nowhere")
     assert not (tmp_path / "out").exists()

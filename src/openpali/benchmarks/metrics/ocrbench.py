@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from openpali.benchmarks.metrics.tables import NO_LITERAL
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.edit import edit_distance
 
 _FENCE = re.compile(r"```(?:python|json)?\n(.*?)\n```", re.S | re.I)
 _ITEM = re.compile(r"""["']?([\w\s]+)["']?\s*[:=]\s*["']?([^\n,"'{}]+)["']?""")
+_DIGITS = 1_000  # of a number that is near any other; Python refuses to read some with more
 _BOX = re.compile(r"[(\[]\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*[)\]]")
-
-_NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)  # of ``ast.literal_eval``
 
 
 # ---- texts (vqa_metric.py)
@@ -91,7 +91,7 @@ def number_near(answer: str, references: Sequence[str]) -> float:
     The number 0, and a reference of 0, score 0.
     """
     found = re.search(r"\d+", answer)
-    number = int(found[0]) if found else 0
+    number = int(found[0]) if found and len(found[0]) <= _DIGITS else 0
     true = [int(text) for text in references] if number else []
     near = [1 - abs(number - one) / one for one in true if one > 0]
     return max((value for value in near if value > 0.5), default=0.0)
@@ -120,7 +120,7 @@ def answer_and_box(answer: str, truth: Mapping[str, Any]) -> float:
     text = contained(said["answer"], truth["answers"]) if "answer" in said else 0.0
     try:
         box = ast.literal_eval(said.get("bbox", ""))
-    except _NO_LITERAL:
+    except NO_LITERAL:
         box = ()
     return 0.5 * text + 0.5 * _iou(box, truth["bbox"])
 
@@ -173,7 +173,7 @@ def read_dictionary(answer: str) -> dict[str, str]:
     for read in (json.loads, ast.literal_eval):
         try:
             value = read(content)
-        except _NO_LITERAL:
+        except NO_LITERAL:
             continue
         known = isinstance(value, dict) and all(isinstance(key, str) for key in value)
         return {key.strip(): str(each).strip() for key, each in value.items()} if known else {}

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from openpali.benchmarks.metrics.trees import Place, tree_distance
 from openpali.metrics.edit import edit_distance
 
+NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
+"""What ``ast.literal_eval`` raises for a text that is none."""
 _FENCED = re.compile(r"```(?:python|json)?\n(.*?)\n```", re.DOTALL | re.IGNORECASE)
 _ASSIGNED = re.compile(r"^\s*\w+\s*=\s*")
 _COMMENT = re.compile(r"#.*")
@@ -152,6 +154,6 @@ def _dictionary(text: str) -> dict[str, Any]:
     end = content.rfind("}")
     try:
         value = ast.literal_eval(content[: end + 1] if end >= 0 else content)
-    except (ValueError, SyntaxError, TypeError):
+    except NO_LITERAL:
         return {}
     return value if isinstance(value, dict) else {}
