@@ -56,7 +56,7 @@ def run_all(lines: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def test_ten_minutes(clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Servers and builds are those of other documents, whose tests run them."""
+    """Servers and builds are those of other documents; a server of files and ``make playground`` run in no test."""
     elsewhere = {line for page in ("serving.md", "playground.md", "../README.md") for line in commands(page)}
     apart = ("make ", "pip ", "curl ", "openpali serve", "python -m http.server")
     lines = commands("start.md")

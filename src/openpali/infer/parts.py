@@ -191,14 +191,15 @@ class ModelParts:
         stored, model = self.load(SIGLIP)
         assert stored.preprocess is not None
         texts = stored.facts.normalisation, stored.facts.padding
-        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *texts)
+        softmax = bool(stored.facts.recipe.get("softmax"))
+        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *texts, softmax)
 
     @cached_property
     def patch_detector(self) -> PatchDetector:
         """Detects by the patches of the siglip part."""
         facts = self.load(SIGLIP)[0].facts
-        softmax = bool(facts.recipe.get("softmax"))
-        return PatchDetector(self.embedding, self.names, softmax, facts.calibration.get(Detect.name))
+        embedding = self.embedding
+        return PatchDetector(embedding, self.names, embedding.softmax, facts.calibration.get(Detect.name))
 
     @cached_property
     def reader(self) -> ScreenReader:

@@ -58,6 +58,7 @@ class PatchDetector:
     def find(self, image: ImageLike, names: Sequence[str]) -> list[Detection]:
         """The same with the probability of each name, which is not calibrated."""
         embeddings_ND, boxes_N4 = self.embedding.patches(image)
+        names = [*dict.fromkeys(names)]
         found: list[Detection] = []
         for name, probability_N in zip(names, self._probabilities(embeddings_ND, names).T, strict=True):
             [here] = (probability_N >= LEAST).nonzero()

@@ -482,6 +482,7 @@ class EmbeddingPipeline:
         tokenizer: of the model.
         preprocess: how images are resized.
         normalisation, padding: how texts are normalised and padded, as in training.
+        softmax: the model was trained by softmax, not by the sigmoid of each pair.
     """
 
     def __init__(
@@ -491,8 +492,9 @@ class EmbeddingPipeline:
         preprocess: AnyPreprocess,
         normalisation: TextNormalisation = "lower",
         padding: Padding = "eos",
+        softmax: bool = False,
     ) -> None:
-        self.model = model
+        self.model, self.softmax = model, softmax
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self._encoder = PairEncoder(tokenizer, model.config.text.length, normalisation, padding=padding)
@@ -536,8 +538,9 @@ class EmbeddingPipeline:
         return self._embed(lambda some: self.model.embed_text(some["ids"]), rows, batch)
 
     def similarity(self, images: Sequence[ImageLike], texts: Sequence[str]) -> Floats:
-        """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``."""
-        return self.probabilities(self.embed_image(images), self.embed_text(texts))
+        """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``. A model that was
+        trained by softmax compares the texts: for it, rows sum to 1."""
+        return self.probabilities(self.embed_image(images), self.embed_text(texts), softmax=self.softmax)
 
     def probabilities(self, seen: Floats, texts: Floats, *, softmax: bool = False) -> Floats:
         """Probability of each text for each embedding of an image or a patch, ``[N, texts]``: each by itself, by

@@ -269,11 +269,16 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
 
 
 @torch.no_grad()
-def region_misses(embeddings: Embeddings, regions: Regions, places: Places) -> Tensor:
-    """Share of the places in regions whose nearest name of the batch is not their own, a scalar."""
+def region_misses(embeddings: Embeddings, regions: Regions, places: Places, chunk: int = 4096) -> Tensor:
+    """Share of the places in regions whose nearest name of the batch is not their own, a scalar.
+
+    Similarities are computed for ``chunk`` places at a time.
+    """
     assert embeddings.region is not None
     assert embeddings.name is not None
     region = places.region
-    nearest = regions.names[(embeddings.region @ embeddings.name.T).argmax(1)]  # [P, L]
+    name = embeddings.name
+    nearest_P = torch.cat([(rows @ name.T).argmax(1) for rows in torch.split(embeddings.region, chunk)])
+    nearest = regions.names[nearest_P]  # [P, L]
     missed = (nearest != regions.names[regions.named[region]]).any(-1) & (region >= 0)
     return missed.sum() / (region >= 0).sum().clamp(min=1)
