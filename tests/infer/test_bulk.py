@@ -84,6 +84,12 @@ def test_each_sample_has_a_line_with_what_predict_says_alone(
         assert line["score"] <= 0
 
 
+def test_a_run_without_any_answer_fails(openpali, bundle: Path, questions: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
+    assert openpali("predict", "--input", questions, "--output", out, "--model", bundle, "--lang", "xx") == "1"
+    assert all("error" in line for line in lines_of(out))
+
+
 def test_a_bad_sample_is_a_line_with_its_error(
     openpali, bundle: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,8 @@ class _Bulk:
         if ood:
             told = f'openpali: {ood:,} samples are marked "out_of_distribution": {ood_warning(self.pali.name)}'
             typer.echo(told, err=True)
+        if errors and errors == total:
+            raise typer.Exit(1)
 
 
 def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, printed: str, out: Path | None) -> None:

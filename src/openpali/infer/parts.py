@@ -213,6 +213,8 @@ class ModelParts:
                 self.pipeline(part)
             elif part in UNPROMPTED:
                 self.load(part)
+            elif part == MASKS:
+                _ = self._masks
 
     @cached_property
     def _masks(self) -> MaskCodec:

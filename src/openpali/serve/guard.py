@@ -45,9 +45,11 @@ class Guard:
             await send(message)
 
         client = (scope.get("client") or ("", 0))[0]
-        self._clients[client] += 1
+        is_open = scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDERS)
+        self._clients[client] += not is_open
         try:
-            self._check(scope, client)
+            if not is_open:
+                self._check(scope, client)
             await self._app(scope, self._limited(receive), counted)
         except ApiError as error:
             if not began:
@@ -59,7 +61,7 @@ class Guard:
                 status = 500  # is sent outside of this
             raise
         finally:
-            self._clients[client] -= 1
+            self._clients[client] -= not is_open
             if not self._clients[client]:
                 del self._clients[client]
             route = getattr(scope.get("route"), "path", "other")
@@ -67,8 +69,6 @@ class Guard:
 
     def _check(self, scope: Scope, client: str) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        if scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDERS):
-            return
         if not self._key.opens(headers.get("authorization", "")):
             raise ApiError(
                 401,
