@@ -32,7 +32,6 @@ from openpali.architectures.florence2 import (
     Florence2Architecture,
     Florence2Model,
     read_florence2,
-    read_ngram_size,
 )
 from openpali.cli.main import app, main
 from openpali.distributed import ALONE
@@ -205,14 +204,20 @@ def test_ngrams_that_may_not_repeat_are_those_of_the_checkpoint(saved: Saved, tm
     first, modern = (tmp_path / name for name in ("first", "modern"))
     change(saved[0], first, "config.json", lambda config: config["text_config"].update(no_repeat_ngram_size=2))
     (first / "generation_config.json").unlink()
-    change(saved[0], modern, "generation_config.json", lambda config: config.update(no_repeat_ngram_size=2))
-    assert read_ngram_size(saved[0]) is None
-    assert read_ngram_size(first) == read_ngram_size(modern) == 2
-
-    convert(modern, tmp_path / "ours")
+    own = {"no_repeat_ngram_size": 2, "num_beams": 3}
+    change(saved[0], modern, "generation_config.json", lambda config: config.update(own))
+    parsing = {"phrase_grounding": {"banned_grounding_tokens": ["it"]}}
+    described = json.loads((modern / "processor_config.json").read_text())
+    (modern / "processor_config.json").write_text(json.dumps({**described, "post_processor_config": parsing}))
+    sizes = {}
+    for folder, name in ((saved[0], "none"), (first, "one"), (modern, "ours")):
+        convert(folder, tmp_path / name)
+        sizes[name] = open_model(tmp_path / name).facts.no_repeat_ngram_size
+    assert sizes == {"none": None, "one": 2, "ours": 2}
     export(open_model(tmp_path / "ours"), tmp_path / "out")
     again = Florence2ForConditionalGeneration.from_pretrained(tmp_path / "out")
-    assert again.generation_config.no_repeat_ngram_size == 2
+    assert (again.generation_config.no_repeat_ngram_size, again.generation_config.num_beams) == (2, 3)
+    assert AutoProcessor.from_pretrained(tmp_path / "out").post_processor_config == parsing
     pali = Pali(tmp_path / "ours")
     image, prompt = np.full((20, 30, 3), 90, np.uint8), "what?"
     scheduler, found = Scheduler(pali, slots=3), {}

@@ -27,6 +27,7 @@ class Facts(BaseModel):
         text_normalisation, padding: how texts of a SigLIP are normalised and padded, see
             :class:`openpali.data.pipeline.encode.PairEncoder`.
         parts, vocabulary, positions: where converted weights came from, and what was added or resampled.
+        kept: settings of the original that only its own code uses; export writes them back.
         base: name of a sibling folder that holds the tensors that are missing here.
         int8: weights are stored in int8 (:mod:`openpali.model.int8`).
         int4: those of the language model are in int4 (:mod:`openpali.model.int4`), in groups of so many inputs.
@@ -46,6 +47,7 @@ class Facts(BaseModel):
     parts: dict[str, str | None] = {}
     text_normalisation: TextNormalisation = "lower"
     padding: Padding = "eos"
+    kept: Json = {}
     vocabulary: dict[str, int] = {}
     positions: Json = {}
     base: str = ""

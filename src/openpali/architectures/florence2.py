@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
-from openpali.architectures.facts import Facts
+from openpali.architectures.facts import Facts, Json
 from openpali.architectures.preprocessor import FILE, IMAGENET, describe_preprocess, read_preprocess, read_size
 from openpali.architectures.rules import (
     Rule,
@@ -351,7 +351,8 @@ class Florence2Architecture(Architecture[Florence2Config]):
             Facts(
                 parts={"model": str(source)},
                 dialect=DIALECT.name,
-                no_repeat_ngram_size=read_ngram_size(source),
+                no_repeat_ngram_size=_generation(source).get("no_repeat_ngram_size") or None,
+                kept=_kept(source),
                 max_prompt=self.longest_prompt(found.config),
             ),
             about,
@@ -373,12 +374,13 @@ class Florence2Architecture(Architecture[Florence2Config]):
             },
             "processor_config.json": {
                 "processor_class": "Florence2Processor",
-                "post_processor_config": {kind: {} for kind in _PARSED},
+                "post_processor_config": model.facts.kept.get("parsing") or {kind: {} for kind in _PARSED},
             },
             "generation_config.json": {
                 **_TOKENS,
                 "forced_bos_token_id": Florence2Model.first,
                 "no_repeat_ngram_size": model.facts.no_repeat_ngram_size or 0,
+                "num_beams": model.facts.kept.get("num_beams", 1),
             },
             "config.json": described,
         }
@@ -398,11 +400,16 @@ def read_tokenizer(folder: Path) -> BytePairTokenizer:
     return tokenizer.extended(ADDED)
 
 
-def read_ngram_size(folder: Path) -> int | None:
-    """`no_repeat_ngram_size` of a checkpoint's generation, which the first checkpoints have in `config.json`; None:
-    n-grams may repeat."""
-    given = {**(read_config(folder).get("text_config") or {}), **read_json(folder / "generation_config.json")}
-    return given.get("no_repeat_ngram_size") or None
+def _generation(folder: Path) -> Json:
+    """How a checkpoint generates, which the first checkpoints say in `config.json`."""
+    return {**(read_config(folder).get("text_config") or {}), **read_json(folder / "generation_config.json")}
+
+
+def _kept(folder: Path) -> Json:
+    """Beams, which are up to the request here, and how transformers' processor parses answers."""
+    beams, parsing = _generation(folder).get("num_beams"), read_json(folder / "processor_config.json")
+    found = {"num_beams": beams, "parsing": parsing.get("post_processor_config")}
+    return {name: value for name, value in found.items() if value}
 
 
 def read_florence2(folder: Path) -> Stored[Florence2Config]:
