@@ -222,6 +222,20 @@ def test_lines_are_read_into_words_with_boxes() -> None:
     assert first.confidence == pytest.approx(1, abs=1e-3)
 
 
+def test_a_pale_line_that_reaches_the_edge_is_cut_between_its_words() -> None:
+    """What is beyond the page is black, of more contrast than the ink."""
+    cuts = []
+    for width in range(260, 420):
+        image = np.full((40, width, 3), 250, np.uint8)
+        for start in range(0, width, 50):
+            image[12:26, start : start + 44 : 2] = 200  # a word, and 6 pixels before the next
+        first, *others = _pieces(PilImage.fromarray(image), 0, Box(10, 0, 28, width), 32, 512)
+        if others:
+            cuts.append((first.view.left + first.shown / first.view.right) % 50)
+    assert 10 < len(cuts) < 160
+    assert all(43 <= cut <= 50 for cut in cuts)
+
+
 def test_no_letter_is_read_twice_where_a_line_is_cut() -> None:
     image = np.full((40, 2000, 3), 40, np.uint8)
     for left in range(16, 1880, 26):

@@ -322,7 +322,7 @@ def _cut(page: PilImage.Image, box: Box, first: float, last: float) -> tuple[flo
     how wide that is."""
     top = min(max(0, round(box.ymin)), page.height - 1)  # beyond the page all is black
     bottom = max(top + 1, min(page.height, round(box.ymax)))
-    part = page.crop((int(first), top, int(last), bottom)).convert("L")
+    part = page.crop((int(first), top, min(int(last), page.width), bottom)).convert("L")
     columns = np.asarray(part, np.float32)
     ink = columns.max(0) - columns.min(0) > 0.25 * max(1.0, float(columns.max() - columns.min()))
     edges = np.flatnonzero(np.diff(ink.astype(np.int8), prepend=1, append=1)).reshape(-1, 2)

@@ -264,7 +264,7 @@ export function viewOfLine([ymin, xmin, ymax, xmax], height, most, margin, patch
 
 /** Where a line is best cut, in the middle of the widest place without ink, and how wide that is. */
 function cutOf(image, [ymin, , ymax], first, last) {
-  const [start, end] = [Math.trunc(first), Math.trunc(last)];
+  const [start, end] = [Math.trunc(first), Math.min(Math.trunc(last), image.width)];
   const top = Math.min(Math.max(0, round(ymin)), image.height - 1); // beyond the page all is black
   const bottom = Math.max(top + 1, Math.min(image.height, round(ymax)));
   const grey = (y, x) => {
