@@ -311,6 +311,16 @@ def test_a_shard_that_vanishes_while_training_ends_it_with_a_sentence(
     assert "x-00000.tar" in sentence
 
 
+def test_tuning_is_not_for_several_ranks(
+    openpali: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    (tmp_path / "mine.jsonl").write_text("")
+    _, error = openpali("tune", tmp_path / "mine.jsonl", "--task", "vqa")
+    assert "torchrun" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.jsonl"]
+
+
 def test_tune_finds_damaged_held_out_images_before_it_trains(openpali: Command, tmp_path: Path) -> None:
     file, own = tmp_path / "mine.jsonl", np.random.default_rng(0)
     for index in range(60):

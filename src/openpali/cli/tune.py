@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +45,11 @@ def tune(
     from openpali.train.runs import folder_for
     from openpali.train.tuning import tuning
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "tune splits, calibrates and scores in one process: run it without torchrun; the recipe that it writes "
+            "trains on several with `torchrun ... -m openpali train`"
+        )
     task = own_benchmark(str(samples), task).task
     recipe = samples.with_name(f"{samples.stem}-{task}.toml")
     check_writable(recipe, *side_files(samples))
