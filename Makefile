@@ -69,8 +69,9 @@ test-ocr: .venv/dev.ready
 	$(INSTALL) -e '.[ocr]'
 	$(PYTEST) tests/benchmarks/test_rapidocr.py
 
-# Score what nano reads, finds and points at on real screens and pages, and let Tesseract and RapidOCR read them. The cards
-# are written to build/reading. Takes half an hour. Needs Tesseract with its languages: benchmarks/reading.py names the packages.
+# Score what nano reads, finds and points at on real screens and pages and in the drawn world, and let Tesseract and
+# RapidOCR read the screens and pages. The cards are written to build/reading. Takes about three quarters of an hour.
+# Needs Tesseract with its languages: benchmarks/reading.py names the packages.
 reading: .venv/dev.ready
 	$(INSTALL) -e '.[ocr]' 'rapidocr==3.10.*'  # of the numbers in docs/reading.md
 	$(BIN)/python benchmarks/reading.py --check
