@@ -21,14 +21,14 @@ Scores = NDArray[np.float32]
 # chosen on the pages of packages that nothing is learnt from or scored on
 WEIGHT = 0.2  # of the language model's log-probabilities
 BONUS = 0.3  # for each character, since a language model likes short texts
-SURE = 0.6  # probability of the most probable way to read a part of a line from which on it is taken
-CUT = 0.99  # probability of a space from which on it ends such a part
+SURE = 0.6  # a part of a line is read in its most probable way, without a search, if that has this probability
+CUT = 0.99  # a space of this probability ends such a part
 BEAMS = 8
 FAR = 1e-3  # share of the score of the best text below which others are given up
 CHOICES = 6  # characters that are tried in a column
 LEAST = 5e-3  # probability of a character that is tried
-_FAINT = 1e-100  # probability from which on others are told in relation to it
-BLANK = 0.998  # probability of the blank from which on no character is tried
+_FAINT = 1e-100  # where the best probability is less, all are divided by it, so that none becomes 0
+BLANK = 0.998  # no character is tried in a column whose blank has this probability
 
 Text = tuple[int, ...]
 
@@ -127,8 +127,8 @@ def search(scores: Scores, language: LanguageModel, context: int) -> list[Letter
             tried[column].append((number, float(scores[column, number])))
     for column, some in enumerate(tried):
         if some or any(beam.other for beam in beams.values()):
-            likeliest = sorted(some, key=lambda pair: -pair[1])[:CHOICES]
-            beams = _best(_step(beams, column, blanks[column], likeliest, language))
+            best = sorted(some, key=lambda pair: -pair[1])[:CHOICES]
+            beams = _best(_step(beams, column, blanks[column], best, language))
     text = max(beams, key=lambda each: beams[each].score)
     share = beams[text].score / sum(beam.score for beam in beams.values())
     letters = []
@@ -168,7 +168,7 @@ def _step(
 
 
 def _best(beams: Beams) -> Beams:
-    """The best texts but those far behind. Probabilities that would soon be 0 are in relation to the best's."""
+    """The best texts but those far behind. Where probabilities would soon be 0, they are divided by the best's."""
     ranked = sorted(((beam.score, text) for text, beam in beams.items()), key=itemgetter(0), reverse=True)[:BEAMS]
     highest, best = ranked[0]
     kept = {text: beams[text] for score, text in ranked if score >= FAR * highest}

@@ -37,9 +37,9 @@ _SAME = 0.5  # least IoU of the heights of two runs of cells that are one line
 _LEAST = 4.0  # pixels; no line is lower
 _REACH = 0.2  # heights by which text reaches beyond its outermost cells: the ends of slender letters
 _TEXT = 0.5  # least probability of a cell with text
-_ENDS = 0.3  # and of a cell beside those, in which text begins or ends
-_SUREST = 0.7  # least probability of the surest cell of a line
-_SURE = 0.05  # probability of what a line says from which on one look is enough: most lines are long
+_ENDS = 0.3  # the same of a cell at either end of a line, where text begins or ends
+_SUREST = 0.7  # least probability of the most probable cell of a line
+_SURE = 0.05  # a line whose text has this probability is not seen in negative, too; most lines are long
 _SPACE = 0.18  # heights of a box; what is narrower is the room between two letters
 _LIGHT = 128  # mean of the pixels of a line, 0..255, below which it is light on dark
 

@@ -17,7 +17,7 @@ from openpali.tasks.detect import alike
 from openpali.tasks.example import Box, Object
 
 LEAST = 0.3  # probability of a name at a patch of a thing that is found
-_SAME = 0.5  # IoU from which on the boxes of two patches are averaged
+_SAME = 0.5  # boxes of two patches with this IoU are averaged
 _APART = 0.1  # largest IoU of two boxes of a name that are kept: patches at the rim of a thing give poor boxes
 
 

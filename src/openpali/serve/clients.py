@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Client:
-    """Waits for work in threads, which cannot be broken off: it asks whether anybody still waits.
+    """Waits for work in threads. They cannot be stopped, so the work itself asks whether the client still waits.
 
     Args:
         seconds: how long it waits.

@@ -11,7 +11,7 @@ SLOTS = 32
 QUEUE = 256
 """Requests that may wait."""
 HELD = 2 * 2**30
-"""Bytes of images in full size, of requests that may be answered as pages, from which on others are refused."""
+"""Requests are refused while images in full size, of requests that may be answered as pages, take more bytes."""
 FEATURES_MIB = 256
 """MiB of image features that are kept."""
 DRAIN: float = 30
