@@ -47,8 +47,8 @@ PATIENCE = 1.0  # seconds to suggest to a refused client before any request has 
 
 @dataclass(frozen=True)
 class _Lane:
-    """Requests that are decoded together. Their memories are padded to the longest, so they have similar lengths; each
-    memory is shared by as many rows, so they have the same number of beams.
+    """Requests that are decoded together. Their memories are padded to the longest, so they have similar lengths;
+    each memory is shared by as many rows, so they have the same number of beams.
 
     Attributes:
         length: tokens of the first memory.
