@@ -80,6 +80,9 @@ def test_cells_and_values_are_found_without_elements() -> None:
     [
         ("How many buttons are on this screen?", True),
         ("how many buttons", True),
+        ("How many buttons are there in total?", True),
+        ("How many buttons are on screen?", True),
+        ("How many buttons are there in this dialog?", True),
         ("How many buttons are on the left?", False),
         ("How many buttons are there below Save?", False),
         ("How many of the last buttons are there?", False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,6 +137,13 @@ def test_elements_are_ordered_row_by_row() -> None:
         assert found.box == rows[index].box, expression
 
 
+def test_wide_fields_are_ordered_row_by_row() -> None:
+    fields = [element("textbox", top, left, top + 30, left + 400) for top in (10, 80) for left in (10, 450)]
+    found = Screen(fields, []).point("the second field")
+    assert found is not None
+    assert found.box == fields[1].box
+
+
 def test_an_expression_without_words_means_what_has_its_signs() -> None:
     signs = [element("button", 10, 20, 30, 50), element("button", 10, 120, 30, 150)]
     screen = Screen(signs, [line(12, ("-", 30)), line(12, ("+", 130))])
@@ -148,9 +156,13 @@ def test_an_expression_without_words_means_what_has_its_signs() -> None:
 def test_a_name_may_begin_like_a_relation() -> None:
     boxes = [element("checkbox", 10, 20, 24, 34), element("checkbox", 40, 20, 54, 34)]
     screen = Screen(boxes, [line(9, ("Over", 40), ("18", 90)), line(39, ("18", 40))])
-    found = screen.point("Over 18")
-    assert found is not None
-    assert found.box == boxes[0].box
+    for expression in ("Over 18", "Over 18 checkbox"):
+        found = screen.point(expression)
+        assert found is not None
+        assert found.box == boxes[0].box
+    written = replace(screen, lines=[*screen.lines, line(90, ("Under", 40), ("review", 90))]).point("Under review")
+    assert written is not None
+    assert written.box.ymin == 90
 
 
 def test_what_an_element_is_beside_may_have_a_long_name() -> None:

@@ -21,7 +21,8 @@ from openpali.tasks.example import Box
 _ASKING = re.compile(r"(?i)^\W*(?:what|which|who|where|when|how (?:much|many))\b")
 _COUNT = re.compile(
     r"(?i)^\W*how many (.*?)(?: (?:are|is)(?: (?:there|here|shown|visible))?)?"
-    r"(?: (?:on|in) (?:this|the) (?:screen|page|image|picture|window|screenshot))?\W*$"
+    r"(?: (?:in total|altogether))?"
+    r"(?: (?:on|in) (?:(?:this|the) )?(?:screen|page|image|picture|window|screenshot|dialog|form|app|view))?\W*$"
 )
 _FILLERS = {
     *("a", "an", "the", "of", "in", "on", "at", "for", "is", "are", "does", "do", "was", "has", "have"),

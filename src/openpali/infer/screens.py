@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 
 from openpali.infer.pages import ReadLine, ReadWord
-from openpali.infer.reading_order import reading_order
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.words import holds_centre
 from openpali.tasks.example import Box, Object, around
@@ -57,7 +56,6 @@ _LABELS = {
 """On which sides of an element its label stands, by role."""
 _OTHER_ROLE = 0.75  # how well what is named fits if its role is another
 _PART = 0.8  # and if more is written on it
-_WHOLE = 0.95  # how alike two texts are that are one
 _ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
 _NEAR = 2.5  # heights of an element within which its label stands
 
@@ -149,16 +147,17 @@ class Screen:
     def point(self, expression: str) -> Object | None:
         """The element that an expression means, with its name; words if no element has them; None: nothing fits."""
         beside = _BESIDE.search(expression)
-        if not beside or (not beside.start() and self._is_name(expression)):  # such as "Over 18"
+        if not beside or (not beside.start() and self._begins_name(expression, beside.end())):
             return self._best(expression)
         if anchor := self._best(expression[beside.end() :]):
             return self._beside(anchor, beside[1].casefold(), Wanted.of(expression[: beside.start()]))
         return self._best(expression)
 
-    def _is_name(self, text: str) -> bool:
-        """Whether all of a text is written on an element."""
-        words = words_of(text)
-        return any(likeness(words, words_of(thing.name)) >= _WHOLE for thing in self.named)
+    def _begins_name(self, expression: str, end: int) -> bool:
+        """Whether a relation that ends there, with the next word, stands on the screen, as in "Over 18"."""
+        begins = words_of(expression)[: len(words_of(expression[:end])) + 1]
+        texts = [words_of(text) for text in (*(t.name for t in self.named), *(line.text for line in self.lines))]
+        return any(begins == words[i : i + len(begins)] for words in texts for i in range(len(words)))
 
     def _beside(self, anchor: Object, relation: str, wanted: Wanted) -> Object | None:
         """The nearest that fits, in a direction from an element."""
@@ -195,7 +194,7 @@ class Screen:
             return None
         if wanted.order is not None:
             fitting = _in_half(some, wanted.places)
-            ordered = [fitting[i] for block in reading_order([thing.box for thing in fitting]) for i in block]
+            ordered = _row_by_row(fitting)
             return ordered[wanted.order] if wanted.order < len(ordered) else None
         if wanted.places:
             return max(some, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
@@ -249,8 +248,19 @@ class Screen:
         return min(near, key=lambda pair: pair[0])[1].words if near else ()
 
 
+def _row_by_row(things: Sequence[Object]) -> list[Object]:
+    """Things in rows from the top, each from left to right; of a row are those whose middle its highest holds."""
+    rows: list[list[Object]] = []
+    for thing in sorted(things, key=lambda thing: thing.box.ymin):
+        if rows and thing.box.centre[0] < rows[-1][0].box.ymax:
+            rows[-1].append(thing)
+        else:
+            rows.append([thing])
+    return [thing for row in rows for thing in sorted(row, key=lambda thing: thing.box.xmin)]
+
+
 def _in_half(things: Sequence[Object], places: Sequence[tuple[int, int]]) -> Sequence[Object]:
-    """Those of the side of all that each place names, as in :class:`Wanted`."""
+    """Those in each half, such as the left one, that places name (:class:`Wanted`)."""
     for axis, sign in places:
         centres = [thing.box.centre[axis] for thing in things]
         middle = (min(centres) + max(centres)) / 2

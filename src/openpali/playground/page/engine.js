@@ -82,9 +82,9 @@ export class Engine {
     const fit = others.filter((part) => this.tables.parts[part].preprocess.policy === "pad" || mismatch(part) <= squashed);
     const sorted = others.length > 1 ? (fit.length ? fit : others).sort((a, b) => mismatch(a) - mismatch(b)) : others;
     const compared = others.every((part) => task in this.tables.parts[part].calibration);
-    const ordered = compared ? sorted : sorted.slice(0, 1);
-    if (parts.length === others.length) return ordered;
-    return image.height <= line ? [READER, ...ordered] : [...ordered, READER];
+    if (!compared) return sorted.slice(0, 1);
+    if (parts.length === others.length) return sorted;
+    return image.height <= line ? [READER, ...sorted] : [...sorted, READER];
   }
 
   async write(part, image, prompt, task, hooks) {
