@@ -296,11 +296,17 @@ def test_a_link_that_opens_a_menu_is_a_button(tmp_path: Path, browser: Browser) 
 
 @needs_browser
 def test_an_inline_link_reaches_around_what_it_holds(tmp_path: Path, browser: Browser) -> None:
-    page = """<body style="margin: 20px; font: 12px 'DejaVu Sans'">
-      <a href="#"><i style="display: inline-block; width: 40px; height: 30px"></i></a>"""
+    page = """<style>
+      body { margin: 20px; font: 12px 'DejaVu Sans' }
+      i { display: inline-block; width: 40px; height: 30px }
+      b { position: absolute; left: -900px }
+      s { display: inline-block; overflow: hidden; width: 20px; height: 20px }
+    </style><a href="#"><i></i><b>x</b><s><img width="300" height="90" src="none.png"></s></a>"""
     [shot] = shots_of(page, tmp_path, browser, Look(200, 100))
     [link] = (each for each in shot.elements if each["role"] == "link")
-    assert link["box"].ymax - link["box"].ymin >= 30
+    assert link["seen"]
+    assert 30 <= link["box"].ymax - link["box"].ymin <= 40
+    assert link["box"].xmax - link["box"].xmin <= 80
 
 
 STYLED = """<!doctype html><html lang="en"><meta charset="utf-8"><body>

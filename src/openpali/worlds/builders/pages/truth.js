@@ -277,9 +277,16 @@
       if (!host.textContent.trim() && painted(style(host))) places.push([host.getBoundingClientRect(), host]);
     return places.filter(([r]) => control(r)).sort(([a], [b]) => b.width * b.height - a.width * a.height)[0] || null;
   };
-  // The rectangle of an inline element is as high as its own font, even if what it holds is higher.
+  // The rectangle of an inline element is as high as its own font, even if what it holds is higher: all in the flow of
+  // its line that nothing within it clips.
+  const flows = (e, el) => {
+    for (let a = e; a !== el; a = a.parentElement)
+      if (/^(absolute|fixed)$/.test(style(a).position) || (a !== e && (style(a).overflow !== "visible" || /^svg$/i.test(a.tagName)))) return false;
+    return true;
+  };
   const extent = (el) => {
-    const held = style(el).display === "inline" ? [...el.querySelectorAll("*")].filter((e) => !hidden(e)) : [];
+    const whole = style(el).display === "inline" && !/^svg$/i.test(el.tagName);
+    const held = whole ? [...el.querySelectorAll("*")].filter((e) => !hidden(e) && flows(e, el)) : [];
     const rects = [el, ...held].map((e) => e.getBoundingClientRect()).filter((r) => r.width > 0 && r.height > 0);
     if (rects.length < 2) return el.getBoundingClientRect();
     const [left, top] = ["left", "top"].map((side) => Math.min(...rects.map((r) => r[side])));
