@@ -4,6 +4,7 @@
     python benchmarks/quality.py --json quality.json     # the first 400 samples of each: under 10 minutes
     python benchmarks/quality.py --limit 10000           # all samples
     python benchmarks/quality.py --engine onnx --limit 300
+    python benchmarks/quality.py --engine onnx-int8 --limit 1000
     python benchmarks/quality.py --engine torch-int4 --calibrate samples.jsonl
 
 Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is `--engine`, by

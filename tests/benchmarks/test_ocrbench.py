@@ -12,7 +12,7 @@ from official_layouts import ANSWERING, draw, dump
 from tiny_wordnet import write_wordnet
 
 from openpali.benchmarks import scoring
-from openpali.benchmarks.metrics.ocrbench import number_near, read_dictionary
+from openpali.benchmarks.metrics.ocrbench import last_box, number_near, read_dictionary
 from openpali.benchmarks.metrics.outlines import Node, outline
 from openpali.benchmarks.metrics.spotting import Word, read_words
 from openpali.benchmarks.metrics.tables import chart_similarity
@@ -283,3 +283,6 @@ def test_an_answer_that_python_cannot_read_scores_nothing() -> None:
     for operators in (3_000, 6_000):  # too deep for the recursion, and for the parser's memory
         assert chart_similarity("{'a': " + "-" * operators + "1}", {"a": 1}) == 0
     assert number_near("9" * 5_000, ["12"]) == 0
+    assert last_box(f"[{'9' * 5_000}, 1, 1, 1]", [0, 0, 9, 9]) == 0
+    assert read_dictionary("{'a': 0x" + "f" * 5_000 + "}").keys() == {"a"}
+    assert chart_similarity("{'a': 0x" + "f" * 5_000 + "}", {"a": 1}) == 0

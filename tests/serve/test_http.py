@@ -1001,10 +1001,10 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali, tmp_path: Path) -> 
     for host in ("https://example.org", "example.org:8080", ""):
         with pytest.raises(ValueError):
             _ = Options(allow_media=[host]).hosts
-    for origin in ("https://example.org/", "example.org", "https://example.org/page", ""):
+    for origin in ("https://example.org/", "example.org", "https://Example.org", "https://me@example.org", ""):
         with pytest.raises(ValueError, match="--allow-origin"):
             _ = Options(allow_origin=[origin]).origins
-    assert Options(allow_origin=["*", "http://localhost:8000"]).origins == ["*", "http://localhost:8000"]
+    assert Options(allow_origin=["*", "null", "http://[::1]:80"]).origins == ["*", "null", "http://[::1]:80"]
     assert Options(adapters={"a": "b"}, engine="auto").shared_engine == "torch"
     assert Options(engine="auto").shared_engine == "auto"
     client = direct(service_of(pali, key="clé à part, ключ à"))

@@ -281,7 +281,8 @@ class Pali(RoutedModel):
         return self.embedding.embed_text(texts)
 
     def similarity(self, images: Sequence[ImageLike], texts: Sequence[str]) -> Floats:
-        """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``."""
+        """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``. An encoder that was
+        trained by softmax compares the texts: for it, rows sum to 1."""
         _check_lists(images, texts)
         return self.embedding.similarity(images, texts)
 

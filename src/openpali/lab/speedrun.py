@@ -82,9 +82,9 @@ class Log:
     seconds: dict[str, float] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
 
-    @property
-    def minutes(self) -> float:
-        return sum(self.seconds.values()) / 60
+    def minutes(self, parts: Iterable[str]) -> float:
+        """That these parts took."""
+        return sum(self.seconds.get(part, 0.0) for part in parts) / 60
 
     def keep(self, parts: Collection[str]) -> None:
         """Forget all others."""
@@ -172,11 +172,10 @@ class Speedrun:
             found = self._score(log, PACKED, self.name, [DETECTS + DEV], GLANCE, ranks)
         say(f"{PACKED}: {log.seconds[PACKED] / 60:.1f} min; {describe(found)}, of {GLANCE} development samples")
         told = f"held out, {self.limit} samples"
-        if told not in log.scores:  # the time is that of one limit
-            log.seconds = {part: log.seconds[part] for part in log.seconds if part in (*STAGES, PACKED, told)}
         with log.timing(told) if told not in log.scores else nullcontext():
             ours = self._score(log, told, self.name, FLOORS, self.limit, ranks)
-        return ours, self._score(log, f"nano, {told}", "nano", FLOORS, self.limit, ranks), log.minutes
+        minutes = log.minutes((*STAGES, PACKED, told, "scores"))  # the last in logs of earlier versions
+        return ours, self._score(log, f"nano, {told}", "nano", FLOORS, self.limit, ranks), minutes
 
     def _forget_deleted(self, log: Log) -> None:
         """Forget the times and scores of a stage, or of the model, that was deleted after its end, and of what came

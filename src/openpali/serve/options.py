@@ -70,7 +70,7 @@ class Options(BaseModel):
     def origins(self) -> list[str]:
         """Web pages that may call the API."""
         for origin in self.allow_origin:
-            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+            if origin not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:-]+", origin):
                 told = "takes an origin as browsers send it, such as https://example.org, without a path"
                 raise ValueError(f"--allow-origin {told}, not {origin!r}")
         return self.allow_origin

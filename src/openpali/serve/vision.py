@@ -123,7 +123,8 @@ def embedding_router(service: Service) -> APIRouter:
 
     @router.post("/v1/similarity", openapi_extra=describe_body(SimilarityRequest, form=True))
     async def similarity(request: Request) -> Response:
-        """The probability that each image and each text match: a row for each image."""
+        """The probability that each image and each text match: a row for each image. It sums to 1 if the encoder
+        was trained by softmax."""
         body = await read_body(request, SimilarityRequest)
         model = service.model(body.model)
         check_count(len(body.images) + len(body.texts), "texts")

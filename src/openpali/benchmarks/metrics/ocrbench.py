@@ -19,8 +19,8 @@ from openpali.metrics.edit import edit_distance
 
 _FENCE = re.compile(r"```(?:python|json)?\n(.*?)\n```", re.S | re.I)
 _ITEM = re.compile(r"""["']?([\w\s]+)["']?\s*[:=]\s*["']?([^\n,"'{}]+)["']?""")
-_DIGITS = 1_000  # of a number that is near any other; Python refuses to read some with more
-_BOX = re.compile(r"[(\[]\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*[)\]]")
+_DIGITS = 1_000  # longer numbers count as 0: no reference is so long, and Python refuses to read some
+_BOX = re.compile(r"[(\[]\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*[)\]]")
 
 
 # ---- texts (vqa_metric.py)
@@ -173,8 +173,8 @@ def read_dictionary(answer: str) -> dict[str, str]:
     for read in (json.loads, ast.literal_eval):
         try:
             value = read(content)
+            known = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+            return {key.strip(): str(each).strip() for key, each in value.items()} if known else {}
         except NO_LITERAL:
             continue
-        known = isinstance(value, dict) and all(isinstance(key, str) for key in value)
-        return {key.strip(): str(each).strip() for key, each in value.items()} if known else {}
     return {key.strip(): value.strip() for key, value in _ITEM.findall(content)}
