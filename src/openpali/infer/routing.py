@@ -151,24 +151,24 @@ class RoutedModel(ModelParts):
         images, or if one is not calibrated, so that confidence cannot compare them.
         """
         parts = self.parts_for(task)
-        others = self._route(task, images, tuple(part for part in parts if part not in PAGES))
+        decoders = tuple(part for part in parts if part not in PAGES)
+        others = self._ordered(images, decoders)
+        if not all(self.is_calibrated(part, task) for part in decoders):
+            return others[:1]
         if len(images) != 1:
             return others or parts[:1]
-        if not all(self.is_calibrated(part, task) for part in others):
-            return others[:1]
         if READER in parts:
             return (READER, *others) if images[0].size.height <= LINE else (*others, READER)
         return (*others, ELEMENTS) if ELEMENTS in parts and min(images[0].size) >= SCREEN else others
 
-    def _route(self, task: str, images: Sequence[Sized], parts: tuple[str, ...]) -> tuple[str, ...]:
-        """The parts that answer prompts."""
+    def _ordered(self, images: Sequence[Sized], parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Of the parts that answer prompts those that do not squash the images, the nearest proportions first."""
         if not images or len(parts) == 1:
             return parts[:1]
         own = self._preprocess
         mismatch = {part: own[part].mismatch(images[0].size) for part in parts}
         fit = [part for part in parts if own[part].policy != "squash" or mismatch[part] <= SQUASHED] or parts
-        ordered = sorted(fit, key=mismatch.__getitem__)
-        return tuple(ordered if all(self.is_calibrated(part, task) for part in parts) else ordered[:1])
+        return tuple(sorted(fit, key=mismatch.__getitem__))
 
 
 def _kinds(text: str) -> frozenset[str]:
