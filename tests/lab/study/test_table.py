@@ -145,6 +145,20 @@ def test_a_sign_is_open_where_one_of_many_columns_may_show_it_by_chance(study: S
     assert adjusted[0].differences["siglip"] == difference
 
 
+def test_other_arms_have_a_p_adjusted_over_columns_and_arms(study: Study) -> None:
+    bit_more = [1, 0.35, 1, 0]
+    arms = {**study.arms, "more": study.arms["siglip"], "most": study.arms["siglip"]}
+    study = study.model_copy(update={"columns": study.columns[:1], "arms": arms})
+    found = [each for seed in (1, 2) for each in scored("classify", seed, HALF * 20, LOW * 20)]
+    for arm in ("siglip", "more", "most"):
+        found += [each for seed in (1, 2) for each in scored(arm, seed, bit_more * 20, LOW * 20)]
+    [row] = rows_of(study, found)
+    raw = row.differences["siglip"].p
+    assert row.p == raw
+    assert row.others == {"more": pytest.approx(2 * raw), "most": pytest.approx(2 * raw)}
+    assert as_markdown(study, [row], {}).count(", p < 0.001") == 2
+
+
 def test_one_seed_of_an_arm_has_no_sign(study: Study) -> None:
     found = [*scored("classify", 1, HALF * 25, LOW), *scored("classify", 2, HALF * 25, LOW)]
     rows = rows_of(study, [*found, *scored("siglip", 1, MOST * 25, MOST)])

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -24,9 +24,10 @@ TOO_LOW = "too low to tell"
 ONE_SEED = "one seed"
 INTRODUCTION = f"""Scores in percent, CIDEr on its own scale. A difference is to the arm {{baseline}}, with its \
 95 % interval over seeds and samples. Of so many columns some miss by chance, so p is adjusted by Holm's method \
-over the columns of a size. The paper's numbers are {MEMORY}; never ours. The sign agrees (yes) or disagrees (no) \
-where p is below .05, and is open elsewhere. Where both arms are below {FLOOR}, it is {TOO_LOW}. Where an arm has \
-{ONE_SEED}, the interval is too narrow and p too small, since nothing is known of other seeds."""
+over the columns of a size; that of arms beside {{compared}} over these arms, too. The paper's numbers are \
+{MEMORY}; never ours. The sign agrees (yes) or disagrees (no) where p is below .05, and is open elsewhere. Where \
+both arms are below {FLOOR}, it is {TOO_LOW}. Where an arm has {ONE_SEED}, the interval is too narrow and p too \
+small, since nothing is known of other seeds."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Row:
         scores: arm -> mean, in percent or CIDEr.
         differences: arm -> difference to the baseline.
         p: of the compared arm's difference, adjusted by Holm's method over all columns; None without one.
+        others: arm -> p of another arm's difference, adjusted over all columns and all such arms.
     """
 
     column: ColumnSpec
@@ -50,6 +52,7 @@ class Row:
     scores: Mapping[str, Estimate]
     differences: Mapping[str, Estimate]
     p: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict)
 
     def sign(self, study: Study) -> str:
         """Whether the sign of the difference is the paper's: "yes", "no", "open", or "" where there is none.
@@ -85,6 +88,7 @@ class Row:
             "scores": {arm: each._asdict() for arm, each in self.scores.items()},
             "differences": {arm: each._asdict() for arm, each in self.differences.items()},
             "p": self.p,
+            "others": dict(self.others),
             "paper": {"from": MEMORY, "column": self.column.paper_name, "values": self.column.paper},
             "sign": self.sign(study),
         }
@@ -169,7 +173,7 @@ def as_json(study: Study, rows: Sequence[Row], missing: Mapping[Job, int]) -> di
 
 def as_markdown(study: Study, rows: Sequence[Row], missing: Mapping[Job, int]) -> str:
     """A table for each size, and one for the curve. ``missing``: as :func:`missing_of`."""
-    lines = [f"# {study.name}", "", INTRODUCTION.format(baseline=study.baseline)]
+    lines = [f"# {study.name}", "", INTRODUCTION.format(baseline=study.baseline, compared=study.compared)]
     if missing:
         lines += ["", "Not complete. These are missing:", ""]
         lines += [f"- {job}: {tests} test{'s' * (tests > 1)}" for job, tests in missing.items()]
@@ -215,9 +219,13 @@ def _row(
 
 def _adjusted(study: Study, rows: Sequence[Row]) -> list[Row]:
     """The rows of a size with the p values of all of them adjusted."""
-    tested = [i for i, row in enumerate(rows) if study.compared in row.differences]
-    adjusted = dict(zip(tested, holm([rows[i].differences[study.compared].p for i in tested]), strict=True))
-    return [replace(row, p=adjusted.get(i)) for i, row in enumerate(rows)]
+    pairs = [(i, arm) for i, row in enumerate(rows) for arm in row.differences]
+    found = [replace(row, others={}) for row in rows]
+    for compared in (True, False):
+        tested = [(i, arm) for i, arm in pairs if (arm == study.compared) == compared]
+        for (i, arm), p in zip(tested, holm([rows[i].differences[arm].p for i, arm in tested]), strict=True):
+            found[i] = replace(found[i], p=p) if compared else replace(found[i], others={**found[i].others, arm: p})
+    return found
 
 
 def _scored_seeds(study: Study, rows: Sequence[Row]) -> str:
@@ -241,7 +249,7 @@ def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         cells = [row.column.name, f"{row.n:,}"]
         cells += [f"{row.scores[arm].value:.1f}" if arm in row.scores else "" for arm in head[2:4]]
         cells += [_shown(row.differences.get(study.compared)), _shown_p(row.p)]
-        cells += [_shown(row.differences.get(arm)) for arm in others]
+        cells += [_with_p(row.differences.get(arm), row.others.get(arm)) for arm in others]
         cells += [row.column.paper_name, f"{paper[0]:.1f}", f"{paper[1]:+.1f}"] if paper else ["", "", ""]
         yield table_row([*cells, row.sign(study)])
 
@@ -271,6 +279,10 @@ def _shown_p(p: float | None) -> str:
     if p is None:
         return ""
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _with_p(found: Estimate | None, p: float | None) -> str:
+    return "" if found is None else f"{_shown(found)}, p {_shown_p(p)}"
 
 
 def _shown(found: Estimate | None) -> str:
