@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,9 @@ def test_an_answer_that_python_cannot_read_scores_nothing() -> None:
     assert last_box(f"[{'9' * 5_000}, 1, 1, 1]", [0, 0, 9, 9]) == 0
     assert read_dictionary("{'a': 0x" + "f" * 5_000 + "}").keys() == {"a"}
     assert chart_similarity("{'a': 0x" + "f" * 5_000 + "}", {"a": 1}) == 0
+
+
+def test_charts_without_lxml_are_an_error_and_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lxml", None)
+    with pytest.raises(ValueError, match="lxml"):
+        chart_similarity("{'a': 1}", {"a": 1})

@@ -45,11 +45,8 @@ def markdown_similarity(answer: str, table: str) -> float:
 
 def chart_similarity(answer: str, chart: Mapping[str, Any]) -> float:
     """TEDS of two dictionaries as tables of two columns; 0 if the answer is none in Python."""
-    said = _dictionary(answer)
-    try:
-        return table_similarity(_from_dictionary(said), _from_dictionary(chart)) if said else 0.0
-    except ValueError:  # a number with more digits than Python writes
-        return 0.0
+    said = _chart(answer)
+    return table_similarity(said, _from_dictionary(chart)) if said else 0.0
 
 
 def table_similarity(answer: str, table: str) -> float:
@@ -149,14 +146,14 @@ def _from_dictionary(values: Mapping[str, Any]) -> str:
     return f"<html><body><table>\n{rows}</table></body></html>"
 
 
-def _dictionary(text: str) -> dict[str, Any]:
-    """A dictionary in Python, in the longest block of code, or in the whole text; {} if there is none."""
+def _chart(text: str) -> str:
+    """The table of a dictionary in Python, in the longest block of code, or in the whole text; "" without one."""
     found = _FENCED.findall(text)
     content = _ASSIGNED.sub("", (max(found, key=len) if found else text).strip(), count=1)
     content = _COMMENT.sub("", content)
     end = content.rfind("}")
     try:
         value = ast.literal_eval(content[: end + 1] if end >= 0 else content)
-    except NO_LITERAL:
-        return {}
-    return value if isinstance(value, dict) else {}
+        return _from_dictionary(value) if value and isinstance(value, dict) else ""
+    except NO_LITERAL:  # also of a number with more digits than Python writes
+        return ""
