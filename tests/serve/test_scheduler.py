@@ -274,6 +274,16 @@ def test_the_text_ends_before_a_stop(pali: Pali, images: Sequence[Image]) -> Non
     assert seen == [(n, n) for n in range(1, len(got.generation.ids) + 1)]
 
 
+def assert_second_alone_fails(scheduler: Scheduler, tickets: Sequence[Ticket]) -> None:
+    """Of three requests, for lack of memory."""
+    while scheduler.turn():
+        pass
+    assert [len(t.predictions(0)) for t in (tickets[0], tickets[2])] == [1, 1]
+    with pytest.raises(Failed, match="out of memory"):
+        tickets[1].predictions(0)
+    assert scheduler.accepting
+
+
 def test_a_request_that_cannot_be_encoded_harms_no_other(
     pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,12 +299,7 @@ def test_a_request_that_cannot_be_encoded_harms_no_other(
     scheduler = Scheduler(pali)
     bad = np.full((72, 72, 3), 7, np.uint8)
     tickets = [scheduler.submit([image], PROMPTS[0], decoding=SHORT) for image in (images[0], bad, images[1])]
-    while scheduler.turn():
-        pass
-    assert [len(t.predictions(0)) for t in (tickets[0], tickets[2])] == [1, 1]
-    with pytest.raises(Failed, match="out of memory"):
-        tickets[1].predictions(0)
-    assert scheduler.accepting
+    assert_second_alone_fails(scheduler, tickets)
 
 
 def test_a_request_whose_cache_does_not_fit_harms_no_other(
@@ -311,12 +316,7 @@ def test_a_request_whose_cache_does_not_fit_harms_no_other(
     scheduler = Scheduler(pali)
     decodings = [SHORT, replace(SHORT, max_tokens=3), SHORT]
     tickets = [scheduler.submit([images[0]], PROMPTS[0], decoding=each) for each in decodings]
-    while scheduler.turn():
-        pass
-    assert [len(t.predictions(0)) for t in (tickets[0], tickets[2])] == [1, 1]
-    with pytest.raises(Failed, match="out of memory"):
-        tickets[1].predictions(0)
-    assert scheduler.accepting
+    assert_second_alone_fails(scheduler, tickets)
 
 
 def test_a_callback_that_raises_harms_no_request(pali: Pali, images: Sequence[Image]) -> None:

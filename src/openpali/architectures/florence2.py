@@ -335,7 +335,7 @@ class Florence2Architecture(Architecture[Florence2Config]):
         """A folder with its tokenizer: BART's, or one to which the tokens of places were added."""
         found = read_florence2(source)
         tokenizer = read_tokenizer(source)
-        vision, text = found.config.vision, found.config.text
+        vision, text, generation = found.config.vision, found.config.text, _generation(source)
         require_rows(source, tokenizer.vocab_size, text.vocab_size)
         about = [
             f"Florence-2: {len(found.weights)} tensors, image encoder of {sum(vision.depths)} blocks up to "
@@ -351,8 +351,8 @@ class Florence2Architecture(Architecture[Florence2Config]):
             Facts(
                 parts={"model": str(source)},
                 dialect=DIALECT.name,
-                no_repeat_ngram_size=_generation(source).get("no_repeat_ngram_size") or None,
-                kept=_kept(source),
+                no_repeat_ngram_size=generation.get("no_repeat_ngram_size") or None,
+                kept=_kept(source, generation),
                 max_prompt=self.longest_prompt(found.config),
             ),
             about,
@@ -405,10 +405,10 @@ def _generation(folder: Path) -> Json:
     return {**(read_config(folder).get("text_config") or {}), **read_json(folder / "generation_config.json")}
 
 
-def _kept(folder: Path) -> Json:
+def _kept(folder: Path, generation: Json) -> Json:
     """Beams, which are up to the request here, and how transformers' processor parses answers."""
-    beams, parsing = _generation(folder).get("num_beams"), read_json(folder / "processor_config.json")
-    found = {"num_beams": beams, "parsing": parsing.get("post_processor_config")}
+    parsing = read_json(folder / "processor_config.json").get("post_processor_config")
+    found = {"num_beams": generation.get("num_beams"), "parsing": parsing}
     return {name: value for name, value in found.items() if value}
 
 

@@ -334,10 +334,10 @@ def preprocessing_of(pali: Pali, part: str) -> Json:
     return asdict(preprocess) if preprocess else {}
 
 
-def package_versions() -> Json:
-    """Versions of Python and of the packages that a score can depend on."""
+def package_versions(names: Sequence[str] = PACKAGES) -> Json:
+    """Versions of Python and of packages, by default those that a score can depend on."""
     found: Json = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:  # an optional package

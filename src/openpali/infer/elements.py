@@ -35,11 +35,11 @@ def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], lea
         for box, sure in zip(edges[:, number].tolist(), probability[:, number].tolist(), strict=True)
         if sure >= least and box[2] > box[0] and box[3] > box[1]
     ]
-    found.sort(key=_confidence, reverse=True)
+    found.sort(key=confidence_of, reverse=True)
     icons, others = ([thing for thing in found if thing.is_icon is own] for own in (True, False))
     kept = [some[i] for some in (icons, others) for i in distinct([thing.box for thing in some], _SAME)]
-    return sorted(kept, key=_confidence, reverse=True)
+    return sorted(kept, key=confidence_of, reverse=True)
 
 
-def _confidence(thing: Object) -> float:
+def confidence_of(thing: Object) -> float:
     return thing.confidence or 0.0

@@ -17,14 +17,14 @@ from openpali.data.media.native import AnyPreprocess
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
 from openpali.infer.patch_detector import PatchDetector
-from openpali.infer.pipeline import LONGEST_PROMPT, EmbeddingPipeline, Pipeline, Prediction
+from openpali.infer.pipeline import LONGEST_PROMPT, EmbeddingPipeline, Pipeline, Prediction, calibration_for
 from openpali.infer.screen_reader import ScreenReader
 from openpali.metrics.calibration import Calibration
 from openpali.model.vision_language import VisionLanguageModel
 from openpali.tasks.detect import Detect
 from openpali.tasks.dialects import PALI3, Dialect
 from openpali.tasks.refseg import MaskCodec
-from openpali.tasks.registry import Tools, form_of, same_form
+from openpali.tasks.registry import Tools, form_of
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.files import MAIN, MASKS, SIGLIP, UNPROMPTED
@@ -129,7 +129,7 @@ class ModelParts:
 
     def is_calibrated(self, part: str, task: str) -> bool:
         """Whether answers of a part to a task, or to one that asks with the same prompt, have a confidence."""
-        return any(task == known or same_form(task, known) for known in self._calibrations[part])
+        return calibration_for(task, self._calibrations[part]) is not None
 
     @cached_property
     def _calibrations(self) -> dict[str, Mapping[str, Calibration]]:

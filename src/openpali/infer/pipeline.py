@@ -227,9 +227,8 @@ class Pipeline:
         )
 
     def calibration(self, task: str) -> Calibration | None:
-        """The calibration of a task, or of one that asks with the same prompt; None if there is none."""
-        same = (known for known in self.calibrations if same_form(task, known))
-        return self.calibrations.get(task) or next((self.calibrations[known] for known in same), None)
+        """As :func:`calibration_for`."""
+        return calibration_for(task, self.calibrations)
 
     def choices(self, task: Task) -> Choices | None:
         """The tokens that may come next in an answer to a task; None: all."""
@@ -577,6 +576,12 @@ class EmbeddingPipeline:
             for some in chunked(rows, batch):
                 chunks.append(tower({name: tensor.to(device) for name, tensor in stack(some).items()}))
         return torch.cat(chunks).float().cpu().numpy()
+
+
+def calibration_for(task: str, known: Mapping[str, Calibration]) -> Calibration | None:
+    """The calibration of a task, or of one that asks with the same prompt; None if there is none."""
+    same = (each for each in known if same_form(task, each))
+    return known.get(task) or next((known[each] for each in same), None)
 
 
 def ood_warning(model: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from openpali.data.pipeline.pages import without_margin
-from openpali.infer.elements import find_elements
+from openpali.infer.elements import confidence_of, find_elements
 from openpali.infer.icons import name_icons
 from openpali.infer.pages import Reading, ReadLine, find_text, read_lines, read_page
 from openpali.infer.screens import Screen
@@ -109,9 +109,8 @@ class ScreenReader:
         with self._autocast():
             elements = find_elements(cast(ElementFinder, finder), image, [line.extent for line in lines])
         if calibration := self._calibration(ELEMENTS, Detect.name):
-            sure = [calibration.of(thing.confidence, thing.role) for thing in elements]
-            elements = [replace(thing, confidence=each) for thing, each in zip(elements, sure, strict=True)]
-            elements.sort(key=lambda thing: -(thing.confidence or 0.0))
+            elements = [replace(e, confidence=calibration.of(e.confidence, e.role)) for e in elements]
+            elements.sort(key=confidence_of, reverse=True)
         icons = [thing.box for thing in elements if thing.is_icon] if ICONS in self.parts else []
         names = iter(self.name_icons(image, icons))
         return [replace(e, name=next(names, (e.name, 0.0))[0]) if e.is_icon else e for e in elements]

@@ -11,11 +11,10 @@ import json
 import shutil
 from collections.abc import Sequence
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import openpali
-from openpali.eval.cards import hash_model
+from openpali.eval.cards import hash_model, package_versions
 from openpali.home import DEMO, FONTS
 from openpali.infer.pali import Pali
 from openpali.onnx.export import write
@@ -144,19 +143,12 @@ def _write_language(pali: Pali, out: Path) -> list[Path]:
 
 def fingerprint(pali: Pali, part: str, int8: bool) -> str:
     """SHA-256 of what the graphs of a part are made of: weights, code, and the versions of torch and ONNX."""
-    seen = sha256(repr((hash_model(pali, [part]), int8, *map(_version, ("torch", "onnx", "onnxruntime")))).encode())
+    versions = package_versions(("torch", "onnx", "onnxruntime"))
+    seen = sha256(repr((hash_model(pali, [part]), int8, versions)).encode())
     for folder in ("architectures", "model", "onnx"):
         for code in sorted((Path(openpali.__file__).parent / folder).rglob("*.py")):
             seen.update(code.read_bytes())
     return seen.hexdigest()
-
-
-def _version(package: str) -> str:
-    """ "" without the package: what needs it says so."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _is_made(made: Path, wanted: str, files: Sequence[Path]) -> bool:

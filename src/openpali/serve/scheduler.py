@@ -149,8 +149,7 @@ class Scheduler:
             Unavailable: no requests are taken.
         """
         until = None if seconds is None else time.monotonic() + seconds
-        with self._change:
-            self._check_room()
+        self.check_room()
         pali = pali or self.pali
         if not (task or part):
             task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)

@@ -219,12 +219,17 @@ def _row(
 
 def _adjusted(study: Study, rows: Sequence[Row]) -> list[Row]:
     """The rows of a size with the p values of all of them adjusted."""
-    pairs = [(i, arm) for i, row in enumerate(rows) for arm in row.differences]
-    found = [replace(row, others={}) for row in rows]
-    for compared in (True, False):
-        tested = [(i, arm) for i, arm in pairs if (arm == study.compared) == compared]
-        for (i, arm), p in zip(tested, holm([rows[i].differences[arm].p for i, arm in tested]), strict=True):
-            found[i] = replace(found[i], p=p) if compared else replace(found[i], others={**found[i].others, arm: p})
+    beside = [arm for arm in study.arms if arm not in (study.baseline, study.compared)]
+    each = zip(rows, _p_values(rows, [study.compared]), _p_values(rows, beside), strict=True)
+    return [replace(row, p=own.get(study.compared), others=others) for row, own, others in each]
+
+
+def _p_values(rows: Sequence[Row], arms: Sequence[str]) -> list[dict[str, float]]:
+    """For each row the p of each of these arms that it has, adjusted over all of them."""
+    pairs = [(i, arm) for i, row in enumerate(rows) for arm in arms if arm in row.differences]
+    found: list[dict[str, float]] = [{} for _ in rows]
+    for (i, arm), p in zip(pairs, holm([rows[i].differences[arm].p for i, arm in pairs]), strict=True):
+        found[i][arm] = p
     return found
 
 

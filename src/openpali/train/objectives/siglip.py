@@ -264,8 +264,7 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
     Similarities are computed for ``chunk`` images at a time.
     """
     image, text, *_ = embeddings
-    nearest = torch.cat([(rows @ text.T).argmax(1) for rows in torch.split(image, chunk)])
-    return nearest == torch.arange(len(image), device=image.device)
+    return _nearest(image, text, chunk) == torch.arange(len(image), device=image.device)
 
 
 @torch.no_grad()
@@ -277,8 +276,11 @@ def region_misses(embeddings: Embeddings, regions: Regions, places: Places, chun
     assert embeddings.region is not None
     assert embeddings.name is not None
     region = places.region
-    name = embeddings.name
-    nearest_P = torch.cat([(rows @ name.T).argmax(1) for rows in torch.split(embeddings.region, chunk)])
-    nearest = regions.names[nearest_P]  # [P, L]
+    nearest = regions.names[_nearest(embeddings.region, embeddings.name, chunk)]  # [P, L]
     missed = (nearest != regions.names[regions.named[region]]).any(-1) & (region >= 0)
     return missed.sum() / (region >= 0).sum().clamp(min=1)
+
+
+def _nearest(rows: Tensor, others: Tensor, chunk: int) -> Tensor:
+    """Which of ``others`` ``[N, D]`` is most similar to each of ``rows`` ``[B, D]``: int64 ``[B]``."""
+    return torch.cat([(some @ others.T).argmax(1) for some in torch.split(rows, chunk)])
