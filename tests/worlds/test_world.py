@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openpali.reports.fonts import has_glyph
-from openpali.tasks.example import Box, Example, Object
+from openpali.tasks.example import Box, Example, Object, tight_box
 from openpali.worlds import backgrounds, scenes, videos
 from openpali.worlds.compose import KINDS, WorldSource
 from openpali.worlds.expressions import find_expressions
@@ -242,6 +242,22 @@ def test_things_are_mostly_visible(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("plain_ground")
+def test_a_wide_scene_shows_all_of_its_things(world: World) -> None:
+    source = WorldSource(world, "scene", canvas=64, height=0.25, smallest=0.15, largest=0.24, max_objects=3)
+    for i in range(20):
+        sample = source[i]
+        assert sample.images[0].shape == (16, 64, 3)
+        for thing in sample.objects:
+            assert thing.mask is not None
+            assert thing.mask.shape == (16, 64)
+            assert thing.box == tight_box(thing.mask)
+            assert 5 <= max(thing.box.ymax - thing.box.ymin, thing.box.xmax - thing.box.xmin) <= 16
+    assert len({sample.objects[0].box for sample in map(source.__getitem__, range(20))}) > 15
+    for options in ({"height": 0.4}, {"height": 1.1}, {"height": 0.5, "expressions": True}):
+        with pytest.raises(ValueError, match="height"):
+            WorldSource(world, "scene", canvas=64, **options)[0]
+
+
 def test_captions_of_scenes_count_and_place(world: World) -> None:
     numbers = {"two": 2, "three": 3, "four": 4}
     source = WorldSource(world, "scene", canvas=64)

@@ -43,6 +43,7 @@ def scene(
     expressions: bool = False,
     smallest: float = 0.22,
     largest: float = 0.45,
+    height: float = 1.0,
 ) -> Example:
     """Several stamps with little overlap.
 
@@ -54,14 +55,20 @@ def scene(
         copies: probability that two or more of them (each number equally likely) are the same stamp.
         expressions: whether the sample has a referring expression, which fits exactly one of the things.
         smallest, largest: longer side of a stamp as a share of the canvas.
+        height: of the image as a share of its width, more than ``largest``; it has no expressions below 1.
     """
+    if not largest < height <= 1 or (expressions and height < 1):
+        raise ValueError(
+            f"height = {height} must be more than largest = {largest} and at most 1, and 1 with expressions"
+        )
+    rows = round(height * sampler.canvas)
     for _ in range(TRIES):
         cast = _cast(sampler, sampler.integer(min_objects, max_objects), copies)
         patches = [
             make_patch(stamp, sampler.canvas * sampler.uniform(smallest, largest), sampler.rng) for stamp in cast
         ]
-        places = arrange(sampler, patches)
-        masks = visible(sampler.canvas, patches, places)
+        places = arrange(sampler, patches, rows)
+        masks = [mask[:rows] for mask in visible(sampler.canvas, patches, places)]
         if any(m.sum() < MIN_VISIBLE * p.shape.sum() for m, p in zip(masks, patches, strict=True)):
             continue
         objects = name_objects(patches, masks)
@@ -70,7 +77,7 @@ def scene(
             continue
         return Example(
             key=sampler.key,
-            images=[paint(sampler.background(*patches), patches, places)],
+            images=[paint(sampler.background(*patches), patches, places)[:rows]],
             captions={"en": [describe(cast, objects)]},
             objects=objects,
             expression=chosen.text if chosen else "",
@@ -103,19 +110,22 @@ def _refer(sampler: Sampler, objects: Sequence[Object]) -> Expression | None:
     return same[sampler.integer(0, len(same) - 1)]
 
 
-def somewhere(sampler: Sampler, patch: Patch) -> Place:
-    """A random place at which all of ``patch`` is on the canvas."""
+def somewhere(sampler: Sampler, patch: Patch, rows: int | None = None) -> Place:
+    """A random place at which all of ``patch`` is on the canvas, or on its first ``rows`` rows of pixels."""
     height, width = patch.size
-    return sampler.integer(0, sampler.canvas - height), sampler.integer(0, sampler.canvas - width)
+    return sampler.integer(0, (rows or sampler.canvas) - height), sampler.integer(0, sampler.canvas - width)
 
 
-def arrange(sampler: Sampler, patches: Sequence[Patch]) -> list[Place]:
-    """Places for all patches with little overlap: of twelve random places, the first that is good, or the best."""
+def arrange(sampler: Sampler, patches: Sequence[Patch], rows: int | None = None) -> list[Place]:
+    """Places for all patches with little overlap: of twelve random places, the first that is good, or the best.
+
+    ``rows``: as in :func:`somewhere`.
+    """
     places: list[Place] = []
     for patch in patches:
         best, least = (0, 0), np.inf
         for _ in range(12):
-            place = somewhere(sampler, patch)
+            place = somewhere(sampler, patch, rows)
             most = max(
                 (overlap(patch.size, place, p.size, q) for p, q in zip(patches, places, strict=False)), default=0.0
             )
