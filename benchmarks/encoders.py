@@ -3,9 +3,9 @@
     python benchmarks/encoders.py --json encoders.json
     python benchmarks/encoders.py --preset pico --batch 4 --rounds 1     # a quick check that it works
 
-The recipes are those of `recipes/study/encoders.toml` in their last phase, with the trainer's own step
-(`openpali.train.step`) on random weights. Each image has one object, and texts have the most tokens. All arms take
-turns in one process; times are medians.
+The recipes are those of `recipes/study/encoders-teacher.toml` at their last step, when all losses have begun, with
+the trainer's own step (`openpali.train.step`) on random weights; the teacher's are random, too. Each image has one
+object, and texts have the most tokens. All arms take turns in one process; times are medians.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -21,12 +22,15 @@ from openpali.distributed import ALONE
 from openpali.lab.plan.planner import build_without_data
 from openpali.lab.study.runs import plan_study
 from openpali.lab.study.spec import load_study
+from openpali.train.load import load_recipe
 from openpali.train.machine import resolve_precision
-from openpali.train.objectives.base import Lengths
+from openpali.train.objectives.base import Lengths, exported
 from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
+from openpali.weights.write import write_model
 
-STUDY = Path(__file__).parents[1] / "recipes" / "study" / "encoders.toml"
+RECIPES = Path(__file__).parents[1] / "recipes"
+STUDY, TEACHER = RECIPES / "study" / "encoders-teacher.toml", RECIPES / "mini" / "0a_siglip.toml"
 CPU = torch.device("cpu")
 
 
@@ -44,19 +48,31 @@ def main() -> None:
 def _measure(preset: str, batch: int, rounds: int) -> Iterator[Result]:
     study = load_study(STUDY, ["seeds=[1]"])
     plan = plan_study(study, STUDY.parent, [f"model.preset={preset}", f"batch={batch}"])
-    steps = {job.arm: _step(plan.runs[job.runs[0]].recipe) for job in plan.jobs}
+    with TemporaryDirectory() as folder:
+        teacher = load_recipe(TEACHER) if preset == "nano" else plan.runs[plan.jobs[0].runs[0]].recipe
+        _write_teacher(teacher, Path(folder))
+        steps = {job.arm: _step(plan.runs[job.runs[0]].recipe, folder) for job in plan.jobs}
     seconds = interleaved(steps, rounds)
     for arm in steps:
         if arm != study.baseline:
             yield cost(arm, seconds[arm], seconds[study.baseline], study.baseline, "s")
 
 
-def _step(recipe: Recipe) -> Callable[[], object]:
+def _write_teacher(recipe: Recipe, folder: Path) -> None:
+    objective = build_without_data(recipe, recipe.phases[-1], "cpu")
+    weights = exported(objective.model.state_dict())
+    write_model(folder, weights, objective.config, preprocess=None, tokenizer=None)
+
+
+def _step(recipe: Recipe, teacher: str) -> Callable[[], object]:
+    if getattr(recipe, "teacher", ""):
+        recipe = recipe.model_copy(update={"teacher": teacher})
     phase = recipe.phases[-1]
     objective = build_without_data(recipe, phase, "cpu")
     step = TrainStep(recipe, objective, ALONE, resolve_precision(recipe.precision, CPU))
     batch = objective.example_batch(phase, recipe.batch, Lengths())
-    return lambda: step.run([batch], weight=float(recipe.batch))
+    last = recipe.samples // recipe.batch - 1
+    return lambda: step.run([batch], weight=float(recipe.batch), number=last)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ NATIVE = {
     "teacher": "nano/siglip",
     "distillation": 0.5,
     "masked": 0.5,
+    "self_distillation": 0.5,
     "phases": [{"samples": 24, "tokens": 40, "mixture": [{"source": "nano/scene", "task": "contrastive"}]}],
 }
 PATCHES = {

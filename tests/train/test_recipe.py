@@ -113,7 +113,8 @@ def test_the_recipes_that_ship_resolve_to_the_runs_that_they_describe(name) -> N
     raw = load_recipe(RECIPES / f"{name}.toml").model_dump(mode="json")
     raw["keep"] = raw["keep"] or 2  # which 0 means since
     added = ("evals", "keep_best", "patience", "more_samples", "softmax", "regions", "dense", "sides")
-    for later in (*added, "captions", "teacher", "distillation", "masked", "skip_not_finite"):  # keys since then
+    masked = "masked", "self_distillation", "masked_from"
+    for later in (*added, "captions", "teacher", "distillation", *masked, "skip_not_finite"):  # keys since then
         if not raw.get(later):
             raw.pop(later, None)
     for phase in raw["phases"]:

@@ -111,6 +111,7 @@ class TrainStep:
         factor = rate(self.recipe.optimizer, number * self.recipe.batch, self.recipe.samples)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
+        self.objective.begin_step(number)
         losses = self.backward(batches, weight, number)
         gradients = self._reduce(losses)
         if not math.isfinite(gradients.norm):

@@ -510,7 +510,8 @@ class Trainer:
 
     def _check_reached(self) -> None:
         """Check that all parameters that learn have had a gradient on some rank. Collective."""
-        if dead := self._unreached_everywhere():
+        late = self.objective.late
+        if dead := {name for name in self._unreached_everywhere() if not name.startswith(late)}:
             raise ValueError(
                 f"no gradient has reached {min(dead)} ({len(dead)} tensors in all) in {self.step} steps: name the "
                 "part in model.frozen, or give the mixture samples that use it"

@@ -18,7 +18,8 @@ from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "study"
-LOSSES = {"softmax", "regions", "dense", "sides", "captions", "teacher", "distillation", "masked"}
+MASKED = {"masked", "self_distillation", "masked_from"}
+LOSSES = {"softmax", "regions", "dense", "sides", "captions", "teacher", "distillation", *MASKED}
 
 
 @pytest.fixture(autouse=True)

@@ -263,7 +263,9 @@ def make_plan(
 def rehearse(
     recipe: Recipe, phase: PhaseSpec, device: Device, devices: int, lengths: Lengths | None = None
 ) -> StepCosts:
-    """The costs of one step on ``devices`` fake ranks: of the second step, when the optimizer has its state."""
+    """The costs of one step on ``devices`` fake ranks: of the last step, when the optimizer has its state and
+    all losses have begun.
+    """
     lengths = lengths or Lengths()
     rows = rows_of(recipe, devices)
     ledger = Ledger(device.node, rows)
@@ -286,7 +288,7 @@ def rehearse(
         batch = step.objective.example_batch(phase, rows, lengths)
         ledger.reset()
         held = sum(ledger.totals.values())
-        step.run([batch] * micro, weight=1.0, number=1)
+        step.run([batch] * micro, weight=1.0, number=recipe.samples // recipe.batch - 1)
         more = recipe.micro - micro
         flops = ledger.flops + more * accountant.flops
         sent = {link: size + more * accountant.sent[link] for link, size in ledger.sent.items()}

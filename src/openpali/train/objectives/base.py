@@ -102,6 +102,14 @@ class Objective(ABC, Generic[R]):
         """Part of the model -> the run or model folder that it starts from."""
         return self.recipe.model.init
 
+    @property
+    def late(self) -> tuple[str, ...]:
+        """Beginnings of the names of parameters that no loss reaches yet, but will."""
+        return ()
+
+    def begin_step(self, number: int) -> None:
+        """Called before the losses of each step, with its number from 0. Collective."""
+
     def weight(self, batch: Batch) -> float:
         """The batch's part of ``total_weight``, which is the sum over micro-batches and ranks: rows of its first
         tensor."""

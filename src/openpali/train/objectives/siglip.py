@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
@@ -29,18 +28,18 @@ from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
 from openpali.model.patches import Images, real_patches
 from openpali.model.regions import Places, Regions, places_of, region_loss, share_names, side_loss
 from openpali.model.t5 import EncoderDecoder
-from openpali.model.vit import MLP, ViT
+from openpali.model.vit import ViT
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch
 from openpali.train.objectives.captions import CaptionEncoder, caption_loss, decoder_shape, example_captions
 from openpali.train.objectives.distil import as_patches, distillation_loss, teacher_of
-from openpali.train.objectives.masked import HidingEncoder, example_hidden, hide
+from openpali.train.objectives.masked import MOMENTUM, Heads, HidingEncoder, example_hidden, hide, part_length, take
 from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, ModelSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 from openpali.weights.files import AUXILIARY
 
-CAPTIONS, TEACHER, STUDENT, PREDICTOR = "captions", "teacher", "student", "predictor"  # auxiliary parts
+CAPTIONS, TEACHER, STUDENT, HEADS = "captions", "teacher", "student", "heads"  # auxiliary parts
 
 
 class SiglipModelSpec(ModelSpec):
@@ -78,8 +77,11 @@ class SiglipRecipe(EvaluatedRecipe):
         teacher: run or model folder of a frozen image encoder. A linear map of the patch tokens of this model is
             trained to match its patch tokens on the same grid; empty: none. Neither is exported.
         distillation: weight of that loss, 1 - cosine, such as 1.0.
-        masked: weight of a loss that predicts the patch tokens of the whole image from one of which half of the
-            patches are grey (1 - cosine), with a small network that is not exported; 0 for none.
+        masked: weight of masked prediction: where half of the patches of an image are grey, the encoder predicts
+            what it sees there in the whole image, such as 0.625; 0 for none.
+        self_distillation: weight of predicting the embedding of the whole image from a quarter of it, such as 0.25;
+            0 for none.
+        masked_from: share of the run after which these two begin, such as 0.8, as for SigLIP 2.
     """
 
     keep_case: bool = False
@@ -91,6 +93,8 @@ class SiglipRecipe(EvaluatedRecipe):
     teacher: str = ""
     distillation: float = Field(0.0, ge=0)
     masked: float = Field(0.0, ge=0)
+    self_distillation: float = Field(0.0, ge=0)
+    masked_from: float = Field(0.0, ge=0, lt=1)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = Field([])
     kinds: ClassVar[Sequence[str]] = ("siglip",)
@@ -111,8 +115,13 @@ class SiglipRecipe(EvaluatedRecipe):
                 "distillation is the weight of learning from a teacher: set both, teacher, such as "
                 '"mini/0a_siglip", and distillation, such as 1.0'
             )
-        if self.model.lora.rank and (self.captions or self.teacher or self.masked):
-            raise ValueError("captions, teacher and masked train parts that no adapter holds: remove model.lora")
+        if self.model.lora.rank and (self.captions or self.teacher or self.hides):
+            raise ValueError(
+                "captions, teacher, masked and self_distillation train parts that no adapter holds: "
+                "remove model.lora"
+            )
+        if self.masked_from and not self.hides:
+            raise ValueError("masked_from is when masked and self_distillation begin: set one of them")
         return self
 
     @model_validator(mode="after")
@@ -124,11 +133,17 @@ class SiglipRecipe(EvaluatedRecipe):
             )
         return self
 
+    @property
+    def hides(self) -> bool:
+        """Whether the encoder is also asked about images of which it sees a part."""
+        return self.masked > 0 or self.self_distillation > 0
+
 
 class SiglipObjective(Objective[SiglipRecipe]):
     """Loss of pairs over the global batch, and others by the weights of the recipe."""
 
     recipe_class: ClassVar[type[Recipe]] = SiglipRecipe
+    _step = 0
 
     def configure(self) -> SigLIPConfig:
         shape, model = shape_of(self.recipe, "siglip"), self.recipe.model
@@ -142,9 +157,19 @@ class SiglipObjective(Objective[SiglipRecipe]):
         if recipe.teacher:
             teacher = teacher_of(recipe.teacher, vision, native=bool(recipe.phases[0].tokens))
             parts |= {TEACHER: teacher, STUDENT: Dense(vision.width, teacher.config.width)}
-        if recipe.masked:
-            parts[PREDICTOR] = MLP(vision.width, vision.mlp_dim)
+        if recipe.hides:
+            parts[HEADS] = Heads(vision, masked=recipe.masked > 0, part=recipe.self_distillation > 0)
         return parts
+
+    @property
+    def late(self) -> tuple[str, ...]:
+        return () if self._hiding(self._step) else (f"{AUXILIARY}.{HEADS}.",)
+
+    def begin_step(self, number: int) -> None:
+        self._step = number
+        if self.recipe.hides and self._hiding(number):
+            first = number == 0 or not self._hiding(number - 1)
+            cast(Heads, self._part(HEADS)).follow(0.0 if first else MOMENTUM)
 
     def origins(self) -> Mapping[str, str]:
         taught = {f"{AUXILIARY}.{TEACHER}": f"{self.recipe.teacher}#vit"} if self.recipe.teacher else {}
@@ -154,7 +179,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
         length, regions = cast(SigLIP, self.model).config.text.length, self.recipe.regions > 0
         pairs = PairEncoder(self.tokenizer, length, self._normalisation, regions, self._padding)
         encoder = CaptionEncoder(pairs) if self.recipe.captions else pairs
-        return HidingEncoder(encoder, self.config.vision.patch_size) if self.recipe.masked else encoder
+        return HidingEncoder(encoder, self.config.vision.patch_size) if self.recipe.hides else encoder
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         regions = None
@@ -176,14 +201,17 @@ class SiglipObjective(Objective[SiglipRecipe]):
                 of_sides = side_loss(embeddings, regions, places)
                 total = total + self.recipe.sides / total_weight * of_sides
                 extra["sides"] = of_sides.detach() / (regions.named >= 0).sum().clamp(min=1)
-        for name, weight, loss in self._image_losses(batch, images, cast(Tensor, embeddings.tokens)):
+        for name, weight, loss in self._image_losses(batch, images, embeddings):
             total = total + weight / total_weight * loss
             extra[name] = loss.detach() / len(batch["ids"])
         return Losses(total, 1 - hits(embeddings).float(), extra)
 
-    def _image_losses(self, batch: Batch, images: Images, tokens: Tensor) -> Iterator[tuple[str, float, Tensor]]:
+    def _image_losses(
+        self, batch: Batch, images: Images, embeddings: Embeddings
+    ) -> Iterator[tuple[str, float, Tensor]]:
         """Name, weight and sum over images of each further loss of the image encoder."""
-        recipe, vit, real = self.recipe, cast(SigLIP, self.model).vit, real_patches(images)
+        model, recipe, real = cast(SigLIP, self.model), self.recipe, real_patches(images)
+        vit, tokens = model.vit, cast(Tensor, embeddings.tokens)
         if recipe.captions:
             decoder = cast(EncoderDecoder, self._part(CAPTIONS))
             loss = caption_loss(decoder, tokens, real, batch, self.tokenizer.pad_id)
@@ -192,11 +220,14 @@ class SiglipObjective(Objective[SiglipRecipe]):
             teacher, student = cast(ViT, self._part(TEACHER)), self._part(STUDENT)
             taught = teacher(as_patches(images, vit.config.patch_size, teacher))
             yield "distillation", recipe.distillation, distillation_loss(student(tokens), taught, real)
-        if recipe.masked:
-            hidden = batch["hidden"]
-            seen = vit(hide(images, hidden, vit.config.patch_size))
-            loss = distillation_loss(self._part(PREDICTOR)(seen), tokens.detach(), hidden)
-            yield "masked", recipe.masked, loss
+        if recipe.hides and self._hiding(self._step):
+            heads, patch = cast(Heads, self._part(HEADS)), vit.config.patch_size
+            if recipe.masked:
+                seen = vit(hide(images, batch["hidden"], patch))
+                yield "masked", recipe.masked, heads.masked_loss(seen, tokens, batch["hidden"])
+            if recipe.self_distillation:
+                part = model.embed_image(take(images, batch["part"], batch["part_grids"], patch))
+                yield "self_distillation", recipe.self_distillation, heads.part_loss(part, embeddings.image)
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
         ids = torch.ones(rows, cast(SigLIP, self.model).config.text.length, dtype=torch.long)
@@ -206,9 +237,11 @@ class SiglipObjective(Objective[SiglipRecipe]):
             batch |= {"region_boxes": torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(rows, 1), "names": ids}
         if self.recipe.captions:
             batch |= example_captions(rows, ids.shape[1])
-        if self.recipe.masked:
-            side = self.config.vision.patch_size
-            batch |= example_hidden(rows, phase.tokens or math.prod(pixels // side for pixels in phase.pixels))
+        if self.recipe.hides and phase.tokens:
+            batch |= example_hidden(rows, phase.tokens, (1, part_length(phase.tokens)))
+        elif self.recipe.hides:
+            high, wide = (pixels // self.config.vision.patch_size for pixels in phase.pixels)
+            batch |= example_hidden(rows, high * wide, (max(1, high // 2), max(1, wide // 2)))
         return batch
 
     def logit_width(self, rows: int) -> int:
@@ -221,6 +254,10 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     def facts(self) -> Mapping[str, Any]:
         return {"text_normalisation": self._normalisation, "padding": self._padding}
+
+    def _hiding(self, step: int) -> bool:
+        """Whether masked prediction and self-distillation have begun."""
+        return step * self.recipe.batch >= self.recipe.masked_from * self.recipe.samples
 
     def _part(self, name: str) -> nn.Module:
         """One of the auxiliary parts."""
