@@ -34,7 +34,7 @@ def calibrate(
     device: Device = "cpu",
     data: DataRoot = None,
     limit: Annotated[int | None, typer.Option(help="Fit on the first N samples of each task", min=1)] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Samples per batch; with torch it changes no answer", min=1)] = 32,
 ) -> None:
     """Fit and store a model's confidence, its out-of-distribution detector, and its reader's language model."""
     from openpali.cli.models import open_pali

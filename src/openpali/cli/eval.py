@@ -48,7 +48,7 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(help="Score only the first N samples; train probes on N", min=1)
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Samples per batch; with torch it changes no answer", min=1)] = 32,
     ocr: Annotated[
         str,
         typer.Option(help="Add OCR text to the prompt: tesseract (or tesseract:eng+deu), rapidocr, nano, or JSON"),

@@ -67,7 +67,7 @@ def predict(
     output: Annotated[
         Path | None, typer.Option(help="Write a line of JSON for each sample of --input; resumes from this file")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change the answers", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Samples per batch; with torch it changes no answer", min=1)] = 32,
     ray: Annotated[
         bool, typer.Option("--ray", help="Answer --input on a Ray cluster; --output is a folder (extra ray)")
     ] = False,
