@@ -32,7 +32,7 @@ from openpali.architectures.pali import PaliModelConfig, assemble
 from openpali.architectures.preprocessor import Inexpressible, read_preprocess
 from openpali.architectures.registry import build
 from openpali.architectures.siglip.architecture import SigLIPArchitecture, extend_rows, read_image_encoder
-from openpali.architectures.siglip.network import SigLIPConfig
+from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.architectures.tokenizer import read_tokenizer
 from openpali.cli.main import main
 from openpali.data.media.images import FILTERS, Policy, Preprocess
@@ -322,6 +322,21 @@ def test_an_exported_siglip_keeps_its_text_normalisation(sources: Path, tmp_path
         assert ids == PairEncoder(ours.tokenizer, 24, normalisation).text(text).tolist()
         convert(tmp_path / "theirs", tmp_path / "again", architecture=SigLIPArchitecture())
         assert open_model(tmp_path / "again").facts.normalisation == normalisation
+
+
+def test_what_an_exported_siglip_leaves_behind_is_said(sources: Path, tmp_path: Path) -> None:
+    convert(sources / "siglip", tmp_path / "ours", architecture=SigLIPArchitecture())
+    ours = open_model(tmp_path / "ours")
+    config = replace(ours.config, sides=True)
+    drawn = SigLIP(config).state_dict()
+    weights = {**ours.weights(), **{name: torch.zeros_like(drawn[name]) for name in ("sides.weight", "sides.bias")}}
+    stored = {"preprocess": ours.preprocess, "tokenizer": ours.tokenizer}
+    write_model(tmp_path / "sides", weights, config, facts=ours.facts, **stored)
+    with pytest.warns(Inexpressible, match="sides"):
+        export(open_model(tmp_path / "sides"), tmp_path / "theirs")
+    add_facts(tmp_path / "ours", recipe={"softmax": True})
+    with pytest.warns(Inexpressible, match="softmax"):
+        export(open_model(tmp_path / "ours"), tmp_path / "again")
 
 
 def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path: Path) -> None:

@@ -46,6 +46,14 @@ def lora_recipe(base: Path, /, lora: dict[str, Any] | None = None, **changes: An
     ).recipe
 
 
+def test_phases_of_an_adapter_have_one_size(base) -> None:
+    """Its checkpoints hold no position embeddings, which each change of size resamples."""
+    phase = {"samples": 8, "mixture": [CAPTION]}
+    with pytest.raises(ValueError, match="several sizes"):
+        lora_recipe(base, phases=[{**phase, "size": 48}, {**phase, "size": 72}])
+    lora_recipe(base, phases=[{**phase, "size": 48}, {**phase, "size": 48}])
+
+
 def test_a_killed_run_equals_one_that_was_not(base, make_trainer, tmp_path, monkeypatch) -> None:
     """With dropout, an average and the best of its evaluations; the folder holds the adapter alone."""
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)

@@ -188,6 +188,34 @@ def test_both_begin_where_they_are_told_and_no_head_is_exported(make_trainer: An
     assert written.weights().keys() == make_trainer(make_recipe("siglip"), "plain").model.state_dict().keys()
 
 
+def test_a_step_that_is_computed_again_and_more_samples_move_no_average(make_trainer: Any) -> None:
+    recipe = make_recipe("siglip", masked=1.0, masked_from=0.5, phases__0__samples=32)
+    objective = make_trainer(recipe).objective
+    heads = objective.model.auxiliary["heads"]
+    objective.begin_step(5)
+    with torch.no_grad():
+        heads.learning["patches"].prototypes.add_(1.0)
+    before = [p.clone() for p in heads.average.parameters()]
+    objective.begin_step(5)
+    assert all(map(torch.equal, before, heads.average.parameters()))
+    objective.begin_step(6)
+    assert not all(map(torch.equal, before, heads.average.parameters()))
+    longer = recipe.model_copy(update={"more_samples": 64})
+    assert longer.samples == 96
+    objective.recipe = longer
+    assert objective.late == ()  # step 6 of 24, after the beginning at step 4 of 8
+
+
+def test_heads_do_not_decay_before_they_learn(make_trainer: Any) -> None:
+    changes = {"optimizer__weight_decay": 0.5, "optimizer__lr": 1e-2, "phases__0__samples": 32}
+    trainer = make_trainer(make_recipe("siglip", masked=1.0, masked_from=0.9, **changes))
+    learning = trainer.model.auxiliary["heads"].learning
+    before = {name: p.clone() for name, p in learning.named_parameters()}
+    trainer.train()
+    assert len(before) == 5
+    assert all(torch.equal(before[name], p) for name, p in learning.named_parameters())
+
+
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="no adapter holds"):
         make_recipe("siglip", masked=1.0, model__init={"": "any"}, model__lora={"rank": 2})

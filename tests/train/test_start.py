@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import Killed, kill_at, make_recipe
 
 from openpali.architectures.facts import Facts
@@ -52,6 +53,18 @@ def start(tmp_path, tokenizer) -> str:
     _write(bundle / "masks", MaskVQVAEArchitecture.presets["pico"], preprocess=None, tokenizer=None)
     (bundle / BUNDLE).write_text(json.dumps({"parts": {"pali": "pali", "mask_vqvae": "masks"}, "tasks": {}}))
     return str(bundle / "pali")
+
+
+def test_a_whole_start_model_comes_before_its_parts(make_trainer: Any) -> None:
+    runs = [make_trainer(make_recipe(seed=seed, phases__0__samples=4), f"{seed}").train() for seed in (1, 2)]
+    init = {"vit": str(runs[1]), "": str(runs[0])}  # as a recipe has it that extends one with a part
+    recipe = make_recipe(model__init=init, phases__0__samples=4, optimizer__lr=1e-12)
+    trained = open_model(make_trainer(inherit(recipe).recipe, "mine").train()).weights()
+    whole, part = (open_model(run).weights() for run in runs)
+    for name, value in trained.items():
+        start = (part if name.startswith("vit.") else whole)[name]
+        torch.testing.assert_close(value, start, rtol=0, atol=1e-9)
+    assert not torch.equal(part["vit.positions"], whole["vit.positions"])
 
 
 def _write(folder: Path, config: Any, **other: Any) -> None:

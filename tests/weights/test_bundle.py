@@ -16,7 +16,7 @@ from openpali.model.lora import LoraConfig
 from openpali.weights.adapters import Adapter
 from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
-from openpali.weights.format import open_model
+from openpali.weights.format import add_facts, open_model
 from openpali.weights.write import write_model
 
 from .folders import CONFIGS, write
@@ -123,6 +123,14 @@ def test_a_part_may_be_an_average(tmp_path, tokenizer) -> None:
     other = open_model(tmp_path / "bundle" / "other").model()
     for key, value in other.state_dict().items():
         torch.testing.assert_close(value, 0.25 * first[key] + 0.75 * second[key], rtol=2**-8, atol=1e-6)
+    add_facts(
+        tmp_path / "run-2", calibration={"vqa": {"temperature": 2.0, "offset": 0.0}}, samples=7
+    )  # of one of them
+    (tmp_path / "run-2" / "ood").mkdir()
+    pack_bundle(description, tmp_path / "bundle")
+    facts = open_model(tmp_path / "bundle" / "other").facts
+    assert (facts.calibration, facts.samples) == ({}, 7)
+    assert not (tmp_path / "bundle" / "other" / "ood").exists()
     config = replace(CONFIGS["pali"], text=replace(CONFIGS["pali"].text, decoder_layers=0))
     write_model(tmp_path / "run-1", first, config, preprocess=None, tokenizer=tokenizer)
     with pytest.raises(ValueError, match=r"run-1 and .*run-2 differ in shape"):

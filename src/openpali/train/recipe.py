@@ -428,6 +428,11 @@ class Recipe(_Table):
                     f"{key} = {samples} is not a multiple of batch = {self.batch}: "
                     f"take {more}" + (f" (or {less})" if less else "")
                 )
+        if self.model.lora.rank and len({phase.resolution for phase in self.phases}) > 1:
+            raise ValueError(
+                "phases have several sizes, and an adapter holds no position embeddings: with model.lora, give all "
+                "phases one size"
+            )
         warmup, cooldown = self.optimizer.warmup, self.optimizer.cooldown
         if warmup + cooldown > self.samples:
             raise ValueError(

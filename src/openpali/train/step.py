@@ -111,7 +111,6 @@ class TrainStep:
         factor = rate(self.recipe.optimizer, number * self.recipe.batch, self.recipe.samples)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        self.objective.begin_step(number)
         losses = self.backward(batches, weight, number)
         gradients = self._reduce(losses)
         if not math.isfinite(gradients.norm):
@@ -122,6 +121,7 @@ class TrainStep:
 
     def backward(self, batches: Sequence[Batch], weight: float, number: int = 0) -> list[Losses]:
         """Add this rank's gradients of the micro-batches to ``.grad``; returns their losses, detached."""
+        self.objective.begin_step(number)
         torch.manual_seed(derive_seed(self.recipe.seed, "step", number, self.ranks.rank))
         device, detached = self.ranks.device, []
         for batch in batches:
@@ -191,17 +191,24 @@ def describe_learning(recipe: Recipe, objective: Objective[Any]) -> Iterator[str
     _freeze(model, recipe, torch.float32)
     _clipped(model, recipe)
     group_parameters(model, recipe.optimizer)
-    held = {torch.int8: 1, torch.uint8: 2}  # weights in a byte; int4 is held as uint8
-    quantized = ((name, buffer) for name, buffer in model.named_buffers() if buffer.dtype in held)
-    tensors = [*model.named_parameters(), *quantized]
     for kind, learns in (("learns", True), ("frozen", False)):
         parts: Counter[str] = Counter()
-        for name, tensor in tensors:
+        for name, tensor, count in weights_of(model):
             if tensor.requires_grad == learns:
-                parts[name.partition(".")[0]] += tensor.numel() * held.get(tensor.dtype, 1)
+                parts[name.partition(".")[0]] += count
         if parts:
             of_parts = ", ".join(f"{part} {count:,}" for part, count in parts.items())
             yield f"{kind}: {parts.total():,} parameters ({of_parts})"
+
+
+def weights_of(model: nn.Module) -> Iterator[tuple[str, Tensor, int]]:
+    """Name, tensor and number of weights of each parameter, and of each buffer with quantized weights."""
+    held = {torch.int8: 1, torch.uint8: 2}  # weights in a byte; int4 is held as uint8
+    for name, parameter in model.named_parameters():
+        yield name, parameter, parameter.numel()
+    for name, buffer in model.named_buffers():
+        if buffer.dtype in held:
+            yield name, buffer, buffer.numel() * held[buffer.dtype]
 
 
 def _freeze(model: nn.Module, recipe: Recipe, dtype: torch.dtype) -> None:

@@ -151,7 +151,7 @@ class Trainer:
         recipe = self.recipe
         set_resolution(self.model, recipe.phases[self.phase])
         if drawn and newest is None:
-            for part, origin in self.objective.origins().items():
+            for part, origin in sorted(self.objective.origins().items()):  # a whole before its parts
                 transplant(self.model, part, origin, self.tokenizer)
         precision = resolve_precision(recipe.precision, self.ranks.device)
         # Ranks of a busy machine may measure differently: that of rank 0 counts.
@@ -307,7 +307,7 @@ class Trainer:
 
     def _step(self, group: list[Loaded], message: StepMessage) -> None:
         """A training step; the first at each resolution also counts its FLOPs."""
-        batches, world = self._batches(group, message), self.ranks.world
+        batches, world, late = self._batches(group, message), self.ranks.world, self.objective.late
         run = partial(self._change_weights, group, batches, message.weight)
         if self.flops:
             run()
@@ -324,6 +324,8 @@ class Trainer:
         self.samples += self.recipe.batch
         self.window.steps += 1
         self.window.flops += self.flops
+        if self.objective.late != late:  # more losses have begun
+            self.flops = 0.0
         self.progress.advance(self.samples)
 
     def _change_weights(self, group: list[Loaded], batches: list[Batch], weight: float) -> None:

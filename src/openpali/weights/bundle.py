@@ -112,8 +112,8 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
     ``description`` is a TOML file: ``languages`` lists the codes of the languages it answers in, ``about`` says
     which images it knows, ``names`` lists the objects that it can find, ``[parts]`` maps part names to what
     :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Bundle`). A part may also be
-    the average of models, the last of which says the rest: a table of each model's share
-    ("Model soups", arXiv 2203.05482). Tensors that a part shares with "pali" are stored once.
+    the average of models, the last of which says the rest, but for what was fitted to its weights: a table of each
+    model's share ("Model soups", arXiv 2203.05482). Tensors that a part shares with "pali" are stored once.
     """
     origins, tasks, languages, about, names = _read_description(description)
     sources = {part: [open_model(find_model(origin)) for origin in shares] for part, shares in origins.items()}
@@ -134,6 +134,9 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
     for part, [*_, source] in sources.items():
         weights = _in_bf16(averages[part])
         facts = source.lasting_facts  # it may belong to a bundle itself
+        averaged = len(sources[part]) > 1
+        if averaged:
+            facts = facts.without("calibration")
         if part != MAIN and source.kind == "pali":
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
             weights = {k: v for k, v in weights.items() if k not in shared}
@@ -147,7 +150,7 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
             tokenizer=source.tokenizer if architecture_of(source.config).vocabulary(source.config) else None,
             facts=facts,
         )
-        copy_fitted(source.folder, folder / part)
+        copy_fitted(source.folder, folder / part, ood=not averaged)
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     write_bundle(folder, list(origins), tasks, languages, about, names)
     return sizes

@@ -225,10 +225,14 @@ def write_again(source: ModelFolder, out: Path, weights: Mapping[str, Tensor], f
     copy_fitted(source.folder, out)
 
 
-def copy_fitted(source: Path, out: Path) -> None:
+def copy_fitted(source: Path, out: Path, *, ood: bool = True) -> None:
     """Give the copy of a model its OOD detector and its language model, see :mod:`openpali.weights.ood` and
-    :mod:`openpali.weights.language`."""
-    if found := ood_folder(source):
+    :mod:`openpali.weights.language`.
+
+    Args:
+        ood: false for other weights, whose features the detector does not know.
+    """
+    if ood and (found := ood_folder(source)):
         shutil.copytree(found, out / OOD)
     if (source / LANGUAGE).is_dir():
         shutil.copytree(source / LANGUAGE, out / LANGUAGE)

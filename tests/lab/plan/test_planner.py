@@ -18,10 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import planner
 from openpali.architectures.pali import PRESETS
-from openpali.architectures.registry import presets
+from openpali.architectures.registry import build, presets
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIP
 from openpali.cli.main import main
+from openpali.data.media.images import Preprocess
 from openpali.distributed import ALONE
 from openpali.lab.plan.evaluations import answer_costs, batches_of
 from openpali.lab.plan.ledger import Ledger, simulated
@@ -37,13 +38,17 @@ from openpali.lab.plan.planner import (
     rehearse,
 )
 from openpali.lab.sizes import count_parameters, flops_per_image
+from openpali.model.init import materialise
 from openpali.tasks.registry import get_task
 from openpali.train.load import load_recipe, parse_recipe
 from openpali.train.objectives.base import Lengths
 from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.parallel import blocks_of
 from openpali.train.recipe import ParallelSpec, Recipe
-from openpali.train.step import TrainStep
+from openpali.train.step import TrainStep, weights_of
+from openpali.weights.format import open_model
+from openpali.weights.quantize import write_int8
+from openpali.weights.write import write_model
 from planner import HERE, recipe_of
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -371,3 +376,36 @@ def test_the_papers_recipes_are_valid(path: Path) -> None:
     assert all((RECIPES / f"{origin}.toml").is_file() for origin in origins)
     comments = path.read_text()
     assert all(mark in comments for mark in ("[paper]", "[kin]", "[ours]"))
+
+
+def test_objectives_whose_shapes_depend_on_their_data_are_refused() -> None:
+    for name in ("elements", "2_read"):
+        recipe = smallest(load_recipe(RECIPES / "pages" / f"{name}.toml"))
+        with pytest.raises(ValueError, match="depend on their data"):
+            make_plan(recipe, DEVICES["h100"], 1)
+
+
+def test_a_plan_counts_quantized_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same model in float32 and int8; a token reads about a quarter of the bytes."""
+    shape = {"text": replace(PRESETS["pico"].text, vocab_size=400)}
+    config = replace(PRESETS["pico"], **shape)
+    write_model(
+        tmp_path / "wide",
+        materialise(build(config)).state_dict(),
+        config,
+        preprocess=Preprocess(72, 72),
+        tokenizer=None,
+    )
+    write_int8(open_model(tmp_path / "wide"), tmp_path / "int8")
+    counted, read = [], []
+    for name in ("wide", "int8"):
+        model = open_model(tmp_path / name).model()
+        counted.append(sum(count for *_, count in weights_of(model)))
+        batch = {
+            "images": torch.zeros(1, 1, 72, 72, 3, dtype=torch.uint8),
+            "prompt": torch.ones(1, 4, dtype=torch.long),
+            "target": torch.ones(1, 4, dtype=torch.long),
+        }
+        read.append(answer_costs(model, batch).read)
+    assert 0.99 < counted[1] / counted[0] <= 1  # biases beside int8 weights are buffers, which are not counted
+    assert read[1] < 0.6 * read[0]

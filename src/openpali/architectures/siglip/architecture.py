@@ -320,6 +320,13 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
         assert model.tokenizer is not None
         weights, described = write_siglip(model.weights, model.config)
         gemma = model.tokenizer.bos_id >= 0
+        if model.config.sides:
+            warn_inexpressible("transformers has no place for sides: the exported model cannot detect with --fast")
+        if model.facts.recipe.get("softmax"):
+            warn_inexpressible(
+                "transformers has no record that softmax compared the pairs: its probabilities would be those of a "
+                "sigmoid with a bias that was never trained"
+            )
         if model.config.vision.tokens and (not gemma or model.facts.normalisation == "as is"):
             warn_inexpressible(
                 "transformers takes the tokenizer of any siglip2 for Gemma's, lower case: embed texts with OpenPaLI"

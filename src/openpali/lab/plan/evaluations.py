@@ -95,10 +95,12 @@ def answer_costs(model: VisionLanguageModel, batch: Batch) -> AnswerCosts:
         once += count_flops(lambda: model.logits(model(images, prompt, target)))
         cache = model.start(model.encode(images, prompt), tokens)
         token = count_flops(lambda: model.step(target[:, :1], cache))
-    sizes = {name: p.numel() for name, p in text.named_parameters() if not name.startswith("encoder")}
-    if "head.weight" in sizes:
-        del sizes["embed.weight"]  # of which a token needs a row
-    return AnswerCosts(once, token, 4.0 * sum(sizes.values()), tokens)
+    held = {name: 4.0 * p.numel() for name, p in text.named_parameters()}
+    held |= {name: float(buffer.nbytes) for name, buffer in text.named_buffers()}  # quantized weights, scales
+    if "head.weight" in held:
+        held.pop("embed.weight", None)  # of which a token needs a row
+    read = sum(size for name, size in held.items() if not name.startswith("encoder"))
+    return AnswerCosts(once, token, read, tokens)
 
 
 def batches_of(samples: int, batch: int, ranks: int) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import _disable_current_modes
@@ -35,7 +36,7 @@ from openpali.train.machine import matmul_peak, resolve_precision
 from openpali.train.objectives.base import Lengths, Objective, frames_of
 from openpali.train.objectives.registry import build_objective, objectives
 from openpali.train.recipe import EvaluatedRecipe, PhaseSpec, PromptedRecipe, Recipe
-from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution
+from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution, weights_of
 from openpali.weights.bundle import open_tokenizer
 
 ROOM = 0.9  # share of a device's memory that a plan may fill; the rest is for fragmentation and libraries
@@ -288,7 +289,12 @@ def rehearse(
         batch = step.objective.example_batch(phase, rows, lengths)
         ledger.reset()
         held = sum(ledger.totals.values())
-        step.run([batch] * micro, weight=1.0, number=recipe.samples // recipe.batch - 1)
+        try:
+            step.run([batch] * micro, weight=1.0, number=recipe.samples // recipe.batch - 1)
+        except DynamicOutputShapeException as error:
+            raise ValueError(
+                f"objective = {recipe.objective!r} has steps whose shapes depend on their data, which no plan knows"
+            ) from error
         more = recipe.micro - micro
         flops = ledger.flops + more * accountant.flops
         sent = {link: size + more * accountant.sent[link] for link, size in ledger.sent.items()}
@@ -397,7 +403,7 @@ def _precision(recipe: Recipe, device: Device) -> torch.dtype:
 
 
 def _count(recipe: Recipe) -> int:
-    return sum(p.numel() for p in _build(recipe).model.parameters())
+    return sum(count for *_, count in weights_of(_build(recipe).model))
 
 
 def _area(phase: PhaseSpec) -> int:

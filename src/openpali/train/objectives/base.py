@@ -108,7 +108,10 @@ class Objective(ABC, Generic[R]):
         return ()
 
     def begin_step(self, number: int) -> None:
-        """Called before the losses of each step, with its number from 0. Collective."""
+        """Called before the losses of each step, with its number from 0. Collective.
+
+        Called again with the same number, if losses are computed again, it changes nothing.
+        """
 
     def weight(self, batch: Batch) -> float:
         """The batch's part of ``total_weight``, which is the sum over micro-batches and ranks: rows of its first

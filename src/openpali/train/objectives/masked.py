@@ -130,7 +130,8 @@ class Heads(nn.Module):
         """What the average of a head chooses, less what it chooses on average over ``chosen`` of all ranks."""
         scores = self.average[name](whole)
         counted = chosen.flatten().float()
-        total = torch.cat([counted @ scores.flatten(0, -2), counted.sum().view(1)])  # [K + 1]
+        with torch.autocast(scores.device.type, enabled=False):
+            total = torch.cat([counted @ scores.flatten(0, -2), counted.sum().view(1)])  # [K + 1]
         if world_and_rank()[0] > 1:
             dist.all_reduce(total)
         target: Tensor = ((scores - total[:-1] / total[-1]) / TEACHER_TEMPERATURE).softmax(-1)

@@ -143,10 +143,15 @@ class SiglipObjective(Objective[SiglipRecipe]):
     """Loss of pairs over the global batch, and others by the weights of the recipe."""
 
     recipe_class: ClassVar[type[Recipe]] = SiglipRecipe
-    _step = 0
+    _step = -1  # the last one that began
 
     def configure(self) -> SigLIPConfig:
         shape, model = shape_of(self.recipe, "siglip"), self.recipe.model
+        if shape.sides and self.recipe.model.start and not self.recipe.sides:
+            raise ValueError(
+                f"{self.recipe.model.start} was trained with sides, which this recipe would leave behind: set "
+                "regions = 1.0, dense = true and sides = 1.0"
+            )
         tower = dataclasses.replace(shape.text, vocab_size=self.tokenizer.vocab_size)
         return SigLIPConfig(shape.vision, tower, model.temperature, model.bias, self.recipe.sides > 0)
 
@@ -166,8 +171,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
         return () if self._hiding(self._step) else (f"{AUXILIARY}.{HEADS}.",)
 
     def begin_step(self, number: int) -> None:
-        self._step = number
-        if self.recipe.hides and self._hiding(number):
+        begun, self._step = self._step == number, number
+        if self.recipe.hides and self._hiding(number) and not begun:
             first = number == 0 or not self._hiding(number - 1)
             cast(Heads, self._part(HEADS)).follow(0.0 if first else MOMENTUM)
 
@@ -257,7 +262,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     def _hiding(self, step: int) -> bool:
         """Whether masked prediction and self-distillation have begun."""
-        return step * self.recipe.batch >= self.recipe.masked_from * self.recipe.samples
+        planned = self.recipe.samples - self.recipe.more_samples
+        return max(0, step) * self.recipe.batch >= self.recipe.masked_from * planned
 
     def _part(self, name: str) -> nn.Module:
         """One of the auxiliary parts."""

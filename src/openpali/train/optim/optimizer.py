@@ -16,7 +16,7 @@ from openpali.train.parallel import whole
 from openpali.train.recipe import OptimizerSpec
 
 # matrices without weight decay, by name; vectors and scalars have none either
-NO_DECAY = {"embed", "positions", "probe", "table"}
+NO_DECAY = {"embed", "positions", "probe", "table", "columns", "rows", "heads"}
 AT_THE_ENDS = {"patch_embed", "head"}  # first and last matrices, which Muon leaves to AdamW
 
 
