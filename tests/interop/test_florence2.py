@@ -55,7 +55,7 @@ from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
 from openpali.weights.export import export
-from openpali.weights.format import open_model
+from openpali.weights.format import add_facts, open_model
 from openpali.weights.quantize import write_int8
 
 from . import florence
@@ -647,11 +647,13 @@ def test_an_adapter_of_it_in_int8_trains_and_answers(
 ) -> None:
     base = tmp_path / "int8"
     write_int8(open_model(converted), base)
+    add_facts(base, kept={"num_beams": 3})  # which an export gives back
     raw = raw_recipe(base, lora={"rank": 2})
     raw["phases"][0]["mixture"] = [{**MINE, "task": task} for task in ("vqa", "detect", "refseg")]
     recipe = inherit(parse_recipe({**raw, "batch": 6, "phases": [{**raw["phases"][0], "samples": 12}]})).recipe
     whole_run = open_model(trainer(recipe, tmp_path / "whole").train())
     assert whole_run.adapter is not None
+    assert whole_run.facts.kept == {"num_beams": 3}
     assert {name.split(".")[1] for name in whole_run.adapter.config.targets} == {"encoder", "decoder"}
     assert all(value.any() for value in whole_run.adapter.tensors.values())
     inputs = torch.zeros(1, 1, 64, 64, 3), torch.tensor([[21, 6, 23]]), torch.tensor([[31, 32, EOS]])
