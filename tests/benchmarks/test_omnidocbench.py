@@ -18,7 +18,7 @@ from openpali.benchmarks.metrics.omnidocbench import (
     normal_text,
     omnidocbench,
 )
-from openpali.benchmarks.omnidocbench import Page, measure
+from openpali.benchmarks.omnidocbench import BENCHMARKS, Page, measure
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.tasks.scoring import Answered
@@ -104,6 +104,17 @@ def test_scores_are_means_over_pages_with_text() -> None:
     with pytest.raises(ValueError, match="no page has text"):
         omnidocbench([""], [formula])
     assert omnidocbench(["ab", "x"], [text, formula]).per_sample["text_edit"] == [0, 0]  # written as text
+
+
+def test_a_slice_without_text_does_not_end_the_evaluation() -> None:
+    def row(kind: str, answer: str, *element: Any) -> Answered:
+        return Answered(0, kind, "", answer, (), kind, {"elements": [element], "tables": []})
+
+    [benchmark] = BENCHMARKS
+    scores = benchmark.scorer(
+        [row("english", "ab", "title", 1, "ab"), row("formulas", "", "equation_isolated", 1, "x")]
+    )
+    assert scores.summary == {"text_edit": 0, "order_edit": 0, "text_edit/english": 0, "order_edit/english": 0}
 
 
 def test_what_is_near_a_header_is_not_matched_with_text() -> None:

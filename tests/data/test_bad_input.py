@@ -331,3 +331,19 @@ def test_tune_finds_damaged_held_out_images_before_it_trains(openpali: Command, 
     assert "mine-validation.jsonl cannot be asked" in error
     assert ".png" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_tune_finds_what_the_evaluation_at_its_end_would_refuse(openpali: Command, tmp_path: Path) -> None:
+    """With the options and limits of the run: a prompt that is too long for the model."""
+    file = tmp_path / "mine.jsonl"
+    records = []
+    for index in range(60):
+        shade = np.full((40, 40, 3), 4 * index, np.uint8)
+        (tmp_path / f"{index}.png").write_bytes(encoded(Image.fromarray(shade)))
+        question = "what is it?" if index % 3 else "and so on " * 60
+        records.append({"images": [f"{index}.png"], "question": question, "answers": ["a dog"]})
+    file.write_text("\n".join(map(json.dumps, records)))
+    _, error = openpali("tune", file, "--task", "vqa", "--run", tmp_path / "run")
+    assert "mine-validation.jsonl cannot be asked" in error
+    assert "tokens" in error
+    assert not (tmp_path / "run").exists()

@@ -148,6 +148,17 @@ def test_what_cannot_be_scored_is_said(
     assert message in openpali("eval", write(tmp_path, [dict(fields)]), "--model", bundle, *arguments)
 
 
+def test_a_source_without_end_needs_a_limit(openpali, bundle: Path) -> None:
+    assert "without end: set a limit" in openpali("eval", "nano/scene", "--task", "detect", "--model", bundle)
+
+
+def test_a_prompt_that_is_too_long_is_named(openpali, bundle: Path, tmp_path: Path) -> None:
+    long = {**FIELDS["vqa"], "question": "why " * 500}
+    said = openpali("eval", write(tmp_path, [dict(FIELDS["vqa"]), long]), "--model", bundle)
+    assert "k1" in said
+    assert "shorten" in said
+
+
 def test_a_task_is_for_data_of_ones_own(openpali, bundle: Path) -> None:
     assert "defines its task: leave out --task" in openpali("eval", "nano/vqa", "--task", "vqa", "--model", bundle)
     assert "of a suite have their tasks" in openpali("eval", "--suite", "nano", "--task", "vqa", "--model", bundle)

@@ -24,6 +24,7 @@ from openpali.data.sources.mask_formats import RunLengths, read_run_lengths
 from openpali.eval.predictions import PredictionsFile
 from openpali.infer.bulk import AnswersFile, Reply, Request, replies
 from openpali.infer.generate import Generation
+from openpali.infer.lines import as_lines
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.tasks.base import Answer
@@ -216,6 +217,15 @@ def test_a_task_or_a_prompt_is_asked_of_all(openpali, bundle: Path, questions: P
     assert ask("--task", "caption", "--lang", "ja") == {"Generate the alt_text in ja at 0: <extra_id_0>"}
     assert ask("horse", "--task", "detect") == {"detect: horse"}
     assert ask("detect: dog") == {"detect: dog"}
+    assert ask("what is it?") == {"Answer in en: what is it? <extra_id_0>"}
+    write(questions, [{**record, "lang": "de"} for record in lines_of(questions)])
+    assert ask("what is it?") == {"Answer in de: what is it? <extra_id_0>"}
+    assert ask("what is it?", "--lang", "fr") == {"Answer in fr: what is it? <extra_id_0>"}
+    assert ask("detect: dog") == {"detect: dog"}
+
+
+def test_bytes_that_are_no_utf8_are_escaped() -> None:
+    assert json.loads(as_lines([{"key": "caf\udce9.png, é"}])) == {"key": "caf\udce9.png, é"}
 
 
 def test_boxes_are_in_pixels_of_the_file(bundle: Path, questions: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar, cast
@@ -348,3 +349,18 @@ def test_tiles_of_one_colour_are_seen_once() -> None:
     expected = F.avg_pool2d(torch.from_numpy(image).permute(2, 0, 1).float()[None], CELL)[0]
     assert torch.equal(found, expected)
     assert len(asked) < sum(asked) == 5 * 7
+
+
+def test_a_strip_is_seen_without_a_copy_of_the_height_of_a_tile() -> None:
+    image = np.zeros((1, 200_000, 3), np.uint8)
+    image[0, 150_000:] = np.arange(50_000, dtype=np.uint8)[:, None]
+
+    def say(tiles: Tensor, counts: Sequence[int]) -> Tensor:
+        return F.avg_pool2d(tiles.permute(0, 3, 1, 2).float(), CELL)
+
+    tracemalloc.start()
+    found = cells_of(say, image, Size(256, 256), torch.device("cpu"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert torch.equal(found[:, 0], F.avg_pool1d(torch.from_numpy(image[0].T.copy()).float()[None], CELL)[0])
+    assert most < 50 * image.nbytes, most

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,10 +39,11 @@ from openpali.serve.connection import Connection
 from openpali.serve.errors import ApiError
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
+from openpali.serve.media import LONGEST, Media
 from openpali.serve.options import Options
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.server import Server, listen
-from openpali.serve.service import FETCHES, WAITING, ApiQuestion, Service
+from openpali.serve.service import DECODES, FETCHES, WAITING, ApiQuestion, Service
 from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
@@ -583,6 +584,9 @@ def test_bombs_and_long_bodies_are_refused(client: Any, images: Sequence[Image])
         answer = client.post("/v1/caption", files={"image": ("x.png", data)})
         assert answer.status_code == 413
         assert "pixels" in answer.json()["error"]["message"]
+    strip = png(np.zeros((1, LONGEST + 1, 3), np.uint8))  # of few pixels and many pieces
+    with pytest.raises(ApiError, match="a side of more than"):
+        Media(Limits()).decode(strip, "image")
     assert client.post("/v1/caption", files={"image": ("x.png", png(images[0])[:-40])}).status_code == 400
     long = b" " * (LIMITS.body + 1)
     headers = {"Content-Type": "application/json"}
@@ -798,6 +802,27 @@ def test_what_is_not_finished_in_time_is_told_so(pali: Pali, monkeypatch: pytest
     assert all('"the server is stopping"' in each.text for each in found)
 
 
+def test_requests_that_the_end_cuts_off_are_told_so(pali: Pali, encoded: Sequence[str]) -> None:
+    """uvicorn cancels what goes on beyond the time to drain."""
+    service = service_of(pali)
+
+    async def cut_off(work: Awaitable[Any]) -> None:
+        waiting = asyncio.ensure_future(work)
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(ApiError, match="stopping") as told:
+            await waiting
+        assert (told.value.status, told.value.code) == (503, "unavailable")
+
+    async def ask() -> None:
+        await cut_off(Client(sent(), 60).wait(asyncio.sleep(60)))
+        ticket = await service.submit(sent(), ApiQuestion(service.model(None), ASK, [(encoded[0], "image")]))
+        await cut_off(service.answer(sent(), ticket))
+        assert ticket.cancelled
+
+    asyncio.run(asyncio.wait_for(ask(), 60))
+
+
 def test_work_aside_that_has_not_begun_is_told_so(direct: Any, pali: Pali, images: Sequence[Image]) -> None:
     service = service_of(pali)
     service.scheduler.give_up()
@@ -956,6 +981,30 @@ def test_slow_hosts_hold_few_threads(
         go.set()  # or threads would outlive a failure
 
 
+def test_few_images_are_decoded_at_a_time(
+    pali: Pali, encoded: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, decoding, most = service_of(pali), list[int](), list[int]()
+    decode = service.media.decode
+
+    def slow(data: bytes, param: str) -> Image:
+        decoding.append(1)
+        most.append(len(decoding))
+        time.sleep(0.01)
+        decoding.pop()
+        return decode(data, param)
+
+    monkeypatch.setattr(service.media, "decode", slow)
+
+    async def ask() -> None:
+        asked = ApiQuestion(service.model(None), ASK, [(encoded[0], "image")])
+        await asyncio.gather(*(service.submit(sent(), asked) for _ in range(3 * DECODES)))
+
+    asyncio.run(asyncio.wait_for(ask(), 60))
+    assert len(most) == 3 * DECODES
+    assert 1 < max(most) <= DECODES
+
+
 def test_what_comes_too_late_is_dropped() -> None:
     dropped = list[str]()
 
@@ -1007,6 +1056,8 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali, tmp_path: Path) -> 
     assert Options(allow_origin=["*", "null", "http://[::1]:80"]).origins == ["*", "null", "http://[::1]:80"]
     assert Options(adapters={"a": "b"}, engine="auto").shared_engine == "torch"
     assert Options(engine="auto").shared_engine == "auto"
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbfsecret\r\n")  # as Notepad writes it
+    assert Options(api_key_file=tmp_path / "key").secret() == "secret\n"
     client = direct(service_of(pali, key="clé à part, ключ à"))
     for secret, status in (("clé à part, ключ à", 200), ("clé à part", 401)):
         header = {"Authorization": f"Bearer {secret}".encode()}

@@ -147,6 +147,19 @@ def test_what_is_thinner_than_a_bin_is_a_bin_wide(example, rng) -> None:
         assert sample.target == f"{target} the horse on the left"
 
 
+def test_a_thin_object_does_not_cost_the_sample(example, rng) -> None:
+    """One of several names; and a mask, which has its box."""
+    thin = Object("line", Box(10, 91, 190, 93))
+    task = get_task("detect", bins=11, absent=0.0, max_names=2)
+    sample = task.write(replace(example, objects=[thin, Object("line", Box(0, 0, 100, 150))]), rng)
+    assert sample.target == "0 0 5 5 line 0 3 10 4 line"
+    mask = np.zeros(example.size, bool)
+    mask[10:190, 91:93] = True
+    coded = get_task("refseg", bins=11, masks=FakeMaskCodec())
+    drawn = replace(example, objects=[replace(thin, mask=mask)], referred=[0])
+    assert coded.write(drawn, rng).target.startswith("0 3 10 4 ")
+
+
 def test_elements_that_no_tokens_were_written_for_are_measured(example, tokenizer, rng) -> None:
     task = get_task("detect", of="expression")
     answer = Answer("none", (Object("horse", HORSE, confidence=0.25),))

@@ -34,6 +34,25 @@ def test_lines_of_text_start_from_the_reader_of_lines(source: Sequence[Example],
     assert recipe.model.start == start
 
 
+class Damaged(list[Example]):
+    """Of which the first cannot be read."""
+
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+        if index == 0:
+            raise ValueError("0.png is damaged")
+        return super().__getitem__(index)
+
+
+def test_a_damaged_image_is_left_to_training() -> None:
+    for damaged, start in (
+        (Damaged(samples(40, 90)), "nano/line"),
+        (Damaged(samples(40, 90, count=1)), "nano/pali"),
+    ):
+        recipe = parse_recipe(tuning("mine-ocr", "ocr", "a.jsonl", "b.jsonl", damaged).recipe)
+        assert isinstance(recipe, SequenceRecipe)
+        assert recipe.model.start == start
+
+
 @pytest.mark.parametrize("task", RECIPES)
 def test_each_task_has_a_recipe_that_trains_and_evaluates_it(task: str) -> None:
     recipe = parse_recipe(tuning("mine", task, "a.jsonl", "b.jsonl", samples(40, 40)).recipe)

@@ -396,6 +396,10 @@ def test_pascal_voc_beside_its_images(tmp_path: Path) -> None:
     voc(tmp_path / "d/a.xml", bounded("cat", 0, 0, 9, 9), size="<width>0</width><height>0</height>")
     found, [example] = run("voc", tmp_path / "d")
     assert (found.ok, example.objects[0].box) == (True, (0, 0, 9, 9))
+    image(tmp_path / "d/b.png")  # renamed with its annotation, whose entry was not
+    voc(tmp_path / "d/b.xml", bounded("dog", 0, 0, 9, 9), name="IMG_001.jpg")
+    found, examples = run("voc", tmp_path / "d")
+    assert (found.ok, [example.objects[0].name for example in examples]) == (True, ["cat", "dog"])
 
 
 # ---- CSV

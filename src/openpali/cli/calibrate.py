@@ -54,8 +54,8 @@ def calibrate(
     check_writable(*(folder / CONFIG for part, folder in pali.parts.items() if part != MASKS))
     for part, ngrams in calibrate_language(benchmarks, pali):
         typer.echo(f"{part}: language model of {ngrams:,} n-grams")
+    fit_detector(benchmarks, pali, root, limit)  # which needs no answers, right or wrong
     fitted = fit_confidence(benchmarks, pali, root, limit, batch_size)
-    fit_detector(benchmarks, pali, root, limit)
     if not fitted:
         raise ValueError(f"nothing to fit: {model} answers no task of {file or f'the suite {suite}'}")
 

@@ -6,6 +6,7 @@ Each verb imports what it needs when it runs, so that ``--help`` and the other v
 from __future__ import annotations
 
 import errno
+import io
 import sys
 import warnings
 from collections.abc import Callable
@@ -113,6 +114,9 @@ def main() -> None:
         ours = category.__module__.startswith("openpali.")
         return f"openpali: {message}\n" if ours else standard(message, category, *place, **line)
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file is UTF-8, as what is written there says
+            stream.reconfigure(errors="backslashreplace", encoding=None if stream.isatty() else "utf-8")
     warnings.formatwarning = format_warning
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and broken EXIF; real problems are raised
     try:

@@ -175,6 +175,7 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, print
     table = csv.DictWriter(sys.stdout, _COLUMNS, lineterminator="\n")
     if printed == "csv":
         table.writeheader()
+        sys.stdout.flush()
     answers = chain.from_iterable(replies(pali, files, request, batch=batch))
     for row, answered in zip(files.rows, answers, strict=True):
         names = [*map(printable, row)]
@@ -190,6 +191,7 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, print
             typer.echo(json.dumps(reply.as_json(), ensure_ascii=False))
         elif printed == "csv":
             table.writerows(_rows(reply))
+            sys.stdout.flush()  # a run that is killed has kept what it answered
         elif reply.prediction is not None:
             _print(reply.prediction, request.text, f"{reply.key}: " if len(files) > 1 else "")
     if errors:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -13,8 +15,22 @@ from openpali.cli.models import open_pali
 from openpali.cli.options import Overrides
 from openpali.cli.outputs import check_writable
 
+if TYPE_CHECKING:
+    from openpali.train.recipe import Recipe
+
 WRITTEN = "# Written by `openpali tune`"
 SHARE = 0.1  # of the images for the validation file, and for the test file
+
+
+class Plan(NamedTuple):
+    """What is trained where, and the files of its samples."""
+
+    task: str
+    recipe: Recipe
+    folder: Path
+    train: str
+    validation: str
+    test: str
 
 
 def tune(
@@ -30,60 +46,85 @@ def tune(
 
     It writes the recipe that it trains beside the samples; the same command resumes an interrupted run.
     """
-    from openpali.cli.calibrate import fit_confidence, fit_detector
-    from openpali.cli.eval import print_run
     from openpali.cli.train import run_recipe
-    from openpali.data.sources.registry import open_source
-    from openpali.data.split import side_files, split_data
-    from openpali.data.validate import check_answerable
-    from openpali.distributed import join_ranks
-    from openpali.eval.benchmark import own_benchmark
-    from openpali.eval.runner import run as evaluate
-    from openpali.reports.progress import progress_bar
-    from openpali.train.load import load_recipe
-    from openpali.train.recipe_file import as_toml
-    from openpali.train.runs import folder_for
-    from openpali.train.tuning import tuning
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
             "tune splits, calibrates and scores in one process: run it without torchrun; the recipe that it writes "
             "trains on several with `torchrun ... -m openpali train`"
         )
+    plan = _plan(samples, task, overrides or (), run)
+    _check_held_out(plan)
+    run_recipe(plan.recipe, plan.folder)
+    _calibrate_and_score(plan)
+
+
+def _plan(samples: Path, task: str, overrides: Sequence[str], run: Path | None) -> Plan:
+    """Split the samples, and write the recipe."""
+    from openpali.data.sources.registry import open_source
+    from openpali.data.split import side_files, split_data
+    from openpali.eval.benchmark import own_benchmark
+    from openpali.train.load import load_recipe
+    from openpali.train.recipe_file import as_toml
+    from openpali.train.runs import folder_for
+    from openpali.train.tuning import tuning
+
     task = own_benchmark(str(samples), task).task
-    recipe = samples.with_name(f"{samples.stem}-{task}.toml")
-    check_writable(recipe, *side_files(samples))
-    if recipe.exists() and not recipe.read_text("utf-8").startswith(WRITTEN):
-        raise ValueError(f"{recipe} was not written by `openpali tune`, which would replace it: rename it")
+    path = samples.with_name(f"{samples.stem}-{task}.toml")
+    check_writable(path, *side_files(samples))
+    if path.exists() and not path.read_text("utf-8").startswith(WRITTEN):
+        raise ValueError(f"{path} was not written by `openpali tune`, which would replace it: rename it")
     parts = split_data(samples, SHARE, SHARE)
     for part in parts.values():
         typer.echo(f"{part.path}: {part.samples:,} samples")
     # in full: a run of another folder's file of this name is another run
     train, validation, test = (str(Path(parts[side].path).resolve()) for side in ("train", "validation", "test"))
-    for held_out in (validation, test):
-        check_answerable(held_out, task)
-    drawn = open_source(train, {})
-    chosen = tuning(f"{samples.stem}-{task}", task, train, validation, drawn)
+    chosen = tuning(f"{samples.stem}-{task}", task, train, validation, open_source(train, {}))
     text = as_toml(chosen.recipe)
-    recipe.write_text(f"{WRITTEN}, which writes it anew: copy it to change it.\n{text}", "utf-8")
-    typer.echo(f"{chosen.why}\n\n{text}\n{shlex.join(['openpali', 'train', str(recipe), *(overrides or ())])}")
-    loaded = load_recipe(recipe, overrides or ())
-    folder = folder_for(loaded.name, run)
-    run_recipe(loaded, folder)
+    path.write_text(f"{WRITTEN}, which writes it anew: copy it to change it.\n{text}", "utf-8")
+    typer.echo(f"{chosen.why}\n\n{text}\n{shlex.join(['openpali', 'train', str(path), *overrides])}")
+    recipe = load_recipe(path, overrides)
+    return Plan(task, recipe, folder_for(recipe.name, run), train, validation, test)
+
+
+def _check_held_out(plan: Plan) -> None:
+    """Find samples that would end the evaluations, before hours are spent."""
+    from openpali.data.validate import check_answerable
+    from openpali.eval.benchmark import SEED
+    from openpali.train.phases import training_terms
+    from openpali.train.start import inherit
+    from openpali.weights.bundle import open_tokenizer
+
+    complete = inherit(plan.recipe, plan.folder).recipe
+    tokenizer = open_tokenizer(complete.model.tokenizer)
+    terms = replace(training_terms(complete, tokenizer, plan.train, plan.task), seed=SEED)
+    for held_out in (plan.validation, plan.test):
+        check_answerable(held_out, terms)
+
+
+def _calibrate_and_score(plan: Plan) -> None:
+    from openpali.cli.calibrate import fit_confidence, fit_detector
+    from openpali.cli.eval import print_run
+    from openpali.data.sources.registry import open_source
+    from openpali.distributed import join_ranks
+    from openpali.eval.benchmark import own_benchmark
+    from openpali.eval.runner import run as evaluate
+    from openpali.reports.progress import progress_bar
+
+    folder, root = plan.folder, Path.cwd()
     best = folder / "best" if (folder / "best").is_dir() else folder / "model"
-    apart, benchmark = [own_benchmark(validation, task)], own_benchmark(test, task)
+    apart, benchmark = [own_benchmark(plan.validation, plan.task)], own_benchmark(plan.test, plan.task)
     with join_ranks() as ranks:
         pali = open_pali(str(best), "torch", "fp32", str(ranks.device))
-        fit_detector(apart, pali, Path.cwd(), trained_on=drawn)
+        fit_detector(apart, pali, root, trained_on=open_source(plan.train, {}))
         try:
-            fit_confidence(apart, pali, Path.cwd())
+            fit_confidence(apart, pali, root)
         except ValueError as error:
             typer.echo(f"answers have no confidence: {error}")
-        typer.echo(f"{test}, which took no part in training:")
+        typer.echo(f"{plan.test}, which took no part in training:")
         pali = open_pali(str(best), "torch", "fp32", str(ranks.device))  # with what was fitted
         with progress_bar() as watch:
-            done = evaluate(benchmark, pali, Path.cwd(), watch=watch(benchmark))
+            done = evaluate(benchmark, pali, root, watch=watch(benchmark))
     print_run(done, folder / "card.json", folder / "report.html")
-    typer.echo(
-        f"report: {folder / 'report.html'}\nmodel: {best}, for `openpali predict --task {task} --model {best}`"
-    )
+    asking = f"for `openpali predict --task {plan.task} --model {best}`"
+    typer.echo(f"report: {folder / 'report.html'}\nmodel: {best}, {asking}")

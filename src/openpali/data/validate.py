@@ -24,7 +24,7 @@ from openpali.tasks.registry import Tools, open_task, openable
 from openpali.text.tokenizer import Tokenizer
 
 SHOWN = 12  # number of samples to show
-ENDS = ("missing file", "bad record", "bad image", "unusable")  # problems that end an evaluation
+ENDS = ("missing file", "bad record", "bad image", "unusable", "long prompt")  # problems that end an evaluation
 PREFERENCE = ("detect", "vqa", "ocr", "classify", "caption", "denoise")  # tasks to show a sample as, best first
 
 
@@ -39,6 +39,7 @@ class Terms:
         options: of the source.
         max_prompt: maximum length of a prompt in tokens; by default prompts may have any length.
         max_target: maximum length of a target in tokens, with the end token; by default the task's own.
+        seed: of what tasks draw.
     """
 
     tasks: Sequence[Task] = ()
@@ -47,6 +48,7 @@ class Terms:
     options: Mapping[str, Any] = field(default_factory=dict)
     max_prompt: int | None = None
     max_target: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def validate(
             continue
         _check_objects(example, found)
         _check_texts(example, tokenizer, found)
-        written = _write(example, index, tried, found, required=terms.required)
+        written = _write(example, generator(terms.seed, index), tried, found, required=terms.required)
         if tokenizer:
             _check_lengths(example, written, tokenizer, terms, found)
         _check_answers(example, written, found)
@@ -128,19 +130,21 @@ def validate(
     return found
 
 
-def check_answerable(path: str | Path, task: str) -> None:
-    """Check that every sample can be asked as a task, as an evaluation at the end of a run asks them all.
+def check_answerable(path: str | Path, terms: Terms) -> None:
+    """Check that every sample can be asked, as an evaluation at the end of a run asks them all.
+
+    Args:
+        terms: of the run, whose task writes what the evaluation will ask (``terms.seed``).
 
     Raises:
-        ValueError: some cannot be read, or lack what the task writes; the message names the first.
+        ValueError: some cannot be read, lack what the task writes, or are too long; the message names the first.
     """
-    own = [each for each in _families(None) if each.name == task]
-    found = validate(path, Terms(own, required=bool(own)), limit=None)
+    found = validate(path, terms, limit=None)
     told = [message for kind in ENDS for message in found.messages.get(kind, ())]
     if told:
         count = sum(found.problems.get(kind, 0) for kind in ENDS)
         raise ValueError(
-            f"{count:,} of {found.samples:,} samples in {path} cannot be asked as task {task}: mend or delete them "
+            f"{count:,} of {found.samples:,} samples in {path} cannot be asked: mend or delete them "
             f"(`openpali data validate` lists them all). The first: {told[0]}"
         )
 
@@ -224,12 +228,12 @@ def _texts(example: Example) -> Iterator[tuple[str, str]]:
 
 
 def _write(
-    example: Example, index: int, tasks: Sequence[Task], found: Validation, *, required: bool
+    example: Example, rng: np.random.Generator, tasks: Sequence[Task], found: Validation, *, required: bool
 ) -> list[tuple[Task, Sample]]:
     written, reasons = [], []
     for task in tasks:
         try:
-            sample = task.write(example, generator(0, index))
+            sample = task.write(example, rng)
             if "images" in task.needs:
                 require(example.images, example, "image")
         except ValueError as error:

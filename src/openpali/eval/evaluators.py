@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 from openpali.data.media.images import image_hash
+from openpali.data.pipeline.mixture import ENDLESS
 from openpali.data.sources.base import Source
 from openpali.distributed import ALONE, Ranks
 from openpali.eval.benchmark import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, Measure
@@ -198,13 +199,17 @@ class AnswerEvaluator:
     def _answers(self, pipeline: Answering, n: int, known: frozenset[int], ranks: Ranks) -> Iterator[list[Line]]:
         """This rank's answers, batch by batch, without the known ones."""
         for chunk in batches(self.source, self.task, n, self.batch, ranks, known):
-            found = pipeline.predict(
-                [frames_of(asked.example) for asked in chunk],
-                [asked.sample.prompt for asked in chunk],
-                task=self.task,
-                decoding=self.decoding,
-                batch=len(chunk),
-            )
+            try:
+                found = pipeline.predict(
+                    [frames_of(asked.example) for asked in chunk],
+                    [asked.sample.prompt for asked in chunk],
+                    task=self.task,
+                    decoding=self.decoding,
+                    batch=len(chunk),
+                )
+            except ValueError as error:
+                longest = max(chunk, key=lambda asked: len(asked.sample.prompt)).example.key
+                raise ValueError(f"a sample like {longest} (the longest of {len(chunk)}): {error}") from error
             lines = [
                 self._line(asked, prediction, pipeline.tokenizer_for(prediction))
                 for asked, prediction in zip(chunk, found, strict=True)
@@ -364,8 +369,15 @@ def batches(
 
 
 def count(source: Source, limit: int | None) -> int:
-    """How many samples are evaluated."""
-    return len(source) if limit is None else min(limit, len(source))
+    """How many samples are evaluated.
+
+    Raises:
+        ValueError: all of a source that has no end.
+    """
+    n = len(source) if limit is None else min(limit, len(source))
+    if n >= ENDLESS:
+        raise ValueError("this source generates its samples without end: set a limit")
+    return n
 
 
 def check_counts(limit: int | None, batch: int) -> None:

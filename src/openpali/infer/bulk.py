@@ -23,7 +23,7 @@ from openpali.infer.routing import full_size_bytes
 from openpali.messages import shorten
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Object
-from openpali.tasks.registry import suited, tasks_of
+from openpali.tasks.registry import is_prompt, suited, tasks_of
 from openpali.weights.files import SIGLIP, UNPROMPTED
 
 HELD = 2**30
@@ -261,7 +261,11 @@ class Asking:
     def _prompt(self, example: Example) -> Prompted:
         request, frames = self.request, len(example.images)
         if request.text and not request.task:
-            return self.pali.prompted(request.text, lang=request.lang, frames=frames, raw=request.raw)
+            dialect = self.pali.dialect
+            whole = request.raw or is_prompt(dialect.expand(request.text), dialect)
+            own = "" if whole or example.lang == Example.lang else example.lang
+            lang = request.lang or own
+            return self.pali.prompted(request.text, lang=lang, frames=frames, raw=request.raw)
         told = [request.task] if request.task else tasks_of(example)
         if len(told) != 1:
             raise ValueError(f"sample {example.key} is for {' or '.join(told) or 'no task'}: name one with --task")

@@ -66,5 +66,6 @@ class AnotherRun(Exception):
 
 
 def as_lines(values: Iterable[Mapping[str, Any]]) -> bytes:
-    """JSON objects, one per line."""
-    return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values).encode("utf-8")
+    """JSON objects, one per line; bytes of file names that are no UTF-8 are escaped."""
+    lines = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    return lines.encode("utf-8", "backslashreplace")

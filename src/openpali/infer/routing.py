@@ -159,7 +159,7 @@ class RoutedModel(ModelParts):
             return others or parts[:1]
         if READER in parts:
             return (READER, *others) if images[0].size.height <= LINE else (*others, READER)
-        return (*others, ELEMENTS) if ELEMENTS in parts and min(images[0].size) >= SCREEN else others
+        return (*others, ELEMENTS) if ELEMENTS in parts and min(images[0].size) >= SCREEN else others or parts[:1]
 
     def _ordered(self, images: Sequence[Sized], parts: tuple[str, ...]) -> tuple[str, ...]:
         """Of the parts that answer prompts those that do not squash the images, the nearest proportions first."""

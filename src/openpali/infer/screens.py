@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -291,6 +291,7 @@ def likeness(wanted: Sequence[str], written: Sequence[str]) -> float:
     return 2 * alike / (len(wanted) + max(len(written), alike))
 
 
+@lru_cache(2**16)
 def _alike(word: str, other: str) -> float:
     if word == other:
         return 1.0

@@ -30,10 +30,8 @@ def cells_of(
     """
     height, width = image.shape[:2]
     tops, lefts = (_starts(side, own) for side, own in ((height, tile.height), (width, tile.width)))
-    bottom, right = tops[-1] + tile.height - height, lefts[-1] + tile.width - width
-    padded = np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
     places = [(top, left) for top in tops for left in lefts]
-    tiles = [padded[top : top + tile.height, left : left + tile.width] for top, left in places]
+    tiles = [image[top : top + tile.height, left : left + tile.width] for top, left in places]
     plain: dict[bytes, int] = {}  # colour -> the first tile of it
     like = [
         plain.setdefault(each[0, 0].tobytes(), number) if _is_plain(each) else number
@@ -43,7 +41,7 @@ def cells_of(
     asked = list(counts)
     said: dict[int, Tensor] = {}
     for some in chunked(asked, TILES):
-        batch = torch.from_numpy(np.stack([tiles[number] for number in some])).to(device)
+        batch = torch.from_numpy(np.stack([_whole(tiles[number], tile) for number in some])).to(device)
         told = say(batch, [counts[number] for number in some]).float().cpu()
         said.update(zip(some, told, strict=True))
     found = torch.zeros(said[0].shape[0], -(-height // CELL), -(-width // CELL))
@@ -56,6 +54,12 @@ def cells_of(
         part = said[number][:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
         target[:, : part.shape[1], : part.shape[2]] = part
     return found
+
+
+def _whole(part: Image, tile: Size) -> Image:
+    """A tile that reaches beyond the image, filled up with the pixels of its edge."""
+    missing = tile.height - part.shape[0], tile.width - part.shape[1]
+    return np.pad(part, (*((0, pixels) for pixels in missing), (0, 0)), mode="edge")
 
 
 def _is_plain(tile: Image) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
@@ -16,7 +15,9 @@ from openpali.infer.generate import evaluating
 from openpali.infer.pali import Pali
 from openpali.model.attention import attending, sdpa
 from openpali.onnx.graphs import Graph, graphs_of
+from openpali.weights.files import CONFIG, TOKENIZER
 from openpali.weights.format import open_model
+from openpali.weights.write import describe
 
 OPSET = 18
 _QUANTIZED = ["MatMul", "Gemm", "Gather"]  # the last are embeddings
@@ -62,9 +63,11 @@ def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] 
                     )
                     whole.unlink()
                 yield file
-        for about in ("config.json", "tokenizer.model"):
-            if (source.folder / about).is_file():
-                yield Path(shutil.copy(source.folder / about, folder / about))
+        if source.has_tokenizer:
+            (folder / TOKENIZER).write_bytes(source.tokenizer.proto)
+            yield folder / TOKENIZER
+        describe(folder, source.config, source.preprocess, source.lasting_facts)
+        yield folder / CONFIG
 
 
 def trace(graph: Graph, file: Path) -> None:

@@ -50,9 +50,11 @@ class Client:
         running = asyncio.ensure_future(work)
         try:
             return await first(asyncio.shield(running), self._request, self._until)
-        except BaseException:
+        except BaseException as error:
             self._waits = False
             running.add_done_callback(end)
+            if isinstance(error, asyncio.CancelledError):  # the time to answer what has begun is over
+                raise stopping() from error
             raise
 
     def check(self) -> None:
@@ -90,6 +92,11 @@ async def _gone(request: Request) -> None:
     """Returns when the client has closed the connection. The body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def stopping() -> ApiError:
+    """The 503 error for a request that the end of the server cuts off."""
+    return ApiError(503, "the server is stopping", code="unavailable")
 
 
 def too_late() -> ApiError:

@@ -26,6 +26,7 @@ from openpali.tasks.example import Image
 
 SECONDS = 10.0  # for one image behind a URL, redirects included
 REDIRECTS = 3
+LONGEST = 65_535  # pixels of a side, as in JPEG: a strip of a pixel's height has far more pieces than a page
 _PORTS = {"http": 80, "https": 443}
 _PATH = "/%:@!$&'()*+,;=~?"  # what stands in a path or a query as it is
 _EMBEDDING = [ipaddress.IPv6Network(each) for each in ("::/96", "::ffff:0:0/96", "64:ff9b::/96")]  # end in IPv4
@@ -68,12 +69,16 @@ class Media:
     def decode(self, data: bytes, param: str) -> Image:
         """The pixels of an image file."""
         try:
-            return load_image(data, param, max_pixels=self.limits.pixels)
+            image = load_image(data, param, max_pixels=self.limits.pixels)
         except TooManyPixels as error:
             raise ApiError(413, str(error), param=param, code="image_too_large") from error
         except ValueError as error:
             told = f"{param} is a PDF file: send its pages as images" if begins_pdf(data) else str(error)
             raise ApiError(400, told, param=param, code="invalid_image") from error
+        if max(image.shape) > LONGEST:
+            told = f"{param} has a side of more than {LONGEST:,} pixels: send it in parts"
+            raise ApiError(413, told, param=param, code="image_too_large")
+        return image
 
     def fetch(self, url: str, param: str) -> bytes:
         until = time.monotonic() + SECONDS

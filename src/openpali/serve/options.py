@@ -91,7 +91,7 @@ class Options(BaseModel):
             raise ValueError("--api-key and --api-key-file exclude each other: give one of them")
         if self.api_key_file is not None:
             try:
-                return self.api_key_file.read_text("utf-8")
+                return self.api_key_file.read_text("utf-8-sig")
             except UnicodeDecodeError as error:
                 told = f"--api-key-file {self.api_key_file} holds no text in UTF-8: name the file of the key"
                 raise ValueError(told) from error

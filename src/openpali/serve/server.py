@@ -77,7 +77,7 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
     """
     found: list[socket.socket] = []
     try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = dict.fromkeys(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))  # some are named twice
         for number, (family, _, _, _, (address, _, *scope)) in enumerate(addresses, 1):
             try:
                 found.append(socket.create_server((address, port, *scope), family=family, backlog=2048))

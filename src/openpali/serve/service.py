@@ -18,7 +18,7 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.serve.answers import Json
 from openpali.serve.chat import History
-from openpali.serve.clients import Client, first, too_late
+from openpali.serve.clients import Client, first, stopping, too_late
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import ApiKey, Limits
 from openpali.serve.media import Media, is_remote
@@ -34,6 +34,7 @@ OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
 """Tasks of one image, in the order in which the page shows them."""
 WAITING = 16  # calls beside the scheduler that wait; each holds its images
 FETCHES = 8  # requests whose images are fetched; each holds one of the 40 threads in which requests are read
+DECODES = 8  # other requests with images that are read; an image of 50 megapixels takes 700 MB while it is decoded
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Service:
     def __post_init__(self) -> None:
         self._waiting = 0  # calls that are computed beside the decoder, or wait for it
         self._fetching = asyncio.Semaphore(FETCHES)
+        self._decoding = asyncio.Semaphore(DECODES)
 
     @cached_property
     def models(self) -> Mapping[str, Served]:
@@ -273,8 +275,10 @@ class Service:
         ticket.future.add_done_callback(end)
         try:
             await first(ended.wait(), request)
-        except BaseException:  # nobody waits any more
+        except BaseException as error:  # nobody waits any more
             ticket.cancel()
+            if isinstance(error, asyncio.CancelledError):
+                raise stopping() from error
             raise
         return await self.run(ticket.predictions)
 
@@ -302,9 +306,10 @@ class Service:
         return ticket, written()
 
     async def _read(self, named: Sequence[tuple[str, str]], work: Callable[[], T]) -> T:
-        """Run work that reads images; little of it waits for other hosts at a time, since each holds a thread."""
+        """Run work that reads images; little of it at a time, since each holds a thread or a large image."""
         fetches = any(is_remote(url) for url, _ in named)
-        async with self._fetching if fetches else nullcontext():
+        limit = self._fetching if fetches else self._decoding if named else nullcontext()
+        async with limit:
             return await self.run(work)
 
     def _images(self, named: Sequence[tuple[str, str]], client: Client) -> Iterator[Image]:

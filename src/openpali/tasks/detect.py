@@ -99,8 +99,10 @@ class Detect(Task):
         things = sorted((thing for thing in objects if thing.name in names), key=lambda x: x.box)
         if self.order == "random":
             things = [things[i] for i in rng.permutation(len(things))]
+        codec = self.codec
         try:
-            target = self.codec.encode_named([(thing.box, thing.name) for thing in things], example.size)
+            named = [(codec.widened(thing.box, example.size), thing.name) for thing in things]
+            target = codec.encode_named(named, example.size)
         except ValueError as error:
             raise ValueError(f"sample {example.key}: {error}") from error
         target = target or NOTHING

@@ -120,7 +120,7 @@ class RefSeg(Task):
         parts, way = [], self.dialect
         for box, mask in things:
             try:
-                written = self.codec.encode(box, example.size)
+                written = self.codec.encode(self.codec.widened(box, example.size), example.size)
             except ValueError as error:
                 raise ValueError(f"sample {example.key}: {error}") from error
             codes = way.masks.encode(self.masks.encode(crop_mask(mask, box)))
@@ -220,7 +220,10 @@ def _outlined(codec: Outlines, masks: Sequence[Mask], example: Example) -> str:
     polygons = [outlines(mask, tolerance) or outlines(mask) for mask in masks]  # of a tiny mask each corner
     if not all(polygons):
         raise ValueError(f"sample {example.key} has a mask that is empty")
-    return codec.encode(polygons, example.size)
+    text = codec.encode(polygons, example.size)
+    if len([*outlined(text, example.size, codec)]) < len(masks):
+        raise ValueError(f"sample {example.key} has a mask that is thinner than a bin of its image")
+    return text
 
 
 def _pixels(box: Box, size: Size) -> tuple[slice, slice]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -143,9 +144,12 @@ def with_slices(score: Score) -> Score:
 
 
 def by_kind(score: Score, rows: Sequence[Answered]) -> dict[str, Scores]:
-    """The scores of each kind of sample alone."""
-    kinds = sorted({row.kind for row in rows})
-    return {kind: score([row for row in rows if row.kind == kind]) for kind in kinds}
+    """The scores of each kind of sample alone, without kinds of which there are too few to be scored."""
+    found = {}
+    for kind in sorted({row.kind for row in rows}):
+        with suppress(ValueError):  # of all samples the score has been computed
+            found[kind] = score([row for row in rows if row.kind == kind])
+    return found
 
 
 def slices(scores: Mapping[str, Scores]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from openpali.data.sources.base import Source, spread
@@ -61,6 +62,12 @@ def length_for(count: int, usual: int) -> int:
 
 def _are_lines(samples: Source) -> bool:
     """Whether each image is one line of text, cut out: of one line each, and wide."""
-    some = [samples[index] for index in spread(len(samples), LOOKED_AT)]
+    some = []
+    for index in spread(len(samples), LOOKED_AT):
+        with suppress(ValueError, OSError):  # training replaces what it cannot read
+            some.append(samples[index])
+    some = [example for example in some if example.images]
+    if not some:
+        return False
     wide = statistics.median(example.size.width / example.size.height for example in some)
     return wide >= WIDE and not any("\n" in example.text.strip() for example in some)

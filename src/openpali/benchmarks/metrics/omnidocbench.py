@@ -81,7 +81,11 @@ def omnidocbench(pages: Sequence[str], truth: Sequence[TruePage]) -> Scores:
     Returns:
         ``text_edit``: distances of a page's texts by the sum of the longer lengths, mean over pages with text;
         ``order_edit``: distance of the orders of its texts by the longer length, mean over pages that have such
-        orders. A page that is left out has the per-sample value 0; the others are scaled, so that means agree.
+        orders. A page that is left out has the per-sample value 0; the others are scaled, so that means agree. A
+        score that no page has is missing.
+
+    Raises:
+        ValueError: no page has either.
     """
     check_paired(pages, truth, "annotated pages")
     edits = [_edits(*page) for page in zip(pages, truth, strict=True)]
@@ -89,10 +93,12 @@ def omnidocbench(pages: Sequence[str], truth: Sequence[TruePage]) -> Scores:
     for name, column in zip(("text_edit", "order_edit"), zip(*edits, strict=True), strict=True):
         known = [(i, value) for i, value in enumerate(column) if value is not None]
         if not known:
-            raise ValueError("no page has text to compare with: OmniDocBench's edit distance needs one")
+            continue
         values = [value for _, value in known]
         scores.summary[name] = mean(values)
         scores.per_sample[name] = macro_values(len(edits), [([i for i, _ in known], values)])
+    if not scores.summary:
+        raise ValueError("no page has text to compare with: OmniDocBench's edit distance needs one")
     return scores
 
 

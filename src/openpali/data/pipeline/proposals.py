@@ -26,6 +26,7 @@ _REACH = 2  # pixels across which parts are one figure
 _MOST_AREA = 0.8  # of the screen; what is larger is its ground
 _TEXT = 0.7  # a figure with this share in a line of text is a part of the line
 _AROUND_TEXT = 2.0  # pixels by which text reaches beyond its line
+_TOGETHER = 4096  # figures that are compared with all lines at a time
 _SAME = 0.85  # two proposals with this IoU are one
 _MARGINS = ((2.0, 0.1), (16.0, 0.4))  # around a proposal in each view: pixels, and heights of it
 _WIDE = 4.0  # heights of a proposal that count as its width at most, for margins
@@ -161,7 +162,9 @@ def _beside(boxes: NDArray[np.float32], text: NDArray[np.float32], area: int) ->
     """Those that are neither a part of a line of text nor the ground of the screen."""
     boxes = boxes[_sides(boxes).prod(1) < _MOST_AREA * area]
     grown = text + np.array([-1, -1, 1, 1], np.float32) * _AROUND_TEXT
-    return np.asarray(boxes[shares(boxes, grown).max(1, initial=0) < _TEXT])
+    parts = np.array_split(boxes, len(boxes) // _TOGETHER + 1)  # a page has tens of thousands
+    largest = np.concatenate([shares(some, grown).max(1, initial=0) for some in parts])
+    return np.asarray(boxes[largest < _TEXT])
 
 
 def _distinct(boxes: NDArray[np.float32]) -> NDArray[np.int64]:

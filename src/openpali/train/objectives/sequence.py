@@ -14,7 +14,6 @@ from torch import Tensor
 from openpali.architectures.registry import architecture_of
 from openpali.data.explain import explain_batch
 from openpali.data.pipeline.encode import Batch, Encoder, SequenceEncoder, images_in
-from openpali.data.pipeline.mixture import ENDLESS
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator, count
@@ -148,9 +147,10 @@ class SequenceObjective(Objective[SequenceRecipe]):
             source = open_source(spec.source, spec.options, min_size=_min_size(recipe))
             task = _task(spec.task, recipe, tools, spec.task_options)
             answers, metric = AnswerEvaluator(spec.label, source, task, limit=limit, batch=spec.batch), task.metric
-        n = count(source, answers.limit)
-        if n >= ENDLESS:
-            raise ValueError(f"{spec.label} generates its samples without end: set limit")
+        try:
+            n = count(source, answers.limit)
+        except ValueError as error:
+            raise ValueError(f"{spec.label}: {error}") from error
         if not n:
             raise ValueError(f"{spec.label} has no samples")
         loss = LossEvaluator(spec.label, source, task, answers.limit, spec.batch)

@@ -21,6 +21,8 @@ from openpali.tasks.example import Box, Size
 
 M = TypeVar("M", bound=BaseModel)
 
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # endings of files beside annotations
+
 
 @dataclass(kw_only=True)
 class Imported(Problems):
@@ -104,16 +106,17 @@ class ImageFinder:
         if request.images and not request.images.is_dir():
             raise FileNotFoundError(f"--images {request.images} is not a folder")
 
-    def find(self, name: str, where: str, log: Imported) -> tuple[Path, Size] | None:
+    def find(self, name: str, where: str, log: Imported, others: Sequence[str] = ()) -> tuple[Path, Size] | None:
         """The image of this name and its upright size; ``None``, counted, where it is missing or damaged.
 
-        A name with folders, of this system or of Windows, is looked up as it is in all places, then without them.
+        A name with folders, of this system or of Windows, is looked up as it is in all places, then without them,
+        then ``others`` are.
         """
         if is_url(name):
             log.add("no image file", f"{where}: {name} is a URL: download the image, and give its path")
             return None
         plain = PureWindowsPath(name)
-        for each in (name, plain.as_posix(), plain.name):
+        for each in (name, plain.as_posix(), plain.name, *others):
             for path in (folder / each for folder in self.folders):
                 if is_file(path):
                     size = open_image(path, where, log)

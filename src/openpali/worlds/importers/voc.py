@@ -7,7 +7,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from openpali.tasks.example import Box, Size
-from openpali.worlds.importers.base import Found, ImageFinder, Imported, Request, Thing, add_objects, read_text
+from openpali.worlds.importers.base import (
+    IMAGES,
+    Found,
+    ImageFinder,
+    Imported,
+    Request,
+    Thing,
+    add_objects,
+    read_text,
+)
 
 
 def read(request: Request, log: Imported) -> Iterator[Found]:
@@ -33,7 +42,8 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
         except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last of an unknown encoding
             log.add("damaged entry", f"{path.name}: {error}")
             continue
-        if (opened := finder.find(name.strip(), path.name, log)) is None:
+        beside = [f"{path.stem}{ending}" for ending in IMAGES]  # both were renamed, and the entry was not
+        if (opened := finder.find(name.strip(), path.name, log, beside)) is None:
             continue
         image, size = opened
         annotated = _size(root) or size

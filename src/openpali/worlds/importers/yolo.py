@@ -13,9 +13,17 @@ from pydantic import BaseModel, ValidationError
 from openpali.mistakes import reason
 from openpali.tasks.example import Box, Size
 from openpali.tasks.polygons import Polygons
-from openpali.worlds.importers.base import Found, Imported, Request, Thing, add_objects, open_image, read_text
+from openpali.worlds.importers.base import (
+    IMAGES,
+    Found,
+    Imported,
+    Request,
+    Thing,
+    add_objects,
+    open_image,
+    read_text,
+)
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 SPLITS = ("train", "val", "test")
 SLACK = 0.01  # by which a fraction may exceed 0..1; the box is then clipped
 
