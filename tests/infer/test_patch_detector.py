@@ -177,6 +177,14 @@ def test_command_bulk_and_python_detect_alike(detecting: Path, tmp_path: Path) -
     )
     assert said.exit_code == 0, said.output
     answers.append(json.loads(out.read_text()))
+    alone = str(detecting / "siglip")  # without any decoder, and whether --fast is given or not
+    for more in (["--fast"], []):
+        asked = [*command[:3], "--model", alone, *more, str(tmp_path / "noise.png"), "dog", "--json"]
+        said = CliRunner().invoke(app, asked, catch_exceptions=False)
+        assert said.exit_code == 0, said.output
+        answers.append(json.loads(said.stdout))
+    with pytest.raises(ValueError, match="has no part 'pali', which task vqa needs"):
+        Pali(Path(alone)).answer([tmp_path / "noise.png"], ["what?"])
     for answer in answers:
         assert [thing["box"] for thing in answer["objects"]] == expected
         assert {thing["name"] for thing in answer["objects"]} == {"dog"}

@@ -92,7 +92,7 @@ def replies(
         skip: leave out the first replies. The others are those of a run that left out none.
     """
     if request.task:
-        pali.pipeline_for(request.task).task(request.task, warn=False)  # each sample's task warns
+        pali.trained_task(request.task, warn=False)  # each sample's task warns
     asking = Asking(pali, request)
     for window in windows(len(source), batch):
         if window.stop > skip:

@@ -292,10 +292,12 @@ class Pali(RoutedModel):
         Raises:
             ValueError: unknown task, or the bundle lacks the part that answers it.
         """
-        return self.pipeline_for(name).task(name, warn=self.part_for(name) not in UNPROMPTED)
+        return self.trained_task(name, warn=self.part_for(name) not in UNPROMPTED)
 
     def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language: see :meth:`Pipeline.write_prompt`."""
+        if not self.has_prompts(task.name):
+            return task.ask(text, lang=lang)
         return self.pipeline_for(task.name).write_prompt(task, text, lang)
 
     def prompted(

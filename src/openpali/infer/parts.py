@@ -21,10 +21,11 @@ from openpali.infer.pipeline import LONGEST_PROMPT, EmbeddingPipeline, Pipeline,
 from openpali.infer.screen_reader import ScreenReader
 from openpali.metrics.calibration import Calibration
 from openpali.model.vision_language import VisionLanguageModel
+from openpali.tasks.base import Task
 from openpali.tasks.detect import Detect
 from openpali.tasks.dialects import PALI3, Dialect
 from openpali.tasks.refseg import MaskCodec
-from openpali.tasks.registry import Tools, form_of
+from openpali.tasks.registry import Tools, form_of, open_task
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.files import MAIN, MASKS, SIGLIP, UNPROMPTED
@@ -57,6 +58,8 @@ class ModelParts:
         self.device = _device(device)
         self.parts, self.by_task, self.languages, self.about, self.names = open_bundle(folder)
         main = open_model(self.parts[MAIN]) if MAIN in self.parts else None
+        if main is None and SIGLIP in self.parts and getattr(open_model(self.parts[SIGLIP]).config, "sides", False):
+            self.by_task = {Detect.name: (SIGLIP,), **self.by_task}  # all that it can do without a decoder
         facts = (self.device, main.config, main.kind) if main else (self.device,)
         if engine == AUTO:
             exact = (name for name in ENGINES if dtype in find_engine(name).auto)
@@ -115,6 +118,17 @@ class ModelParts:
         """
         decoders = (part for part in self.parts_for(task) if part not in UNPROMPTED)
         return self.pipeline(next(decoders, MAIN))
+
+    def has_prompts(self, task: str) -> bool:
+        """Whether a part with a decoder writes the prompts of a task, as it was trained on it."""
+        return MAIN in self.parts or any(part not in UNPROMPTED for part in self.parts_for(task))
+
+    def trained_task(self, name: str, *, warn: bool = True) -> Task:
+        """A task with the options and tools of the part that writes its prompts, see :meth:`Pipeline.task`.
+
+        A bundle without a decoder has the options that a task has by default.
+        """
+        return self.pipeline_for(name).task(name, warn=warn) if self.has_prompts(name) else open_task(name)
 
     def reservation(self, task: str) -> str:
         """A sentence if the part that answers a task was not trained on it, see :meth:`Pipeline.reservation`."""
@@ -222,6 +236,8 @@ class ModelParts:
 
     def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
         """The tokenizer of the tokens of an answer."""
+        if MAIN not in self.parts and prediction.part in UNPROMPTED:
+            return self.load(prediction.part)[0].tokenizer
         return self.pipeline(MAIN if prediction.part in UNPROMPTED else prediction.part).tokenizer
 
 

@@ -71,7 +71,7 @@ class RoutedModel(ModelParts):
                 [image] = images
                 if each in PAGES:
                     self.pipeline(MAIN).prompt_ids(prompt)  # refuses what is too long
-                own = task or self.pipeline(MAIN).task(name, warn=False)
+                own = task or self.trained_task(name, warn=False)
                 found[each] = Row(prompt, (), [image.pixels], image.size, own)
             else:
                 pipeline = self.pipeline(each)
