@@ -124,8 +124,8 @@ def test_targets_are_of_the_averages_and_have_no_gradient() -> None:
     torch.testing.assert_close(module.part_loss(part, image), expected)
 
 
-@pytest.mark.parametrize(("key", "name"), [("masked", "masked"), ("self_distillation", "self_distillation")])
-def test_a_loss_is_added_by_its_weight(make_trainer: Any, key: str, name: str) -> None:
+@pytest.mark.parametrize("key", ["masked", "self_distillation"])
+def test_a_loss_is_added_by_its_weight(make_trainer: Any, key: str) -> None:
     trainer, plain = (
         make_trainer(make_recipe("siglip", **{key: weight}), f"{key}-{weight}") for weight in (0.5, 0.0)
     )
@@ -204,16 +204,27 @@ def test_a_step_that_is_computed_again_and_more_samples_move_no_average(make_tra
     assert longer.samples == 96
     objective.recipe = longer
     assert objective.late == ()  # step 6 of 24, after the beginning at step 4 of 8
+    before = [p.clone() for p in heads.average.parameters()]
+    objective.begin_step(6)
+    assert all(map(torch.equal, before, heads.average.parameters()))
 
 
 def test_heads_do_not_decay_before_they_learn(make_trainer: Any) -> None:
     changes = {"optimizer__weight_decay": 0.5, "optimizer__lr": 1e-2, "phases__0__samples": 32}
-    trainer = make_trainer(make_recipe("siglip", masked=1.0, masked_from=0.9, **changes))
+    trainer = make_trainer(make_recipe("siglip", masked=1.0, masked_from=0.99, **changes))
     learning = trainer.model.auxiliary["heads"].learning
     before = {name: p.clone() for name, p in learning.named_parameters()}
+    original, begun = trainer.objective.losses, []
+
+    def spy(*args: Any) -> Any:
+        begun.append(trainer.objective.late == ())
+        assert all(torch.equal(before[name], p) for name, p in learning.named_parameters())
+        return original(*args)
+
+    trainer.objective.losses = spy
     trainer.train()
     assert len(before) == 5
-    assert all(torch.equal(before[name], p) for name, p in learning.named_parameters())
+    assert begun == [False] * 7 + [True]  # at the latest in the last step
 
 
 def test_settings_that_cannot_be() -> None:

@@ -53,11 +53,11 @@ class Exported:
 
 @dataclass(frozen=True)
 class Flops:
-    """Multiply-adds of a language model's matmuls before the first token.
+    """Multiply-adds of the matmuls of a language model before the first token (prefill).
 
     Attributes:
-        prefix: of what reads images and prompt.
-        memory: of the decoder's keys and values of that, if they are computed apart.
+        prefix: of images and prompt.
+        memory: of keys and values for cross-attention, if they are computed apart.
     """
 
     prefix: int
@@ -151,7 +151,7 @@ class Architecture(Generic[C]):
         raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `language`")
 
     def memory(self, config: C, visual: int, frames: int, prompt: int) -> int:
-        """Tokens that a text is generated from: ``visual`` of all ``frames``, those of the prompt, and others."""
+        """Tokens of the memory: ``visual`` tokens of all ``frames``, the prompt, and those that the model adds."""
         return visual + prompt
 
     def image_flops(self, config: C, size: tuple[int, int] | None = None) -> int:
@@ -163,7 +163,7 @@ class Architecture(Generic[C]):
         return int(encoder + tokens * v.width * self.language(config).d_model)
 
     def flops(self, config: C, memory: int) -> Flops:
-        """What is computed of so many tokens before the first one is generated."""
+        """Multiply-adds of the prefill, for a memory of so many tokens."""
         raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `flops`")
 
     def token_flops(self, config: C, memory: int, position: int) -> int:

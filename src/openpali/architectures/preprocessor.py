@@ -28,11 +28,11 @@ _VALUES = {
 }
 _FIXED = {"do_center_crop": False, "do_pan_and_scan": False}
 IMAGENET = {**_VALUES, "image_mean": [*MEAN], "image_std": [*STD], "do_center_crop": False}
-"""How images are normalised for a model that does it itself, to what ImageNet's pixels would have."""
+"""Settings of the image processor of a network that takes images normalised by ImageNet's mean and deviation."""
 
 
 class Inexpressible(UserWarning):
-    """Something of a model that transformers' own classes do otherwise."""
+    """A property of a model that the classes of transformers do not have."""
 
 
 def read_preprocess(source: Path, height: int, width: int, values: Mapping[str, Any] = _VALUES) -> Preprocess:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -116,7 +117,8 @@ def main() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file is UTF-8, as what is written there says
-            stream.reconfigure(errors="backslashreplace", encoding=None if stream.isatty() else "utf-8")
+            keeps = stream.isatty() or "PYTHONIOENCODING" in os.environ
+            stream.reconfigure(errors="backslashreplace", encoding=None if keeps else "utf-8")
     warnings.formatwarning = format_warning
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and broken EXIF; real problems are raised
     try:

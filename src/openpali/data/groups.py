@@ -8,7 +8,7 @@ import numpy as np
 
 
 def connected(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """The numbers below ``count`` in groups that pairs connect: numbers rise, and so do the first of the groups."""
+    """Connected components of nodes ``0 .. count - 1`` under the edges ``pairs``, each sorted, by their first."""
     from scipy.sparse import coo_array  # takes a while to import
     from scipy.sparse.csgraph import connected_components
 

@@ -119,7 +119,7 @@ def validate(
             continue
         _check_objects(example, found)
         _check_texts(example, tokenizer, found)
-        written = _write(example, generator(terms.seed, index), tried, found, required=terms.required)
+        written = _write(example, terms.seed, index, tried, found, required=terms.required)
         if tokenizer:
             _check_lengths(example, written, tokenizer, terms, found)
         _check_answers(example, written, found)
@@ -144,8 +144,8 @@ def check_answerable(path: str | Path, terms: Terms) -> None:
     if told:
         count = sum(found.problems.get(kind, 0) for kind in ENDS)
         raise ValueError(
-            f"{count:,} of {found.samples:,} samples in {path} cannot be asked: mend or delete them "
-            f"(`openpali data validate` lists them all). The first: {told[0]}"
+            f"{count:,} of {found.samples:,} samples in {path} cannot be asked: mend or delete them. "
+            f"The first: {told[0]}"
         )
 
 
@@ -228,12 +228,12 @@ def _texts(example: Example) -> Iterator[tuple[str, str]]:
 
 
 def _write(
-    example: Example, rng: np.random.Generator, tasks: Sequence[Task], found: Validation, *, required: bool
+    example: Example, seed: int, index: int, tasks: Sequence[Task], found: Validation, *, required: bool
 ) -> list[tuple[Task, Sample]]:
     written, reasons = [], []
     for task in tasks:
         try:
-            sample = task.write(example, rng)
+            sample = task.write(example, generator(seed, index))
             if "images" in task.needs:
                 require(example.images, example, "image")
         except ValueError as error:

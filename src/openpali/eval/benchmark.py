@@ -280,7 +280,7 @@ class PageBenchmark(Benchmark):
         learnt: data root -> samples like those that were learned from, which an OOD detector is fitted on,
             equally many of each source; the samples for calibration set its limit. None: no detector is fitted.
         texts: texts like those to read, which a language model is fitted on; None: none is.
-        kinds: parts of a sample's key that are slices of the card, such as "dark".
+        kinds: names of slices; a page belongs to one if its key has that part, such as "dark".
         score: of what is found on each page, and what is there.
     """
 

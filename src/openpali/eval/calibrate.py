@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -36,7 +36,7 @@ from openpali.tasks.detect import Detect
 from openpali.tasks.example import Image
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
 from openpali.text.language import fit_language
-from openpali.weights.files import FINDER, MAIN, PAGE_TASKS, SIGLIP, UNPROMPTED
+from openpali.weights.files import FINDER, PAGE_TASKS, SIGLIP, UNPROMPTED
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.language import write_language
 from openpali.weights.ood import CENTRES, fit_ood, write_ood
@@ -142,7 +142,8 @@ def calibrate_patches(
         pali, limit: as for :func:`calibrate`.
         source: the samples.
     """
-    task, total = cast(Detect, benchmark.task_for(pali.pipeline(MAIN), warn=False)), count(source, limit)
+    own, total = pali.trained_task(benchmark.task, warn=False), count(source, limit)
+    task = cast(Detect, replace(own, **benchmark.options))
     sure: list[float] = []
     right: list[bool] = []
     for index in range(total):
@@ -248,8 +249,8 @@ def _features(samples: Sequence[_Chosen], pipeline: Pipeline) -> Tensor:
 
 
 def _frames(source: Source, index: int) -> Sequence[Image]:
-    """Those of a sample that differ, as neighbouring frames of a video hardly do; of a bad sample, which training
-    leaves out, none."""
+    """Every ``FRAME_STRIDE``-th frame of a sample, since neighbours are nearly equal; none of one that cannot be
+    read."""
     with suppress(ValueError, OSError):
         return source[index].images[::FRAME_STRIDE]
     return ()

@@ -209,7 +209,7 @@ class AnswerEvaluator:
                 )
             except ValueError as error:
                 longest = max(chunk, key=lambda asked: len(asked.sample.prompt)).example.key
-                raise ValueError(f"a sample like {longest} (the longest of {len(chunk)}): {error}") from error
+                raise ValueError(f"{error} (of {len(chunk)} samples, {longest} has the longest prompt)") from error
             lines = [
                 self._line(asked, prediction, pipeline.tokenizer_for(prediction))
                 for asked, prediction in zip(chunk, found, strict=True)
@@ -376,7 +376,7 @@ def count(source: Source, limit: int | None) -> int:
     """
     n = len(source) if limit is None else min(limit, len(source))
     if n >= ENDLESS:
-        raise ValueError("this source generates its samples without end: set a limit")
+        raise ValueError("a source that generates samples without end cannot be evaluated whole: set a limit")
     return n
 
 

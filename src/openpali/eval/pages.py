@@ -26,7 +26,7 @@ from openpali.text.characters import numbers_of, plain
 
 T = TypeVar("T")
 
-_OPEN = 0.5  # share of a box in ignored places from which on nobody knows whether it is right
+_OPEN = 0.5  # a box with this share of its area in ignored places is not scored
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class AnswersFile(LinesFile):
         self.run = run
 
     def check(self, lines: Sequence[Json], asking: Asking, source: Source, window: range, other: str) -> Done:
-        """What is answered by lines about the first samples of a window.
+        """Check that lines answer the first samples of a window; returns how many.
 
         Raises:
             AnotherRun: they are of another run or of other samples; ``other`` says so.
@@ -263,7 +263,8 @@ class Asking:
         if request.text and not request.task:
             dialect = self.pali.dialect
             whole = request.raw or is_prompt(dialect.expand(request.text), dialect)
-            own = "" if whole or example.lang == Example.lang else example.lang
+            known = not self.pali.languages or example.lang in self.pali.languages
+            own = example.lang if known and not whole and example.lang != Example.lang else ""
             lang = request.lang or own
             return self.pali.prompted(request.text, lang=lang, frames=frames, raw=request.raw)
         told = [request.task] if request.task else tasks_of(example)

@@ -31,7 +31,7 @@ _FILLERS = {
 _FIELDS = ("textbox", "combobox", "listbox")
 _LEAST = 0.6  # least likeness of a question to the names that it asks about
 _LOOSE = 0.9  # how well a name fits beside which no field is
-_PAIRED = 0.75  # of the distance to other rows, within which a row is that of its values
+_PAIRED = 0.75  # a row has the values of the next if their gap is below this share of the gaps around
 _NEAR, _FAR = 3.0, 15.0  # heights of a name within which its value stands below it, and at its right
 
 

@@ -90,7 +90,7 @@ class Decoding:
         max_repeats: stop a text that ends in the same 1 to 8 tokens so many times in a row, over at least 24
             tokens; None: never.
         no_repeat_ngram_size: no n-gram of so many tokens comes twice in a text, as in transformers; 0: any may;
-            None: as the model says (:meth:`openpali.infer.pipeline.Pipeline.way`), or else 0.
+            None: as the model says (:meth:`openpali.infer.pipeline.Pipeline.decoding_for`), or else 0.
     """
 
     max_tokens: int = 64
@@ -133,8 +133,7 @@ class Decoding:
 
     @cached_property
     def choice(self) -> Decoding:
-        """How the next token is chosen, the same for rows that are looked at together: without the fields that a
-        row decides by alone."""
+        """The settings that rows must share to be decoded together: fields that concern a row alone are reset."""
         return replace(
             self, max_tokens=1, samples=1, seed=0, length_penalty=0.0, max_repeats=None, no_repeat_ngram_size=None
         )
@@ -411,7 +410,7 @@ class Text(ABC):
 
     @abstractmethod
     def advance(self, found: Sequence[Candidates], eos_id: int) -> list[int]:
-        """Go on with the candidates of each live hypothesis; which of these the new ones continue."""
+        """Extend the live hypotheses by their candidates; returns the parent of each new one, by index."""
 
     def _reason(self, ids: list[int], eos_id: int) -> FinishReason | None:
         """Why the text ends with its last token; None if it goes on."""

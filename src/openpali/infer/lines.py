@@ -29,7 +29,7 @@ class LinesFile:
         self.path, self.head, self.kind = path, head.encode(), kind
 
     def read(self, parse: Callable[[list[Json]], T]) -> T:
-        """What ``parse`` makes of the whole lines; what follows them, a kill left incomplete."""
+        """Parse the complete lines; what follows them was left by a process that was killed, and is ignored."""
         data = self.path.read_bytes() if self.path.is_file() else b""
         try:
             if not self.head.startswith(data[: len(self.head)]):

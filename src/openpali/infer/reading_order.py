@@ -12,7 +12,7 @@ from openpali.tasks.example import Box
 
 _ALLEY = 1.0  # least width between columns, in median heights of a line
 _GAP = 0.25  # least height between bands, the same
-_BREAK = 0.5  # what a gap between blocks has more than the median of the gaps between rows, the same
+_BREAK = 0.5  # a gap between blocks exceeds the median gap between rows by this, the same
 _CELL = 12.0  # widest cell of a table, in heights; columns of prose are wider
 _ALIKE = 1.4  # most ratio of the heights of lines in a column of a table
 _ALIGNED = 0.7  # least share of the cells of a column of a table that stand beside another

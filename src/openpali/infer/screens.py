@@ -54,8 +54,8 @@ _LABELS = {
     **dict.fromkeys(("checkbox", "radio", "switch"), ("right of",)),
 }
 """On which sides of an element its label stands, by role."""
-_OTHER_ROLE = 0.75  # how well what is named fits if its role is another
-_PART = 0.8  # and if more is written on it
+_OTHER_ROLE = 0.75  # factor of the score if the name fits and the role does not
+_PART = 0.8  # factor of the score if only a part of what is written fits
 _ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
 _NEAR = 2.5  # heights of an element within which its label stands
 
@@ -173,7 +173,7 @@ class Screen:
         return self._named(text) or self._meant(wanted)
 
     def _named(self, text: str) -> Object | None:
-        """The element whose name has words that otherwise say what or where one is."""
+        """The element whose name has words of roles or places, such as "Last Name field"."""
         named = Wanted.named(text)
         if not _OTHERWISE.intersection(named.words):
             return None
@@ -201,7 +201,7 @@ class Screen:
         return max(some, key=lambda thing: thing.confidence or 0.0)
 
     def _written(self, wanted: Wanted) -> tuple[float, Object | None]:
-        """How alike the words of a line are that are most alike, 0..1, and these words; (0, None) if none are."""
+        """Similarity of the most similar run of words on the screen, 0..1, and these words; or (0, None)."""
         best: tuple[float, Sequence[ReadWord]] = (0.5, ())
         for words in (line.words for line in self.lines):
             for share, at in _parts(wanted.words, [word.text for word in words]):
@@ -277,7 +277,7 @@ def text_of(words: Sequence[ReadWord]) -> str:
 
 
 def _parts(wanted: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[float, slice]]:
-    """How alike each run of texts is that has as many as are wanted, or fewer, and where it is."""
+    """Similarity and place of each run of at most ``len(wanted)`` texts that follow each other."""
     for first in range(len(texts)):
         for last in range(first + 1, min(first + len(wanted), len(texts)) + 1):
             yield likeness(wanted, words_of(" ".join(texts[first:last]))), slice(first, last)

@@ -19,7 +19,7 @@ TILES = 4  # of a batch: what is known of more leaves the cache of a core
 def cells_of(
     say: Callable[[Tensor, Sequence[int]], Tensor], image: Image, tile: Size, device: torch.device
 ) -> Tensor:
-    """What ``say`` tells of tiles, put together: float ``[C, H / 4, W / 4]``, rounded up.
+    """Run ``say`` on overlapping tiles, and stitch its outputs: float ``[C, H / 4, W / 4]``, rounded up.
 
     It is asked once about all tiles of one colour, such as the margins of a page.
 

@@ -50,7 +50,7 @@ class Scoring(NamedTuple):
     backwards: bool = False
 
     def block(self, at: tuple[slice, slice, slice]) -> Scoring:
-        """How the scores of these rows of the batch, heads and queries become weights."""
+        """This scoring, of a block of rows of the batch, heads and queries."""
         mask, bias = (None if t is None else _block_of(t, at) for t in (self.mask, self.bias))
         return self._replace(mask=mask, bias=bias)
 

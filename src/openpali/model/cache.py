@@ -171,7 +171,7 @@ class Memories(SlotCache):
 
 
 class Cache:
-    """What a decoder keeps for rows that may differ in length: they enter with :meth:`append`, and leave or are
+    """KV cache for continuous batching: rows of different lengths enter with :meth:`append`, and leave or are
     copied with :meth:`reorder`, while others go on.
 
     Args:

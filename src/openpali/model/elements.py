@@ -59,7 +59,7 @@ class ElementFinderConfig:
 
 
 class Found(NamedTuple):
-    """What is said of every proposal and role.
+    """Outputs for every proposal and role.
 
     Attributes:
         logits: ``[T, R]`` float, of the IoU of the box of ``sides`` with the element here, 0 if none is.
@@ -112,7 +112,7 @@ class ElementFinder(nn.Module):
         return self.judge(self.relate(x_BPD, real_BP)[real_BP], boxes_T4)
 
     def embed(self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, sizes_T2: Tensor) -> Tensor:
-        """What is known of each proposal by itself, ``[T, D]``."""
+        """Embed each proposal by itself: ``[T, D]``."""
         x = scaled(views_T, self.looks.weight.dtype).flatten(0, 1).permute(0, 3, 1, 2)  # [6 T, 3, S, S]
         for convolution in self.convolutions:
             x = F.gelu(convolution(x))
@@ -122,12 +122,12 @@ class ElementFinder(nn.Module):
         return cast(Tensor, looks + self.kind(kinds_T) + place)
 
     def relate(self, x_BPD: Tensor, real_BP: Tensor | None = None) -> Tensor:
-        """The same when proposals have seen each other; those that are not ``real`` are padding."""
+        """Self-attention among the proposals of a screen; those that are not ``real`` are padding."""
         mask = None if real_BP is None else real_BP[:, None, None]
         return cast(Tensor, self.encoder(x_BPD, mask=mask))
 
     def judge(self, x_TD: Tensor, boxes_T4: Tensor) -> Found:
-        """What is said by what is known of proposals in their screens."""
+        """Logits and sides of proposals that have attended to each other."""
         said = self.head(x_TD).float()
         logits, sides = said.tensor_split((len(self.config.roles),), -1)
         half = ((boxes_T4[:, 2:] - boxes_T4[:, :2]) / 2).clamp(min=_NARROW).repeat(1, 2)[:, None]

@@ -38,11 +38,11 @@ class GemmaConfig:
         query_scalar: scores are divided by its root; ``d_head`` in most sizes ("query_pre_attn_scalar").
         post_norms: also normalise what attention and feed-forward add.
         score_cap, logit_cap: bounds of attention scores and logits, ``cap * tanh(x / cap)``; None: no bound.
-        window: in near layers, a position sees so many, itself included (after the prefix, where there is one).
-        period: every so many layers, the last of them sees all, and the others are near; from the first layer on.
+        window: positions that a query of a local layer sees, with its own (after the prefix, where there is one).
+        period: of so many layers, the last is global, and the others are local.
         qk_norms: normalise queries and keys, before they are rotated.
-        near_base: ``rope_base`` of near layers; None: the same.
-        rope_factor: positions are divided by it in layers that see all.
+        near_base: ``rope_base`` of local layers; None: the same.
+        rope_factor: positions are divided by it in global layers.
     """
 
     vocab_size: int

@@ -143,7 +143,7 @@ class Finder(nn.Module):
         return self.judge(*self.vit(images_BHWC))
 
     def judge(self, tokens: Tensor, cells: Tensor) -> Cells:
-        """The same by what the ViT returns."""
+        """The second half of ``forward``: cells from what the ViT returns."""
         seen = self.within(tokens).unflatten(-1, (CELLS, CELLS, -1)).transpose(2, 3)
         seen = seen.flatten(3, 4).flatten(1, 2)  # [B, h, w, 32]
         seen = seen + self.around(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -40,6 +40,7 @@ class Client:
 
         Raises:
             ClientDisconnect: the client has gone away.
+            ApiError: 504 if its time is up, 503 if the server ends meanwhile.
         """
 
         def end(done: asyncio.Future[T]) -> None:

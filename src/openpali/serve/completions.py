@@ -190,7 +190,7 @@ class _Pieces:
 
 
 class _Form(ABC):
-    """How an endpoint writes what both have in common."""
+    """Base of the two response formats: builds whole responses and chunks of streams."""
 
     kind: str
     piece_kind: str

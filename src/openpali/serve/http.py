@@ -67,12 +67,12 @@ def create_app(service: Service) -> FastAPI:
 
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
-        """The process answers."""
+        """Liveness probe: 200 while the process runs."""
         return JSONResponse({"status": "live"})
 
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:
-        """Requests are taken: 200, or 503 and why not."""
+        """Readiness probe: 200, or 503 with the reason."""
         scheduler = service.scheduler
         if scheduler.accepting:
             return JSONResponse({"status": "ready"})
@@ -81,7 +81,7 @@ def create_app(service: Service) -> FastAPI:
 
     @app.get("/metrics", tags=["health"])
     async def metrics() -> Response:
-        """For Prometheus."""
+        """Metrics in the Prometheus text format."""
         return Response(service.metrics.text(), media_type=METRICS_TYPE)
 
     @app.exception_handler(ApiError)

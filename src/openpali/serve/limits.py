@@ -20,7 +20,7 @@ DRAIN: float = 30
 
 @dataclass(frozen=True)
 class Limits:
-    """Most of what one request, or one client, may have.
+    """Limits of one request, or of one client.
 
     Attributes:
         body: bytes of a request.

@@ -99,7 +99,7 @@ class Scheduler:
         self._change = Condition()
         self._side = ThreadPoolExecutor(1, "parts alone")
         self._alone: list[Ticket] = []  # requests that wait for that thread, or have it
-        self._calls = 0  # work aside that is not done
+        self._calls = 0  # calls of run_aside that have not ended
         self._closing = False
         self._given_up = False
         self._seconds = PATIENCE  # that a request takes on the way, smoothed
@@ -333,7 +333,7 @@ class Scheduler:
             self._end(ticket, error)
 
     def _end_of(self, ticket: Ticket) -> Exception | None:
-        """Why nobody waits for the answer any more; None: somebody does."""
+        """The error with which a request must end now; None if it goes on."""
         if ticket.cancelled:
             return Cancelled()
         if self.failure:

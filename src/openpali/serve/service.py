@@ -34,7 +34,7 @@ OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
 """Tasks of one image, in the order in which the page shows them."""
 WAITING = 16  # calls beside the scheduler that wait; each holds its images
 FETCHES = 8  # requests whose images are fetched; each holds one of the 40 threads in which requests are read
-DECODES = 8  # other requests with images that are read; an image of 50 megapixels takes 700 MB while it is decoded
+DECODES = 8  # other requests whose images are decoded at a time; one of 50 megapixels takes 700 MB meanwhile
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Service:
     """A model that is served, and those that adapters make of it.
 
     Attributes:
-        scheduler: answers; another one could answer elsewhere.
+        scheduler: queues requests and answers them.
         name: of the scheduler's model, for clients.
         adapters: by name, what :meth:`Pali.adapted` makes of it.
         history: what to do with chats of several messages.
@@ -265,6 +265,7 @@ class Service:
 
         Raises:
             ClientDisconnect: nobody waits for it any more.
+            ApiError: 503 if the server ends meanwhile.
         """
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 

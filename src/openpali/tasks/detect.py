@@ -189,7 +189,7 @@ class Detect(Task):
     score = staticmethod(scoring.detections)
 
     def _wanted(self, prompt: str) -> Callable[[str], bool]:
-        """Whether a prompt asks for a name: it, or one of which it is a part or that is a part of it."""
+        """Whether a prompt asks for a name, for a part of it, or for a longer name that contains it."""
         asked = self.asked(prompt)
         names = (asked, *self.names_in(prompt))
         return lambda name: not asked or self.of == "expression" or any(alike(name, each) for each in names)

@@ -78,8 +78,8 @@ class Dialect:
         name: the name in model folders.
         prompts: form of a prompt -> pattern of its :class:`Template`. A form has the name of the first task that
             uses it; other tasks may use it, too (``Task.form``).
-        shorthands: what users may write in place of the beginning of a prompt -> form and pattern of the prompt. It
-            may be another one than that of the form's tasks, which read its answers all the same.
+        shorthands: what users may write in place of the beginning of a prompt -> form and pattern of the prompt.
+            Tasks of that form read the answer, even if they write another prompt.
         ocr: pattern for text that an OCR engine found; it fills ``{text}``, or follows the question there.
         names_joiner: separates the names in a prompt that asks for several.
         objects_joiner: separates the objects in an answer.

@@ -70,7 +70,7 @@ def open_task(
 
 
 def default_options(name: str, dialect: Dialect = PALI3) -> dict[str, Any]:
-    """The options of a task that names none of them, as far as they have defaults."""
+    """Default options of a task in a dialect, without those that have no default."""
     family = find_family(name)
     fields = dataclasses.fields(family)
     own = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
@@ -136,7 +136,7 @@ def suited(name: str, frames: int) -> str:
 
 
 def form_of(name: str) -> str:
-    """The task of images whose prompt a task uses, as vqa for object_vqa; itself for a task of videos."""
+    """The task of images whose prompt a task uses, such as vqa for object_vqa; a task of videos is its own."""
     family = find_family(name)
     return name if family.video else _form(family)
 

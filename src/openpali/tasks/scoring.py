@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -138,16 +138,16 @@ def with_slices(score: Score) -> Score:
     @wraps(score)
     def sliced(rows: Sequence[Answered]) -> Scores:
         whole = score(rows)
-        return Scores(whole.summary | slices(by_kind(score, rows)), whole.per_sample)
+        return Scores(whole.summary | slices(by_kind(score, rows, strict=False)), whole.per_sample)
 
     return sliced
 
 
-def by_kind(score: Score, rows: Sequence[Answered]) -> dict[str, Scores]:
-    """The scores of each kind of sample alone, without kinds of which there are too few to be scored."""
+def by_kind(score: Score, rows: Sequence[Answered], *, strict: bool = True) -> dict[str, Scores]:
+    """The scores of each kind of sample alone; unless ``strict``, without kinds that cannot be scored alone."""
     found = {}
     for kind in sorted({row.kind for row in rows}):
-        with suppress(ValueError):  # of all samples the score has been computed
+        with nullcontext() if strict else suppress(ValueError):
             found[kind] = score([row for row in rows if row.kind == kind])
     return found
 

@@ -1,4 +1,4 @@
-"""Training a LoRA adapter: the model with room for its changes, and what is frozen beneath them.
+"""LoRA training: add adapters to a model, load the weights of its base, and freeze them.
 
 The base is read as it is stored: int8 and int4 stay so, and linear layers in bf16 stay mapped. Linear layers are
 held in the computing dtype, to which autocast would round them anyway, so nothing is computed differently.

@@ -118,7 +118,7 @@ def _kept(recipe: Recipe) -> dict[str, Any]:
         return {}
     try:
         return open_model(main_part(find_model(recipe.model.start))).facts.kept
-    except FileNotFoundError:
+    except (OSError, ValueError):  # an export must not fail for what it can do without
         return {}
 
 

@@ -94,7 +94,8 @@ class PhaseSpec(_Table):
             it.
         tokens: most patches of an image that keeps its proportions, instead of a size; the position embeddings
             stay as they are, and each image resamples them to its own grid.
-        mixture: what it draws from, written in one of the three ways above.
+        mixture: what it draws from: a list of entries, a table of shares by the name of an entry, or the name of a
+            mixture.
     """
 
     samples: int = Field(gt=0)

@@ -59,7 +59,7 @@ class RunFolder:
         """Write the resolved recipe; returns the recipe of the record.
 
         Args:
-            finished: nothing is left to train. Then a record stays: nothing was trained with another recipe.
+            finished: nothing is left to train. An existing record is then kept, since it says what was trained.
         """
         if finished and self.record.is_file():
             return read_record(self.record.read_text(encoding="utf-8"))

@@ -51,7 +51,7 @@ Look = Callable[[nn.Module], None]
 
 @dataclass(frozen=True)
 class StepMessage:
-    """What ranks tell each other before a step, each its own values; summed over ranks, what all of them act on.
+    """Values that are summed over ranks before each step: a rank sends its own, and all act on the sums.
 
     Attributes:
         weight: of the loss: this rank's share, then that of the global batch.
@@ -97,9 +97,9 @@ class Trainer:
         self._watch(state)
 
     def _build(self, newest: Path | None) -> bool:
-        """Open the data and build the model; returns whether its weights were drawn.
+        """Open the data and build the model; returns whether this rank drew its initial weights.
 
-        Others come from an adapter's base, which is in no checkpoint, from rank 0, or from a checkpoint.
+        Otherwise they come from an adapter's base, which is in no checkpoint, from rank 0, or from a checkpoint.
         """
         recipe, ranks = self.recipe, self.ranks
         self.phases = open_phases(recipe, self.tokenizer)
@@ -518,7 +518,7 @@ class Trainer:
                 f"no gradient has reached {min(dead)} ({len(dead)} tensors in all) in {self.step} steps: name the "
                 "part in model.frozen, or give the mixture samples that use it"
             )
-        self.unreached = set()
+        self.unreached = {name for name in self.unreached if name.startswith(late)}
 
     def _unreached_everywhere(self) -> set[str]:
         """Parameters that have had no gradient on any rank."""
@@ -541,7 +541,8 @@ class Trainer:
 
 
 def _resumed_window(kept: Mapping[str, Any], ranks: Ranks) -> Window:
-    """The window of a checkpoint: its sums over rows are of all ranks, so only rank 0 takes them up."""
+    """Restore the window of a checkpoint. Its sums cover all ranks, so only rank 0 keeps them; norms and updates
+    are equal on all."""
     whole = Window.joined([kept])
     return whole if ranks.rank == 0 else Window(norms=whole.norms, updates=whole.updates)
 

@@ -157,7 +157,7 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
 
 
 def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The parts of each task; a part alone may stand without a list."""
+    """The parts of each task; a single one may be given as a string."""
     listed = {task: (parts,) if isinstance(parts, str) else tuple(parts) for task, parts in dict(tasks).items()}
     for task, parts in listed.items():
         if SIGLIP in parts and len(parts) > 1:  # its answers cannot be compared with those of others

@@ -36,8 +36,13 @@ from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, LANGUAGE, OOD, OOD_F
 from openpali.weights.find import find_model
 from openpali.weights.write import FORMAT, POSITIONS, describe, write_model
 
-STORAGE = ("base", "int8", "int4", "base_fingerprint")  # facts about a folder's tensors; other writers drop them
-OF_A_RUN = ("run", "samples", "recipe", "calibration")  # facts that are not true of an adapter's changes
+STORAGE = ("base", "int8", "int4", "base_fingerprint")  # facts about how tensors are stored
+OF_A_RUN = (
+    "run",
+    "samples",
+    "recipe",
+    "calibration",
+)  # facts that an adapter does not inherit
 Json = dict[str, Any]
 
 

@@ -72,7 +72,7 @@ def fit_ood(features_ND: Tensor, others_MD: Tensor, kinds_N: Tensor | None = Non
 
     Args:
         features_ND: of in-distribution images.
-        others_MD: of others, which set the limit.
+        others_MD: of held-out in-distribution images, whose distances set the limit.
         kinds_N: number of the kind of each image, such as its package: images of other kinds are in-distribution,
             too. Each kind is left out in turn; the limit is the larger of theirs and that of the others.
     """
@@ -90,7 +90,7 @@ def fit_ood(features_ND: Tensor, others_MD: Tensor, kinds_N: Tensor | None = Non
 
 
 def _left_out(features_ND: Tensor, kinds_N: Tensor) -> Tensor:
-    """Distance of each image from the others but those of its kind, where these are enough."""
+    """Distance of each image from centres fitted without its kind; kinds with too few others are left out."""
     found = []
     for kind in range(int(kinds_N.max()) + 1):
         rest_ND = features_ND[kinds_N != kind]

@@ -55,11 +55,11 @@ def scene(
         copies: probability that two or more of them (each number equally likely) are the same stamp.
         expressions: whether the sample has a referring expression, which fits exactly one of the things.
         smallest, largest: longer side of a stamp as a share of the canvas.
-        height: of the image as a share of its width, more than ``largest``; it has no expressions below 1.
+        height: of the image as a share of its width, at least ``largest``; it has no expressions below 1.
     """
-    if not largest < height <= 1 or (expressions and height < 1):
+    if not largest <= height <= 1 or (expressions and height < 1):
         raise ValueError(
-            f"height = {height} must be more than largest = {largest} and at most 1, and 1 with expressions"
+            f"height = {height} must be at least largest = {largest} and at most 1, and 1 with expressions"
         )
     rows = round(height * sampler.canvas)
     for _ in range(TRIES):

@@ -386,7 +386,7 @@ def test_objectives_whose_shapes_depend_on_their_data_are_refused() -> None:
 
 
 def test_a_plan_counts_quantized_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the same model in float32 and int8; a token reads about a quarter of the bytes."""
+    """Of the same model in float32 and int8; a token reads clearly fewer bytes."""
     shape = {"text": replace(PRESETS["pico"].text, vocab_size=400)}
     config = replace(PRESETS["pico"], **shape)
     write_model(

@@ -90,7 +90,7 @@ def _tiff_page(data: bytes, frame: int, told: str) -> Image:
 
 
 def _tiff_pages(data: bytes, name: str) -> list[int]:
-    """The frames of a TIFF file but smaller copies of others; none for other formats."""
+    """Numbers of the frames of a TIFF file, without thumbnails; empty for other formats."""
     if data[:2] not in (b"II", b"MM"):
         return []
     with _opened(data, name) as image:

@@ -23,10 +23,10 @@ ROLES = (
     *("button", "checkbox", "columnheader", "combobox", "heading", "icon", "image", "link", "listbox"),
     *("progressbar", "radio", "slider", "switch", "tab", "textbox"),
 )
-"""Of elements, as ARIA names them, and icons. A field for a search or a number is a textbox."""
+"""Roles of elements: ARIA's names, and "icon". Fields for searches and numbers count as textboxes."""
 _ROLE = {"img": "image", "figure": "image", "searchbox": "textbox", "spinbutton": "textbox"}
-_WITHIN = 0.7  # share of a proposal in an element from which on it is in it
-_SAME_BOX = 0.5  # IoU from which on a proposal is the element
+_WITHIN = 0.7  # a proposal belongs to an element that holds this share of its area
+_SAME_BOX = 0.5  # a proposal with this IoU is the element
 _ZOOM = 1.35  # by which screens are enlarged or reduced at most
 _MOVED = 0.1  # deviation of the sides of lines, in their heights: a finder places them so
 _SHIFT = 0.06  # by which what is on a screen is moved at most, in its sizes
@@ -58,8 +58,8 @@ def elements_of(example: Example) -> list[Object]:
 
 
 def _drawn(image: Image, box: Box) -> Box:
-    """Where a box has other colours than the ground around it, without what reaches in from its neighbours; the box
-    itself if that is nowhere."""
+    """The tight box around pixels that differ from the background, without parts of neighbours; the box itself if
+    there are none."""
     from scipy import ndimage  # takes half a second to import
 
     top, left = (max(0, math.floor(edge)) for edge in box[:2])

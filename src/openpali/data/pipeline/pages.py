@@ -295,7 +295,7 @@ def view_of_line(box: Box, height: int, width: int, rng: np.random.Generator | N
 
 
 def end_at(pixels: Image, column: int) -> Image:
-    """A view ``[H, W, 3]`` without what it shows from a column on, which is of no word that is to be read."""
+    """Overwrite a view ``[H, W, 3]`` from a column on, in place: words there are not in the target."""
     column = max(1, column)
     pixels[:, column:] = pixels[:, column - 1 : column]
     return pixels
@@ -339,7 +339,7 @@ def _middles(words: Sequence[Word]) -> Iterator[float]:
 
 
 def _width(character: str) -> float:
-    """Of a character in a font as fonts are, about; that of a small letter is 1."""
+    """Approximate width of a character in a proportional font; that of a lowercase letter is 1."""
     if character in "ijl.,:;'|!I()[]ftr`·":
         return 0.55
     return 1.5 if character in "mwMW@%—…" else 1.2 if character.isupper() else 1.0

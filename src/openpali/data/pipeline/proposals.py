@@ -1,4 +1,4 @@
-"""What on a screen may be an element: lines of text, flat regions, and figures that stand out of them.
+"""Region proposals on a screen: lines of text, flat regions, and figures that stand out of them.
 
 Screens are drawn of rectangles of one colour and of small figures. Segmentation places these to the pixel, which a
 network learns slowly; what they are is left to the network, as in UIED (arXiv 2008.05132).
@@ -76,8 +76,8 @@ def propose(image: Image, lines: Sequence[Box]) -> Proposals:
 
 
 def views(image: Image, boxes: NDArray[np.float32], side: int) -> Image:
-    """How proposals look, alone, with what is around them, at their ends, and what is beside them, black where
-    nothing is: uint8 ``[P, 6, side, side, 3]``."""
+    """Six crops of each proposal: alone, with context, left and right end, left and right neighbour; black where
+    there is none: uint8 ``[P, 6, side, side, 3]``."""
     padded = np.pad(image, ((_BEYOND, _BEYOND), (_BEYOND, _BEYOND), (0, 0)), mode="edge")
     screen = PilImage.fromarray(padded)
     seen = np.zeros((len(boxes), VIEWS, side, side, 3), np.uint8)

@@ -123,8 +123,8 @@ class Objective(ABC, Generic[R]):
         return 0
 
     def add_blank_images(self, batch: Batch, phase: PhaseSpec) -> Batch:
-        """The batch with images that change neither loss nor gradients, on a rank without images when others have
-        some: gathering the shards of a ViT is collective.
+        """The batch with dummy images, which change neither loss nor gradients: where any rank has images, all must
+        run a sharded ViT, which is collective.
         """
         return batch
 

@@ -1,5 +1,5 @@
-"""A loss of the image encoder beside that of pairs: its patch tokens, through a linear map, point where those of a
-frozen teacher do. AM-RADIO (arXiv 2312.06709) learns patch tokens of teachers by a cosine, among other losses.
+"""Distillation, added to the loss of pairs: patch tokens, through a linear map, match those of a frozen teacher, by
+cosine. AM-RADIO (arXiv 2312.06709) learns patch tokens of teachers by a cosine, among other losses.
 
 Neither teacher nor map is part of the exported model.
 Shapes: B images, H W pixels, N patches, D width of the teacher.

@@ -1,4 +1,4 @@
-"""``elements``: what one can point at on screens, by role: where it is."""
+"""``elements``: detection of elements on screens, by role."""
 
 from __future__ import annotations
 

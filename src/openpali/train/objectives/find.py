@@ -1,4 +1,4 @@
-"""``find``: lines of text on pages: where they are."""
+"""``find``: detection of lines of text on pages."""
 
 from __future__ import annotations
 

@@ -127,7 +127,8 @@ class Heads(nn.Module):
 
     @torch.no_grad()
     def _target(self, name: str, whole: Tensor, chosen: Tensor) -> Tensor:
-        """What the average of a head chooses, less what it chooses on average over ``chosen`` of all ranks."""
+        """Probabilities of the teacher: scores of the averaged head, centred by their mean over ``chosen`` tokens
+        of all ranks, as in DINO."""
         scores = self.average[name](whole)
         counted = chosen.flatten().float()
         with torch.autocast(scores.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""``read``: lines of text that are found: what they say."""
+"""``read``: recognition of lines of text, by CTC."""
 
 from __future__ import annotations
 

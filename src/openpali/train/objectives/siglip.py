@@ -79,8 +79,8 @@ class SiglipRecipe(EvaluatedRecipe):
         distillation: weight of that loss, 1 - cosine, such as 1.0.
         masked: weight of masked prediction: where half of the patches of an image are grey, the encoder predicts
             what it sees there in the whole image, such as 0.625; 0 for none.
-        self_distillation: weight of predicting the embedding of the whole image from a quarter of it, such as 0.25;
-            0 for none.
+        self_distillation: weight of predicting the embedding of the whole image from a part of half its rows and
+            columns of patches, such as 0.25; 0 for none.
         masked_from: share of the run after which these two begin, such as 0.8, as for SigLIP 2.
     """
 
@@ -263,7 +263,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
     def _hiding(self, step: int) -> bool:
         """Whether masked prediction and self-distillation have begun."""
         planned = self.recipe.samples - self.recipe.more_samples
-        return max(0, step) * self.recipe.batch >= self.recipe.masked_from * planned
+        begin = min(self.recipe.masked_from * planned, planned - self.recipe.batch)  # the last step at the latest
+        return max(0, step) * self.recipe.batch >= begin
 
     def _part(self, name: str) -> nn.Module:
         """One of the auxiliary parts."""
