@@ -18,7 +18,7 @@ DEMO_SAMPLES = DEMO / "samples.jsonl"
 
 def home() -> Path:
     """The cache folder: ``$OPENPALI_HOME``, or ``~/.cache/openpali``. It may not exist yet."""
-    return Path(os.environ.get("OPENPALI_HOME") or Path.home() / ".cache" / "openpali").expanduser()
+    return Path(os.environ.get("OPENPALI_HOME") or Path.home() / ".cache" / "openpali").expanduser().absolute()
 
 
 def data_folder(name: str) -> Path:

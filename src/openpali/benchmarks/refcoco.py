@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from openpali.benchmarks.files import Fields, Folder, Listing, listing
+from openpali.data.sources.files import relative_to
 from openpali.data.sources.mask_formats import read_polygons, read_run_lengths
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.tasks.example import Box, Example, Mask, Object, Size
@@ -99,7 +99,7 @@ def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
         train = _images(folder, data_set).get("train", frozenset())
         counts[data_set.name] = len(train - scored), len(train & scored)
         for said in _expressions(folder, data_set, "train", train - scored):
-            file = os.path.relpath((root / FILE_NAME.format(said.image_id)).resolve(), out.resolve().parent)
+            file = relative_to((root / FILE_NAME.format(said.image_id)).resolve(), out.resolve().parent)
             thing = {"name": said.name, "mask": said.annotation.values.get("segmentation")}
             key = f"{data_set.name}_{said.key}"
             line = {"key": key, "images": file, "expression": said.text, "objects": [thing], "referred": [0]}

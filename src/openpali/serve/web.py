@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -36,9 +38,19 @@ def add_page(app: FastAPI) -> None:
     async def offered() -> Response:
         return JSONResponse(examples)
 
+    mimetypes.add_type("text/javascript", ".js")  # the registry of Windows may say text/plain, which runs nothing
     app.mount("/page/examples", StaticFiles(directory=DEMO), name="examples")
     app.mount("/page/fonts", StaticFiles(directory=FONTS), name="fonts")
-    app.mount("/page", StaticFiles(directory=FOLDER), name="page")
+    app.mount("/page", _Revalidated(directory=FOLDER), name="page")
+
+
+class _Revalidated(StaticFiles):
+    """Files that a browser compares with its copy: after an upgrade, a new page must not run old modules."""
+
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        response = super().file_response(*given, **named)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def read_examples() -> list[Json]:

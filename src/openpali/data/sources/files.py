@@ -5,6 +5,7 @@ URLs go through fsspec (``s3://``, ``gs://``, ``https://``, ...). Only what the 
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -31,6 +32,14 @@ def is_file(path: str | Path) -> bool:
 def base_name(name: str) -> str:
     """The last part of a path or URL."""
     return name.rpartition("/")[2] if is_url(name) else Path(name).name
+
+
+def relative_to(path: Path, folder: Path) -> str:
+    """A path from a folder, both resolved, with ``/``; itself on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.as_posix()
 
 
 def beside(name: str, other: str) -> str:

@@ -50,23 +50,45 @@ function take(model) {
   const first = offered.find(({ name }) => name === before) ?? offered.find(({ note }) => !note);
   const buttons = offered.map((task) => taskButton(task, task === first));
   $("tasks").replaceChildren($("tasks").firstElementChild, ...buttons);
-  $("lang").replaceChildren(...codes.map((code) => new Option(languages.of(code), code)));
+  const chosen = $("lang").value;
+  $("lang").replaceChildren(...codes.map((code) => new Option(nameOf(code), code)));
   const own = navigator.language.split("-")[0];
-  $("lang").value = codes.includes(own) ? own : codes.includes("en") ? "en" : codes[0];
+  $("lang").value = [chosen, own, "en"].find((code) => codes.includes(code)) ?? codes[0] ?? "";
   offerExamples(model.openpali);
   changeTask();
 }
 
+/** A language in English; a code that no browser knows stays as it is. */
+function nameOf(code) {
+  try {
+    return languages.of(code);
+  } catch {
+    return code;
+  }
+}
+
+let secret = ""; // as long as the page, where a browser stores nothing
+
 function key() {
-  return sessionStorage.getItem("key") ?? "";
+  try {
+    return sessionStorage.getItem("key") ?? secret;
+  } catch {
+    return secret;
+  }
 }
 
 function openDoor() {
+  $("door-title").textContent = key() ? "The server refuses this key" : "This server asks for a key";
   $("door").showModal();
 }
 
 $("door").addEventListener("close", () => {
-  sessionStorage.setItem("key", $("key").value.replace(/[^\x20-\xff]/g, "").trim()); // a header takes no others
+  secret = $("key").value.replace(/[^\x20-\xff]/g, "").trim(); // a header takes no others
+  try {
+    sessionStorage.setItem("key", secret);
+  } catch {
+    // blocked with all site storage
+  }
   connect();
 });
 $("door").addEventListener("cancel", (event) => event.preventDefault());
@@ -104,7 +126,7 @@ function changeTask() {
   $("text").placeholder = TASKS[name].hint ?? "";
   $("text").setAttribute("aria-label", takes || "text");
   $("text").value = state.texts[name] ?? "";
-  $("language").hidden = !named;
+  $("language").hidden = !named || !$("lang").length;
   $("note").textContent = note ?? "";
   $("note").hidden = !note;
   grow();
@@ -134,7 +156,7 @@ $("text").addEventListener("input", () => {
   refresh();
 });
 $("text").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return; // 229: Safari composes
   event.preventDefault();
   askNow();
 });
@@ -213,12 +235,13 @@ function select(image, answer = null) {
   state.current = image;
   state.shown = answer ?? answers.find((each) => each.images[0] === image && (each.objects.length || each.lines.length)) ?? null;
   const many = state.images.length > 1;
+  const together = many && state.images.length <= (state.model?.openpali.max_images ?? Infinity);
   $("empty").hidden = Boolean(image);
   $("examples").hidden = Boolean(image) || !$("tries").children.length;
   $("figure").hidden = !image;
   $("strip").hidden = !image;
-  $("together").hidden = !many;
-  if (!many) $("together").firstChild.checked = false;
+  $("together").hidden = !together;
+  if (!together) $("together").firstChild.checked = false;
   $("thumbs").replaceChildren(...(many ? state.images.map(thumbOf) : []));
   if (image) {
     $("image").src = image.url;
@@ -314,7 +337,7 @@ function cardOf(question, images) {
   const find = (name) => card.querySelector(name);
   find("h2").textContent = [TASKS[question.task].label, question.text].filter(Boolean).join(": ");
   const place = images.length > 1 ? `${images.length} frames` : (images[0]?.name ?? "no image");
-  const meta = [question.model, question.lang && languages.of(question.lang), place];
+  const meta = [question.model, question.lang && nameOf(question.lang), place];
   find(".meta").textContent = meta.filter(Boolean).join(" · ");
   find(".said").lang = question.lang;
   if (images.length) find(".show").append(picture(images[0]));
@@ -349,7 +372,7 @@ function finishPage(answer, found, milliseconds) {
     warn(answer);
     for (const word of found.lines.flatMap((line) => line.words)) word.confidence = null;
   }
-  show(answer);
+  if (answer.images.includes(state.current)) show(answer);
 }
 
 function warn(answer) {
@@ -361,6 +384,7 @@ function warn(answer) {
 
 function finish(answer, { choice, raw }, milliseconds) {
   const { openpali: own, finish_reason: reason } = choice;
+  if (!answer.images.length) own.objects = []; // there is nothing to draw them on: the text says them
   if (!own.confidence_holds) {
     own.confidence = null;
     for (const object of own.objects) object.confidence = null;
@@ -377,7 +401,7 @@ function finish(answer, { choice, raw }, milliseconds) {
   answer.items = own.objects.map((each, i) => itemOf(answer, each, i, colours[i]));
   find(".objects").append(...answer.items);
   find(".save").hidden = !own.objects.length;
-  if (own.objects.length) show(answer);
+  if (own.objects.length && answer.images.includes(state.current)) show(answer); // or another image would be asked next
 }
 
 function fail(answer, error) {
@@ -432,7 +456,10 @@ function showObjects() {
 
 /** Bring one object of an answer out, here and in its card; null: all alike. */
 function highlight(answer, index) {
-  if (index !== null && state.shown !== answer) show(answer);
+  if (index !== null && state.shown !== answer) {
+    if (!answer.images.includes(state.current)) return; // a click shows it
+    show(answer);
+  }
   $("layer").classList.toggle("some", index !== null);
   state.parts.forEach((some, i) => some.forEach((part) => part.classList.toggle("hot", i === index)));
   answer.items.forEach((item, i) => item.classList.toggle("hot", i === index));

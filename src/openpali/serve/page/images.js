@@ -1,6 +1,7 @@
 // Images as the page holds them: {name, blob, url, width, height}, and of a video the frames that are sent.
 
 const FRAMES = 8; // of a video, as `openpali predict` takes
+const LONGEST = 1920; // pixels of a frame's longer side: eight fit into a request
 
 /** The images in files; a video becomes its frames. Throws an Error that says which file cannot be read. */
 export async function readFiles(files) {
@@ -34,15 +35,16 @@ async function framesOf(file) {
   try {
     await once(video, "loadeddata");
     const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    const scale = Math.min(1, LONGEST / Math.max(video.videoWidth, video.videoHeight));
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight].map((side) => Math.round(scale * side));
     const last = Number.isFinite(video.duration) ? Math.max(0, video.duration - 0.05) : 0;
     const frames = [];
     for (let i = 0; i < (last ? FRAMES : 1); i++) {
       video.currentTime = (last * i) / (FRAMES - 1);
       await once(video, "seeked");
-      canvas.getContext("2d").drawImage(video, 0, 0);
-      const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
-      frames.push(await readImage(blob, `${file.name}-${i + 1}.png`));
+      canvas.getContext("2d").drawImage(video, 0, 0, canvas.width, canvas.height);
+      const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.95));
+      frames.push(await readImage(blob, `${file.name}-${i + 1}.jpg`));
     }
     return frames;
   } catch {

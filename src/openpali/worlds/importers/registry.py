@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from openpali.data.sources.files import relative_to
 from openpali.data.sources.records import RecordError, parse_record
 from openpali.messages import hint
 from openpali.whole import replacing
@@ -55,7 +55,7 @@ def _lines(found: Iterator[Found], out: Path, log: Imported) -> Iterator[str]:
     folder, images = out.resolve().parent, set[Path]()
     for image, fields in found:
         path = image.resolve()
-        file = Path(os.path.relpath(path, folder)).as_posix()
+        file = relative_to(path, folder)
         line = json.dumps({"key": fields.get("key", ""), "images": file, **fields}, ensure_ascii=False)
         try:
             parse_record(line, str(image))

@@ -79,7 +79,10 @@ def build(folder: Path) -> None:
             pass
     for name, number in jobs():
         part = parts / f"{name}-{number:05d}.tar"
-        os.link(part, folder / part.name)
+        try:
+            os.link(part, folder / part.name)
+        except OSError:  # a file system without hard links
+            shutil.copy(part, folder / part.name)
     write_sheet(folder)
     shutil.rmtree(parts)
 
