@@ -149,9 +149,8 @@ def test_what_cannot_be_scored_is_said(
 
 
 def test_a_source_without_end_needs_a_limit(openpali, bundle: Path) -> None:
-    said = openpali(
-        "eval", "nano/scene", "--task", "detect", "--model", bundle
-    )
+    said = openpali("eval", "nano/scene", "--task", "detect", "--model", bundle)
+    assert "cannot be evaluated whole: set a limit" in said
 
 
 def test_a_prompt_that_is_too_long_is_named(openpali, bundle: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import mimetypes
 import re
 import socket
 import threading
@@ -737,6 +738,16 @@ def test_the_documentation_needs_no_other_server(client: Any) -> None:
     for link in links:
         assert client.get(link).status_code == 200, link
     assert "https://" not in page
+
+
+def test_the_page_is_compared_with_its_copy_and_its_modules_run(direct: Any, pali: Pali) -> None:
+    mimetypes.add_type("text/plain", ".js")  # as the registry of Windows may say
+    client = direct(service_of(pali))
+    for path, kind in (("/", "text/html"), ("/page/app.js", "text/javascript"), ("/page/page.css", "text/css")):
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert answer.headers["cache-control"] == "no-cache"
+        assert answer.headers["content-type"].startswith(kind)
 
 
 def test_health_and_metrics(client: Any, service: Service) -> None:

@@ -279,6 +279,74 @@ def test_many_questions_about_one_image_by_keyboard_and_curl(page: Page, url: st
     assert "what costs $5 `or` \\\\6?" in done.stdout
 
 
+def test_places_of_no_image_are_told_as_text(page: Page, photo: Path) -> None:
+    choose(page, "Prompt", text="detect: horse")
+    page.locator("#ask").click()
+    expect(page.locator(".card:not(.running):not(.failed) .said")).not_to_be_empty()
+    page.set_input_files("#files", photo)
+    expect(page.locator("#about")).to_have_text("it's a photo.png · 90 × 60")
+
+
+def test_an_answer_does_not_change_what_is_asked_about_next(
+    page: Page, photo: Path, tmp_path: Path, service: Service
+) -> None:
+    other = tmp_path / "other.png"
+    PILImage.new("RGB", (64, 64)).save(other)
+    page.set_input_files("#files", photo)
+    choose(page, "Find", text="horse")
+    turn = service.scheduler.turn
+    service.scheduler.turn = lambda: (time.sleep(0.2), turn())[1]  # type: ignore[method-assign]
+    try:
+        page.locator("#ask").click()
+        page.set_input_files("#files", other)
+        expect(page.locator("#about")).to_contain_text("other.png")
+        expect(page.locator(".card:not(.running) .objects li")).to_have_count(2)
+    finally:
+        service.scheduler.turn = turn  # type: ignore[method-assign]
+    expect(page.locator("#about")).to_contain_text("other.png")
+    page.locator(".objects button").first.hover()
+    expect(page.locator("#about")).to_contain_text("other.png")
+    page.locator(".card .show").click()
+    expect(page.locator("#about")).to_contain_text("it's a photo.png")
+    expect(page.locator(".box")).to_have_count(2)
+
+
+def test_frames_of_a_large_video_fit_into_a_request(page: Page) -> None:
+    """A recording of a canvas, as the codecs of a browser without a licence go."""
+    sides = page.evaluate(
+        """async () => {
+        const { readFiles } = await import("/page/images.js");
+        const canvas = Object.assign(document.createElement("canvas"), { width: 2400, height: 1200 });
+        const draw = setInterval(() => canvas.getContext("2d").fillRect(Math.random() * 99, 0, 9, 9), 20);
+        const recorder = new MediaRecorder(canvas.captureStream(25), { mimeType: "video/webm" });
+        const parts = [];
+        recorder.ondataavailable = ({ data }) => parts.push(data);
+        recorder.start();
+        await new Promise((done) => setTimeout(done, 400));
+        const ended = new Promise((done) => (recorder.onstop = done));
+        recorder.stop();
+        await ended;
+        clearInterval(draw);
+        const frames = await readFiles([new File(parts, "large.webm", { type: "video/webm" })]);
+        return frames.map(({ width, height, blob }) => [width, height, blob.type]); }"""
+    )
+    assert sides
+    assert all(each == [1920, 960, "image/jpeg"] for each in sides)
+
+
+def test_enter_that_ends_a_composition_in_safari_asks_nothing(page: Page, photo: Path) -> None:
+    page.set_input_files("#files", photo)
+    choose(page, "Question", text="what?")
+    for code, cards in ((229, 0), (13, 1)):
+        page.evaluate(
+            """(keyCode) => { const event = new KeyboardEvent("keydown", { key: "Enter", bubbles: true });
+            Object.defineProperty(event, "keyCode", { value: keyCode });
+            document.querySelector("#text").dispatchEvent(event); }""",
+            code,
+        )
+        expect(page.locator(".card")).to_have_count(cards)
+
+
 def test_errors_are_told_and_asked_again(page: Page, photo: Path) -> None:
     page.set_input_files("#files", __file__)
     expect(page.locator("#banner")).to_contain_text("is not an image that this browser can show")
@@ -369,10 +437,45 @@ def test_a_key_is_asked_for(browser: Browser, pali: Pali) -> None:
     with serving(service_of(pali, Limits(), key="secret")) as url:
         page = browser.new_page()
         page.goto(url)
-        for key in ("wrong", "secret\u200b"):  # with what copying may leave behind it
+        told = page.locator("#door-title")
+        for key, title in (("wrong", "asks for a key"), ("secret\u200b", "refuses")):  # copied with something
+            expect(told).to_contain_text(title)
             page.locator("#key").fill(key)
             page.locator("#door .button").click()
         expect(page.locator("#model")).to_have_text("tiny")
+        page.close()
+
+
+def test_a_key_is_kept_where_nothing_can_be_stored(browser: Browser, pali: Pali) -> None:
+    with serving(service_of(pali, Limits(), key="secret")) as url:
+        page = browser.new_page()
+        page.add_init_script(
+            """Object.defineProperty(window, "sessionStorage",
+            { get() { throw new DOMException("blocked", "SecurityError"); } })"""
+        )
+        page.goto(url)
+        page.locator("#key").fill("secret")
+        page.locator("#door .button").click()
+        expect(page.locator("#model")).to_have_text("tiny")
+        page.close()
+
+
+def test_languages_of_a_model_are_offered_as_they_are(
+    browser: Browser, pali: Pali, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A code that no browser knows, one that was chosen before the model, and none at all."""
+    monkeypatch.setattr(pali, "languages", ("en", "ja", "pt_BR"))
+    with serving(service_of(pali, adapters={"other": pali})) as address:
+        page = browser.new_page(locale="en-GB")
+        page.goto(address)
+        choose(page, "Describe", lang="ja")
+        expect(page.locator("#lang option")).to_have_text(["English", "Japanese", "pt_BR"])
+        page.locator("#models").select_option("other")
+        expect(page.locator("#lang")).to_have_value("ja")
+        monkeypatch.setattr(pali, "languages", ())
+        page.reload()
+        choose(page, "Describe")
+        expect(page.locator("#language")).to_be_hidden()
         page.close()
 
 

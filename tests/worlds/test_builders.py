@@ -40,6 +40,8 @@ def test_home_is_named_by_the_environment(cache: Path, monkeypatch: pytest.Monke
     assert home() == cache
     monkeypatch.setenv("OPENPALI_HOME", "~/elsewhere")
     assert home() == Path.home() / "elsewhere"
+    monkeypatch.setenv("OPENPALI_HOME", "here")  # other processes work elsewhere
+    assert home() == Path.cwd() / "here"
     monkeypatch.delenv("OPENPALI_HOME")
     assert home() == Path.home() / ".cache" / "openpali"
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from openpali.data.sources.files import relative_to
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.mask_formats import RunLengths, read_polygons
 from openpali.rng import generator
@@ -400,6 +401,14 @@ def test_pascal_voc_beside_its_images(tmp_path: Path) -> None:
     voc(tmp_path / "d/b.xml", bounded("dog", 0, 0, 9, 9), name="IMG_001.jpg")
     found, examples = run("voc", tmp_path / "d")
     assert (found.ok, [example.objects[0].name for example in examples]) == (True, ["cat", "dog"])
+
+
+def test_an_image_on_another_drive_has_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def relpath(*given: Any) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr("os.path.relpath", relpath)
+    assert relative_to(tmp_path / "a.jpg", Path("/elsewhere")) == (tmp_path / "a.jpg").as_posix()
 
 
 # ---- CSV

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -427,7 +428,15 @@ def test_a_shard_is_a_function_of_its_name(tmp_path: Path, pdf: Path, monkeypatc
     assert drawn.getpixel((round(box.xmin), middle)) == ImageColor.getrgb(LINE)
 
 
-def test_a_build_goes_on_where_it_was_stopped(tmp_path: Path, pdf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_a_build_goes_on_where_it_was_stopped(
+    links: bool, tmp_path: Path, pdf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: Any) -> None:
+        raise OSError("this file system has no hard links")
+
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "home"))  # for other processes, too
     folder = tmp_path / "home/packages/texlive-latex-recommended-doc/usr/share/doc/texlive-doc"
     folder.mkdir(parents=True)
@@ -451,7 +460,9 @@ def test_a_build_goes_on_where_it_was_stopped(tmp_path: Path, pdf: Path, monkeyp
     names = ["pdf-00000.tar", "pdf-00001.tar"]
     assert sorted(path.name for path in (tmp_path / "second").iterdir()) == names
     for name in names:
-        assert (tmp_path / "first" / name).samefile(tmp_path / "second" / name)
+        first, second = (tmp_path / each / name for each in ("first", "second"))
+        assert first.samefile(second) == links
+        assert first.read_bytes() == second.read_bytes()
 
 
 def test_parts_of_another_renderer_are_not_taken_up(tmp_path: Path) -> None:
