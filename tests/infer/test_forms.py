@@ -134,7 +134,7 @@ def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements
     assert uncalibrated.route("vqa", [Sized(large, Size(300, 300))]) == ("pali",), "nothing to compare"
     pali.reader._last = large, SCREEN
     row = pali.rows([Image.fromarray(large)], "Answer in en: What is the city? <extra_id_0>", part="elements")
-    said = pali.answer_alone("elements", row["elements"])
+    said = pali.answer_without_decoder("elements", row["elements"])
     assert (said.answer.text, said.part) == ("New York", "elements")
     assert said.confidence == pytest.approx(0.81)
 

@@ -231,8 +231,8 @@ def test_prompts_of_several_tasks_go_to_their_parts(pali: Pali, images: list[np.
 
 
 def test_a_part_that_takes_no_prompts_is_named(pali: Pali) -> None:
-    with pytest.raises(ValueError):
-        pali.predict([[]], ["what?"], part="siglip")
+    with pytest.raises(ValueError, match="the image encoder alone detects things"):
+        pali.predict([[np.zeros((20, 20, 3), np.uint8)]], ["what?"], part="siglip")
 
 
 @pytest.mark.parametrize(("ood_score", "sure"), [(None, True), (0.6, True), (0.95, False), (1.1, False)])

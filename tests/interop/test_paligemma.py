@@ -252,7 +252,7 @@ def test_its_tasks_answer(engine: EngineName, taken: EngineName, bundle: Path) -
     assert [found.generation.ids for found in served] == [found.generation.ids for found in alone]
     losses = pali.log_perplexity([[image]], "caption en", ["a dog", "a cat"])
     assert losses.shape == (1, 2)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="paligemma"):
         Pali(bundle, "openvino")
 
 

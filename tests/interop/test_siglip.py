@@ -183,7 +183,7 @@ def test_towers_of_different_embeddings_are_refused(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     config["text_config"]["projection_size"] = 16
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="16"):
         read_siglip(tmp_path)
 
 

@@ -332,7 +332,7 @@ def test_it_trains_with_the_loss_of_transformers(saved: Saved, converted: Path, 
     costs = rehearse(recipe, recipe.phases[0], find_device("h100", 1), 1)
     assert costs.memory["weights"] == 4 * sum(p.numel() for p in ours.parameters())
     elsewhere = {"samples": 4, "size": 12, "mixture": [MINE]}
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="size = 12"):
         check_sizes(parse_recipe({**raw, "phases": [elsewhere]}), objective)
 
 

@@ -357,7 +357,7 @@ def test_what_is_wrong_with_a_question_for_a_part_without_a_decoder_is_told(
     client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error, status in ((ValueError("too small"), 400), (KeyError("roles"), 500)):
-        monkeypatch.setattr(type(pali), "answer_alone", Mock(side_effect=error))
+        monkeypatch.setattr(type(pali), "answer_without_decoder", Mock(side_effect=error))
         found = client.post("/v1/detect", json={"image": data_url(images[0]), "name": "button"})
         assert found.status_code == status
 
@@ -405,8 +405,8 @@ def test_lines_are_read_by_the_part_that_reads_pages(
 def test_a_page_is_read_only_if_no_part_before_is_sure(
     client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch, sure: bool
 ) -> None:
-    answer = Mock(wraps=pali.answer_alone)
-    monkeypatch.setattr(pali, "answer_alone", answer)
+    answer = Mock(wraps=pali.answer_without_decoder)
+    monkeypatch.setattr(pali, "answer_without_decoder", answer)
     monkeypatch.setattr(pali, "by_task", {**pali.by_task, "ocr": ("pali", "reader")})
     monkeypatch.setattr(pali, "is_calibrated", lambda part, task: True)
     monkeypatch.setattr("openpali.serve.tickets.is_sure", lambda prediction: sure)
@@ -983,7 +983,7 @@ def test_slow_hosts_hold_few_threads(
         released = time.monotonic()
         go.set()
         tickets = await asyncio.gather(*slow)
-        assert all((ticket.deadline or 0) < released + service.limits.seconds for ticket in tickets)
+        assert all(0 < (ticket.deadline or 0) < released + service.limits.seconds for ticket in tickets)
         assert len(fetched) == FETCHES + 1, "none for the client that has gone"
 
     try:

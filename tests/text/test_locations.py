@@ -129,6 +129,12 @@ def test_the_lenient_parser_takes_any_text(codec: LocationCodec, text: str) -> N
         assert codec.decode_named(text, size, strict=True) == lenient
 
 
+def test_the_strict_parser_takes_what_is_well_formed() -> None:
+    text = "1 2 3 4 dog 5 6 7 8 red horse"
+    codec = LocationCodec(100)
+    assert codec.decode_named(text, (99, 99), strict=True) == codec.decode_named(text, (99, 99))
+
+
 def test_the_lenient_parser_keeps_well_formed_parts() -> None:
     codec = LocationCodec(100)
     text = "so: 1 2 3 4 dog 9 9 9 9 empty 1 2 300 4 beyond 5 6 7 8 red horse 5 6 7 8"

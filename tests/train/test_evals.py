@@ -194,7 +194,9 @@ def test_the_loss_is_better_when_it_is_lower() -> None:
 def test_the_best_is_judged_by_the_evaluation_that_it_names(make_trainer, mine, scripted) -> None:
     scripted |= dict.fromkeys(range(1, 9), 0.5)
     other = {**mine, "name": "mine/hard", "every": 8}
-    make_trainer(make_recipe(evals=[{**mine, "every": 4}, other], keep_best="mine/hard")).train()
+    trainer = make_trainer(make_recipe(evals=[{**mine, "every": 4}, other], keep_best="mine/hard"))
+    trainer.train()
+    assert trainer.evaluations.best.samples == 8, "of the first of equal values, not of sample 4"
 
 
 def test_a_run_without_gain_ends(make_trainer, tmp_path, mine, scripted, capsys) -> None:
@@ -417,7 +419,10 @@ def test_evaluations_belong_to_their_objective(make_trainer) -> None:
         ({"source": "nowhere.jsonl"}, "evals.0: .*nowhere.jsonl"),
         ({"task": "captoin"}, "evals.0: unknown task 'captoin'; .*caption"),
         ({"task_options": {"bin": 3}}, "evals.0: task caption has no option 'bin'"),
-        ({"source": "nano/single"}, "evals.0: mine generates its samples without end: set limit"),
+        (
+            {"source": "nano/single"},
+            "evals.0: mine: a source that generates samples without end cannot be evaluated whole: set a limit",
+        ),
     ],
 )
 def test_data_is_opened_before_training(changes, message, make_trainer, mine) -> None:

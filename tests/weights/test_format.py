@@ -136,10 +136,10 @@ def test_damaged_and_missing_weights(tmp_path) -> None:
     folder = write(tmp_path / "model", "classifier")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
         open_model(folder).weights()
     weights.unlink()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=re.escape(str(folder))):
         open_model(folder).weights()
 
 

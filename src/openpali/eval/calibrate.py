@@ -36,7 +36,7 @@ from openpali.tasks.detect import Detect
 from openpali.tasks.example import Image
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
 from openpali.text.language import fit_language
-from openpali.weights.files import FINDER, PAGE_TASKS, SIGLIP, UNPROMPTED
+from openpali.weights.files import FINDER, PAGE_TASKS, SIGLIP, WITHOUT_DECODER
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.language import write_language
 from openpali.weights.ood import CENTRES, fit_ood, write_ood
@@ -80,7 +80,7 @@ def calibrate(
         limit: fit on the first ``limit`` samples of each benchmark.
     """
     for benchmark, part, source in _fitting(benchmarks, pali, data):
-        if part in UNPROMPTED:
+        if part in WITHOUT_DECODER:
             continue  # patches are fitted below, by calibrate_patches
         pipeline = pali.pipeline(part)
         task = benchmark.task_for(pipeline)
@@ -197,7 +197,7 @@ def calibrate_ood(
     """
     sources: dict[str, list[Source]] = {}
     for _, part, source in _fitting(benchmarks, pali, data):
-        if part not in UNPROMPTED:
+        if part not in WITHOUT_DECODER:
             sources.setdefault(part, []).append(source)
     for part, own in sources.items():
         if trained_on is None:

@@ -36,7 +36,7 @@ from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
-from openpali.weights.files import BUNDLE, PAGE_TASKS, PAGES, READER, UNPROMPTED
+from openpali.weights.files import BUNDLE, PAGE_TASKS, PAGES, READER, WITHOUT_DECODER
 from openpali.weights.format import open_model
 
 
@@ -119,7 +119,7 @@ def _run_answers(
     began = time.perf_counter()
     source = benchmark.open(how.data)
     parts, part = _parts_of(benchmark, pali)
-    decodes = part not in UNPROMPTED
+    decodes = part not in WITHOUT_DECODER
     pipeline = pali.pipeline(part) if decodes else pali.pipeline_for(benchmark.task)
     if decodes:
         calibrated = pipeline.calibration(benchmark.task) is not None

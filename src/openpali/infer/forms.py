@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from openpali.infer.pages import ReadLine, ReadWord
-from openpali.infer.screens import Screen, Wanted, away, likeness, text_of, words_of
+from openpali.infer.screens import ElementQuery, Screen, away, likeness, text_of, words_of
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box
 
@@ -61,7 +61,7 @@ def answer_about(screen: Screen, question: str) -> Answer | None:
 def counted_roles(question: str) -> Sequence[str]:
     """The roles whose elements a question counts, as "How many buttons are there?" does; else none."""
     counted = _COUNT.match(question)
-    wanted = Wanted.of(counted[1]) if counted else None
+    wanted = ElementQuery.of(counted[1]) if counted else None
     return wanted.roles if wanted and not (wanted.words or wanted.places or wanted.order is not None) else ()
 
 

@@ -34,14 +34,14 @@ from openpali.infer.pipeline import (
     open_image,
 )
 from openpali.infer.routing import RoutedModel
-from openpali.infer.screens import Screen, Wanted
+from openpali.infer.screens import ElementQuery, Screen
 from openpali.messages import shorten
 from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
 from openpali.tasks.example import Box, Object
 from openpali.tasks.registry import FREE_TEXT, is_prompt, recognise, suited
 from openpali.weights.convert import write_stored
-from openpali.weights.files import BUNDLE, SIGLIP, UNPROMPTED
+from openpali.weights.files import BUNDLE, SIGLIP, WITHOUT_DECODER
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 
@@ -292,7 +292,7 @@ class Pali(RoutedModel):
         Raises:
             ValueError: unknown task, or the bundle lacks the part that answers it.
         """
-        return self.trained_task(name, warn=self.part_for(name) not in UNPROMPTED)
+        return self.trained_task(name, warn=self.part_for(name) not in WITHOUT_DECODER)
 
     def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language: see :meth:`Pipeline.write_prompt`."""
@@ -339,7 +339,7 @@ class Pali(RoutedModel):
     def _unknown_names(self, task: Task, prompt: str) -> str:
         """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows."""
         unknown = [name for name in task.names_in(prompt) if not any(alike(name, known) for known in self.names)]
-        if not self.names or not unknown or all(Wanted.of(name).roles for name in unknown):
+        if not self.names or not unknown or all(ElementQuery.of(name).roles for name in unknown):
             return ""
         told = f"{self.name} does not know {', '.join(shorten(repr(name), 40) for name in unknown)}: "
         if self.asks_for_elements(task.name, prompt):

@@ -28,7 +28,7 @@ from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, form_of, open_task
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
-from openpali.weights.files import MAIN, MASKS, SIGLIP, UNPROMPTED
+from openpali.weights.files import MAIN, MASKS, SIGLIP, WITHOUT_DECODER
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
@@ -116,12 +116,12 @@ class ModelParts:
         Raises:
             ValueError: the bundle does not have it.
         """
-        decoders = (part for part in self.parts_for(task) if part not in UNPROMPTED)
+        decoders = (part for part in self.parts_for(task) if part not in WITHOUT_DECODER)
         return self.pipeline(next(decoders, MAIN))
 
     def has_prompts(self, task: str) -> bool:
         """Whether a part with a decoder writes the prompts of a task, as it was trained on it."""
-        return MAIN in self.parts or any(part not in UNPROMPTED for part in self.parts_for(task))
+        return MAIN in self.parts or any(part not in WITHOUT_DECODER for part in self.parts_for(task))
 
     def trained_task(self, name: str, *, warn: bool = True) -> Task:
         """A task with the options and tools of the part that writes its prompts, see :meth:`Pipeline.task`.
@@ -133,7 +133,7 @@ class ModelParts:
     def reservation(self, task: str) -> str:
         """A sentence if the part that answers a task was not trained on it, see :meth:`Pipeline.reservation`."""
         # parts without a decoder do what they were trained on
-        return "" if self.part_for(task) in UNPROMPTED else self.pipeline_for(task).reservation(task)
+        return "" if self.part_for(task) in WITHOUT_DECODER else self.pipeline_for(task).reservation(task)
 
     @cached_property
     def _preprocess(self) -> dict[str, AnyPreprocess]:
@@ -225,7 +225,7 @@ class ModelParts:
         for part in self.parts:
             if open_model(self.parts[part]).answers:
                 self.pipeline(part)
-            elif part in UNPROMPTED:
+            elif part in WITHOUT_DECODER:
                 self.load(part)
             elif part == MASKS:
                 _ = self._masks
@@ -236,9 +236,9 @@ class ModelParts:
 
     def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
         """The tokenizer of the tokens of an answer."""
-        if MAIN not in self.parts and prediction.part in UNPROMPTED:
+        if MAIN not in self.parts and prediction.part in WITHOUT_DECODER:
             return self.load(prediction.part)[0].tokenizer
-        return self.pipeline(MAIN if prediction.part in UNPROMPTED else prediction.part).tokenizer
+        return self.pipeline(MAIN if prediction.part in WITHOUT_DECODER else prediction.part).tokenizer
 
 
 def _device(name: str | torch.device) -> torch.device:

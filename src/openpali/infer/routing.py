@@ -17,14 +17,14 @@ from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pages import Reading
 from openpali.infer.parts import ModelParts
 from openpali.infer.pipeline import Frames, Prediction, Row, Sized, open_image
-from openpali.infer.screens import Wanted
+from openpali.infer.screens import ElementQuery
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.detect import NOTHING, Detect, alike
 from openpali.tasks.example import Box
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.registry import recognise
 from openpali.tasks.vqa import Vqa
-from openpali.weights.files import ELEMENTS, MAIN, PAGES, READER, SIGLIP, UNPROMPTED
+from openpali.weights.files import ELEMENTS, MAIN, PAGES, READER, SIGLIP, WITHOUT_DECODER
 
 LINE = 72  # pixels; an image that is no higher is read as one line
 SCREEN = 256  # pixels; no side of a screen is shorter
@@ -56,7 +56,7 @@ class RoutedModel(ModelParts):
             ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
         """
         images = [open_image(image) for image in frames]
-        dialect = self.dialect if not part or part in UNPROMPTED else self.pipeline(part).dialect
+        dialect = self.dialect if not part or part in WITHOUT_DECODER else self.pipeline(part).dialect
         name = task.name if task else recognise(prompt, len(images), dialect)
         if not part and (len(images) == 1 or name == Detect.name) and self.asks_for_elements(name, prompt):
             part = ELEMENTS if ELEMENTS in self.parts else READER
@@ -65,7 +65,7 @@ class RoutedModel(ModelParts):
         for each in (part,) if part else self.route(name, images):
             if each == SIGLIP and name != Detect.name:
                 raise ValueError(f"the image encoder alone detects things: it does not answer task {name}")
-            if each in UNPROMPTED:
+            if each in WITHOUT_DECODER:
                 if len(images) != 1:
                     raise ValueError(f"part {each} answers about one image, and was given {len(images)}")
                 [image] = images
@@ -83,8 +83,8 @@ class RoutedModel(ModelParts):
         """The best answer to each of what :meth:`rows` gives."""
 
         def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
-            if part in UNPROMPTED:
-                return [self.answer_alone(part, asked[row][part]) for row in rows]
+            if part in WITHOUT_DECODER:
+                return [self.answer_without_decoder(part, asked[row][part]) for row in rows]
             return self.pipeline(part).answer([asked[row][part] for row in rows], decoding)
 
         return ask_in_turn([[*each] for each in asked], ask)
@@ -104,14 +104,14 @@ class RoutedModel(ModelParts):
             return finds and bool(_KINDS.intersection(counted_roles(Vqa(dialect=self.dialect).asked(prompt))))
         names = Detect(dialect=self.dialect).names_in(prompt)
         if not self.names:
-            return finds and all(Wanted.of(name).roles for name in names)
-        if not finds and not all(Wanted.of(name).words for name in names):
+            return finds and all(ElementQuery.of(name).roles for name in names)
+        if not finds and not all(ElementQuery.of(name).words for name in names):
             return False
         # Of a known name, roles that are no part of it: "heart icon", not "gift box".
         known = [(name, own) for name in names for own in self.names if alike(name, own)]
         return all(finds and _kinds(name) - _kinds(own) for name, own in known)
 
-    def answer_alone(self, part: str, row: Row) -> Prediction:
+    def answer_without_decoder(self, part: str, row: Row) -> Prediction:
         """The answer of a part that has no decoder: things or elements that are asked for, or what is written."""
         [pixels] = row.images
         task, score = row.task, None
@@ -173,7 +173,7 @@ class RoutedModel(ModelParts):
 
 def _kinds(text: str) -> frozenset[str]:
     """The roles of elements that an expression names."""
-    return _KINDS.intersection(Wanted.of(text).roles)
+    return _KINDS.intersection(ElementQuery.of(text).roles)
 
 
 def ask_in_turn(parts: Sequence[Sequence[str]], ask: AskPart) -> list[Prediction]:
@@ -216,5 +216,5 @@ def full_size_bytes(rows: Iterable[tuple[str, Row]]) -> int:
     Args:
         rows: parts that may answer, and how each reads what it is asked.
     """
-    images = {id(image): image for part, row in rows if part in UNPROMPTED for image in row.images}
+    images = {id(image): image for part, row in rows if part in WITHOUT_DECODER for image in row.images}
     return sum(image.nbytes for image in images.values())

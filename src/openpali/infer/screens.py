@@ -60,7 +60,7 @@ _ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
 _NEAR = 2.5  # heights of an element within which its label stands
 
 
-class Wanted(NamedTuple):
+class ElementQuery(NamedTuple):
     """An expression taken apart.
 
     Attributes:
@@ -76,7 +76,7 @@ class Wanted(NamedTuple):
     order: int | None
 
     @classmethod
-    def of(cls, text: str) -> Wanted:
+    def of(cls, text: str) -> ElementQuery:
         words: list[str] = []
         roles: list[str] = []
         places, order = [], None
@@ -92,7 +92,7 @@ class Wanted(NamedTuple):
         return cls(words, roles, places, order)
 
     @classmethod
-    def named(cls, text: str) -> Wanted:
+    def named(cls, text: str) -> ElementQuery:
         """The same if all words before a role are a name: "Last Name field", "Icons link"."""
         words = [word for word in words_of(text) if word not in _FILLERS]
         roles = _ROLES.get(words[-1], ()) if words else ()
@@ -130,7 +130,7 @@ class Screen:
 
         Their ``name`` is ``text``, their own name the ``label``.
         """
-        wanted = Wanted.of(text)
+        wanted = ElementQuery.of(text)
         more = wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)
         if wanted.roles and not more and not self._named(text):
             found = [thing for thing in self.named if thing.role in wanted.roles]
@@ -150,7 +150,7 @@ class Screen:
         if not beside or (not beside.start() and self._begins_name(expression, beside.end())):
             return self._best(expression)
         if anchor := self._best(expression[beside.end() :]):
-            return self._beside(anchor, beside[1].casefold(), Wanted.of(expression[: beside.start()]))
+            return self._beside(anchor, beside[1].casefold(), ElementQuery.of(expression[: beside.start()]))
         return self._best(expression)
 
     def _begins_name(self, expression: str, end: int) -> bool:
@@ -159,7 +159,7 @@ class Screen:
         texts = [words_of(text) for text in (*(t.name for t in self.named), *(line.text for line in self.lines))]
         return any(begins == words[i : i + len(begins)] for words in texts for i in range(len(words)))
 
-    def _beside(self, anchor: Object, relation: str, wanted: Wanted) -> Object | None:
+    def _beside(self, anchor: Object, relation: str, wanted: ElementQuery) -> Object | None:
         """The nearest that fits, in a direction from an element."""
         fitting = [(self._fit(wanted, thing), thing) for thing in self.named if thing.box != anchor.box]
         most = max((fit for fit, _ in fitting), default=0.0)
@@ -167,14 +167,14 @@ class Screen:
         return min((pair for pair in near if pair[1] < np.inf), key=lambda pair: pair[1], default=(None, 0.0))[0]
 
     def _best(self, text: str) -> Object | None:
-        wanted = Wanted.of(text)
-        if wanted == Wanted.of(""):  # signs alone, such as "+"
+        wanted = ElementQuery.of(text)
+        if wanted == ElementQuery.of(""):  # signs alone, such as "+"
             return next((thing for thing in self.named if thing.label and thing.label == text.strip()), None)
         return self._named(text) or self._meant(wanted)
 
     def _named(self, text: str) -> Object | None:
         """The element whose name has words of roles or places, such as "Last Name field"."""
-        named = Wanted.named(text)
+        named = ElementQuery.named(text)
         if not _OTHERWISE.intersection(named.words):
             return None
         least = _PART if set(named.words) - _PLACES.keys() - _ORDER.keys() else 1.0
@@ -182,7 +182,7 @@ class Screen:
         fit, _, which = max(fits, default=(0.0, 0.0, 0))
         return self.named[which] if fit >= least else None
 
-    def _meant(self, wanted: Wanted) -> Object | None:
+    def _meant(self, wanted: ElementQuery) -> Object | None:
         fits = [self._fit(wanted, thing) for thing in self.named]
         most = max(fits, default=0.0)
         if wanted.words:
@@ -200,7 +200,7 @@ class Screen:
             return max(some, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
         return max(some, key=lambda thing: thing.confidence or 0.0)
 
-    def _written(self, wanted: Wanted) -> tuple[float, Object | None]:
+    def _written(self, wanted: ElementQuery) -> tuple[float, Object | None]:
         """Similarity of the most similar run of words on the screen, 0..1, and these words; or (0, None)."""
         best: tuple[float, Sequence[ReadWord]] = (0.5, ())
         for words in (line.words for line in self.lines):
@@ -212,7 +212,7 @@ class Screen:
         sure = prod(word.confidence for word in found)
         return share, Object(text_of(found), around(word.box for word in found), confidence=sure)
 
-    def _fit(self, wanted: Wanted, thing: Object) -> float:
+    def _fit(self, wanted: ElementQuery, thing: Object) -> float:
         """How well an element fits, 0..1."""
         role = 1.0 if not wanted.roles or thing.role in wanted.roles else 0.0
         if not wanted.words:
@@ -260,7 +260,7 @@ def _row_by_row(things: Sequence[Object]) -> list[Object]:
 
 
 def _in_half(things: Sequence[Object], places: Sequence[tuple[int, int]]) -> Sequence[Object]:
-    """Those in each half, such as the left one, that places name (:class:`Wanted`)."""
+    """Those in each half, such as the left one, that places name (:class:`ElementQuery`)."""
     for axis, sign in places:
         centres = [thing.box.centre[axis] for thing in things]
         middle = (min(centres) + max(centres)) / 2

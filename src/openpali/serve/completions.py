@@ -58,7 +58,7 @@ def completions_router(service: Service) -> APIRouter:
         headers = {}
         if question.ignored:
             headers[HISTORY] = f"last-turn; {question.ignored} earlier messages ignored"
-        return await _complete(service, request, body, asked, _Chat(model.name, body.logprobs), headers)
+        return await _complete(service, request, body, asked, _ChatFormat(model.name, body.logprobs), headers)
 
     @router.post("/v1/completions", openapi_extra=describe_body(CompletionRequest))
     async def complete(request: Request) -> Response:
@@ -71,7 +71,9 @@ def completions_router(service: Service) -> APIRouter:
         asked = ApiQuestion(
             model, body.prompt, images, decoding=decoding, stops=body.stops, alternatives=alternatives, raw=True
         )
-        return await _complete(service, request, body, asked, _Plain(model.name, body.logprobs is not None), {})
+        return await _complete(
+            service, request, body, asked, _CompletionFormat(model.name, body.logprobs is not None), {}
+        )
 
     return router
 
@@ -95,7 +97,12 @@ def decoding_of(body: Generating, limit: int | None, limits: Limits, longest: in
 
 
 async def _complete(
-    service: Service, request: Request, body: Generating, asked: ApiQuestion, form: _Form, headers: dict[str, str]
+    service: Service,
+    request: Request,
+    body: Generating,
+    asked: ApiQuestion,
+    form: _ResponseFormat,
+    headers: dict[str, str],
 ) -> Response:
     if body.stream:
         ticket, written = await service.stream(request, asked)
@@ -113,7 +120,7 @@ async def _events(
     service: Service,
     ticket: Ticket,
     written: AsyncIterator[Written],
-    form: _Form,
+    form: _ResponseFormat,
     in_last: bool,
 ) -> AsyncIterator[str]:
     """Server-sent events: pieces of the answer, the reason of its end, what was used, and ``[DONE]``.
@@ -189,7 +196,7 @@ class _Pieces:
         return whole[len(self.sent) :] if whole.startswith(self.sent) else ""
 
 
-class _Form(ABC):
+class _ResponseFormat(ABC):
     """Base of the two response formats: builds whole responses and chunks of streams."""
 
     kind: str
@@ -239,7 +246,7 @@ class _Form(ABC):
         """Log-probabilities as clients know them."""
 
 
-class _Chat(_Form):
+class _ChatFormat(_ResponseFormat):
     kind, piece_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
     def starts(self, count: int) -> list[Json]:
@@ -253,7 +260,7 @@ class _Chat(_Form):
         return {"content": found, "refusal": None}
 
 
-class _Plain(_Form):
+class _CompletionFormat(_ResponseFormat):
     kind, piece_kind, prefix = "text_completion", "text_completion", "cmpl"
 
     def text(self, text: str, stream: bool) -> Json:

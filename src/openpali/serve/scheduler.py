@@ -36,7 +36,7 @@ from openpali.serve.limits import FEATURES_MIB, HELD, QUEUE, SLOTS
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 from openpali.text.growing import stop_at
-from openpali.weights.files import MAIN, UNPROMPTED
+from openpali.weights.files import MAIN, WITHOUT_DECODER
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -156,7 +156,7 @@ class Scheduler:
         rows = pali.rows(frames, prompt, task, part)
         attempts = [_attempt(pali, each, row, decoding, stops, alternatives) for each, row in rows.items()]
         ticket = Ticket(attempts, stops, until, watch)
-        width = max((attempt.width for attempt in attempts if attempt.answer_alone is None), default=0)
+        width = max((attempt.width for attempt in attempts if attempt.answer_without_decoder is None), default=0)
         if width > self.slots:
             raise ValueError(f"{width} beams or samples, more than the {self.slots} slots: ask for fewer")
         with self._change:
@@ -199,7 +199,7 @@ class Scheduler:
 
     def _queue(self, ticket: Ticket, *, first: bool = False) -> None:
         """Let a request wait for its next attempt; ``first``: before those that wait for slots."""
-        if ticket.now.answer_alone is not None:
+        if ticket.now.answer_without_decoder is not None:
             self._alone.append(ticket)
             self._aside(partial(self._answer_alone, ticket))
         elif first:
@@ -214,8 +214,8 @@ class Scheduler:
         if error is None:
             ticket.started = ticket.started or time.monotonic()
             try:
-                assert ticket.now.answer_alone is not None
-                ticket.now.known = ticket.now.answer_alone()
+                assert ticket.now.answer_without_decoder is not None
+                ticket.now.known = ticket.now.answer_without_decoder()
                 ticket.first_token = ticket.first_token or time.monotonic()
                 again = ticket.try_next()
             except ValueError as wrong:  # of what was asked
@@ -455,10 +455,17 @@ def _attempt(
     pali: Pali, part: str, row: Row, decoding: Decoding | None, stops: Sequence[str], alternatives: int
 ) -> Attempt:
     """A part's attempt to answer, before it has begun."""
-    pipeline = pali.pipeline(MAIN if part in UNPROMPTED else part)
+    pipeline = pali.pipeline(MAIN if part in WITHOUT_DECODER else part)
     way = pipeline.decoding_for(row.task, decoding)
-    if part in UNPROMPTED:
-        return Attempt(part, pipeline, row, (), Ask(way), answer_alone=partial(pali.answer_alone, part, row))
+    if part in WITHOUT_DECODER:
+        return Attempt(
+            part,
+            pipeline,
+            row,
+            (),
+            Ask(way),
+            answer_without_decoder=partial(pali.answer_without_decoder, part, row),
+        )
     stop = stop_at(pipeline.tokenizer, stops) if stops else None
     keys = [(pipeline.vision_key, image_hash(image)) for image in row.images]
     return Attempt(part, pipeline, row, keys, Ask(way, pipeline.choices(row.task), stop, alternatives))

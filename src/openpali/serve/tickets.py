@@ -67,7 +67,7 @@ class Attempt:
         read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
         text: what is being generated; None while it waits.
         ood_score: of the images; None while it waits, without images, and without a detector.
-        answer_alone: makes the answer of a part that has no decoder; None: the answer is generated.
+        answer_without_decoder: makes the answer of a part that has no decoder; None: the answer is generated.
         known: that answer, once it is made.
     """
 
@@ -79,7 +79,7 @@ class Attempt:
     read: int = 0
     text: Text | None = None
     ood_score: float | None = None
-    answer_alone: Callable[[], Prediction] | None = None
+    answer_without_decoder: Callable[[], Prediction] | None = None
     known: Prediction | None = None
 
     @property

@@ -31,7 +31,7 @@ class Generated(Protocol):
         ...
 
 
-Wanted = Callable[[str], bool]
+NameFilter = Callable[[str], bool]
 """Whether objects of a name are of interest."""
 
 
@@ -40,7 +40,7 @@ def scored_boxes(
     tokenizer: Tokenizer,
     codec: LocationCodec,
     size: tuple[int, int],
-    wanted: Wanted = lambda name: True,
+    wanted: NameFilter = lambda name: True,
 ) -> list[Detection]:
     """The boxes of a detection answer, each with a score in 0..1: the geometric mean of its tokens' probabilities.
 
@@ -59,7 +59,7 @@ def scored_boxes(
 
 
 def box_log_probs(
-    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, wanted: Wanted = lambda name: True
+    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, wanted: NameFilter = lambda name: True
 ) -> list[float]:
     """The log-probability of each box of a detection answer that is ``wanted``, with its name."""
     return [math.fsum(chain(*words)) for _, _, words in _boxes(generated, tokenizer, codec, (1, 1), wanted)]
@@ -79,7 +79,7 @@ def part_log_probs(
 
 
 def _boxes(
-    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, size: tuple[int, int], wanted: Wanted
+    generated: Generated, tokenizer: Tokenizer, codec: LocationCodec, size: tuple[int, int], wanted: NameFilter
 ) -> Iterator[tuple[Coordinates, str, list[list[float]]]]:
     """Each box whose name is wanted, its name, and the log-probabilities of each of its words."""
     text = tokenizer.decode(generated.ids)

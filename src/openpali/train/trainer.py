@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 
 import torch
@@ -264,7 +265,7 @@ class Trainer:
                 if group is None:
                     break
                 problems = [problem for loaded in group for problem in loaded.problems]
-                message = self._agree(group, stop.requested, len(problems))
+                message = self._agree(group, stop.is_set(), len(problems))
                 if message.failed:
                     self.checkpoints.wait(PATIENCE)
                 if self.step > started:
@@ -555,19 +556,15 @@ def _samples_of(folder: Path) -> int | None:
         return None
 
 
-class _Stop:
-    requested = False
-
-
 @contextmanager
-def _stop_requests() -> Iterator[_Stop]:
+def _stop_requests() -> Iterator[Event]:
     """Turn SIGTERM and ctrl-C into a request to stop after the current step; a second ctrl-C stops at once."""
-    stop = _Stop()
+    stop = Event()
 
     def request(number: int, _: Any) -> None:
-        if stop.requested and number == signal.SIGINT:
+        if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.requested = True
+        stop.set()
 
     before = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

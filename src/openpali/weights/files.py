@@ -22,7 +22,7 @@ WORDS = (FINDER, READER)
 PAGES = (*WORDS, ELEMENTS, ICONS)
 """The parts that read pages and screens, and take no prompts."""
 SIGLIP = "siglip"  # the part of a bundle that compares images and texts
-UNPROMPTED = (*PAGES, SIGLIP)
+WITHOUT_DECODER = (*PAGES, SIGLIP)
 """The parts that answer without a decoder."""
 PAGE_TASKS = {READER: "ocr", ELEMENTS: "detect"}
 """The tasks that those parts answer."""
