@@ -92,7 +92,7 @@ def test_seeds_and_what_is_missing_are_those_that_are_scored(study: Study, tmp_p
     assert [job["tests"] for job in as_json(study, rows, missing)["missing"]] == [1, 2]
     assert "Not complete" not in as_markdown(study, rows, {})
     svg = next(file for file in draw_table(study, rows, tmp_path) if file.suffix == ".svg").read_text()
-    assert "<!-- pico, 1 to 2 seeds -->" in svg
+    assert "<!-- siglip, 1 to 2 seeds -->" in svg
     assert "<!-- one seed -->" in svg  # of boxes, with siglip
     assert "<!-- boxes: too low to tell -->" in svg
     assert "<!-- questions -->" in svg
@@ -203,3 +203,23 @@ def test_the_curve_has_the_points_of_both_arms(
     monkeypatch.setattr(Axes, "plot", record)
     draw_table(study, rows, tmp_path)
     assert (drawn["questions, pico"], drawn["questions, nano"]) == ([1, 2], [0, 1, 2])
+
+
+def test_all_arms_of_a_study_are_drawn(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [*scored("classify", 1, HALF, LOW), *scored("siglip", 1, [1, 0, 1, -1e-4], LOW)]
+    found += [*scored("siglip, then classify", 1, [1, 1, 1, 0], LOW)]
+    drawn: dict[str, list[float]] = {}
+    errorbar = Axes.errorbar
+
+    def record(self: Axes, x: Sequence[float], *more: Any, label: str, **options: Any) -> object:
+        drawn[label] = [*x]
+        return errorbar(self, x, *more, label=label, **options)
+
+    monkeypatch.setattr(Axes, "errorbar", record)
+    rows = rows_of(study, found)
+    draw_table(study, rows, tmp_path)
+    whole = [row for row in rows if row.samples is None]
+    assert drawn == {
+        f"{arm}, 1 seed": [row.differences[arm].value for row in whole if arm in row.differences]
+        for arm in ("siglip", "siglip, then classify")
+    }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+WIDTH = 0.8  # of a row that differences take
 Curves = dict[tuple[str, str], list[tuple[int | None, Estimate]]]
 """(column, size) -> (samples of the encoder, difference)."""
 
@@ -35,7 +36,8 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
         if len(points := curve_of(study, rows, column.name, size)) > 1
     }
     names = list(dict.fromkeys(row.column.name for row in whole))
-    figure = Figure(figsize=(15 if curves else 7, 1.5 + 0.35 * len(names)), layout="constrained")
+    height = 0.2 + 0.15 * len(_series(study, whole))  # of a row, inches
+    figure = Figure(figsize=(15 if curves else 7, 1.5 + max(0.35, height) * len(names)), layout="constrained")
     left, *right = figure.subplots(1, 1 + bool(curves), squeeze=False).flat
     _draw_differences(left, study, whole, names)
     for panel in right:
@@ -44,32 +46,46 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def _draw_differences(axes: Axes, study: Study, rows: Sequence[Row], names: Sequence[str]) -> None:
-    """The difference of each column with its interval, for each size, and the paper's."""
+    """The difference of each column with its interval, for each size and arm, and the paper's."""
     axes.axvline(0, color="grey", linewidth=1)
     narrow: list[tuple[float, float]] = []  # value and place
-    for number, size in enumerate(dict.fromkeys(row.size for row in rows)):
-        own = [row for row in rows if row.size == size]
-        found = [row.differences[study.compared] for row in own]
-        places = [names.index(row.column.name) + 0.2 * (number + 1) for row in own]
+    sizes, series = list(dict.fromkeys(row.size for row in rows)), _series(study, rows)
+    for number, (size, arm) in enumerate(series):
+        own = [row for row in rows if row.size == size and arm in row.differences]
+        found = [row.differences[arm] for row in own]
+        places = [names.index(row.column.name) + WIDTH * (number + 0.5) / len(series) for row in own]
+        named = arm if len(sizes) == 1 else size if arm == study.compared else f"{arm}, {size}"
         axes.errorbar(
             [each.value for each in found],
             places,
             xerr=[[each.value - each.low for each in found], [each.high - each.value for each in found]],
             fmt="o",
-            label=f"{size}, {counted_seeds(study, own)}",
+            label=f"{named}, {counted_seeds(study, own, arm)}",
         )
-        narrow += [(each.value, y) for row, each, y in zip(own, found, places, strict=True) if row.count(study) < 2]
+        single = [row.count(study, arm) < 2 for row in own]
+        narrow += [(each.value, y) for one, each, y in zip(single, found, places, strict=True) if one]
     if narrow:
         x, y = zip(*narrow, strict=True)
         axes.plot(x, y, "o", color="white", markeredgecolor="black", markersize=4, zorder=3, label=ONE_SEED)
-    marks = {row.column.name: row.column.paper[1] for row in rows if row.column.paper}
-    places = [names.index(name) for name in marks]
-    axes.plot([*marks.values()], places, "D", color="black", fillstyle="none", label="paper")
+    if marks := {row.column.name: row.column.paper[1] for row in rows if row.column.paper}:
+        places = [float(names.index(name)) for name in marks]
+        axes.plot([*marks.values()], places, "D", color="black", fillstyle="none", label="paper")
     told = {row.column.name for row in rows if row.sign(study) != TOO_LOW}
-    axes.set_yticks(range(len(names)), [name if name in told else f"{name}: {TOO_LOW}" for name in names])
-    axes.invert_yaxis()
-    axes.set_xlabel(f"{study.compared} - {study.baseline}\npercent (CIDEr on its own scale)")
-    axes.legend(fontsize="small")
+    axes.set_yticks(
+        [place + WIDTH / 2 for place in range(len(names))],
+        [name if name in told else f"{name}: {TOO_LOW}" for name in names],
+    )
+    axes.set_ylim(len(names) - 0.1, -0.1)
+    compared = study.compared if len(series) == len(sizes) else "arm"
+    axes.set_xlabel(f"{compared} - {study.baseline}\npercent (CIDEr on its own scale)")
+    axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
+def _series(study: Study, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Sizes and arms that are drawn: the compared arm first."""
+    arms = [study.compared, *(arm for arm in study.arms if arm not in (study.compared, study.baseline))]
+    known = {(row.size, arm) for row in rows for arm in row.differences}
+    return [(size, arm) for arm in arms for size in study.sizes if (size, arm) in known]
 
 
 def _draw_curves(axes: Axes, curves: Curves) -> None:

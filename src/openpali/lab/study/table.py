@@ -73,9 +73,9 @@ class Row:
             return "open"
         return "yes" if (found.value > 0) == (self.column.paper[1] > 0) else "no"
 
-    def count(self, study: Study) -> int:
-        """How many seeds both arms have."""
-        return min(len(self.seeds.get(arm, ())) for arm in (study.baseline, study.compared))
+    def count(self, study: Study, arm: str = "") -> int:
+        """How many seeds both the baseline and an arm have, by default the compared one."""
+        return min(len(self.seeds.get(each, ())) for each in (study.baseline, arm or study.compared))
 
     def as_json(self, study: Study) -> dict[str, Any]:
         """Plain JSON values."""
@@ -150,9 +150,9 @@ def missing_of(scorings: Sequence[Scoring]) -> dict[Job, int]:
     return dict(Counter(scoring.job for scoring in scorings if not scoring.done()))
 
 
-def counted_seeds(study: Study, rows: Sequence[Row]) -> str:
-    """How many seeds both arms have in each of these rows, in words."""
-    counts = sorted({row.count(study) for row in rows})
+def counted_seeds(study: Study, rows: Sequence[Row], arm: str = "") -> str:
+    """How many seeds the baseline and an arm have in each of these rows, in words."""
+    counts = sorted({row.count(study, arm) for row in rows})
     shown = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     return f"{shown} seed{'s' * (counts[-1] != 1)}"
 
