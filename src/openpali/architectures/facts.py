@@ -97,6 +97,11 @@ class Facts(BaseModel):
         return "as is" if self.recipe.get("keep_case") else self.text_normalisation
 
     @property
+    def softmax(self) -> bool:
+        """Whether a SigLIP was trained to compare texts by softmax, not each pair by the sigmoid loss."""
+        return bool(self.recipe.get("softmax"))
+
+    @property
     def _model(self) -> Json:
         return dict(self.recipe.get("model") or {})
 

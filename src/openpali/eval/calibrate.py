@@ -96,7 +96,7 @@ def calibrate(
             and page_benchmark.part in pali.parts
         ):
             yield _calibrate_pages(page_benchmark, pali, page_benchmark.calibration(data), limit, watch)
-    if SIGLIP in pali.parts and getattr(open_model(pali.parts[SIGLIP]).config, "sides", False):
+    if SIGLIP in pali.parts and open_model(pali.parts[SIGLIP]).has_sides:
         for benchmark, _, source in _fitting(benchmarks, pali, data):
             if benchmark.task == Detect.name:
                 yield calibrate_patches(benchmark, pali, source, limit, watch(benchmark))

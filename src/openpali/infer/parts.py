@@ -58,7 +58,7 @@ class ModelParts:
         self.device = _device(device)
         self.parts, self.by_task, self.languages, self.about, self.names = open_bundle(folder)
         main = open_model(self.parts[MAIN]) if MAIN in self.parts else None
-        if main is None and SIGLIP in self.parts and getattr(open_model(self.parts[SIGLIP]).config, "sides", False):
+        if main is None and SIGLIP in self.parts and open_model(self.parts[SIGLIP]).has_sides:
             self.by_task = {Detect.name: (SIGLIP,), **self.by_task}  # all that it can do without a decoder
         facts = (self.device, main.config, main.kind) if main else (self.device,)
         if engine == AUTO:
@@ -204,9 +204,9 @@ class ModelParts:
         """The pipeline of the siglip part."""
         stored, model = self.load(SIGLIP)
         assert stored.preprocess is not None
-        texts = stored.facts.normalisation, stored.facts.padding
-        softmax = bool(stored.facts.recipe.get("softmax"))
-        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *texts, softmax)
+        facts = stored.facts
+        how = facts.normalisation, facts.padding, facts.softmax
+        return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *how)
 
     @cached_property
     def patch_detector(self) -> PatchDetector:

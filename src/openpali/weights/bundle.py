@@ -119,7 +119,7 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
     sources = {part: [open_model(find_model(origin)) for origin in shares] for part, shares in origins.items()}
     if any(SIGLIP in parts for parts in tasks.values()) and SIGLIP in sources:
         encoder = sources[SIGLIP][-1]
-        if not getattr(encoder.config, "sides", False):
+        if not encoder.has_sides:
             raise ValueError(
                 f"{encoder.folder} was trained without sides and cannot detect: leave it out of [tasks]"
             )

@@ -130,6 +130,11 @@ class ModelFolder:
         return architecture_of(self.config).answers
 
     @property
+    def has_sides(self) -> bool:
+        """Whether its patches tell the sides of their thing, so that an image encoder detects by itself."""
+        return bool(getattr(self.config, "sides", False))
+
+    @property
     def dialect(self) -> Dialect:
         """The format of its prompts and answers."""
         return find_dialect(self.facts.dialect)

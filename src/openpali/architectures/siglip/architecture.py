@@ -322,7 +322,7 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
         gemma = model.tokenizer.bos_id >= 0
         if model.config.sides:
             warn_inexpressible("transformers has no place for sides: the exported model cannot detect with --fast")
-        if model.facts.recipe.get("softmax"):
+        if model.facts.softmax:
             warn_inexpressible(
                 "transformers has no record that softmax compared the pairs: its probabilities would be those of a "
                 "sigmoid with a bias that was never trained"
