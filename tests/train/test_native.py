@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from tiny_runs import make_recipe
 from torch import Tensor
 
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.cli.main import main
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
@@ -200,6 +202,13 @@ def test_runs_start_from_a_model_that_keeps_proportions(mine: Path, make_trainer
     make_trainer(make_recipe("classify", **parts), "classes").train()
     written = open_model(tmp_path / "classes" / "model")
     assert (written.config.vision.tokens, written.preprocess) == (0, Preprocess(72, 72))
+
+
+def test_a_model_of_few_patches_gets_positions_for_a_square_of_the_budget(mine: Path) -> None:
+    [phase] = native(mine, 70).phases
+    few, many, own = (replace(SIGLIP["pico"].vision, grid=grid) for grid in ((6, 6), (9, 8), (6, 6)))
+    own = replace(own, tokens=36)
+    assert [phase.at_resolution(shape).grid for shape in (few, many, own)] == [(8, 8), (9, 8), (6, 6)]
 
 
 @pytest.mark.parametrize(

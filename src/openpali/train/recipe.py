@@ -6,6 +6,7 @@ classes say of their attributes is what docs/recipes.md says of the keys (`lab/d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -92,8 +93,9 @@ class PhaseSpec(_Table):
         samples: its length; a multiple of ``batch``.
         size: resolution of the images, pixels per side or "HEIGHTxWIDTH"; the position embeddings are resampled to
             it.
-        tokens: most patches of an image that keeps its proportions, instead of a size; the position embeddings
-            stay as they are, and each image resamples them to its own grid.
+        tokens: most patches of an image that keeps its proportions, instead of a size; each image resamples the
+            position embeddings to its own grid. Those of a model that had fixed sizes and fewer patches are
+            resampled once, to a square image of so many.
         mixture: what it draws from: a list of entries, a table of shares by the name of an entry, or the name of a
             mixture.
     """
@@ -114,9 +116,12 @@ class PhaseSpec(_Table):
         return f"up to {self.tokens} patches" if self.tokens else f"{self.size} px"
 
     def at_resolution(self, vision: ViTConfig) -> ViTConfig:
-        """The shape of an image encoder at the resolution of this phase."""
+        """The shape of an image encoder, as the phase before left it, at the resolution of this phase."""
         if self.tokens:
-            return replace(vision, tokens=self.tokens)
+            rows, columns = vision.grid
+            side = math.isqrt(self.tokens)
+            grown = not vision.tokens and rows * columns < side * side
+            return replace(vision, tokens=self.tokens, grid=(side, side) if grown else vision.grid)
         height, width = self.pixels
         resized = replace(vision, grid=(height // vision.patch_size, width // vision.patch_size))
         return replace(resized, tokens=0) if resized.tokens else resized

@@ -44,7 +44,7 @@ def _export(checkpoint: Path, folder: Path) -> None:
         objective.model.to_empty(device="cpu")
     else:
         materialise(objective.model)
-    set_resolution(objective.model, recipe.phases[state["phase"]])
+    set_resolution(objective.model, recipe.phases[: state["phase"] + 1])
     step = TrainStep(recipe, objective, ALONE, torch.float32)
     load_checkpoint(checkpoint, tensors_of(step.model, step.optimizer, step.average), ALONE)
     export_model(folder, step, recipe, state["samples"], tokenizer, state.get("base", ""))

@@ -169,7 +169,7 @@ class TrainStep:
         if vit is None:
             return
         old, grid = vit.positions, vit.config.grid
-        set_resolution(self.model, phase)
+        set_resolution(self.model, [phase])
         if old is None or vit.positions is None or vit.positions is old:
             return
         if POSITIONS in self.learning:
@@ -240,10 +240,13 @@ def check_sizes(recipe: Recipe, objective: Objective[Any]) -> None:
             raise ValueError(f"phases.{number}.size = {phase.size} is not a multiple of {size}")
 
 
-def set_resolution(model: nn.Module, phase: PhaseSpec) -> None:
-    """Resample the ViT's position embeddings to the images of a phase, unless they fit already."""
+def set_resolution(model: nn.Module, phases: Sequence[PhaseSpec]) -> None:
+    """Resample the ViT's position embeddings for the images of each phase, one after the other, where they do not
+    fit: their grid depends on the phases before."""
     vit = vit_of(model)
-    if vit is not None:
+    if vit is None:
+        return
+    for phase in phases:
         shape = phase.at_resolution(vit.config)
         if vit.config.grid != shape.grid:
             vit.set_grid(shape.grid)

@@ -150,7 +150,7 @@ class Trainer:
     def _place(self, newest: Path | None, drawn: bool) -> None:
         """Give the model its resolution and its start, place it on the ranks, and load the checkpoint."""
         recipe = self.recipe
-        set_resolution(self.model, recipe.phases[self.phase])
+        set_resolution(self.model, recipe.phases[: self.phase + 1])
         if drawn and newest is None:
             for part, origin in sorted(self.objective.origins().items()):  # a whole before its parts
                 transplant(self.model, part, origin, self.tokenizer)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from openpali.architectures.base import vision_of
 from openpali.lab.study.runs import plan_study
 from openpali.lab.study.spec import load_study
+from openpali.train.shapes import shape_of
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "study"
 PATCH = 12  # pixels, of nano
@@ -26,6 +28,7 @@ def test_arms_differ_in_how_images_are_resized_alone() -> None:
         assert [recipe.model.resize for recipe in recipes] == ["squash", "pad", "native"]
         for recipe in recipes:
             [phase] = recipe.phases
+            assert phase.at_resolution(vision_of(shape_of(recipe, *recipe.kinds))).grid == (8, 8)
             assert (phase.tokens or (phase.pixels.height // PATCH) * (phase.pixels.width // PATCH)) == 64
         alike = [
             {

@@ -340,7 +340,7 @@ def build_without_data(recipe: Recipe, phase: PhaseSpec, device: str) -> Objecti
     if device != "meta":
         materialise(objective.model, device)
         init_lora(objective.model)  # which its layers do not draw
-    set_resolution(objective.model, phase)
+    set_resolution(objective.model, recipe.phases[: recipe.phases.index(phase) + 1])
     return objective
 
 
