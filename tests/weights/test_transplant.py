@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -33,6 +35,24 @@ def test_transplant_by_another_name(tmp_path) -> None:
     transplant(model, "text.encoder", f"{origin}#vit.encoder")
     assert torch.equal(model.text.encoder.norm.weight, source["vit.encoder.norm.weight"])
     assert torch.equal(model.text.encoder.blocks[0].mlp.up.weight, source["vit.encoder.blocks.0.mlp.up.weight"])
+
+
+def test_transplant_takes_a_scalar(tmp_path) -> None:
+    origin = write(tmp_path / "siglip", "siglip")  # with a bias of -3
+    model = materialise(build(replace(CONFIGS["siglip"], bias=-10.0)))
+    transplant(model, "bias", str(origin))
+    assert model.bias.item() == -3
+    with pytest.raises(ValueError, match="has no 'temperature' of its shape"):
+        transplant(model, "bias", f"{origin}#temperature")
+
+
+def test_transplant_leaves_sides_that_the_other_model_lacks(tmp_path) -> None:
+    origin = write(tmp_path / "siglip", "siglip", seed=1)
+    model = materialise(build(replace(CONFIGS["siglip"], sides=True)))
+    before = model.sides.weight.clone()
+    transplant(model, "", str(origin))
+    assert torch.equal(model.sides.weight, before)
+    assert torch.equal(model.vit.positions, open_model(origin).weights()["vit.positions"])
 
 
 def test_transplant_refuses_embeddings_of_another_vocabulary(tmp_path, tokenizer) -> None:

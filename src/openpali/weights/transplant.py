@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from openpali.architectures.base import vision_of
@@ -19,7 +20,8 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
 
     Args:
         model: the model to change.
-        part: name of a submodule; "" for the whole model.
+        part: name of a submodule or a parameter; "" for the whole model. A whole SigLIP without sides leaves those
+            of this model as they are.
         origin: what :func:`find_model` takes, of a bundle its main part; optionally with ``#part`` if the part has
             another name there.
         tokenizer: the one whose ids ``model`` takes; None if it takes no text.
@@ -27,6 +29,9 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
     name, _, there = origin.partition("#")
     source = open_model(main_part(find_model(name)))
     there = there or part
+    if part in dict(model.named_parameters()):
+        _copy_parameter(model, part, source, there)
+        return
     weights = {
         key.removeprefix(there + ".") if there else key: value.float()
         for key, value in source.weights().items()
@@ -44,9 +49,19 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
         weights[positions] = resample_positions(weights[positions], origin_vision.grid, vit.config.grid)
     if tokenizer is not None and any(_depends_on_vocabulary(f"{there}.{key}") for key in weights):
         _require_same_vocabulary(source, tokenizer, origin)
-    if not part:  # which no model folder has
-        weights |= {key: v for key, v in target.state_dict().items() if key.startswith(f"{AUXILIARY}.")}
+    if not part:
+        own = target.state_dict()
+        weights |= {key: v for key, v in own.items() if key.startswith(f"{AUXILIARY}.")}  # which no folder has
+        weights |= {key: v for key, v in own.items() if key.startswith("sides.") and key not in weights}
     load_exactly(target, weights, origin)
+
+
+@torch.no_grad()
+def _copy_parameter(model: nn.Module, part: str, source: ModelFolder, there: str) -> None:
+    weights, target = source.weights(), model.get_parameter(part)
+    if there not in weights or weights[there].shape != target.shape:
+        raise ValueError(f"model.init names {part!r}, and {source.folder} has no {there!r} of its shape")
+    target.copy_(weights[there].float())
 
 
 def _depends_on_vocabulary(name: str) -> bool:
