@@ -67,6 +67,18 @@ def test_a_whole_start_model_comes_before_its_parts(make_trainer: Any) -> None:
     assert not torch.equal(part["vit.positions"], whole["vit.positions"])
 
 
+def test_the_loss_is_the_start_models(make_trainer: Any) -> None:
+    """A bias of the sigmoid that was never trained is not used all at once; also when the run goes on."""
+    begun = make_trainer(make_recipe("siglip", softmax=True, phases__0__samples=4), "begun").train()
+    unnamed = {"model__init": {"": str(begun)}, "model__preset": "", "model__tokenizer": ""}
+    recipe, notes = inherit(make_recipe("siglip", **unnamed))
+    assert recipe.softmax
+    assert any("softmax" in note for note in notes)
+    run = make_trainer(recipe, "more").train().parent
+    assert inherit(make_recipe("siglip", **unnamed), run).recipe == recipe
+    assert open_model(run / "model").facts.softmax
+
+
 def _write(folder: Path, config: Any, **other: Any) -> None:
     write_model(folder, init_weights(build(config)).state_dict(), config, **other)
 

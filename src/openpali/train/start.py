@@ -1,8 +1,9 @@
 """What a run takes over from the model that it starts from.
 
 A recipe that starts from a whole model inherits what it does not name itself: shapes, tokenizer, resizing of
-images, normalisation and padding of texts, dialect, mask VQ-VAE, and the options of each task. :func:`inherit`
-writes all of it into the recipe, where training, evaluation, validation, plans and the exported model find it.
+images, normalisation and padding of texts, the softmax loss, dialect, mask VQ-VAE, and the options of each task.
+:func:`inherit` writes all of it into the recipe, where training, evaluation, validation, plans and the exported
+model find it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ def inherit(recipe: Recipe, run: Path | None = None) -> Complete:
     model |= {key: known[key] for key in KEYS if key in model and key in known and not model[key]}
     if not model["tokenizer"]:
         raise ValueError(f"the start model {start} has no tokenizer: name one as model.tokenizer")
+    if known.get("softmax") and "softmax" in raw:  # the bias of a sigmoid was never trained
+        raw["softmax"] = True
     for phase in raw["phases"]:
         for entry in phase["mixture"]:
             entry["task_options"] = {**model.get("knows", {}).get(entry["task"], {}), **entry["task_options"]}
@@ -82,7 +85,9 @@ def _recorded(recipe: Recipe, run: Path | None) -> Known | None:
         before = read_record((run / "recipe.json").read_text("utf-8"))
     except (OSError, ValueError):  # claiming the folder will say what is wrong
         return None
-    return before.model.model_dump() if before.model.init == recipe.model.init else None
+    if before.model.init != recipe.model.init:
+        return None
+    return {**before.model.model_dump(), "softmax": getattr(before, "softmax", False)}
 
 
 def _read(recipe: Recipe) -> Known | None:
@@ -108,6 +113,7 @@ def _read(recipe: Recipe) -> Known | None:
         "padding": _unless(PairEncoder.padding, model.facts.padding),
         "masks": mask_codec_of(folder),
         "dialect": model.facts.dialect,
+        "softmax": model.facts.softmax,
         "knows": model.facts.tasks,
     }
 
@@ -168,6 +174,8 @@ def _inherited(recipe: Recipe, complete: Recipe) -> Iterator[str]:
     before, after, start = recipe.model.model_dump(), complete.model.model_dump(), recipe.model.start
     taken = {key: after[key] for key in KEYS if key in after and after[key] != before[key]}
     parts = [key if value == start else f"{key} {value}" for key, value in taken.items() if key != "knows"]
+    if getattr(complete, "softmax", False) != getattr(recipe, "softmax", False):
+        parts.append("softmax = true")
     options = {}
     for own, entry in zip(_entries(recipe), _entries(complete), strict=True):
         options[entry.task] = {k: v for k, v in entry.task_options.items() if k not in own.task_options}

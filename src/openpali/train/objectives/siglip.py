@@ -255,7 +255,8 @@ class SiglipObjective(Objective[SiglipRecipe]):
     def evaluated(self, sharded: bool) -> EmbeddingPipeline:
         model = cast(SigLIP, self.model)
         preprocess = self.recipe.model.preprocess_for(model.vit.config)
-        return EmbeddingPipeline(model, self.tokenizer, preprocess, self._normalisation, self._padding)
+        how = self._normalisation, self._padding, self.recipe.softmax
+        return EmbeddingPipeline(model, self.tokenizer, preprocess, *how)
 
     def facts(self) -> Mapping[str, Any]:
         return {"text_normalisation": self._normalisation, "padding": self._padding}
