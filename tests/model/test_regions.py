@@ -12,7 +12,7 @@ from torchvision.ops import generalized_box_iou
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIP, normalize
 from openpali.model.init import init_weights
-from openpali.model.regions import Places, Regions, places_of, region_loss, side_loss
+from openpali.model.regions import PADDING, UNKNOWN, Places, Regions, places_of, region_loss, side_loss
 
 from .memory import Largest
 from .ranks import pairs
@@ -120,7 +120,19 @@ def test_a_patch_is_part_of_the_smallest_thing_that_holds_its_centre() -> None:
     assert (region[1] == -1).all()
     for number, patches in ((0, 18), (1, 6), (2, 1), (-1, 11)):
         torch.testing.assert_close(weights[0][expected == number], torch.full((patches,), 1 / patches))
-    torch.testing.assert_close(weights[1], torch.full((6, 6), 1 / 36))
+    assert not weights[1].any()  # an image without regions may show anything
+
+
+def test_what_may_be_anything_does_not_teach_that_nothing_is_there() -> None:
+    _, regions = scene()
+    boxes = torch.cat((regions.boxes, torch.tensor([[0.5, 0.5, 1, 1]])))
+    more = {"rows": torch.tensor([0, 0, 0, 0, 0]), "named": torch.tensor([1, 2, 1, PADDING, UNKNOWN])}
+    region, weights = (each.view(2, 6, 6) for each in places_of(regions._replace(boxes=boxes, **more)))
+    alone = places_of(regions)
+    assert torch.equal(region, alone.region.view(2, 6, 6))
+    assert not weights[0, 4:, 3:][region[0, 4:, 3:] == -1].any()
+    torch.testing.assert_close(weights[0, 4:, :3], torch.full((2, 3), 1 / 6))
+    assert torch.equal(weights[0][region[0] >= 0], alone.weights.view(2, 6, 6)[0][region[0] >= 0])
 
 
 def test_padding_of_an_image_is_part_of_nothing() -> None:
@@ -131,7 +143,9 @@ def test_padding_of_an_image_is_part_of_nothing() -> None:
     assert torch.equal(region[0, :36], alone[0])
     assert (region[0, 36:] == -1).all()
     assert not weights[0, 36:].any()
-    torch.testing.assert_close(weights[1], torch.cat((torch.full((18,), 1 / 18), torch.zeros(22))))
+    other = regions._replace(points=points, rows=torch.tensor([0, 0, 0, 1]), named=torch.tensor([1, 2, 1, 1]))
+    region, weights = (each.view(2, 40)[1] for each in places_of(other))
+    torch.testing.assert_close(weights, torch.cat((torch.full((18,), 1 / 18), torch.zeros(22))))
 
 
 def test_losses_of_every_patch_are_those_of_plain_loops() -> None:

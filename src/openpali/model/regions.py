@@ -15,6 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from openpali.model.losses import Embeddings, gather_embeddings, gather_rows, gather_sizes, world_and_rank
 from openpali.model.sides import overlap
 
+PADDING = -1  # no region
+UNKNOWN = -2  # a box that may hold anything: its patches do not learn that nothing is there
 _LEAST = 1e-3  # share of an image: no side is nearer to a patch
 
 
@@ -25,7 +27,8 @@ class Regions(NamedTuple):
         rows: the image of each region, int64 ``[R]``.
         boxes: (ymin, xmin, ymax, xmax) of each region as shares of the image, float ``[R, 4]`` in 0..1.
         names: token ids of the names, int64 ``[U, L]``; a name may occur more than once, and the last is empty.
-        named: the name of each region, an index below U, int64 ``[R]``; -1 marks padding, which has no loss.
+        named: the name of each region, an index below U, int64 ``[R]``; :data:`PADDING` and :data:`UNKNOWN` have no
+            loss.
         points: (y, x) of the centre of each patch as shares of its image, float ``[B, N, 2]``, below 0 for padding,
             if every patch learns; None: the patch at the centre of each region.
     """
@@ -48,7 +51,7 @@ class Places(NamedTuple):
     Attributes:
         region: the region that is there, int64 ``[P]``; -1: none.
         weights: of each place in a loss, float ``[P]``. Those of a region add up to 1, and so do those of an image
-            where no region is.
+            where no region is. An image without regions has none: whether it shows things is not known.
     """
 
     region: Tensor
@@ -69,7 +72,7 @@ def share_names(embeddings: Embeddings, regions: Regions) -> tuple[Embeddings, R
         raise ValueError("these embeddings have no names: give the model regions as well as pairs")
     world, rank = world_and_rank()
     sizes = gather_sizes(len(regions.names), world)
-    named = torch.where(regions.named >= 0, regions.named + sum(sizes[:rank]), -1)
+    named = torch.where(regions.named >= 0, regions.named + sum(sizes[:rank]), regions.named)
     shared = regions._replace(names=gather_rows(regions.names, sizes), named=named)
     return embeddings._replace(name=gather_embeddings(embeddings.name, sizes)), shared
 
@@ -101,7 +104,10 @@ def places_of(regions: Regions) -> Places:
     patches_R = torch.zeros_like(area_RN[:, 0])
     taken_BN = region_BN >= 0
     patches_R = patches_R.index_add(0, region_BN.clamp(min=0).flatten(), taken_BN.flatten().to(patches_R.dtype))
-    free_BN = shown_BN & ~taken_BN
+    unknown_RN = within_RN & (regions.named == UNKNOWN)[:, None]
+    unknown_BN = torch.zeros_like(first_BN).index_add(0, regions.rows, unknown_RN.to(first_BN.dtype)) > 0
+    regions_B = torch.zeros_like(first_BN[:, 0]).index_add(0, regions.rows, real_R.to(first_BN.dtype))
+    free_BN = shown_BN & ~taken_BN & ~unknown_BN & (regions_B > 0)[:, None]
     alone_BN = free_BN / free_BN.sum(1, keepdim=True).clamp(min=1)
     shared_BN = taken_BN / patches_R[region_BN.clamp(min=0)].clamp(min=1)
     return Places(region_BN.flatten(), (alone_BN + shared_BN).flatten())

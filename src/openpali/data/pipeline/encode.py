@@ -17,8 +17,9 @@ from torch import Tensor
 
 from openpali.data.media.native import AnyPreprocess
 from openpali.model.patches import Images, Patches
+from openpali.model.regions import PADDING, UNKNOWN
 from openpali.tasks.base import Task, require
-from openpali.tasks.example import Example, Image
+from openpali.tasks.example import Box, Example, Image, Size
 from openpali.text.tokenizer import Tokenizer
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -91,7 +92,8 @@ class PairEncoder:
 
     With ``regions``, a batch also has ``region_rows [R]``, the image of each object, ``region_boxes [R, 4]``
     float32, shares of the image with its padding, ``names [U, L]``, the objects' distinct names, and ``region_names
-    [R]``, indices into them. R and U are padded to multiples of 64: R with names of -1, U with the empty text.
+    [R]``, indices into them, -2 of an ignored box. R and U are padded to multiples of 64: R with names of -1, U
+    with the empty text.
 
     Attributes:
         regions: also encode the objects of images.
@@ -112,7 +114,8 @@ class PairEncoder:
         arrays = {**preprocess.arrays(image), "ids": self.text(text)}
         if self.regions:
             names = [self.text(thing.name) for thing in example.objects]
-            arrays["boxes"] = boxes_of(example, preprocess)
+            boxes = [*(thing.box for thing in example.objects), *example.ignored]
+            arrays["boxes"] = as_shares(boxes, example.size, preprocess)
             arrays["names"] = np.array(names, np.int64).reshape(-1, self.length)
         return arrays
 
@@ -131,21 +134,24 @@ class PairEncoder:
         if not self.regions:
             return batch
         names, named = np.unique(np.concatenate([s["names"] for s in samples]), axis=0, return_inverse=True)
+        boxes = [len(s["boxes"]) for s in samples]
+        region_names = np.full(sum(boxes), UNKNOWN)
+        region_names[np.concatenate([np.arange(len(s["boxes"])) < len(s["names"]) for s in samples])] = (
+            named.ravel()
+        )
         arrays = {
-            "region_rows": _fill(np.repeat(np.arange(len(samples)), [len(s["names"]) for s in samples]), 0),
+            "region_rows": _fill(np.repeat(np.arange(len(samples)), boxes), 0),
             "region_boxes": _fill(np.concatenate([s["boxes"] for s in samples]), 0),
-            "region_names": _fill(named.reshape(-1), -1),
+            "region_names": _fill(region_names, PADDING),
             "names": _fill(names, self.text("")),
         }
         return batch | {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
-def boxes_of(example: Example, preprocess: AnyPreprocess) -> NDArray[np.float32]:
-    """The box of each object in the preprocessed first image, as shares of its sides: ``[R, 4]``."""
-    size = example.size  # the image may have been decoded smaller
-    boxes = np.array([thing.box for thing in example.objects], np.float32).reshape(-1, 4)
+def as_shares(boxes: Sequence[Box], size: Size, preprocess: AnyPreprocess) -> NDArray[np.float32]:
+    """Boxes in an image of a size as shares of the sides of the preprocessed image: ``[R, 4]``."""
     scale = np.array(preprocess.covered(size), np.float32) / np.array(size, np.float32)
-    return np.asarray(boxes * np.tile(scale, 2), np.float32)
+    return np.asarray(np.array(boxes, np.float32).reshape(-1, 4) * np.tile(scale, 2), np.float32)
 
 
 def _fill(rows: NDArray[Any], row: int | NDArray[Any]) -> NDArray[Any]:

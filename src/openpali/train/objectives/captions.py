@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openpali.data.media.native import AnyPreprocess
-from openpali.data.pipeline.encode import TEXT_MULTIPLE, Arrays, Batch, PairEncoder, boxes_of, pad_ids
+from openpali.data.pipeline.encode import TEXT_MULTIPLE, Arrays, Batch, PairEncoder, as_shares, pad_ids
 from openpali.model.losses import cross_entropy
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViTConfig
@@ -85,7 +85,8 @@ class CaptionEncoder:
         if example.objects:
             chosen = int(rng.integers(len(example.objects)))
             with suppress(ValueError):  # it is outside the image, or thinner than a hundredth of it
-                box = BOX.encode(boxes_of(example, preprocess)[chosen].tolist(), _WHOLE)
+                [box_4] = as_shares([example.objects[chosen].box], example.size, preprocess)
+                box = BOX.encode(box_4.tolist(), _WHOLE)
                 place = self.pairs.tokenizer.encode(box)
                 name = self._unpadded(self.pairs.text(example.objects[chosen].name))
                 return [(place, name), (name[:-1], [*place, name[-1]])]

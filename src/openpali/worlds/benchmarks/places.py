@@ -15,7 +15,7 @@ import torch
 
 from openpali.benchmarks.features import BATCH, FeatureEncoder, Floats
 from openpali.benchmarks.probes import logistic
-from openpali.data.pipeline.encode import boxes_of
+from openpali.data.pipeline.encode import as_shares
 from openpali.data.sources.base import Source
 from openpali.eval.benchmark import Advance, Embedded, Encoders, SeenSamples
 from openpali.infer.generate import evaluating
@@ -72,7 +72,8 @@ def place_probe(
         slices: list[str] = []
         for done, example, tokens_ND in _tokens(encoder, source, count):
             seen.image(example.images[0])
-            points_R2 = torch.from_numpy(boxes_of(example, encoder.preprocess)).view(-1, 2, 2).mean(1)
+            boxes_R4 = as_shares([thing.box for thing in example.objects], example.size, encoder.preprocess)
+            points_R2 = torch.from_numpy(boxes_R4).view(-1, 2, 2).mean(1)
             at_RD = tokens_ND[encoder.vit.patches_at(points_R2).numpy()]
             for objects, label, own in ask(example):
                 features.append(at_RD[list(objects)].reshape(-1))
