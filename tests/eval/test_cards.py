@@ -135,6 +135,15 @@ def test_hashes_change_with_the_data_and_the_weights(pali: Pali, bundle: Path, t
     assert one != other
 
 
+def test_the_same_samples_have_one_hash_whatever_codec_writes_their_masks() -> None:
+    def found(text: str) -> str:
+        return cards.hash_samples([Answered(0, "a", "p", "", [text])], ["pixels"])
+
+    assert found("<loc0010> <mask_token7> <mask_token12>") == found("<loc0010> <mask_token9> <mask_token0>")
+    assert found("<loc0010> <mask_token7>") != found("<loc0011> <mask_token7>")
+    assert found("<seg007><seg012> car") == found("<seg000><seg120> car") != found("<seg007><seg012> bus")
+
+
 def test_the_hash_of_an_adapter_is_of_its_base_too(bundle: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(bundle / "pali", base)
