@@ -26,16 +26,18 @@ from openpali.data.media.native import NativePreprocess
 from openpali.eval.calibrate import calibrate_patches
 from openpali.eval.registry import benchmarks
 from openpali.eval.runner import run
+from openpali.infer.bulk import Request, replies
 from openpali.infer.pali import Pali
 from openpali.infer.patch_detector import LEAST, PatchDetector
-from openpali.infer.pipeline import EmbeddingPipeline, Untrained
+from openpali.infer.pipeline import EmbeddingPipeline, Sized, Untrained
 from openpali.metrics.boxes import Detection
 from openpali.metrics.calibration import Calibration
 from openpali.model.init import init_weights
+from openpali.model.patches import Patches
 from openpali.playground.tables import routes_of
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.service import Served
-from openpali.tasks.example import Size
+from openpali.tasks.example import Example, Size
 from openpali.weights.bundle import pack_bundle
 from openpali.weights.format import open_model
 from openpali.weights.write import write_model
@@ -46,7 +48,8 @@ NAMES = {"red apple": 0, "dog": 1, "cat": 2, "": 3}
 class Planted:
     """Stands for a model: embeddings of texts are one-hot, and so are those of patches, times how sure they are."""
 
-    def __init__(self, patches: list[tuple[str, float]], boxes: list[list[float]]) -> None:
+    def __init__(self, patches: list[tuple[str, float]], boxes: list[list[float]], softmax: bool = False) -> None:
+        self.softmax = softmax
         self.seen = np.zeros((len(patches), len(NAMES)), np.float32)
         for row, (name, sure) in zip(self.seen, patches, strict=True):
             row[NAMES[name]] = sure
@@ -60,9 +63,9 @@ class Planted:
         self.asked.append(texts)
         return np.eye(len(NAMES), dtype=np.float32)[[NAMES[text] for text in texts]]
 
-    def probabilities(self, seen: np.ndarray, texts: np.ndarray, *, softmax: bool) -> np.ndarray:
+    def probabilities(self, seen: np.ndarray, texts: np.ndarray) -> np.ndarray:
         cosine = torch.from_numpy(seen @ texts.T)
-        return ((cosine * 20).softmax(1) if softmax else cosine).numpy()
+        return ((cosine * 20).softmax(1) if self.softmax else cosine).numpy()
 
 
 def test_patches_of_a_thing_are_one_box_the_mean_of_theirs() -> None:
@@ -86,6 +89,8 @@ def test_patches_of_a_thing_are_one_box_the_mean_of_theirs() -> None:
     assert found[1].box == [0, 0, 9, 9]
     assert found[2].box == [9, 9, 60, 60]  # a little beside the first
     assert [thing.confidence for thing in detector.detect(None, ["dog"])] == [None]
+    assert detector.find(None, []) == []
+    assert detector.embedding.asked == [["red apple", "dog", "cat"]]  # "dog" is not embedded again
     sure = PatchDetector(Planted(patches, boxes), calibration=Calibration(1.0, -1.0)).detect(None, ["dog"])
     assert sure[0].confidence == pytest.approx(1 / (1 + np.exp(1) * 0.2 / 0.8), rel=1e-5)
 
@@ -93,12 +98,12 @@ def test_patches_of_a_thing_are_one_box_the_mean_of_theirs() -> None:
 def test_a_model_of_softmax_compares_with_what_else_there_may_be() -> None:
     """A patch that is a little like a dog, and much like a cat."""
     box, asked = [[0, 0, 9, 9]], ["dog"]
-    alone, beside = (Planted([("cat", 0.9)], box) for _ in range(2))
+    alone, beside = (Planted([("cat", 0.9)], box, softmax=True) for _ in range(2))
     for each in (alone, beside):
         each.seen[0, NAMES["dog"]] = 0.5
-    assert [thing.name for thing in PatchDetector(alone, softmax=True).find(None, asked)] == asked
-    assert PatchDetector(beside, ["cat", "hot dog", "red apple"], softmax=True).find(None, asked) == []
-    assert [thing.name for thing in PatchDetector(alone, softmax=True).find(None, ["dog", "dog"])] == asked
+    assert [thing.name for thing in PatchDetector(alone).find(None, asked)] == asked
+    assert PatchDetector(beside, ["cat", "hot dog", "red apple"]).find(None, asked) == []
+    assert [thing.name for thing in PatchDetector(alone).find(None, ["dog", "dog"])] == asked
     assert beside.asked == [["dog", "cat", "red apple", ""]]  # "hot dog" would take from "dog"
 
 
@@ -125,9 +130,11 @@ def test_boxes_of_patches_are_in_pixels_of_the_image(policy: str, model: SigLIP,
     with torch.inference_mode():
         tokens = model.vit(torch.from_numpy(preprocess(image))[None])
         sides = model.side_distances(tokens).numpy()
-        torch.testing.assert_close(torch.from_numpy(embeddings), model.embed_patches(tokens))
+        kept = 18 if policy == "pad" else 36  # the lower half is grey
+        torch.testing.assert_close(torch.from_numpy(embeddings), model.embed_patches(tokens)[:kept])
     height, width = (200, 200) if policy == "pad" else (100, 200)  # of what the model sees, in pixels of the image
-    for row in range(6):
+    assert len(boxes) == kept
+    for row in range(kept // 6):
         for column in range(6):
             y, x = (row + 0.5) / 6, (column + 0.5) / 6
             top, left, bottom, right = sides[row * 6 + column]
@@ -143,7 +150,42 @@ def test_patches_of_an_image_in_its_own_proportions_are_those_that_it_has(model:
     assert rows * columns < 40  # the others are padding
     embeddings, boxes = EmbeddingPipeline(model, tokenizer, preprocess).patches(image)
     assert embeddings.shape[0] == len(boxes) == rows * columns
-    assert boxes[:, :2].max() > 0
+    arrays = {key: torch.from_numpy(value)[None] for key, value in preprocess.arrays(image).items()}
+    with torch.inference_mode():
+        sides = model.side_distances(model.vit(Patches(arrays["images"], arrays["grids"]))).numpy()
+    for number, box in enumerate(boxes):
+        y, x = (number // columns + 0.5) / rows, (number % columns + 0.5) / columns
+        top, left, bottom, right = sides[number]
+        edges = [(y - top) * 100, (x - left) * 90, (y + bottom) * 100, (x + right) * 90]
+        np.testing.assert_allclose(box, np.clip(edges, 0, [100, 90, 100, 90]), atol=1e-3)
+
+
+def test_boxes_in_an_image_that_was_decoded_smaller_are_in_its_own_pixels(detecting: Path) -> None:
+    small = np.random.default_rng(1).integers(0, 256, (72, 72, 3), np.uint8)
+    pali = Pali(detecting)
+    (own,), (scaled,) = (pali.detect([each], ["dog"], fast=True) for each in (small, Sized(small, Size(144, 288))))
+    assert own
+    for one, other in zip(own, scaled, strict=True):
+        np.testing.assert_allclose(np.array(one.box) * [2, 4, 2, 4], other.box, rtol=1e-5)
+
+
+def test_patches_are_asked_without_a_word_about_the_decoder(
+    detecting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither that it was not trained on detection, nor that it does not know a name."""
+    image = tmp_path / "noise.png"
+    Image.effect_noise((90, 60), 50).convert("RGB").save(image)
+    pali = Pali(detecting)
+    monkeypatch.setattr(pali.pipeline(), "options", {"caption": {}})
+    monkeypatch.setattr(pali, "names", ("cat",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pali.detect([image], ["dog"], fast=True)[0]
+        source = [Example(key="a", images=[np.asarray(Image.open(image))])]
+        [[reply]] = replies(pali, source, Request("detect", "dog", fast=True))
+    assert (reply.error, reply.note) == ("", "")
+    with pytest.warns(Untrained):
+        pali.task("detect")
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +283,9 @@ def test_confidence_is_fitted_by_what_is_right(
     source = detect.calibration(Path())
     true = {source[i].images[0].tobytes(): source[i].objects for i in range(count)}
 
-    def find(self: PatchDetector, image: np.ndarray, names: list[str]) -> list[Detection]:
-        right = [Detection(each.name, each.box, 0.9) for each in true[image.tobytes()] if each.name in names]
+    def find(self: PatchDetector, image: Sized | np.ndarray, names: list[str]) -> list[Detection]:
+        pixels = image.pixels if isinstance(image, Sized) else image
+        right = [Detection(each.name, each.box, 0.9) for each in true[pixels.tobytes()] if each.name in names]
         return [*right, Detection(names[0], (0, 0, 1, 1), 0.4)]
 
     monkeypatch.setattr(PatchDetector, "find", find)

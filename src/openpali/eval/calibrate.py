@@ -25,7 +25,7 @@ from openpali.eval.evaluators import AnswerEvaluator, Watch, count, unwatched
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.infer.batches import chunked
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import BATCH, Pipeline
+from openpali.infer.pipeline import BATCH, Pipeline, frames_of
 from openpali.metrics.boxes import Detection, right_boxes
 from openpali.metrics.calibration import TINY, Calibration, auroc, expected_calibration_error, fit_calibration
 from openpali.metrics.scores import mean
@@ -149,10 +149,15 @@ def calibrate_patches(
     for index in range(total):
         example = source[index]
         names = task.names_in(task.write(example, generator(SEED, index)).prompt)
-        found = pali.patch_detector.find(example.images[0], names)
+        image = frames_of(example)[0]
+        found = pali.patch_detector.find(image, names)
         sure += [thing.score for thing in found]
         right += right_boxes(found, [Detection(thing.name, thing.box) for thing in task.shown(example, names)])
         watch(index + 1, total, {})
+    if not right:
+        raise ValueError(
+            f"the patches of {pali.name} find nothing in {total} images, so no confidence can be fitted"
+        )
     return _fit(pali, SIGLIP, task.name, _logs(sure), right)
 
 

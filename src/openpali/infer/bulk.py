@@ -53,6 +53,11 @@ class Request:
         if self.raw and (self.task or not self.text):
             raise ValueError("raw sends your text as the whole prompt: give a text, and no task")
 
+    @property
+    def part(self) -> str | None:
+        """The part that is asked, if the request says so."""
+        return SIGLIP if self.fast else None
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -225,7 +230,7 @@ class Asking:
             task, prompt, note = self._prompt(sample)
             if note:
                 warnings.warn(note, Reworded, stacklevel=2)
-            rows = self.pali.rows(frames_of(sample), prompt, task, SIGLIP if self.request.fast else None)
+            rows = self.pali.rows(frames_of(sample), prompt, task, self.request.part)
         except (ValueError, OSError) as error:
             return Reply(sample.key, error=str(error), files=sample.files)
         return PreparedSample(index, sample.key, sample.files, rows, note)
@@ -274,11 +279,11 @@ class Asking:
         if "images" in task.needs:
             require(example.images, example, "image")
         text = request.text or text_of(example, task.takes, task.dialect.names_joiner)
-        return self.pali.prompted(text, task, lang=request.lang or example.lang)
+        return self.pali.prompted(text, task, lang=request.lang or example.lang, part=request.part)
 
     def _task(self, name: str) -> Task:
         if name not in self.tasks:
-            self.tasks[name] = self.pali.task(name)
+            self.tasks[name] = self.pali.task(name, self.request.part)
         return self.tasks[name]
 
 

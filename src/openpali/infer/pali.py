@@ -244,7 +244,7 @@ class Pali(RoutedModel):
         for rows in chunked(list(zip(frames, prompts, strict=True)), batch):
             some = []
             for row, given in rows:
-                own, prompt = task, given if raw else self.dialect.expand(given)
+                own, prompt = task, self.dialect.expand(given)
                 if not (task or part or raw):
                     own, prompt, note = self.prompted(prompt, frames=len(row))
                     if note:
@@ -286,13 +286,16 @@ class Pali(RoutedModel):
         _check_lists(images, texts)
         return self.embedding.similarity(images, texts)
 
-    def task(self, name: str) -> Task:
+    def task(self, name: str, part: str | None = None) -> Task:
         """A task as this bundle was trained on it: with its options and its mask codec.
+
+        Args:
+            part: that is to answer; by default the first of those that the bundle lists.
 
         Raises:
             ValueError: unknown task, or the bundle lacks the part that answers it.
         """
-        return self.trained_task(name, warn=self.part_for(name) not in WITHOUT_DECODER)
+        return self.trained_task(name, warn=(part or self.part_for(name)) not in WITHOUT_DECODER)
 
     def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language: see :meth:`Pipeline.write_prompt`."""
@@ -301,7 +304,14 @@ class Pali(RoutedModel):
         return self.pipeline_for(task.name).write_prompt(task, text, lang)
 
     def prompted(
-        self, text: str, task: Task | None = None, *, lang: str = "", frames: int = 1, raw: bool = False
+        self,
+        text: str,
+        task: Task | None = None,
+        *,
+        lang: str = "",
+        frames: int = 1,
+        raw: bool = False,
+        part: str | None = None,
     ) -> Prompted:
         """What to ask a model for a user's text: with a task, its prompt; else the text, if it is a prompt, or else
         the text as a question.
@@ -311,13 +321,14 @@ class Pali(RoutedModel):
             lang: of the answer; by default English, or the first language of a model that does not know it.
             frames: number of images.
             raw: the text is a prompt, whatever it is.
+            part: that is to answer; by default those that the bundle lists.
 
         Raises:
             ValueError: the text is empty, or a prompt with a ``lang`` beside it; or as :meth:`write_prompt`.
         """
         if not text.strip() and not task:
             raise ValueError("the prompt is empty")
-        text = text if task or raw else self.dialect.expand(text)
+        text = text if task else self.dialect.expand(text)
         if not task and (raw or is_prompt(text, self.dialect)):
             if lang:
                 told = f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt"
@@ -334,7 +345,8 @@ class Pali(RoutedModel):
         elif not task and prompt != text.strip():
             note = f"{shorten(repr(text), 40)} was asked as a question: {shorten(prompt, 80)} "
             note += "(with --raw, or raw=True, it is sent as it is)"
-        return Prompted(asked, prompt, note or self._unknown_names(asked, prompt))
+        anything = part == SIGLIP  # its text tower embeds any name
+        return Prompted(asked, prompt, note or ("" if anything else self._unknown_names(asked, prompt)))
 
     def _unknown_names(self, task: Task, prompt: str) -> str:
         """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows."""
@@ -361,7 +373,7 @@ class Pali(RoutedModel):
         _check_lists(images, texts)
         if texts is None:
             texts = [""] * len(images)
-        task = self.task(name)
+        task = self.task(name, part)
         prompts = [self.write_prompt(task, text, lang) for text in texts]
         found = self.predict([[i] for i in images], prompts, task=task, part=part)
         if any(prediction.out_of_distribution for prediction in found):

@@ -211,9 +211,8 @@ class ModelParts:
     @cached_property
     def patch_detector(self) -> PatchDetector:
         """Detects by the patches of the siglip part."""
-        facts = self.load(SIGLIP)[0].facts
-        embedding = self.embedding
-        return PatchDetector(embedding, self.names, embedding.softmax, facts.calibration.get(Detect.name))
+        calibration = self.load(SIGLIP)[0].facts.calibration.get(Detect.name)
+        return PatchDetector(self.embedding, self.names, calibration)
 
     @cached_property
     def reader(self) -> ScreenReader:

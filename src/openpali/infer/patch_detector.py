@@ -28,7 +28,6 @@ class PatchDetector:
         embedding: of a SigLIP with sides.
         known: names of other objects. A model of softmax needs them as negatives: with "cat" alone, the patch of a
             dog is called a cat.
-        softmax: the model was trained by softmax, not by the sigmoid of each pair.
         calibration: of the confidence in a box; None: there is none.
     """
 
@@ -36,7 +35,6 @@ class PatchDetector:
         self,
         embedding: EmbeddingPipeline,
         known: Sequence[str] = (),
-        softmax: bool = False,
         calibration: Calibration | None = None,
     ) -> None:
         if embedding.model.sides is None:
@@ -44,8 +42,8 @@ class PatchDetector:
                 "the image encoder of this model does not tell where things end: train one with dense = true and "
                 "sides = 1.0, or ask the decoder"
             )
-        self.embedding, self.known, self.softmax, self.calibration = embedding, known, softmax, calibration
-        self._texts: dict[str, Floats] = {}  # embeddings
+        self.embedding, self.known, self.calibration = embedding, known, calibration
+        self._texts: dict[str, Floats] = {}  # embeddings of what was asked last, and of the known names
 
     def detect(self, image: ImageLike, names: Sequence[str]) -> list[Object]:
         """All instances of the names in an image, the most probable first."""
@@ -57,6 +55,8 @@ class PatchDetector:
 
     def find(self, image: ImageLike, names: Sequence[str]) -> list[Detection]:
         """The same with the probability of each name, which is not calibrated."""
+        if not names:
+            return []
         embeddings_ND, boxes_N4 = self.embedding.patches(image)
         names = [*dict.fromkeys(names)]
         found: list[Detection] = []
@@ -73,13 +73,12 @@ class PatchDetector:
     def _probabilities(self, embeddings_ND: Floats, names: Sequence[str]) -> Floats:
         """Of each name at each patch: ``[N, K]``."""
         others = [text for text in self.known if not any(alike(text, name) for name in names)]
-        asked = [*names, *others, ""] if self.softmax else names
-        if missing := [text for text in dict.fromkeys(asked) if text not in self._texts]:
-            texts = self._texts | dict(zip(missing, self.embedding.embed_text(missing), strict=True))
-            # of others nothing is kept: a server is asked for any
-            self._texts = {text: row for text, row in texts.items() if text in (*self.known, "")}
-        else:
-            texts = self._texts
-        return self.embedding.probabilities(
-            embeddings_ND, np.stack([texts[text] for text in asked]), softmax=self.softmax
-        )[:, : len(names)]
+        asked = [*names, *others, ""] if self.embedding.softmax else names
+        texts = self._texts
+        if missing := [text for text in dict.fromkeys(asked) if text not in texts]:
+            # of other names only the last are kept: a server is asked for any
+            kept = {text: row for text, row in texts.items() if text in (*self.known, "", *asked)}
+            texts = kept | dict(zip(missing, self.embedding.embed_text(missing), strict=True))
+            self._texts = texts
+        rows_KD = np.stack([texts[text] for text in asked])
+        return self.embedding.probabilities(embeddings_ND, rows_KD)[:, : len(names)]

@@ -539,16 +539,16 @@ class EmbeddingPipeline:
     def similarity(self, images: Sequence[ImageLike], texts: Sequence[str]) -> Floats:
         """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``. A model that was
         trained by softmax compares the texts: for it, rows sum to 1."""
-        return self.probabilities(self.embed_image(images), self.embed_text(texts), softmax=self.softmax)
+        return self.probabilities(self.embed_image(images), self.embed_text(texts))
 
-    def probabilities(self, seen: Floats, texts: Floats, *, softmax: bool = False) -> Floats:
+    def probabilities(self, seen: Floats, texts: Floats) -> Floats:
         """Probability of each text for each embedding of an image or a patch, ``[N, texts]``: each by itself, by
         SigLIP's sigmoid, or a softmax over the texts."""
         cosine = torch.from_numpy(seen @ texts.T)
         with torch.inference_mode():
             temperature, bias = self.model.log_temperature.float().cpu().exp(), self.model.bias.float().cpu()
             logits = cosine * temperature
-            return (logits.softmax(1) if softmax else (logits + bias).sigmoid()).numpy()
+            return (logits.softmax(1) if self.softmax else (logits + bias).sigmoid()).numpy()
 
     def patches(self, image: ImageLike) -> tuple[Floats, Floats]:
         """Of each patch of an image the embedding ``[N, D]``, comparable with :meth:`embed_text`, and the box of
@@ -565,7 +565,8 @@ class EmbeddingPipeline:
             pixels_4 = torch.tensor([side / share for side, share in zip(sized.size, covered, strict=True)] * 2)
             boxes_N4 = (edges_N4.cpu() * pixels_4).clamp(torch.zeros(4), torch.tensor(sized.size * 2))
             embeddings_ND = self.model.embed_patches(tokens_1ND)
-            real_N = (centres_1N2[0] >= 0).all(1).cpu()  # not padding
+            within_N2 = (centres_1N2[0].cpu() >= 0) & (centres_1N2[0].cpu() < torch.tensor(covered))
+            real_N = within_N2.all(1)  # not padding, nor the grey beside an image
         return embeddings_ND.float().cpu()[real_N].numpy(), boxes_N4[real_N].numpy()
 
     def _embed(self, tower: Callable[[Batch], Tensor], rows: Sequence[Arrays], batch: int) -> Floats:

@@ -118,7 +118,7 @@ class RoutedModel(ModelParts):
         if isinstance(task, Detect):
             names = task.names_in(row.prompt)
             if part == SIGLIP:
-                objects = self.patch_detector.detect(pixels, names)
+                objects = self.patch_detector.detect(Sized(pixels, row.size), names)
             else:
                 screen = self.reader.screen(pixels)
                 score = screen.ood_score
