@@ -313,8 +313,8 @@ def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
 
 
 def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
-    """SHA-256 over the keys, kinds, references and pixels of the samples. Mask tokens in references are left out: they
-    are those of the model's mask VQ-VAE, and the same samples have others with another one."""
+    """SHA-256 over the keys, kinds, references and pixels of the samples. Mask tokens in references are left out:
+    they are those of the model's mask VQ-VAE, and the same samples have others with another one."""
     seen = SeenSamples()
     for row, image in zip(rows, pixels, strict=True):
         seen.texts(row.key, row.kind, *(_MASK.sub("", text) for text in row.references), image)
