@@ -93,9 +93,9 @@ def compare(options: argparse.Namespace) -> Iterator[Result]:
 def _open(options: argparse.Namespace, folder: Path) -> Pali:
     if options.engine == "torch-int4":
         pali = Pali.from_pretrained(options.model)
-        measure = partial(input_moments, pali, options.calibrate) if options.calibrate else None
+        alone = Pali(pali.parts[MAIN])  # as `openpali quantize` asks: no other part of the bundle answers
+        measure = partial(input_moments, alone, options.calibrate) if options.calibrate else None
         write_int4(open_model(pali.parts[MAIN]), folder / "int4", GROUP, measure)
-        pali = Pali.from_pretrained(options.model)
         pali.parts[MAIN] = folder / "int4"
         return pali
     if not options.engine.startswith("onnx"):

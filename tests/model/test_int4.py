@@ -156,17 +156,16 @@ def test_layers_of_the_same_weight_share_what_the_kernel_reads() -> None:
 def test_layers_of_the_language_model_are_int4_where_a_group_fits() -> None:
     model = build(PRESETS["nano"])
     names = use_quantized(model, 128)
-    assert {name.partition(".")[0] for name in names} == {"vit", "project"}
+    assert {name.partition(".")[0] for name in names} == {"vit", "project", "text"}
+    assert [name for name in names if name.startswith("text.")] == ["text.head"]
     groups = {name: m.group for name, m in model.named_modules() if isinstance(m, Int4Linear)}
     assert groups["text.encoder.0.attention.qkv"] == 64  # of 192 inputs
     assert groups["text.decoder.2.ff.down"] == 128  # of 512
-    assert groups["text.head"] == 64
     assert not any(isinstance(module, nn.Linear) for module in model.modules())
     narrow = build(PRESETS["pico"])
-    assert "text.head" not in use_quantized(narrow, 128)
-    narrow.text.head = nn.Linear(48, 5)  # 32 does not divide it
-    assert "text.head" in use_quantized(narrow, 128)
-    assert isinstance(narrow.text.head, Int8Linear)
+    narrow.text.decoder[0].ff.down = nn.Linear(48, 5)  # 32 does not divide it
+    assert "text.decoder.0.ff.down" in use_quantized(narrow, 128)
+    assert isinstance(narrow.text.decoder[0].ff.down, Int8Linear)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -82,7 +82,8 @@ def test_int4_and_its_adapter_are_served(bundle: Path, tmp_path: Path, images: S
             pass
         [alone] = model.predict([[images[0]]], [ASK], decoding=SHORT)
         assert ticket.predictions(0)[0].generation.ids == alone.generation.ids
-    kernels = [each.pipeline().model.get_submodule("text.head")._kernel for each in (pali, adapters["one"])]
+    down = "text.decoder.0.ff.down"
+    kernels = [each.pipeline().model.get_submodule(down)._kernel for each in (pali, adapters["one"])]
     assert kernels[0] is not None
     assert kernels[0] is kernels[1]
 

@@ -76,7 +76,7 @@ def quantize(
     else:
         measure = _measure(source.folder, calibrate, task) if calibrate else None
         check_writable(out / CONFIG)  # before the samples are answered
-        write_int4(source, out, group or GROUP, measure)
+        write_int4(source, out, GROUP if group is None else group, measure)
     size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     typer.echo(f"model written to {out}, {size / 1e6:,.2f} MB of weights")
 

@@ -1,4 +1,5 @@
-"""Linear layers with int4 weights in groups of inputs, and which layers of a model are stored so.
+"""Linear layers with int4 weights in groups of inputs, and which layers of a model are stored so: those of the
+language model, but for its output head, as in llama.cpp, AutoGPTQ and NNCF.
 
 Symmetric, with one scale per output and group: ``W = q * scale``, q in -8..7. A scale has the sign with which the
 largest weight of its group is -8, not 7, and of a few such scales it is the one of the lowest squared error. Scales
@@ -18,6 +19,7 @@ from openpali.model.int8 import FEW_ROWS, QuantizedLinear, WidenedMatmul, use_in
 from openpali.model.layers import matmul_dtype
 
 GROUPS = (128, 64, 32)  # inputs that share a scale; torch's kernel and OpenVINO's take these
+HEAD = "head"  # of a language model; rounding it to four bits changes answers most, and is left to int8
 _FACTORS = torch.linspace(5 / 7, 8 / 7, 10)  # of tried scales; 1 makes the largest -8, 8 / 7 makes it -7
 _BLOCK = 1024  # outputs that are put in the kernel's order at a time, which is one of blocks of 64 or fewer
 _DAMPING = 0.01  # of the mean square of inputs, added to each: GPTQ's
@@ -177,14 +179,15 @@ def widen(weight: Tensor, scale: Tensor, dtype: torch.dtype = torch.float32) -> 
 def use_quantized(model: nn.Module, group: int = 0) -> list[str]:
     """Replace layers by empty ones as ``openpali quantize`` stores them.
 
-    With a ``group``, linear layers of the language model become :class:`Int4Linear`, in groups of so many inputs
-    or of the largest of :data:`GROUPS` below it that divides theirs. All others become int8 (:func:`use_int8`).
+    With a ``group``, linear layers of the language model but its head become :class:`Int4Linear`, in groups of so
+    many inputs or of the largest of :data:`GROUPS` below it that divides theirs. All others become int8
+    (:func:`use_int8`).
 
     Returns:
         Names of the layers in int8.
     """
     text = cast(nn.Module, model.text) if group else nn.Module()
-    linears = {name: module for name, module in text.named_modules() if isinstance(module, nn.Linear)}
+    linears = {name: each for name, each in text.named_modules() if isinstance(each, nn.Linear) and name != HEAD}
     for name, module in linears.items():
         inputs = module.in_features
         if fit := next((size for size in GROUPS if size <= group and inputs % size == 0), 0):
