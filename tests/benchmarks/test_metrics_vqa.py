@@ -103,7 +103,9 @@ def test_counts() -> None:
     [
         ("sitting", ["kitten"], 4 / 7),  # .571: distance 3 of 7
         ("a blue bird", ["quarterly revenue"], 0.0),  # unrelated text scores nothing
-        ("ab", ["ax"], 0.0),  # ratio exactly 0.5: the threshold is strict
+        ("ab", ["ax"], 0.5),  # ratio exactly 0.5
+        ("abc", ["axy"], 0.0),
+        ("A C", ["A  B"], 0.75),  # lengths are of the texts as they are
         ("abc", ["abx"], 2 / 3),
         ("INVOICE", ["invoice"], 1.0),
         ("x", ["y", "x"], 1.0),
@@ -118,7 +120,7 @@ def test_anls(prediction: str, references: list[str], score: float) -> None:
 
 def test_anls_case_and_threshold() -> None:
     assert vqa.anls(["AB"], [["ab"]], lower=False).summary["anls"] == 0
-    assert vqa.anls(["ab"], [["ax"]], threshold=0.6).summary["anls"] == 0.5
+    assert vqa.anls(["ab"], [["ax"]], threshold=0.4).summary["anls"] == 0
     with pytest.raises(ValueError):
         vqa.anls(["a"], [["a"]], threshold=0)
 

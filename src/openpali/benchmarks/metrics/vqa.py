@@ -173,16 +173,16 @@ def anls(
     """Average normalised Levenshtein similarity, the score of DocVQA, InfographicVQA and ST-VQA.
 
     The similarity is ``1 - ratio`` with ``ratio = distance / longer length`` in characters, or 0 if ``ratio`` is
-    not below ``threshold``. A sample scores the best over its references. Only an empty prediction matches an empty
-    reference.
-    Source: arXiv 1907.00490 eq. 1; big_vision ``transfers/vqa.py``.
+    above ``threshold``. White space counts as one space in the distance, and as it is in the lengths. A sample
+    scores the best over its references. Only an empty prediction matches an empty reference.
+    Source: arXiv 1907.00490 eq. 1, as the Robust Reading Competition's script has it (in Qwen-VL:
+    ``infographicsvqa_eval.py``). big_vision's ``transfers/vqa.py`` gives 0 at the threshold, too.
 
     Args:
         predictions: one answer per sample.
         references: one or more answers per sample.
-        threshold: ratio in 0..1 from which on the similarity is 0.
-        lower: lower-case both sides first, as the three benchmarks do. White space counts as one space, as in
-            their script.
+        threshold: ratio in 0..1 above which the similarity is 0.
+        lower: lower-case both sides first, as the three benchmarks do.
 
     Returns:
         ``anls`` in 0..1, with per-sample values.
@@ -193,7 +193,7 @@ def anls(
         raise ValueError(f"ANLS threshold must be in (0, 1], got {threshold}")
     best = []
     for prediction, some in zip(predictions, references, strict=True):
-        written, *right = (" ".join(fold(text, lower).split()) for text in (prediction, *some))
+        written, *right = (fold(text, lower) for text in (prediction, *some))
         best.append(max(_similarity(written, text, threshold) for text in right))
     return mean_scores({"anls": best})
 
@@ -201,8 +201,9 @@ def anls(
 def _similarity(prediction: str, reference: str, threshold: float) -> float:
     if not reference:
         return float(not prediction)
-    ratio = edit_distance(prediction, reference) / max(len(prediction), len(reference))
-    return 1 - ratio if ratio < threshold else 0.0
+    distance = edit_distance(*(" ".join(text.split()) for text in (prediction, reference)))
+    ratio = distance / max(len(prediction), len(reference))
+    return 1 - ratio if ratio <= threshold else 0.0
 
 
 def relaxed_accuracy(
