@@ -80,7 +80,11 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
         return texts
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Log-probability of each continuation with its end, and whether it is the greedy answer."""
+        """Mean loss per token of each continuation with its end, and whether it is the greedy answer.
+
+        Despite the name: lmms-eval's own models return losses, and its tasks of multiple choice take the least
+        (``api/task.py``).
+        """
         scored = []
         for request in requests:
             context, target, visual, doc_id, name, split = request.args
@@ -91,9 +95,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
             tokens = len(pipeline.tokenizer.encode(text)) + 1
             surprise = float(pipeline.log_perplexity([frames], prompt, [text])[0, 0])
             [greedy] = pipeline.predict([frames], [prompt], task=task, decoding=Decoding(max_tokens=tokens))
-            scored.append(
-                (-surprise * tokens, greedy.generation.finish_reason == "eos" and greedy.answer.text == text)
-            )
+            scored.append((surprise, greedy.generation.finish_reason == "eos" and greedy.answer.text == text))
         return scored
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
