@@ -68,7 +68,8 @@ def test_boxes_are_read_as_their_owners_write_them(name: str, tmp_path: Path) ->
 )
 def test_which_clicks_are_right(answer: list[Box], right: float) -> None:
     for name in ("screenspot", "screenspot-v2", "screenspot-pro"):
-        scores = benchmark(name).score([clicked(*answer)])
+        kind = "CAD/windows-icon" if name == "screenspot-pro" else "web-icon"
+        scores = benchmark(name).score([clicked(*answer, kind=kind)])
         assert scores.summary["pointing"] == right
         assert scores.per_sample["pointing"] == [right]
 
@@ -96,7 +97,26 @@ def test_scores_of_platforms_and_of_text_and_icons() -> None:
             "mean_pointing": (1 + 1 + 1 / 3 + 0 + 0) / 5,
         }
     )
-    assert "mean_pointing" not in benchmark("screenspot-pro").score(rows).summary
+
+
+def test_scores_of_groups_and_platforms() -> None:
+    kinds = ("CAD/windows-text", "CAD/windows-icon", "Dev/macos-icon", "Dev/windows-text")
+    rows = [clicked(*([TRUE] if i < 2 else []), kind=kind) for i, kind in enumerate(kinds)]
+    assert benchmark("screenspot-pro").score(rows).summary == pytest.approx(
+        {
+            "pointing": 1 / 2,
+            "pointing/CAD": 1,
+            "pointing/Dev": 0,
+            "pointing/windows": 2 / 3,
+            "pointing/macos": 0,
+            "pointing/text": 1 / 2,
+            "pointing/icon": 1 / 2,
+            "pointing/CAD-text": 1,
+            "pointing/CAD-icon": 1,
+            "pointing/Dev-text": 0,
+            "pointing/Dev-icon": 0,
+        }
+    )
 
 
 def test_the_mean_is_that_of_the_owners_table() -> None:

@@ -80,7 +80,9 @@ def open_clicks(data: ClickSet, root: Path) -> Listing:
 
 
 def open_pro(root: Path) -> Listing:
-    """The instructions in English about 26 applications and systems; boxes are left, top, right, bottom in pixels.
+    """The instructions in English about 26 applications and systems, each of a group and a platform.
+
+    Boxes are left, top, right, bottom in pixels.
 
     The format is read as ``eval_screenspot_pro.py`` of likaixin2000/ScreenSpot-Pro-GUI-Grounding reads it.
     """
@@ -90,7 +92,8 @@ def open_pro(root: Path) -> Listing:
         for entry in folder.rows(file):
             left, top, right, bottom = entry.numbers("bbox", 4)
             box = Box(top, left, bottom, right)
-            example = _asked(entry, entry.text("id"), box, entry.text("group"), entry.text("ui_type"))
+            place = f"{entry.text('group')}/{entry.text('platform')}"
+            example = _asked(entry, entry.text("id"), box, place, entry.text("ui_type"))
             makers.append(with_image(example, folder, f"{PRO_IMAGES}/{entry.text('img_filename')}"))
     return listing(makers, folder, f"instructions in {PRO[0]}, ...")
 
@@ -113,6 +116,21 @@ def with_halves(score: Score) -> Score:
         for some in (*halves, rows):
             summary |= slices(by_kind(score, some))
         return Scores(summary, whole.per_sample)
+
+    return sliced
+
+
+def with_platforms(score: Score) -> Score:
+    """As :func:`with_halves`, where a place is a group and a platform: also over each of these, as "CAD" and
+    "windows"."""
+
+    @wraps(score)
+    def sliced(rows: Sequence[Answered]) -> Scores:
+        parts = [row.kind.replace("/", "-").split("-") for row in rows]  # group, platform, text or icon
+        groups = [replace(row, kind=f"{group}-{what}") for row, (group, _, what) in zip(rows, parts, strict=True)]
+        platforms = [replace(row, kind=platform) for row, (_, platform, _) in zip(rows, parts, strict=True)]
+        whole = with_halves(score)(groups)
+        return Scores({**whole.summary, **slices(by_kind(score, platforms))}, whole.per_sample)
 
     return sliced
 
@@ -183,8 +201,9 @@ BENCHMARKS = (
         "all, in English",
         (*PRO, f"{PRO_IMAGES}/android_studio_mac/screenshot_2024-11-28_15-16-55.png, ..."),
         HOME_PRO,
-        "Slices are the groups `Dev`, `Creative`, `CAD`, `Scientific`, `Office` and `OS`, and text and icons.",
-        with_halves(clicks),
+        "Slices are the groups `Dev`, `Creative`, `CAD`, `Scientific`, `Office` and `OS`, the platforms, and text "
+        "and icons.",
+        with_platforms(clicks),
         open_pro,
     ),
 )
