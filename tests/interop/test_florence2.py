@@ -32,6 +32,7 @@ from openpali.architectures.florence2 import (
     Florence2Architecture,
     Florence2Model,
     read_florence2,
+    read_tokenizer,
 )
 from openpali.cli.main import app, main
 from openpali.distributed import ALONE
@@ -57,6 +58,7 @@ from openpali.weights.convert import convert
 from openpali.weights.export import export
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.quantize import write_int8
+from openpali.weights.write import write_model
 
 from . import florence
 
@@ -293,6 +295,34 @@ def test_first_checkpoints_are_read_too(saved: Saved, converted: Path, tmp_path:
     ]
 
 
+def test_a_first_checkpoint_is_written_with_rows_for_the_token_of_images(
+    saved: Saved, converted: Path, tmp_path: Path
+) -> None:
+    """Its embedding has no more rows than its tokenizer has tokens."""
+    made = open_model(converted)
+    florence.tokenizer().save_pretrained(tmp_path / "bart")
+    tokenizer = read_tokenizer(tmp_path / "bart")
+    count = tokenizer.vocab_size
+    weights = {**made.weights(), "text.embed.weight": made.weights()["text.embed.weight"][:count].contiguous()}
+    config = replace(made.config, text=replace(made.config.text, vocab_size=count), image_token=51_289)
+    facts = made.facts
+    write_model(tmp_path / "first", weights, config, preprocess=made.preprocess, tokenizer=tokenizer, facts=facts)
+    export(open_model(tmp_path / "first"), tmp_path / "out")
+    theirs, info = Florence2ForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()), info
+    rows = theirs.get_input_embeddings().weight
+    assert len(rows) % 64 == 0
+    torch.testing.assert_close(rows[count:], rows[:count].mean(0).expand(len(rows) - count, -1))
+    processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    asked = processor(text="what?", images=[image], return_tensors="pt")
+    assert theirs.config.image_token_id == processor.image_token_id == count
+    written = theirs.generate(**asked, max_new_tokens=8, do_sample=False, num_beams=1)
+    convert(tmp_path / "out", tmp_path / "again")
+    [ours] = Pali(tmp_path / "again").predict([[image]], ["what?"], decoding=Decoding(8), raw=True)
+    assert ours.generation.ids[:5] == written[0, 2:7].tolist()
+
+
 @pytest.mark.parametrize(
     ("half", "config", "message"),
     [
@@ -387,6 +417,24 @@ def test_boxes_are_those_of_the_processor(text: str) -> None:
     assert [o for o in whole(found) if o[1][0] < o[1][2] and o[1][1] < o[1][3]] == true
     asked = task.parse(text, SIZE, prompt=task.ask("dog")).objects
     assert [o.name for o in asked] == [o.name for o in found if "dog" in o.name]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.sampled_from(["car", "a red dog", "it", "the image", "It", "a dog"]), RUN), max_size=4)
+)
+def test_phrases_are_those_of_the_processor(parts: list[tuple[str, str]]) -> None:
+    """Without those that mean no thing, as the published checkpoints have them."""
+    text, task = "".join(name + run for name, run in parts), get_task("detect", dialect=DIALECT)
+    banned = {"phrase_grounding": {"banned_grounding_tokens": ["it", "the image"]}}
+    assert set(banned["phrase_grounding"]["banned_grounding_tokens"]) < set(*DIALECT.unnamed.values())
+    processor = Florence2PostProcessor(banned, _Tokenizer())
+    expected = processor.parse_phrase_grounding_from_text_and_spans(text, image_size=(640, 480))
+    boxes = [(each["cat_name"], box) for each in expected for box in each["bbox"]]
+    caption = "It is a car, a red dog, a dog, and the image shows it"
+    found = task.parse(text, SIZE, prompt=DIALECT.expand(f"<CAPTION_TO_PHRASE_GROUNDING>{caption}")).objects
+    shown = [(name, box) for name, box in boxes if box[0] < box[2] and box[1] < box[3]]
+    assert [(n, b) for n, b in whole(found) if b[0] < b[2] and b[1] < b[3]] == shown
 
 
 CORNERS = st.lists(st.integers(0, 999), min_size=6, max_size=10).map(lambda n: "".join(f"<loc_{i}>" for i in n))

@@ -158,6 +158,21 @@ def _room(config: Florence2Config, visual: int) -> int:
     return (config.text.positions - visual - 2) // TEXT_MULTIPLE * TEXT_MULTIPLE
 
 
+_PHRASES = "Locate the phrases in the caption: {text}"
+_UNNAMED = frozenset(  # banned_grounding_tokens of the published checkpoints' processor
+    [
+        *("I", "me", "mine", "you", "your", "yours", "he", "him", "his", "she", "her", "hers", "it"),
+        *("its", "they", "them", "their", "theirs", "we", "us", "our", "ours"),
+        *("oneself", "myself", "yourself", "himself", "herself", "itself", "ourselves", "yourselves"),
+        *("themselves",),
+        *("this", "that", "these", "those", "who", "whom", "whose", "which", "what"),
+        *("all", "another", "any", "anybody", "anyone", "anything", "each", "everybody", "everyone"),
+        *("everything", "few", "many", "nobody", "none"),
+        *("one", "several", "some", "somebody", "someone", "something", "a", "an", "the", "image"),
+        *("images", "lots"),
+        *("each other", "one another", "the image", "a group", "other objects", "a set"),
+    ]
+)
 _DETECT = {"bins": NamedFirst.bins, "style": "token"}
 DIALECT = Dialect(
     name="florence2",
@@ -177,7 +192,7 @@ DIALECT = Dialect(
         "<OD>": ("detect", "Locate the objects with category name in the image."),
         "<DENSE_REGION_CAPTION>": ("detect", "Locate the objects in the image, with their descriptions."),
         "<REGION_PROPOSAL>": ("detect", "Locate the region proposals in the image."),
-        "<CAPTION_TO_PHRASE_GROUNDING>": ("detect", "Locate the phrases in the caption: {text}"),
+        "<CAPTION_TO_PHRASE_GROUNDING>": ("detect", _PHRASES),
         "<OPEN_VOCABULARY_DETECTION>": ("detect", "Locate {text} in the image."),
         "<REFERRING_EXPRESSION_SEGMENTATION>": ("refseg", "Locate {text} in the image with mask"),
         "<REGION_TO_SEGMENTATION>": ("refseg", "What is the polygon mask of region {text}"),
@@ -193,6 +208,7 @@ DIALECT = Dialect(
     outlines=Outlines(),
     options={"detect": _DETECT, "refseg": _DETECT},
     limits={"ocr": 1000, "detect": 1000, "refseg": 1000},  # the decoder has 1,024 positions
+    unnamed={_PHRASES: _UNNAMED},
 )
 _BASE = Florence2Config(
     DaViTConfig((24, 24), (128, 256, 512, 1024), (1, 1, 9, 1), heads=(4, 8, 16, 32), groups=(4, 8, 16, 32)),
@@ -222,6 +238,7 @@ ADDED = [  # to BART's vocabulary, in id order
     *("<proposal>", "</proposal>", "<poly>", "</poly>", "<and>"),
 ]
 IMAGE_TOKEN = "<image>"
+_TOKEN_ROWS = "text.embed.weight"
 _PARSED = (  # kinds of answers that transformers' processor parses
     *("ocr", "phrase_grounding", "pure_text", "description_with_bboxes", "description_with_polygons", "polygons"),
     *("bboxes", "description_with_bboxes_or_polygons"),
@@ -359,13 +376,23 @@ class Florence2Architecture(Architecture[Florence2Config]):
         )
 
     def write(self, model: Stored[Florence2Config]) -> dict[str, Exported]:
+        """With rows for the token of images, which the first checkpoints lack and transformers embeds before it
+        puts visual tokens there: the mean of all rows, up to a multiple of 64, as transformers adds them."""
         assert isinstance(model.tokenizer, BytePairTokenizer)
-        weights, described = write_florence2(model.weights, model.config)
+        tokenizer = model.tokenizer.extended([IMAGE_TOKEN])
+        weights, text = dict(model.weights), model.config.text
+        if more := max(0, tokenizer.vocab_size - text.vocab_size):
+            rows = weights[_TOKEN_ROWS]
+            added = rows.float().mean(0, keepdim=True).to(rows.dtype).expand(more + -tokenizer.vocab_size % 64, -1)
+            weights[_TOKEN_ROWS] = torch.cat([rows, added])
+            text = replace(text, vocab_size=len(weights[_TOKEN_ROWS]))
+        config = replace(model.config, text=text, image_token=tokenizer.piece_id(IMAGE_TOKEN))
+        weights, described = write_florence2(weights, config)
         images = describe_preprocess(model.preprocess, "CLIPImageProcessor", IMAGENET)
         images[FILE]["image_seq_length"] = self.visual_tokens(model.config)
         files = {
             **images,
-            "tokenizer.json": model.tokenizer.extended([IMAGE_TOKEN]).described,
+            "tokenizer.json": tokenizer.described,
             "tokenizer_config.json": {
                 "tokenizer_class": "BartTokenizer",
                 "processor_class": "Florence2Processor",
@@ -507,7 +534,7 @@ def rules(config: Florence2Config) -> list[Rule]:
         Rule(("project.times",), (f"{projector}.visual_temporal_embed.pos_idx_to_embed",)),
         Rule(("project.linear.weight",), (f"{projector}.image_projection.weight",)),
         *dense("project.norm", f"{projector}.image_proj_norm"),
-        Rule(("text.embed.weight",), (_EMBEDDING,)),
+        Rule((_TOKEN_ROWS,), (_EMBEDDING,)),
     ]
     for stage, depth in enumerate(config.vision.depths):
         found += dense(f"vit.stages.{stage}.down.conv", f"{tower}.convs.{stage}.conv")

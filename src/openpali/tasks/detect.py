@@ -190,9 +190,10 @@ class Detect(Task):
 
     def _wanted(self, prompt: str) -> Callable[[str], bool]:
         """Whether a prompt asks for a name, for a part of it, or for a longer name that contains it."""
-        asked = self.asked(prompt)
+        asked, unnamed = self.asked(prompt), self.dialect.unnamed_in(prompt)
         names = (asked, *self.names_in(prompt))
-        return lambda name: not asked or self.of == "expression" or any(alike(name, each) for each in names)
+        every = not asked or self.of == "expression"
+        return lambda name: name not in unnamed and (every or any(alike(name, each) for each in names))
 
     def names_in(self, prompt: str) -> list[str]:
         asked = self.asked(prompt)

@@ -7,7 +7,7 @@ Tasks render their prompts through it, and :func:`~openpali.tasks.registry.recog
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -92,6 +92,7 @@ class Dialect:
         options: form -> default options of its tasks in this dialect (how coordinates are written); a recipe or a
             model folder may override them.
         limits: form -> most tokens of an answer, where answers are longer than those of others.
+        unnamed: pattern of a prompt -> names in its answers that mean no thing, as "it": they are left out.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Dialect:
     floors_masks: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
+    unnamed: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -121,6 +123,10 @@ class Dialect:
         """The templates of prompts of a form that its tasks do not write."""
         own = self.prompts.get(form)
         return [Template(other) for name, other in self.shorthands.values() if name == form and other != own]
+
+    def unnamed_in(self, prompt: str) -> Collection[str]:
+        """The names that the answer to a prompt may have for no thing."""
+        return next((names for each, names in self.unnamed.items() if Template(each).read(prompt)), ())
 
     def expand(self, text: str) -> str:
         """A user's text, or the prompt that it is short for: "<OD>" in some dialects."""
