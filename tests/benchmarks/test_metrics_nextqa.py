@@ -81,6 +81,7 @@ def test_stop_words_go_and_words_of_place_stay(wordnet: WordNet) -> None:
     assert content_words("The Children are eating", wordnet) == ["child", "eat"]
     assert content_words("not up, in the house", wordnet) == ["not", "up", ",", "in", "house"]
     assert content_words("eats", wordnet, tag=lambda words: ["v"] * len(words)) == ["eat"]
+    assert content_words("dogful qwertyful", wordnet) == ["dog", "qwertyful"]  # by its stem, if that has a sense
 
 
 def test_nextqa_groups_and_exact_kinds(wordnet: WordNet) -> None:

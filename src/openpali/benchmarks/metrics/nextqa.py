@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from openpali.benchmarks.metrics.porter import stem
 from openpali.benchmarks.metrics.wordnet import Pos, WordNet
 from openpali.metrics.scores import Scores, check_answers, check_paired, mean, mean_scores
 
@@ -123,5 +124,6 @@ def _guess_pos(word: str, wordnet: WordNet) -> Pos:
 
 
 def _base(word: str, pos: Pos, wordnet: WordNet) -> str:
-    lemma = wordnet.lemma(word, pos)
-    return lemma if wordnet.synsets(lemma) else word
+    """The lemma of a word, or its stem, of which the first has a sense; else the word (pywsd's ``lemmatize``)."""
+    found = (each for each in (wordnet.lemma(word, pos), stem(word)) if wordnet.synsets(each))
+    return next(found, word)
