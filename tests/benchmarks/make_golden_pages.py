@@ -1,8 +1,8 @@
 """Writes golden_pages.json: made-up pages in OmniDocBench's format, answers, and what its own code makes of them.
 
 ``python tests/benchmarks/make_golden_pages.py CHECKOUT``, with a checkout of github.com/opendatalab/OmniDocBench of
-version 1.5 (December 2025) and with Levenshtein, beautifulsoup4 and pylatexenc==3.0a30. Packages that its matching
-imports and does not need are replaced by empty ones.
+version 1.5 (December 2025) and with Levenshtein, beautifulsoup4, lxml, apted and pylatexenc==3.0a30. Packages that
+its matching imports and does not need are replaced by empty ones.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def page(rng: random.Random) -> tuple[dict[str, Any], str]:
             element["latex"] = f"$${rng.choice(FORMULAS)}$$"
             said = rng.choice([element["latex"], f"\\[{element['latex'][2:-2]}\\]", "x2 + y1 = z"])
         elif kind == "table":
-            element |= {"html": TABLE.format(*rng.sample(WORDS, 2)), "latex": ""}
+            element |= {"html": TABLE.format(*rng.sample(WORDS, 2)), "latex": EXTRA[4]}
             said = rng.choice([element["html"], "| a | b |\n|---|---|\n| 1 | 2 |", EXTRA[4]])
         elif kind in ("figure", "abandon"):
             said = "![](f.png)"
@@ -126,27 +126,96 @@ def changed(blocks: list[str], rng: random.Random) -> list[str]:
     return blocks
 
 
+def tables_page(rng: random.Random) -> tuple[dict[str, Any], str]:
+    """A page of tables, and an answer with tables that are like them."""
+    tables = [table(rng) for _ in range(rng.randrange(1, 4))]
+    found = [
+        {"category_type": "table", "order": i + 1, "anno_id": i, "html": each, "latex": EXTRA[4]}
+        for i, each in enumerate(tables)
+    ]
+    said = [spoilt(each, rng) for each in tables if rng.random() > 0.1]
+    rng.shuffle(said)
+    said += [table(rng)] * (rng.random() < 0.2) + [EXTRA[4]] * (rng.random() < 0.2)
+    return {"layout_dets": found, "extra": {"relation": []}}, "\n\n".join(changed(said, rng))
+
+
+def table(rng: random.Random) -> str:
+    """A table in HTML, with most of what a normal form takes away."""
+    rows = []
+    for number in range(rng.randrange(1, 5)):
+        tag = "th" if number == 0 and rng.random() < 0.5 else "td"
+        spans = [
+            "",
+            "",
+            "",
+            ' colspan="2"',
+            ' rowspan="2"',
+            ' style="text-align: left"',
+            ' class="c" align="center"',
+        ]
+        cells = (f"<{tag}{rng.choice(spans)}>{cell(rng)}</{tag}>" for _ in range(rng.randrange(1, 4)))
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    if rng.random() < 0.3:
+        rows = [f"<thead>{rows[0]}</thead>", "<tbody>", *rows[1:], "</tbody>"]
+    columns = "<colgroup><col/><col/></colgroup>" if rng.random() < 0.2 else ""
+    joiner = rng.choice(["", "", "\n"])
+    start = rng.choice(["<table>", '<table border="1">', "<table  width='9'>"])
+    return f"{start}{columns}{joiner.join(rows)}</table>"
+
+
+def cell(rng: random.Random) -> str:
+    word = rng.choice([*WORDS, "", "12.5 %", "a &lt; b", "&amp;", "表格", "ﬁne", "two  spaces"])
+    inner = "<math alttext='x^{2}'><mi>x</mi></math>"
+    return rng.choice(
+        ["{}"] * 6 + ["<b>{}</b>", "{}<sup>1</sup>", "<span>{}</span>", "<p>{}</p>", "{} " + inner, "{}<br/>b"]
+    ).replace("{}", word)
+
+
+def spoilt(html: str, rng: random.Random) -> str:
+    """A table with a mistake or two."""
+    for _ in range(rng.randrange(3)):
+        old, new = rng.choice(
+            [("td", "th"), ("</tr><tr>", ""), ("page", "pace"), ("2", "3"), ("</td>", ""), ("<b>", "")]
+        )
+        html = html.replace(old, new, rng.choice([1, -1]))
+    return html
+
+
 def official(checkout: Path) -> Any:
-    """``process_get_matched_elements`` and the two distances of a page, by the code of its owners."""
+    """``process_get_matched_elements``, the two distances of a page, and TEDS of its tables, with and without what
+    is in cells, by the code of its owners."""
     sys.path.insert(0, str(checkout))
     for name in ("evaluate", "matplotlib", "matplotlib.pyplot", "matplotlib.font_manager", "loguru", "tqdm"):
         sys.modules[name] = mock.MagicMock()
     untimed = types.SimpleNamespace(FunctionTimedOut=TimeoutError, func_timeout=lambda _, run, args: run(*args))
     sys.modules["func_timeout"] = untimed  # type: ignore[assignment]
-    package = types.ModuleType("dataset")
-    package.__path__ = [str(checkout / "dataset")]
-    sys.modules["dataset"] = package
+    for name in ("dataset", "metrics"):  # whose own imports are of all that they have
+        package = types.ModuleType(name)
+        package.__path__ = [str(checkout / name)]
+        sys.modules[name] = package
     os.chdir(checkout)
     import Levenshtein
-    from dataset.end2end_dataset import End2EndDataset, LatexNodes2Text, clean_string
+    from dataset.end2end_dataset import End2EndDataset, LatexNodes2Text, clean_string, normalized_table
+    from metrics.table_metric import TEDS
 
     matcher = End2EndDataset.__new__(End2EndDataset)
     matcher.match_method = "quick_match"
 
-    def score(annotated: dict[str, Any], answer: str) -> tuple[float | None, float | None]:
+    def teds(item: dict[str, Any], structure: bool) -> float:  # as `call_TEDS` does
+        pred, true = (item.get(f"norm_{side}") or item[side] for side in ("pred", "gt"))
+        try:
+            return float(TEDS(structure_only=structure).evaluate(pred, true))
+        except Exception:
+            return 0.0
+
+    def score(annotated: dict[str, Any], answer: str) -> tuple[float | None, float | None, list[list[float]]]:
         with contextlib.redirect_stdout(io.StringIO()):
             found = matcher.process_get_matched_elements(copy.deepcopy(annotated), answer, "page.jpg", 0)
-        texts, formulas, _, _, order = found
+        texts, formulas, latex, tables, order = found
+        tables = [*tables, *({**item, **{key: "" for key in item if "pred" in key}} for item in latex)]
+        for item in tables:
+            item["norm_pred"], item["norm_gt"] = normalized_table(item["pred"]), normalized_table(item["gt"])
+        similar = [[teds(item, structure) for structure in (False, True)] for item in tables]
         texts = [*texts]
         for item in formulas:  # as `get_matched_elements` and `call_Edit_dist` do
             if item.get("pred_category_type") not in ("equation_inline", "equation_isolated", ""):
@@ -156,7 +225,7 @@ def official(checkout: Path) -> Any:
         pairs = [(item.get("norm_gt") or item["gt"], item.get("norm_pred") or item["pred"]) for item in texts]
         length = sum(max(len(true), len(read)) for true, read in pairs)
         errors = sum(Levenshtein.distance(true, read) for true, read in pairs)
-        return (errors / length if length else None), (order["edit"] if order else None)
+        return (errors / length if length else None), (order["edit"] if order else None), similar
 
     return score
 
@@ -164,12 +233,14 @@ def official(checkout: Path) -> Any:
 def main() -> None:
     out = Path(__file__).with_name("golden_pages.json")
     score = official(Path(sys.argv[1]).absolute())
-    rng = random.Random(15)
     rows = []
-    while len(rows) < int(sys.argv[2] if len(sys.argv) > 2 else 100):
-        annotated, answer = page(rng)
-        text_edit, order_edit = score(annotated, answer)
-        rows.append({"page": annotated, "answer": answer, "text_edit": text_edit, "order_edit": order_edit})
+    for make, seed, count in ((page, 15, 120), (tables_page, 16, 80)):
+        rng = random.Random(seed)
+        for _ in range(count):
+            annotated, answer = make(rng)
+            text_edit, order_edit, teds = score(annotated, answer)
+            edits = {"text_edit": text_edit, "order_edit": order_edit}
+            rows.append({"page": annotated, "answer": answer, **edits, "teds": teds})
     out.write_text("[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n", "utf-8")
 
 

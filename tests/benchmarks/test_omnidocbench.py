@@ -47,17 +47,25 @@ def answered(page: Page, text: str) -> Answered:
 
 
 def test_distances_are_those_of_the_official_code(tmp_path: Path) -> None:
-    counted = [row for row in GOLDEN if row["text_edit"] is not None]
-    assert len(counted) > 60
+    kept = ("text_block", "title", "code_txt", "code_txt_caption", "reference", "equation_isolated", "table")
+    counted = [row for row in GOLDEN if any(one["category_type"] in kept for one in row["page"]["layout_dets"])]
+    assert len(counted) > 150
     pages = write(tmp_path, *(row["page"] for row in counted))
-    assert len(pages) == len(counted)  # pages without text and formulas have no distance
+    assert len(pages) == len(counted)
     for row, page in zip(counted, pages, strict=True):
         told = omnidocbench([row["answer"], "x"], [page.truth, TruePage([Element("title", 1, "x")], [])])
-        wanted = [row["text_edit"], row["order_edit"]]
-        if row["order_edit"] is None:  # a page of formulas that were written as text
-            assert told.per_sample["order_edit"] == [0, 0]
-            wanted[1] = 0
-        assert [told.per_sample[name][0] for name in ("text_edit", "order_edit")] == pytest.approx(wanted), page.key
+        for name in ("text_edit", "order_edit"):  # none of a page of formulas that were written as text
+            value, alone = told.per_sample[name], row[name] is None
+            assert value == pytest.approx([0, 0] if alone else [row[name], 0]), (page.key, name)
+            assert told.summary[name] == pytest.approx(0 if alone else row[name] / 2)
+        for number, name in enumerate(("table_teds", "table_teds_structure")):
+            values = [each[number] for each in row["teds"]]
+            assert (name in told.summary) == bool(values)
+            if values:
+                assert told.summary[name] == pytest.approx(sum(values) / len(values)), (page.key, name)
+    similar = [each for row in counted for each in row["teds"]]
+    assert len(similar) > 150
+    assert sum(0 < whole < 1 for whole, _ in similar) > 30
 
 
 def test_pages_are_read_as_their_owners_read_them(tmp_path: Path) -> None:
@@ -90,7 +98,7 @@ def test_scores_of_a_page(answer: str, text_edit: float, order_edit: float, tmp_
     page = BENCHMARK.open(tmp_path)[1]
     assert isinstance(page, Page)
     scores = BENCHMARK.score([answered(page, answer)])
-    wanted = {"text_edit": text_edit, "order_edit": order_edit}
+    wanted = {"text_edit": text_edit, "order_edit": order_edit, "table_teds": 0, "table_teds_structure": 0}
     slices = {f"{name}/english": value for name, value in wanted.items()}
     assert scores.summary == pytest.approx(wanted | slices)
     assert scores.per_sample == {name: [pytest.approx(value)] for name, value in wanted.items()}

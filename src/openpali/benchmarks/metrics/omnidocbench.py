@@ -1,9 +1,9 @@
-"""OmniDocBench 1.5: edit distance of text and of reading order of a page in Markdown.
+"""OmniDocBench 1.5: edit distance of text and of reading order of a page in Markdown, and TEDS of its tables.
 
-As ``dataset/end2end_dataset.py``, ``utils/match_quick.py``, ``utils/data_preprocess.py`` and ``Edit_dist`` in
-``metrics/cal_metric.py`` of opendatalab/OmniDocBench compute them with ``match_method: quick_match``, quirks
-included, since published numbers depend on them. One step is left out: the official script gives up on a page
-after 30 seconds and then matches one to one.
+As ``dataset/end2end_dataset.py``, ``utils/match_quick.py``, ``utils/data_preprocess.py``, and ``Edit_dist`` and
+``TEDS`` in ``metrics/cal_metric.py`` of opendatalab/OmniDocBench compute them with ``match_method: quick_match``,
+quirks included, since published numbers depend on them. One step is left out: the official script gives up on a
+page after 30 seconds and then matches one to one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpali.benchmarks.metrics.markdown_pages import FORMULA, HTML, INLINE, LATEX, Piece, cells, pieces
+from openpali.benchmarks.metrics.tables import normal_document, table_similarity
 from openpali.metrics.edit import edit_distance
 from openpali.metrics.scores import Scores, check_paired, macro_values, mean
 
@@ -72,7 +73,7 @@ class _Pair:
 
 
 def omnidocbench(pages: Sequence[str], truth: Sequence[TruePage]) -> Scores:
-    """Edit distances of text and of reading order, each 0..1, lower is better.
+    """Edit distances of text and of reading order, each 0..1, lower is better; TEDS of tables, higher is better.
 
     Args:
         pages: the answer for each page, in Markdown.
@@ -81,30 +82,50 @@ def omnidocbench(pages: Sequence[str], truth: Sequence[TruePage]) -> Scores:
     Returns:
         ``text_edit``: distances of a page's texts by the sum of the longer lengths, mean over pages with text;
         ``order_edit``: distance of the orders of its texts by the longer length, mean over pages that have such
-        orders. A page that is left out has the per-sample value 0; the others are scaled, so that means agree. A
-        score that no page has is missing.
+        orders; ``table_teds`` and ``table_teds_structure``: similarity of tables, with and without what is in their
+        cells, mean over the tables of all pages. A page that is left out has the per-sample value 0; the others are
+        scaled, so that means agree. A score that no page has is missing.
 
     Raises:
-        ValueError: no page has either.
+        ValueError: no page has any of these.
     """
     check_paired(pages, truth, "annotated pages")
-    edits = [_edits(*page) for page in zip(pages, truth, strict=True)]
+    columns: dict[str, list[tuple[int, float]]] = {}  # page and value of each score
+    for number, (page, true) in enumerate(zip(pages, truth, strict=True)):
+        found = pieces(page)
+        for name, value in zip(("text_edit", "order_edit"), _edits(found, true), strict=True):
+            if value is not None:
+                columns.setdefault(name, []).append((number, value))
+        for one, other in _table_pairs(found, true.tables):
+            columns.setdefault("table_teds", []).append((number, _similarity(one, other)))
+            columns.setdefault("table_teds_structure", []).append((number, _similarity(one, other, structure=True)))
+    if not columns:
+        raise ValueError("no page has text or a table to compare with: OmniDocBench's scores need one")
     scores = Scores({}, {})
-    for name, column in zip(("text_edit", "order_edit"), zip(*edits, strict=True), strict=True):
-        known = [(i, value) for i, value in enumerate(column) if value is not None]
-        if not known:
-            continue
+    for name, known in columns.items():
         values = [value for _, value in known]
         scores.summary[name] = mean(values)
-        scores.per_sample[name] = macro_values(len(edits), [([i for i, _ in known], values)])
-    if not scores.summary:
-        raise ValueError("no page has text to compare with: OmniDocBench's edit distance needs one")
+        scores.per_sample[name] = macro_values(len(pages), [([number for number, _ in known], values)])
     return scores
 
 
-def _edits(page: str, truth: TruePage) -> tuple[float | None, float | None]:
+def _similarity(found: str, true: str, *, structure: bool = False) -> float:
+    return table_similarity(found, true, structure=structure) if found and true else 0.0
+
+
+def _table_pairs(found: Sequence[Piece], tables: Sequence[str]) -> list[tuple[str, str]]:
+    """What was found of each annotated table of a page, and the table, as documents; LaTeX counts as none."""
+    html, latex = ([piece.content for piece in found if piece.category == kind] for kind in (HTML, LATEX))
+    read = dict(_assigned(_ratios(tables, html))) if html and tables and len(latex) <= len(html) else {}
+    return [
+        (normal_document(html[read[i]]) if i in read else "", normal_document(table))
+        for i, table in enumerate(tables)
+    ]
+
+
+def _edits(found: Sequence[Piece], truth: TruePage) -> tuple[float | None, float | None]:
     """Text and reading order of a page; None without text."""
-    pairs = _matched(truth.elements, _comparable(pieces(page), truth.tables))
+    pairs = _matched(truth.elements, _comparable(found, truth.tables))
     texts = [pair for pair in pairs if pair.category in SCORED]
     orders = _order_edit(texts) if texts else None
     for pair in pairs:  # formulas that were written as text

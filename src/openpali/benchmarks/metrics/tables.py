@@ -1,15 +1,18 @@
 """Similarity of two tables by their trees: TEDS (arXiv 1911.10683).
 
-As ``TEDS_metric.py`` and ``eval.py`` in ``OCRBench_v2/eval_scripts`` of Yuliang-Liu/MultimodalOCR compute it,
-quirks included. The official code takes the tree edit distance from the package apted.
+As ``TEDS_metric.py`` and ``eval.py`` in ``OCRBench_v2/eval_scripts`` of Yuliang-Liu/MultimodalOCR compute it, and
+``metrics/table_metric.py`` of opendatalab/OmniDocBench, quirks included. The official code takes the tree edit
+distance from the package apted.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
+from html import unescape
 from typing import Any, NamedTuple
 
 from openpali.benchmarks.metrics.trees import Place, tree_distance
@@ -49,10 +52,10 @@ def chart_similarity(answer: str, chart: Mapping[str, Any]) -> float:
     return table_similarity(said, _from_dictionary(chart)) if said else 0.0
 
 
-def table_similarity(answer: str, table: str) -> float:
+def table_similarity(answer: str, table: str, *, structure: bool = False) -> float:
     """1 less the tree edit distance of two tables in whole HTML documents by the nodes of the larger.
 
-    0 if one has no table below its body, or cannot be read.
+    0 if one has no table below its body, or cannot be read. With ``structure``, what is in cells does not count.
     """
     etree, html = lxml()
     parser = html.HTMLParser(remove_comments=True, encoding="utf-8")
@@ -64,7 +67,7 @@ def table_similarity(answer: str, table: str) -> float:
         one: list[Place] = []
         other: list[Place] = []
         for (first, *_), places in zip(found, (one, other), strict=True):
-            _list_places(first, places)
+            _list_places(first, places, structure)
     except (ValueError, etree.LxmlError):  # a span that is no number, or text that is no document
         return 0.0
     count = max(len(first.xpath(".//*")) for first, *_ in found)
@@ -84,15 +87,16 @@ def lxml() -> tuple[Any, Any]:
     return etree, html
 
 
-def _list_places(element: Any, places: list[Place]) -> None:
-    """Append an element after those below it; what is in a cell is its content."""
+def _list_places(element: Any, places: list[Place], structure: bool) -> None:
+    """Append an element after those below it; what is in a cell is its content, or nothing of a ``structure``."""
     first = len(places)
     if element.tag == "td":
         columns, rows = (int(element.attrib.get(name, "1")) for name in ("colspan", "rowspan"))
-        places.append(Place(_Node("td", columns, rows, tuple(_pieces(element)[1:-1])), first))
+        content = () if structure else tuple(_pieces(element)[1:-1])
+        places.append(Place(_Node("td", columns, rows, content), first))
         return
     for child in element.getchildren():
-        _list_places(child, places)
+        _list_places(child, places, structure)
     places.append(Place(_Node(element.tag), first))
 
 
@@ -123,6 +127,35 @@ def _whole(table: str) -> str:
     if "<body>" not in table:
         table = f"<body>{table}</body>"
     return table if "<html>" in table else f"<html>{table}</html>"
+
+
+def normal_document(text: str) -> str:
+    """Tables in HTML as a document of one table, as OmniDocBench compares them; "" if there is none.
+
+    Cells of a head become cells, formulas their LaTeX, and tags and attributes of style go
+    (``normalized_html_table``).
+    """
+    if "<table" not in text.replace(" ", "").replace("'", '"'):
+        return ""
+    try:
+        from bs4 import BeautifulSoup
+    except ImportError as error:
+        raise ValueError("OmniDocBench's rule needs beautifulsoup4: pip install 'openpali[eval]'") from error
+    soup = BeautifulSoup(text, "html.parser")
+    for cell in soup.find_all("th"):
+        cell.name = "td"
+    for formula in soup.find_all("math"):
+        formula.replace_with(f"${formula.get('alttext', '')}$")
+    for tag in soup.find_all(["thead", "span"]):
+        tag.unwrap()
+    flat = unicodedata.normalize("NFKC", unescape(str(soup)).replace("\n", "")).strip()
+    inner = "".join(re.findall(r"<table\b[^>]*>(.*)</table>", flat, re.IGNORECASE))
+    for name in ("style", "height", "width", "align", "class"):
+        inner = re.sub(f' {name}=".*?"', "", inner)
+    inner = re.sub(r"\s+", " ", re.sub("</?tbody>", "", inner))
+    inner = re.sub("</?(?:sup|sub|span|div|p)>", "", inner).replace('<spandata-span-identity="">', "")
+    inner = re.sub("<colgroup>.*?</colgroup>", "", inner)
+    return f'<html><body><table border="1" >{inner}</table></body></html>'
 
 
 def _document(rows: Sequence[Sequence[str]]) -> str:
