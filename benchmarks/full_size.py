@@ -104,7 +104,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     language = preset.text
     held = 4 * language.decoder_layers * language.heads * language.d_head  # bytes of a token's keys and values
     with torch.device("meta"):
-        read = parameters_per_token(PaliModel(preset))
+        model = PaliModel(preset)
+        read, head = parameters_per_token(model), model.text.head_weight.numel()
     tokens = partial(architecture_of(preset).visual_tokens, preset)
     seen_files: set[str] = set()
     for kind in options.kinds:
@@ -131,7 +132,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
                 yield cost(f"{name}: {title}", seen[stage], bounds[stage] / flops, "FLOPs at matmul peak", "s")
             first = sum(seen[stage] for stage in stages) + seen["token"]
             yield cost(f"{name}: first token", first, sum(bounds.values()) / flops, "FLOPs at matmul peak", "s")
-            read_per_token = width * read + held * (tokens((side, side)) + PROMPT)
+            weights = width * read + (max(1, width) - width) * head  # of int4, the head is int8
+            read_per_token = weights + held * (tokens((side, side)) + PROMPT)
             bound = "reading the decoder, keys and values"
             yield rate(f"{name}: tokens", 1 / seen["token"], bandwidth / read_per_token, bound, "tokens/s")
             yield cost(f"{name}: peak memory", peaks[side] / 1e9, files / 1e9, "size of the file", "GB")

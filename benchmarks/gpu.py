@@ -18,6 +18,9 @@ beside open_clip's, both compiled; its memory is ours alone.
 included. Its limit is the rate at which the decoder's weights can be read
 once per step. What TensorRT-LLM states for this shape on an H100 stands beside batches of 32 to 128; its texts may
 end earlier. "ViT" encodes in bf16. "attention" is the encoder's of the 5B, beside a compiled flex_attention.
+
+Planned for the first GPU that runs this, and not written: generation and ViT with weights and activations in fp8
+(e4m3, a scale for each row and output, `torch._scaled_mm`), in rows beside those of bf16.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 Weights are random (no trained ones were here), so the answers are noise; times, bytes and memory equal the real
 model's. Ours is asked in bf16 and in int8, from folders that are deleted at the end (10 GB for a 3B); transformers
 in bf16, with weights that it draws in memory, since its loader is not what is compared. Each runs in a process of
-its own, whose peak memory the system reports (VmHWM, including pages of the mapped file). Results are printed, and
-written, as they are known.
+its own, whose peak memory the system reports (VmHWM, including pages of the mapped file). "reading the language
+model" is the rate that the memory bandwidth allows. Results are printed, and written, as they are known.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from _report import Result, cost, machine, rate, report, resident
+from _report import Result, cost, machine, rate, read_bandwidth, report, resident
 from full_size import write_random
 from openpali.architectures.paligemma import PRESETS as PALIGEMMA
 from openpali.architectures.paligemma import PaliGemmaConfig, PaliGemmaModel
@@ -66,17 +66,31 @@ def compare(options: argparse.Namespace, config: PaliGemmaConfig, folder: Path) 
     """Build the models, and ask transformers and ours."""
     write_random(config, folder / "bf16")
     theirs = run("theirs", folder / "bf16", options.tokens)
+    bandwidth, speeds = read_bandwidth(), {}
     for kind in options.kinds:
         if kind == "int8":
             write_int8(open_model(folder / "bf16"), folder / "int8")
         elif kind == "int4":
             write_int4(open_model(folder / "bf16"), folder / "int4")
         ours = run("ours", folder / kind, options.tokens)
+        stored = open_model(folder / kind).stored()
+        sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in stored.items()}
+        yield cost(f"{kind}: file", sum(sizes.values()) / 1e9, sizes_in_bf16(folder) / 1e9, "bf16", "GB")
         yield cost(f"{kind}: peak memory", ours["peak"] / 1e9, theirs["peak"] / 1e9, PEER, "GB")
         if kind in TARGETS:
             yield cost(f"{kind}: peak memory", ours["peak"] / 1e9, TARGETS[kind] / 1e9, "target for a 3B", "GB")
         yield cost(f"{kind}: image, prompt and first token", ours["first"], theirs["first"], PEER, "s")
-        yield rate(f"{kind}: tokens", 1 / ours["token"], 1 / theirs["token"], PEER, "tokens/s")
+        speeds[kind] = 1 / ours["token"]
+        yield rate(f"{kind}: tokens", speeds[kind], 1 / theirs["token"], PEER, "tokens/s")
+        read = sum(size for name, size in sizes.items() if name.startswith("text."))  # the embedding is the head
+        yield rate(f"{kind}: tokens", speeds[kind], bandwidth / read, "reading the language model", "tokens/s")
+        if kind == "int4" and "int8" in speeds:
+            yield rate("int4: tokens", speeds[kind], speeds["int8"], "int8 (target 1.5)", "tokens/s")
+
+
+def sizes_in_bf16(folder: Path) -> int:
+    """Bytes of the model in bf16."""
+    return sum(file.stat().st_size for file in (folder / "bf16").glob("*.safetensors"))
 
 
 def run(who: str, folder: Path, tokens: int) -> dict[str, float]:
