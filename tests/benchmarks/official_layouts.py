@@ -749,7 +749,7 @@ def screenspot_pro(root: Path) -> Expected:
         "android_studio_macos_0",
         "open the menu of android_studio",
         [],
-        "Dev-icon",
+        "Dev/macos-icon",
         "screenshot_2024-11-28_15-16-00.png",
         "screenspot-pro/annotations/word_macos.json",
         ("screenspot-pro/annotations/android_studio_macos.json", "group"),

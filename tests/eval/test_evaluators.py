@@ -155,7 +155,9 @@ def test_an_evaluation_leaves_no_trace_in_training(pali: Pali, evaluator: Evalua
 
 def test_a_live_model_scores_what_its_folder_scores(pali: Pali, tmp_path: Path) -> None:
     done = run(BENCHMARK, pali, tmp_path, batch=3)
-    evaluator = AnswerEvaluator.of(BENCHMARK, Questions(), BENCHMARK.task_for(live(pali)), batch=5)
+    evaluator = AnswerEvaluator.of(
+        BENCHMARK, Questions(), BENCHMARK.task_for(live(pali).task(BENCHMARK.task)), batch=5
+    )
     found = evaluator.run(live(pali))
     assert found.scores == done.scores
     assert found.rows == list(done.rows)

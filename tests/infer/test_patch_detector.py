@@ -225,6 +225,14 @@ def test_command_bulk_and_python_detect_alike(detecting: Path, tmp_path: Path) -
         said = CliRunner().invoke(app, asked, catch_exceptions=False)
         assert said.exit_code == 0, said.output
         answers.append(json.loads(said.stdout))
+    card = tmp_path / "card.json"
+    said = CliRunner().invoke(
+        app, ["eval", "nano/detect", "--limit", "3", "--model", alone, "--json", str(card)], catch_exceptions=False
+    )
+    assert said.exit_code == 0, said.output
+    found = json.loads(card.read_text())
+    assert found["n"] == 3
+    assert {"iou", "f1@0.5", "ece"} <= found["scores"].keys()
     with pytest.raises(ValueError, match="has no part 'pali', which task vqa needs"):
         Pali(Path(alone)).answer([tmp_path / "noise.png"], ["what?"])
     for answer in answers:

@@ -25,7 +25,6 @@ from openpali.data.sources.registry import open_source
 from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Pipeline
 from openpali.metrics.boxes import Detection
 from openpali.metrics.scores import Scores
 from openpali.metrics.words import right_words, word_f1
@@ -96,9 +95,8 @@ class AnswerBenchmark(Benchmark):
             the longest answer of the task in the model's dialect.
         scorer: scores the answers instead of the task, if the benchmark has another protocol.
         measure: values of an example that such a scorer needs, besides those that the task measures.
-        part: the part of a bundle of models that its samples are for: confidence is fitted for it, and it is asked
-            even if the bundle lists it for no task. One that reads pages takes no prompts: the bundle picks whether
-            it answers, or the part that the bundle lists for the task.
+        part: the part of a bundle whose confidence is fitted on these samples. It is asked even if the bundle lists
+            it for no task. A part that reads pages takes no prompts: there, routing decides whether it answers.
         calibration: data root -> similar samples, neither scored nor trained on, to fit the confidence of answers
             on; None: the benchmark has none.
     """
@@ -123,18 +121,17 @@ class AnswerBenchmark(Benchmark):
         """Answers, in any order -> scores."""
         return self.scorer or find_family(self.task).score
 
-    def task_for(self, pipeline: Pipeline, *, ocr: bool = False, warn: bool = True) -> Task:
-        """The task as the model was trained on it, with this benchmark's options.
+    def task_for(self, trained: Task, *, ocr: bool = False) -> Task:
+        """The task as a model was trained on it, with this benchmark's options.
 
         Args:
+            trained: see :meth:`openpali.infer.pipeline.Pipeline.task`.
             ocr: put the example's ``text`` into the prompt, see :mod:`openpali.eval.ocr`.
-            warn: if the model was not trained on it.
         """
-        task = pipeline.task(self.task, warn=warn)
         options = {**self.options, "ocr": True} if ocr else self.options
-        if ocr and not task.takes_ocr():
+        if ocr and not trained.takes_ocr():
             raise ValueError(f"benchmark {self.name} takes no OCR text: task {self.task} has no place for it")
-        return dataclasses.replace(task, **options)
+        return dataclasses.replace(trained, **options)
 
 
 def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None = None) -> AnswerBenchmark:

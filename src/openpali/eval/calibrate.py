@@ -83,7 +83,7 @@ def calibrate(
         if part in WITHOUT_DECODER:
             continue  # patches are fitted below, by calibrate_patches
         pipeline = pali.pipeline(part)
-        task = benchmark.task_for(pipeline)
+        task = benchmark.task_for(pipeline.task(benchmark.task))
         evaluator = AnswerEvaluator.of(
             benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark), claims=True
         )

@@ -37,7 +37,6 @@ from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
 from openpali.weights.files import BUNDLE, PAGE_TASKS, PAGES, READER, WITHOUT_DECODER
-from openpali.weights.format import open_model
 
 
 @dataclass(frozen=True)
@@ -120,16 +119,18 @@ def _run_answers(
     source = benchmark.open(how.data)
     parts, part = _parts_of(benchmark, pali)
     decodes = part not in WITHOUT_DECODER
-    pipeline = pali.pipeline(part) if decodes else pali.pipeline_for(benchmark.task)
-    if decodes:
-        calibrated = pipeline.calibration(benchmark.task) is not None
-    else:
-        calibrated = benchmark.task in open_model(pali.parts[part]).facts.calibration
+    pipeline = pali.pipeline(part) if decodes else None
+    if pipeline is None and pali.has_prompts(benchmark.task):
+        pipeline = pali.pipeline_for(benchmark.task)
+    trained = pipeline.task(benchmark.task, warn=decodes) if pipeline else pali.trained_task(benchmark.task)
+    calibrated = pali.is_calibrated(part, benchmark.task)
     asked = " or ".join(parts) if (pali.folder / BUNDLE).is_file() else None  # a single model has no other
-    task = benchmark.task_for(pipeline, ocr=ocr is not None, warn=decodes)
+    task = benchmark.task_for(trained, ocr=ocr is not None)
     if ocr:
-        source = WithOcr(source, ocr, lambda example: pipeline.fits(task.write(example, generator(SEED, 0)).prompt))
-    decoding = asdict(pipeline.decoding_for(task, benchmark.decoding))
+        fits = pipeline.fits if pipeline else lambda prompt: True
+        source = WithOcr(source, ocr, lambda example: fits(task.write(example, generator(SEED, 0)).prompt))
+    decoding = asdict(pipeline.decoding_for(task, benchmark.decoding)) if pipeline else {}
+    precision = pipeline.precision if pipeline else pali.dtype
     model = once(how.ranks, lambda: hash_model(pali, pali.parts if READER in parts else ()))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     settings: Json = {
@@ -138,7 +139,7 @@ def _run_answers(
         "model": model,
         "part": asked,
         "engine": pali.engine,
-        "dtype": pipeline.precision,
+        "dtype": precision,
         **prompt,
         "decoding": decoding,
     }
@@ -153,7 +154,8 @@ def _run_answers(
         watch=how.watch,
         claims=calibrated,
     )
-    answers = evaluator.run(pali if len(parts) > 1 or not decodes else pipeline, how.ranks)  # as users ask
+    alone = pipeline if decodes and len(parts) == 1 else None
+    answers = evaluator.run(alone or pali, how.ranks)  # as users ask
     rows, scores = answers.rows, answers.scores
     if calibrated:
         scores = Scores({**scores.summary, **confidence_scores(rows, task)}, scores.per_sample)
@@ -166,13 +168,13 @@ def _run_answers(
         n=len(rows),
         model=model,
         part=asked,
-        precision=pipeline.precision,
+        precision=precision,
         data={"root": str(how.data), "hash": hash_samples(rows, pixels), "of": len(source), "seed": benchmark.seed},
         intervals=intervals_of(rows, scores),
         slices=slices_of(rows, scores, benchmark.metric, languages_of(rows, task)),
         prompt={**prompt, "first": rows[0].prompt},
         preprocessing=preprocessing_of(pali, part),
-        note=pipeline.reservation(task.name) if decodes else "",
+        note=pipeline.reservation(task.name) if decodes and pipeline else "",
         decoding=decoding,
         worst=[_shown(rows[i], benchmark.metric, scores.per_sample[benchmark.metric][i]) for i in worst],
         predictions=str(predictions or ""),
@@ -219,7 +221,7 @@ def _run_pages(benchmark: PageBenchmark, pali: Pali, how: _How) -> Run:
 
     scores = score(pages)
     task = PAGE_TASKS[benchmark.part]
-    if open_model(pali.parts[benchmark.part]).facts.calibration.get(task):
+    if pali.is_calibrated(benchmark.part, task):
         confidences, right = judged_pages(benchmark, pages)
         if confidences:
             ece = expected_calibration_error(confidences, right)
