@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from openpali.architectures.facts import Facts
 from openpali.architectures.halves.big_vision import read_arrays
 from openpali.architectures.rules import Rule, read, skeleton
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
+from openpali.model.collectives import sum_over_ranks
 from openpali.model.init import init_children
 from openpali.model.layers import Conv2d, ConvTranspose2d
 
@@ -143,9 +143,7 @@ class MaskVQVAE(nn.Module):
     def _update(self, z: Tensor, codes: Tensor) -> None:
         one_hot = F.one_hot(codes, self.config.codes).to(z.dtype)
         count, total = one_hot.sum(0), one_hot.T @ z
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(count)
-            dist.all_reduce(total)
+        sum_over_ranks(count, total)
         self.code_count.lerp_(count, 1 - self.config.decay)
         self.code_sum.lerp_(total, 1 - self.config.decay)
         self._split_most_used()

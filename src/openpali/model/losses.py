@@ -1,5 +1,5 @@
 """The two losses of PaLI-3: pairwise sigmoid (stage 0) and cross-entropy over the vocabulary (all other stages).
-What stage 0 learns of named places beside the first is in `regions.py`.
+The region losses of stage 0 are in `regions.py`.
 
 Both compute their gradients chunk by chunk in the forward pass: neither the batch x batch nor the
 tokens x vocabulary matrix is ever in memory, and nothing is computed twice.
@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from openpali.model.collectives import gather_sizes, gather_with_gradient, pass_on, world_and_rank
 from openpali.model.layers import matmul_dtype
 
 
@@ -48,8 +48,7 @@ def sigmoid_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
     ``-1/B sum_ij log sigmoid(y_ij (exp(t) z_i . z_j + b))`` with ``y`` +1 on the diagonal and -1 elsewhere, and
     B the global batch (SigLIP, section 3; big_vision `trainers/proj/image_text/siglip.py`). Text embeddings and
     their gradients travel around the ring of ranks together, so memory does not grow with the number of ranks.
-    Ranks may have batches of different sizes. They exchange them as CPU tensors, for which the process group needs
-    gloo.
+    Ranks may have batches of different sizes.
 
     Args:
         embeddings: of this rank's pairs: image and text ``[B_rank, D]``, log temperature and bias ``[1]``.
@@ -74,44 +73,23 @@ def softmax_loss(embeddings: Embeddings, *, chunk: int = 1024) -> Tensor:
     """
     with torch.autocast(embeddings.image.device.type, enabled=False):
         image, text = embeddings.image.float(), embeddings.text.float()
-        world, rank = world_and_rank()
-        sizes = gather_sizes(len(image), world)
+        _, rank = world_and_rank()
+        sizes = gather_sizes(len(image))
         own = torch.arange(len(image), device=image.device) + sum(sizes[:rank])
         weights = torch.full_like(own, 1 / (2 * sum(sizes)), dtype=torch.float32)
         temperature = embeddings.log_temperature.float().exp()
         total = 0.0 * embeddings.bias.float().sum()  # a bias of all logits changes no softmax
         for mine, others in ((image, text), (text, image)):
-            everyone = gather_embeddings(others, sizes)
+            everyone = gather_with_gradient(others, sizes)
             total = total + cross_entropy(temperature * mine, everyone, own, weights, chunk=chunk)[0]
         return total
-
-
-def gather_embeddings(rows: Tensor, sizes: list[int]) -> Tensor:
-    """:func:`gather_rows`, with gradients, which are summed over ranks. Collective, and so is its backward pass."""
-    return cast(Tensor, _GatherRows.apply(rows, sizes))  # type: ignore[no-untyped-call]
-
-
-class _GatherRows(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
-        ctx.sizes = sizes
-        return gather_rows(rows, sizes)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        world, rank = world_and_rank()
-        if world > 1:
-            grad = grad.contiguous()
-            dist.all_reduce(grad)
-        return torch.split(grad, ctx.sizes)[rank], None
 
 
 class _SigmoidLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, text: Tensor, log_t: Tensor, bias: Tensor, chunk: int) -> Tensor:
         world, rank = world_and_rank()
-        sizes = gather_sizes(len(image), world)
+        sizes = gather_sizes(len(image))
         batch = sum(sizes)
         temperature = log_t.exp()
         grad_image = torch.zeros_like(image)
@@ -134,9 +112,9 @@ class _SigmoidLoss(torch.autograd.Function):
                 grad_log_t += (grad * similarity).sum() * temperature
                 grad_image[rows] += grad @ travelling * temperature
                 grad_travelling += grad.T @ image[rows] * temperature
-            if world > 1:  # after `world` hops every text is back home, with gradients from all ranks
-                size = sizes[(rank - hop - 1) % world]
-                travelling, grad_travelling = _pass_on(travelling, grad_travelling, size, world, rank)
+            # after `world` hops every text is back home, with gradients from all ranks
+            both = pass_on(torch.cat([travelling, grad_travelling], dim=1), sizes[(rank - hop - 1) % world])
+            travelling, grad_travelling = (half.contiguous() for half in both.tensor_split(2, dim=1))
         ctx.save_for_backward(*(g / batch for g in (grad_image, grad_travelling, grad_log_t, grad_bias)))
         return loss / batch
 
@@ -144,44 +122,6 @@ class _SigmoidLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return (*(g * grad for g in ctx.saved_tensors), None)
-
-
-def world_and_rank() -> tuple[int, int]:
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_world_size(), dist.get_rank()
-    return 1, 0
-
-
-def gather_sizes(size: int, world: int) -> list[int]:
-    if world == 1:
-        return [size]
-    sizes = [torch.zeros(1, dtype=torch.long) for _ in range(world)]  # on the CPU: no GPU kernel is waited for
-    dist.all_gather(sizes, torch.tensor([size]))
-    return [int(s) for s in sizes]
-
-
-def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
-    """The rows of all ranks, one after the other, by how many each has. Collective."""
-    if len(sizes) == 1:
-        return rows
-    largest = max(sizes)
-    parts = [rows.new_empty(largest, *rows.shape[1:]) for _ in sizes]
-    dist.all_gather(parts, F.pad(rows, (0, 0) * (rows.ndim - 1) + (0, largest - len(rows))))
-    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
-
-
-def _pass_on(text: Tensor, grad: Tensor, size: int, world: int, rank: int) -> tuple[Tensor, Tensor]:
-    """Send text and gradient to the next rank; receive ``size`` rows of both from the previous one."""
-    both = torch.cat([text, grad], dim=1)
-    incoming = both.new_empty(size, both.shape[1])
-    operations = [
-        dist.P2POp(dist.isend, both, (rank + 1) % world),
-        dist.P2POp(dist.irecv, incoming, (rank - 1) % world),
-    ]
-    for work in dist.batch_isend_irecv(operations):
-        work.wait()
-    width = text.shape[1]
-    return incoming[:, :width].contiguous(), incoming[:, width:].contiguous()
 
 
 def cross_entropy(

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from openpali.model.losses import Embeddings, gather_embeddings, gather_rows, gather_sizes, world_and_rank
+from openpali.model.collectives import gather_rows, gather_sizes, gather_with_gradient, world_and_rank
+from openpali.model.losses import Embeddings
 from openpali.model.sides import overlap
 
 PADDING = -1  # no region
@@ -70,11 +71,11 @@ def share_names(embeddings: Embeddings, regions: Regions) -> tuple[Embeddings, R
     """
     if embeddings.name is None:
         raise ValueError("these embeddings have no names: give the model regions as well as pairs")
-    world, rank = world_and_rank()
-    sizes = gather_sizes(len(regions.names), world)
+    _, rank = world_and_rank()
+    sizes = gather_sizes(len(regions.names))
     named = torch.where(regions.named >= 0, regions.named + sum(sizes[:rank]), regions.named)
     shared = regions._replace(names=gather_rows(regions.names, sizes), named=named)
-    return embeddings._replace(name=gather_embeddings(embeddings.name, sizes)), shared
+    return embeddings._replace(name=gather_with_gradient(embeddings.name, sizes)), shared
 
 
 @torch.no_grad()

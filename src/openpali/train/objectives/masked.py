@@ -15,14 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder
+from openpali.model.collectives import sum_over_ranks
 from openpali.model.init import init_children
-from openpali.model.losses import world_and_rank
 from openpali.model.patches import Images, Patches
 from openpali.model.vit import MLP, ViTConfig, cut
 from openpali.tasks.base import Task
@@ -133,8 +132,7 @@ class Heads(nn.Module):
         counted = chosen.flatten().float()
         with torch.autocast(scores.device.type, enabled=False):
             total = torch.cat([counted @ scores.flatten(0, -2), counted.sum().view(1)])  # [K + 1]
-        if world_and_rank()[0] > 1:
-            dist.all_reduce(total)
+        sum_over_ranks(total)
         target: Tensor = ((scores - total[:-1] / total[-1]) / TEACHER_TEMPERATURE).softmax(-1)
         return target
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator, count
 from openpali.home import home
 from openpali.infer.pipeline import Pipeline
+from openpali.model.collectives import copy_from_first
 from openpali.model.losses import cross_entropy
 from openpali.model.patches import Images
 from openpali.model.vision_language import VisionLanguageModel, VisualTokens
@@ -177,7 +177,7 @@ class Lockstep:
 
     def step(self, ids: Tensor, cache: Any) -> Tensor:
         logits = self.model.step(ids, cache).contiguous()
-        dist.broadcast(logits, 0)
+        copy_from_first(logits)
         return logits
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor import zeros as zeros_in_shards
+
+from openpali.model.collectives import sum_over_ranks
 
 DECAY = -0.8  # the second moments are averaged with a weight of step ** DECAY for the new value
 LEAST_SCALE = 1e-3  # least root mean square of a parameter, to which updates are relative
@@ -91,7 +92,7 @@ def _over_ranks(parameter: Tensor, value: Tensor) -> Tensor:
     if isinstance(parameter, DTensor):
         for dimension, placement in enumerate(parameter.placements):
             if placement.is_shard():
-                dist.all_reduce(value, group=parameter.device_mesh.get_group(dimension))
+                sum_over_ranks(value, group=parameter.device_mesh.get_group(dimension))
     return value
 
 

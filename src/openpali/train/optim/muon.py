@@ -7,15 +7,14 @@ which a CPU without it emulates a hundred times slower, one matrix at a time, an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
+from openpali.model.collectives import gather_rows, world_and_rank
 from openpali.train.parallel import whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz polynomial
@@ -98,19 +97,10 @@ class Muon(torch.optim.Optimizer):
 
 def _orthogonalize_among_ranks(matrices: Tensor) -> Tensor:
     """:func:`orthogonalize` of ``[n, rows, columns]``, equal on all ranks; each rank computes a part of them."""
-    world = dist.get_world_size() if dist.is_initialized() else 1
-    if world == 1:
-        return orthogonalize(matrices)
-    share = math.ceil(len(matrices) / world)
-    first = dist.get_rank() * share
-    mine = torch.zeros_like(matrices[:1]).repeat(share, 1, 1)
-    own = matrices[first : first + share]
-    if len(own):
-        mine[: len(own)] = orthogonalize(own)
-    everything = matrices.new_empty(world * share, *matrices.shape[1:])
-    parts = everything.view(torch.uint8).chunk(world)  # gloo does not support bf16
-    dist.all_gather(list(parts), mine.view(torch.uint8))
-    return everything[: len(matrices)]
+    world, rank = world_and_rank()
+    shares = torch.tensor_split(matrices, world)
+    own = shares[rank]
+    return gather_rows(orthogonalize(own) if len(own) else own, [len(share) for share in shares])
 
 
 def _cut_like(parameter: Tensor, update: Tensor) -> Tensor:
