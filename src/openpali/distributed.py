@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     Message = TypeVar("Message", bound=DataclassInstance)
 
 
-PATIENCE = timedelta(days=7)  # others wait so long while rank 0 embeds a whole data set
+T = TypeVar("T")
+GATHER_TIMEOUT = timedelta(days=7)  # others wait so long while rank 0 embeds a whole data set
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Ranks:
     """This process, ``rank`` of ``world``, and its collectives: every rank must call them, in the same order.
 
     Sums have torch's timeout (10 minutes for NCCL, 30 for gloo), so that a rank that hangs in a step ends the run.
-    :meth:`gather` waits for :data:`PATIENCE`, since one rank may have long work of its own to do before it.
+    :meth:`gather` waits for :data:`GATHER_TIMEOUT`, since one rank may have long work of its own to do before it.
 
     Attributes:
         background: a process group (gloo) of its own, so that checkpoints are written while training goes on.
@@ -78,13 +79,17 @@ class Ranks:
         for p, summed in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
             _gradient(p).copy_(summed.view_as(p))
 
-    def gather(self, value: object) -> list[object]:
+    def gather(self, value: T) -> list[T]:
         """The value of each rank, in rank order. Values are pickled: keep them small."""
         if self.world == 1:
             return [value]
-        values: list[object] = [None] * self.world
+        values: list[T] = [value] * self.world
         dist.all_gather_object(values, value, group=self.patient)
         return values
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        self.gather(None)
 
     def mesh(self, kind: Literal["full", "hybrid"]) -> DeviceMesh:
         """The device mesh for sharding: all ranks ("full"), or nodes x ranks per node ("hybrid")."""
@@ -116,7 +121,7 @@ def join_ranks() -> Iterator[Ranks]:
         yield Ranks(0, 1, device)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", **_rendezvous())
-    background, patient = dist.new_group(backend="gloo"), dist.new_group(backend="gloo", timeout=PATIENCE)
+    background, patient = dist.new_group(backend="gloo"), dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
     try:
         yield Ranks(dist.get_rank(), world, device, background, patient)
     finally:

@@ -44,7 +44,7 @@ T = TypeVar("T")
 P_contra = TypeVar("P_contra", contravariant=True)
 
 TRIED = 8  # samples that are scored to learn the names of the scores
-PATIENCE = 20  # scoring the answers so far may take 1/20 of the time
+SCORING_PAUSE = 20  # scoring the answers so far may take 1/20 of the time
 
 Watch = Callable[[int, int, Mapping[str, float]], None]
 """Called with the number of samples done, the total, and the scores so far (empty if there are none yet)."""
@@ -421,7 +421,7 @@ class _Progress:
                 warnings.simplefilter("ignore")
                 self.scores = self.score(rows).summary
             ended = time.perf_counter()
-            self.next = ended + PATIENCE * (ended - began)
+            self.next = ended + SCORING_PAUSE * (ended - began)
         self.watch(len(rows), self.total, self.scores)
 
 

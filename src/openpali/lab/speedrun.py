@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 from openpali.architectures.pali import PRESETS
 from openpali.distributed import Ranks
@@ -157,7 +156,7 @@ class Speedrun:
         """Do what is left of it; returns the scores of its model and of nano, and the minutes. Collective."""
         file = self.folder / "speedrun.json"
         known = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-        log = Log(file, ranks.rank == 0, **cast(dict[str, Any], ranks.gather(known)[0]))
+        log = Log(file, ranks.rank == 0, **ranks.gather(known)[0])
         self._forget_deleted(log)
         for stage in STAGES:
             asked = [EMBEDS] if stage == STAGES[0] else [name for name in FLOORS if name not in (EMBEDS, DETECTS)]
@@ -168,7 +167,7 @@ class Speedrun:
         with log.timing(PACKED) if PACKED not in log.scores else nullcontext():
             if ranks.rank == 0 and PACKED not in log.scores:
                 self._pack()
-            ranks.gather(None)  # the others wait for the model
+            ranks.wait()  # for the model
             found = self._score(log, PACKED, self.name, [DETECTS + DEV], GLANCE, ranks)
         say(f"{PACKED}: {log.seconds[PACKED] / 60:.1f} min; {describe(found)}, of {GLANCE} development samples")
         told = f"held out, {self.limit} samples"
@@ -200,7 +199,7 @@ class Speedrun:
             folder.check_same(recipe, "choose another --seed")
         else:
             Trainer(recipe, folder.path, ranks, open_tokenizer(recipe.model.tokenizer)).train()
-        ranks.gather(None)  # rank 0 writes the model while the others wait
+        ranks.wait()  # rank 0 writes the model
 
     def _score(self, log: Log, told: str, model: str, asked: Iterable[str], limit: int, ranks: Ranks) -> Scores:
         """The scores of a model, unless the log has them."""

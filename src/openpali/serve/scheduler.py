@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ENCODED = 4  # most requests that are encoded between two steps
-PATIENCE = 1.0  # seconds to suggest to a refused client before any request has finished
+FIRST_RETRY = 1.0  # seconds to suggest to a refused client before any request has finished
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Scheduler:
         self._calls = 0  # calls of run_aside that have not ended
         self._closing = False
         self._given_up = False
-        self._seconds = PATIENCE  # that a request takes on the way, smoothed
+        self._seconds = FIRST_RETRY  # that a request takes on the way, smoothed
 
     @property
     def waiting(self) -> int:
@@ -444,7 +444,8 @@ class Scheduler:
 
     @staticmethod
     def _width(ticket: Ticket) -> int:
-        """Slots that a request still takes: beams all of them to its end, samples one each."""
+        """Slots that a request still occupies: a beam search keeps all of its slots to the end, a sample frees its
+        own when it is complete."""
         text = ticket.now.text
         if text is None or ticket.now.ask.decoding.beams > 1:
             return ticket.width

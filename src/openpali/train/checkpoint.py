@@ -34,7 +34,7 @@ from openpali.model.lora import lora_names
 from openpali.weights.files import CHECKPOINTS
 
 Json = dict[str, Any]
-PATIENCE = 60.0  # seconds to let a pending checkpoint finish after another rank has failed
+SETTLE_SECONDS = 60.0  # seconds to let a pending checkpoint finish after another rank has failed
 
 # torch warns on every save and load of a single process
 warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
@@ -120,7 +120,7 @@ class Checkpoints:
 
     def _together(self, why: str, exists: bool = False) -> bool:
         """Raise on all ranks if any rank has a reason ``why``; otherwise return whether ``exists`` on any rank."""
-        answers = cast(list[tuple[str, bool]], self.ranks.gather((why, exists)))
+        answers = self.ranks.gather((why, exists))
         if first := next((reason for reason, _ in answers if reason), ""):
             raise OSError(first)
         return any(found for _, found in answers)
@@ -148,7 +148,7 @@ class Checkpoints:
 
 def load_checkpoint(checkpoint: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
     """Fill ``tensors`` from a checkpoint that any number of ranks may have written. Collective."""
-    found = cast(list[str], ranks.gather(_damage(checkpoint, ranks)))
+    found = ranks.gather(_damage(checkpoint, ranks))
     if any(found):
         raise _damaged(checkpoint, "; ".join(filter(None, found)))
     reader = HuggingFaceStorageReader(str(checkpoint))

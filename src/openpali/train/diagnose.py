@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ def explain_not_finite(
         finding = find_not_finite(model, lambda: losses.extend(again()))
     rows = _rows(keys, losses)
     suspects = [key for loss, key in rows if not math.isfinite(loss)] or [key for _, key in rows]
-    everywhere = cast(list[tuple[Finding, list[str]]], ranks.gather((finding, suspects)))
+    everywhere = ranks.gather((finding, suspects))
     (_, where), named = min(everywhere)
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
     return (
@@ -62,7 +62,7 @@ def explain_high_loss(
     """Say which module has the largest gradient, and which samples of all ranks the highest losses. Collective."""
     module, share = worst_module(gradients)
     highest = sorted(_rows(keys, losses), reverse=True)[:NAMED]
-    everywhere = cast(list[list[tuple[float, str]]], ranks.gather(highest))
+    everywhere = ranks.gather(highest)
     named = [key for _, key in sorted((row for rows in everywhere for row in rows), reverse=True)[:NAMED]]
     return (
         f"{module} has {share:.0%} of the gradient's norm; the highest losses are those of {', '.join(named)}. "

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ from openpali.model.init import materialise
 from openpali.model.vision_language import DTYPES
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import load_base
-from openpali.train.checkpoint import PATIENCE, Checkpoints, allocate, checkpoints, read_state, tensors_of
+from openpali.train.checkpoint import SETTLE_SECONDS, Checkpoints, allocate, checkpoints, read_state, tensors_of
 from openpali.train.diagnose import explain_high_loss, explain_not_finite
 from openpali.train.evals import Evaluated, Evaluations
 from openpali.train.export import export_model, unsharded_copy
@@ -86,10 +86,10 @@ class Trainer:
     def __init__(self, recipe: Recipe, run: Path, ranks: Ranks, tokenizer: Tokenizer) -> None:
         self.recipe, self.ranks, self.tokenizer = recipe, ranks, tokenizer
         self.folder = RunFolder(run)
-        [found, *_] = cast(list[list[Path]], ranks.gather(checkpoints(run)))  # of rank 0: file systems may lag
+        [found, *_] = ranks.gather(checkpoints(run))  # of rank 0: file systems may lag
         newest = found[-1] if found else None
-        # In this order: data and model are checked before the folder is claimed, and the start is read by the run
-        # that has claimed it. The model has its resolution before weights are loaded into it.
+        # The order matters: check data and model before claiming the folder; read the checkpoint's state only once
+        # the folder is ours; set the resolution before loading weights.
         drawn = self._build(newest)
         state = self._claim(newest)
         self._place(newest, drawn)
@@ -210,7 +210,7 @@ class Trainer:
             self.checkpoints.wait()
         except BaseException:
             # let the pending checkpoint finish
-            self.checkpoints.settle(None if self.ranks.world == 1 else PATIENCE)
+            self.checkpoints.settle(None if self.ranks.world == 1 else SETTLE_SECONDS)
             raise
         self._show(look)
         written = self._export("model")
@@ -267,7 +267,7 @@ class Trainer:
                 problems = [problem for loaded in group for problem in loaded.problems]
                 message = self._agree(group, stop.is_set(), len(problems))
                 if message.failed:
-                    self.checkpoints.wait(PATIENCE)
+                    self.checkpoints.wait(SETTLE_SECONDS)
                 if self.step > started:
                     self._finish_step(message, look)
                 if message.stop:
@@ -393,7 +393,7 @@ class Trainer:
             share_of_peak=window.flops / seconds / self.peak,
             data_wait=window.waited / seconds,
             learning_rate=self.recipe.optimizer.lr * rate(self.recipe.optimizer, last, self.recipe.samples),
-            memory=max(cast(list[int], ranks.gather(peak_memory(ranks.device)))),
+            memory=max(ranks.gather(peak_memory(ranks.device))),
             drawn=self.stream.drawn(self.samples),
             bad=self.bad,
             skipped=self.skipped,
@@ -523,11 +523,11 @@ class Trainer:
 
     def _unreached_everywhere(self) -> set[str]:
         """Parameters that have had no gradient on any rank."""
-        return set.intersection(*cast(list[set[str]], self.ranks.gather(self.unreached)))
+        return set.intersection(*self.ranks.gather(self.unreached))
 
     def _note_problems(self, problems: list[str]) -> None:
         """Count and record bad samples of all ranks, up to ``max_bad``. Collective."""
-        gathered = [p for many in self.ranks.gather(problems) for p in cast(list[str], many)]
+        gathered = [p for many in self.ranks.gather(problems) for p in many]
         self.bad += len(gathered)
         if self.ranks.rank == 0:
             self.folder.note_problems(self.samples, gathered)
@@ -538,7 +538,7 @@ class Trainer:
             )
 
     def _window_of_all_ranks(self) -> Window:
-        return Window.joined(cast(list[dict[str, Any]], self.ranks.gather(self.window.state)))
+        return Window.joined(self.ranks.gather(self.window.state))
 
 
 def _resumed_window(kept: Mapping[str, Any], ranks: Ranks) -> Window:

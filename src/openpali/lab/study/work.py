@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 from openpali.distributed import Ranks
 from openpali.eval.benchmark import AnswerBenchmark
@@ -104,7 +104,7 @@ class Training:
                     "run is trained again"
                 )
             export_checkpoint(start.checkpoint)
-        ranks.gather(None)  # the others wait for it
+        ranks.wait()
         recipe = inherit(self.run.recipe, self.run.folder).recipe
         Trainer(recipe, self.run.folder, ranks, open_tokenizer(recipe.model.tokenizer)).train()
 
@@ -256,7 +256,7 @@ def work(units: Sequence[Unit], ranks: Ranks, say: Say, after: Callable[[Unit], 
         if ranks.rank == 0:
             todo = {number: unit for number, unit in todo.items() if not unit.done()}
         claimed = _claim(todo) if ranks.rank == 0 else None
-        number, count = cast(tuple[int, int], ranks.gather((claimed[0] if claimed else -1, len(todo)))[0])
+        number, count = ranks.gather((claimed[0] if claimed else -1, len(todo)))[0]
         if not count:
             return
         if number < 0:
