@@ -81,7 +81,7 @@ def main() -> None:
     if options.answer:
         print(json.dumps(answer(Path(options.answer[0]), int(options.answer[1]), options.answer[2])))
         return
-    facts = machine()
+    facts = machine() | {"preset": options.preset}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         report(measure(options, Path(folder)), facts, options.file)
 
