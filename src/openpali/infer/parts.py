@@ -90,7 +90,7 @@ class ModelParts:
         return open_model(self.parts[MAIN]).dialect if MAIN in self.parts else PALI3
 
     def listed_for(self, task: str) -> tuple[str, ...]:
-        """As :meth:`parts_for`, even if the bundle lacks a part."""
+        """The parts that the bundle lists for a task; some may be missing from it."""
         return self.by_task.get(task) or self.by_task.get(form_of(task)) or (MAIN,)
 
     def parts_for(self, task: str) -> tuple[str, ...]:

@@ -390,7 +390,7 @@ class Pipeline:
         return Prediction(row.prompt, answer, generation, ood_score)
 
     def _reader(self, task: Task, text: str) -> Task:
-        """The task that reads an answer: another one than asked where both ask alike and the answer tells."""
+        """The task that parses an answer: of detection and segmentation with one prompt, mask tokens in it decide."""
         name = reader(task, text)
         if name == task.name:
             return task

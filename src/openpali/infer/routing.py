@@ -30,7 +30,7 @@ LINE = 72  # pixels; an image that is no higher is read as one line
 SCREEN = 256  # pixels; no side of a screen is shorter
 SURE = 0.98  # confidence at which no other part is asked; chosen on development sets, as the next two
 OUT_OF_DISTRIBUTION = 0.3
-"""Factor of the confidence in an answer about images at the limit of the distribution; further out it falls."""
+"""Factor of confidence at an OOD score of 1; beyond, confidence is multiplied by this over the score."""
 SQUASHED = 2.0
 """Most that a part may squash an image to be asked about it, if another part squashes it less."""
 

@@ -1,1 +1,1 @@
-"""Weights of other projects, both ways: SigLIP and T5 checkpoints of transformers, `.npz` files of big_vision."""
+"""PaLI as a transformers class."""

@@ -154,7 +154,7 @@ class Ticket:
 
     @property
     def decided(self) -> bool:
-        """Whether what is being generated is the answer, whatever it will be."""
+        """Whether only one part was asked, so that no other answer can replace this one."""
         return len(self.attempts) == 1
 
     def try_next(self) -> bool:

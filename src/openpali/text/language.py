@@ -1,8 +1,8 @@
 """A language model of characters: how likely a character is after those before it.
 
 Interpolated n-grams with the discount of Witten and Bell (1991), pruned by count: small enough to ship with a
-reader of lines and to be searched in a browser. An n-gram is a number: :data:`BITS` bits for each character's
-number in those of the reader, from 1 on, the last character lowest.
+reader of lines and to be searched in a browser. An n-gram is one integer: :data:`BITS` bits for each
+character, its index in the alphabet of the reader, from 1; the last character is lowest.
 """
 
 from __future__ import annotations

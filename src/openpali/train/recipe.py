@@ -317,7 +317,7 @@ class OptimizerSpec(_Table):
         name: the optimizer.
         lr: peak of the learning rate.
         lr_scale: part of the model -> factor on its learning rate.
-        betas: decay of the first and the second moment.
+        betas: decay of the first and the second moment; Adafactor has decays of its own.
         weight_decay: multiplied by lr, as in AdamW (big_vision's ``wd`` is this times lr). It applies to matrices
             only, not to embeddings, positions, norms or biases.
         clip: largest norm of the gradient, over all parameters.

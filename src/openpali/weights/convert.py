@@ -1,4 +1,4 @@
-"""Public checkpoints as model folders, and model folders as checkpoints for transformers' own classes."""
+"""Public checkpoints as model folders; the other way is in `weights/export.py`."""
 
 from __future__ import annotations
 

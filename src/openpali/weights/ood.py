@@ -73,8 +73,9 @@ def fit_ood(features_ND: Tensor, others_MD: Tensor, kinds_N: Tensor | None = Non
     Args:
         features_ND: of in-distribution images.
         others_MD: of held-out in-distribution images, whose distances set the limit.
-        kinds_N: number of the kind of each image, such as its package: images of other kinds are in-distribution,
-            too. Each kind is left out in turn; the limit is the larger of theirs and that of the others.
+        kinds_N: group of each image, such as its package. Each group is held out once; its distances from centres
+            fitted on the rest give a second limit, and the larger one is kept, so that an unseen package is in
+            distribution.
     """
     if len(features_ND) < CENTRES or not len(others_MD):
         raise ValueError(

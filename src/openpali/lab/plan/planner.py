@@ -530,9 +530,7 @@ def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: f
             said.insert(1, f"videos have {frames} frames")
     if recipe.parallel.compile:
         said.append("compiled blocks need as much memory as others")
-    if share := getattr(recipe, "masked_from", 0.0):
-        said.append(f"masked prediction and self-distillation in all steps, not in the last {1 - share:.0%} alone")
-    return said
+    return [*said, *objectives()[recipe.objective].assumptions(recipe)]
 
 
 def _phase_json(phase: PhasePlan) -> dict[str, Any]:

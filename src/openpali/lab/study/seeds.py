@@ -35,7 +35,7 @@ def estimate(values: ArrayLike, level: float = LEVEL) -> Estimate:
 def difference(ours: ArrayLike, theirs: ArrayLike, level: float = LEVEL) -> Estimate:
     """The difference of the means of two ways to train, ``ours - theirs``, each ``[its seeds, samples]``.
 
-    The interval is of the difference that very many seeds and samples would have; that of another seed varies more.
+    The interval is for the expected difference over seeds and samples; a single further seed varies more.
     It is a t interval. Its variance is the sum of what seeds and samples contribute: the variance of the seeds'
     means in each of the two, and that of the samples' differences, which are paired. Both contain the noise of
     single answers, so that the interval is rather too wide. The degrees of freedom are Welch and Satterthwaite's.
@@ -67,10 +67,8 @@ def _estimate(groups: list[Values], per_sample: Values, level: float) -> Estimat
         return Estimate(value, value, value)
     freedom = variance**2 / math.fsum(part**2 / own for part, own in parts)
     deviation = math.sqrt(variance)
-    try:
-        from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
-    except ImportError as error:
-        raise ValueError("intervals over seeds need SciPy: pip install 'openpali[train]'") from error
+    from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
+
     half = float(stdtrit(freedom, (1 + level) / 2)) * deviation
     return Estimate(value, value - half, value + half, 2 * float(stdtr(freedom, -abs(value) / deviation)))
 

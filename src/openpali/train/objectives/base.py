@@ -150,6 +150,11 @@ class Objective(ABC, Generic[R]):
         return 0
 
     @classmethod
+    def assumptions(cls, recipe: R) -> Sequence[str]:
+        """What a plan assumes of the steps of this objective, in words."""
+        return ()
+
+    @classmethod
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: R, tools: Tools) -> Evaluation:
         """Open the data of one of the recipe's ``evals``."""
         raise ValueError(f"no evaluation is for objective = {recipe.objective!r}: remove [[evals]]")

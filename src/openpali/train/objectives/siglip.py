@@ -70,7 +70,9 @@ class SiglipRecipe(EvaluatedRecipe):
             (InfoNCE), and each place of the region loss with all names, instead of each pair by itself.
         regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
             with the object's name; 0 for none, as in SigLIP.
-        dense: match every patch of an object, each object counting the same, and patches of no object with no name.
+        dense: match every patch of an object, each object counting the same, and patches of no object with no name:
+            images need boxes of all that they show. Patches of images without objects, and of ignored boxes, learn
+            nothing.
         sides: weight of the loss of the distances of each patch to the sides of its object; 0 for none.
         captions: weight of the loss of a small decoder, such as 0.1, which writes from the patch tokens the text of
             an image, the name of a box in it, and the box of a name (LocCa); 0 for none. It is not exported.
@@ -290,6 +292,12 @@ class SiglipObjective(Objective[SiglipRecipe]):
     @property
     def _padding(self) -> Padding:
         return self.recipe.model.padding or PairEncoder.padding
+
+    @classmethod
+    def assumptions(cls, recipe: SiglipRecipe) -> Sequence[str]:
+        share = 1 - recipe.masked_from
+        told = f"masked prediction and self-distillation in all steps, not in the last {share:.0%} alone"
+        return [told] if recipe.masked_from else []
 
     @classmethod
     def vocabulary(cls, recipe: SiglipRecipe) -> int:
