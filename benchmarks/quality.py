@@ -5,27 +5,29 @@
     python benchmarks/quality.py --limit 10000           # all samples
     python benchmarks/quality.py --engine onnx --limit 300
     python benchmarks/quality.py --engine onnx-int8 --limit 1000
-    python benchmarks/quality.py --engine torch-int4 --calibrate samples.jsonl
+    python benchmarks/quality.py --engine torch-int4 --calibrate 64
 
 Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is `--engine`, by
 default OpenVINO with int8 weights (`openvino-int8`), the peer is torch in float32. `onnx` and `onnx-int8` are what
-`openpali export --format onnx` writes, in onnxruntime, but for videos. `torch-int4` is the main part as
-`openpali quantize --bits 4` writes it. Scores are in percent; CIDEr has its own
-scale. The share of equal answers and the largest difference are printed; the target is half a point. Scores of
-SigLIP and of the probes involve no generated text and are omitted.
+`openpali export --format onnx` writes, in onnxruntime, but for videos. `torch-int4` is the main part as `openpali
+quantize --bits 4` writes it; with `--calibrate`, rounded for so many samples of each of four sets, drawn as training
+draws them, with a seed that it does not use. Scores are in percent; CIDEr has its own scale. The share of equal
+answers and the largest difference are printed; the target is half a point. Scores of SigLIP and of the probes
+involve no generated text and are omitted.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
+from torch import Tensor
+
 from _report import Result, cost, machine, rate, report
-from openpali.data.sources.jsonl import JsonlSource
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.cards import is_cider, is_error
 from openpali.eval.runner import run
@@ -38,6 +40,7 @@ from openpali.weights.files import MAIN
 from openpali.weights.format import open_model
 from openpali.weights.quantize import GROUP, write_int4
 
+CALIBRATED = ("nano/caption", "nano/ocr", "nano/detect", "nano/refseg")
 ENGINES = ("openvino-int8", "torch-int8", "torch-int4", "openvino", "onnx", "onnx-int8")
 
 
@@ -48,7 +51,9 @@ def main() -> None:
         "--sets", nargs="+", metavar="BENCHMARK", help="default: all of the suite that have answers"
     )
     parser.add_argument("--engine", default="openvino-int8", choices=ENGINES)
-    parser.add_argument("--calibrate", type=JsonlSource, help="samples that torch-int4 is rounded for")
+    parser.add_argument(
+        "--calibrate", type=int, default=0, help="samples of each of four sets to round torch-int4 for"
+    )
     parser.add_argument("--limit", type=int, default=400, help="only the first N samples of each")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
@@ -58,7 +63,7 @@ def main() -> None:
     package = "onnxruntime" if options.engine.startswith("onnx") else "openvino"
     facts = machine(package) | {"engine": options.engine, "samples": options.limit}
     if options.calibrate:
-        facts |= {"calibrated with": len(options.calibrate)}
+        facts |= {"calibrated with": len(CALIBRATED) * options.calibrate}
     results = report(compare(options), facts, options.file)
     scores = [result for result in results if result.unit != "%"]
     worst = max(scores, key=lambda result: abs(result.ours - result.peer))
@@ -94,7 +99,7 @@ def _open(options: argparse.Namespace, folder: Path) -> Pali:
     if options.engine == "torch-int4":
         pali = Pali.from_pretrained(options.model)
         alone = Pali(pali.parts[MAIN])  # as `openpali quantize` asks: no other part of the bundle answers
-        measure = partial(input_moments, alone, options.calibrate) if options.calibrate else None
+        measure = partial(moments, alone, options.calibrate) if options.calibrate else None
         write_int4(open_model(pali.parts[MAIN]), folder / "int4", GROUP, measure)
         pali.parts[MAIN] = folder / "int4"
         return pali
@@ -103,6 +108,21 @@ def _open(options: argparse.Namespace, folder: Path) -> Pali:
     from _graphs import with_graphs
 
     return with_graphs(options.model, folder, int8=options.engine == "onnx-int8")
+
+
+def moments(pali: Pali, count: int, layers: Sequence[str]) -> Mapping[str, Tensor]:
+    """Of the inputs of layers, while the first samples for fitting of each set in CALIBRATED are answered."""
+    found: dict[str, Tensor] = {}
+    for benchmark in find_suite("nano"):
+        if benchmark.name not in CALIBRATED:
+            continue
+        assert isinstance(benchmark, AnswerBenchmark)
+        assert benchmark.calibration is not None
+        source = benchmark.calibration(home() / "data")
+        some = [source[i] for i in range(count)]
+        for layer, own in input_moments(pali, some, layers, benchmark.task).items():
+            found[layer] = found[layer] + own if layer in found else own
+    return found
 
 
 def compared(title: str, ours: float, theirs: float, name: str) -> Result:

@@ -390,7 +390,7 @@ class Pipeline:
         return Prediction(row.prompt, answer, generation, ood_score)
 
     def _reader(self, task: Task, text: str) -> Task:
-        """The task that parses an answer: of detection and segmentation with one prompt, mask tokens in it decide."""
+        """The task that parses an answer. Where detection and segmentation share a prompt, mask tokens decide."""
         name = reader(task, text)
         if name == task.name:
             return task
