@@ -10,10 +10,10 @@
 Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is `--engine`, by
 default OpenVINO with int8 weights (`openvino-int8`), the peer is torch in float32. `onnx` and `onnx-int8` are what
 `openpali export --format onnx` writes, in onnxruntime, but for videos. `torch-int4` is the main part as `openpali
-quantize --bits 4` writes it; with `--calibrate`, rounded for so many samples of each of four sets, drawn as training
-draws them, with a seed that it does not use. Scores are in percent; CIDEr has its own scale. The share of equal
-answers and the largest difference are printed; the target is half a point. Scores of SigLIP and of the probes
-involve no generated text and are omitted.
+quantize --bits 4` writes it; with `--calibrate`, rounded for so many samples of each of four sets, which are drawn
+as training draws them, with a seed that it does not use. Scores are in percent; CIDEr has its own scale. The share
+of equal answers and the largest difference are printed; the target is half a point. Scores of SigLIP and of the
+probes involve no generated text and are omitted.
 """
 
 from __future__ import annotations
