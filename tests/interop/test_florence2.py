@@ -596,10 +596,38 @@ def test_it_answers_and_the_server_says_the_same(converted: Path, monkeypatch: p
 
 
 def test_it_answers_with_int8_activations(converted: Path) -> None:
-    pali = Pali.from_pretrained(converted, "torch-int8")
-    [found] = pali.predict([[np.full((20, 30, 3), 90, np.uint8)]], ["<CAPTION>"], decoding=Decoding(10))
-    assert found.generation.ids
+    """Near to what floats say, and not the same."""
+    image, prompt = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8), DIALECT.expand("<CAPTION>")
+    exact, pali = (Pali.from_pretrained(converted, engine) for engine in ("torch", "torch-int8"))
+    floats, rounded = (
+        model.log_perplexity([[image]], prompt, ["the cat", "what dog", "a"]) for model in (exact, pali)
+    )
+    assert not np.array_equal(floats, rounded)
+    np.testing.assert_allclose(floats, rounded, rtol=0.02)
     assert any(isinstance(module, Int8Linear) and module.rounds for module in pali.pipeline().model.modules())
+
+
+def test_shorthands_are_prompts_even_where_a_text_is_sent_as_it_is(converted: Path) -> None:
+    """As under "Prompt" on the page of the server, and at /v1/completions."""
+    pali = Pali.from_pretrained(converted)
+    asked = pali.prompted("<OD>", raw=True)
+    assert (asked.prompt, asked.task.name) == (DIALECT.expand("<OD>"), "detect")
+    [found] = pali.predict([[np.full((20, 30, 3), 90, np.uint8)]], ["<OCR>"], decoding=Decoding(4), raw=True)
+    assert found.prompt == DIALECT.expand("<OCR>")
+
+
+def test_checkpoints_in_fp16_are_read(saved: Saved, converted: Path, tmp_path: Path) -> None:
+    """As the published ones are."""
+    shutil.copytree(saved[0], tmp_path / "half")
+    tensors = {name: tensor.half() for name, tensor in load_file(saved[0] / "model.safetensors").items()}
+    save_file(tensors, tmp_path / "half" / "model.safetensors", metadata={"format": "pt"})
+    convert(tmp_path / "half", tmp_path / "ours")
+    exact, half = (open_model(folder).weights() for folder in (converted, tmp_path / "ours"))
+    assert all(torch.equal(half[name].float(), exact[name].half().float()) for name in exact)
+    assert Pali(tmp_path / "ours").caption([np.full((20, 30, 3), 90, np.uint8)])
+    export(open_model(tmp_path / "ours"), tmp_path / "out")
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(written[name].float(), tensor.float()) for name, tensor in tensors.items())
 
 
 # ---- training

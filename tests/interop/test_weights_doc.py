@@ -94,6 +94,8 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     for name in ("siglip", "naflex"):
         assert Pali(Path("models") / name).similarity(["photo.png"], ["a dog"]).shape == (1, 1)
 
+    with Image.open("boxes.png") as drawn:  # of Florence-2, in three commands
+        assert min(drawn.size) > 0
     tuned = open_model(Path("home/runs/tuned/model"))
     assert (tuned.kind, tuned.facts.recipe["model"]["masks"]) == ("paligemma", "models/paligemma/mask_vqvae")
     assert open_model(Path("models/paligemma-int8")).int8
