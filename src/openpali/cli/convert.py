@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +12,8 @@ import typer
 from openpali.cli.outputs import check_not_input, check_writable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from openpali.weights.quantize import Measure
 
 
@@ -86,12 +88,21 @@ def _measure(model: Path, samples: str, task: str) -> Measure:
     import torch
 
     from openpali.data.sources.registry import open_source
+    from openpali.eval.benchmark import Benchmark
     from openpali.infer.moments import input_moments
     from openpali.infer.pali import Pali
     from openpali.processor import bf16_is_faster
+    from openpali.reports.progress import progress_bar
 
     pali = Pali(model, dtype="bf16" if bf16_is_faster(torch.device("cpu")) else "fp32")
-    return partial(input_moments, pali, open_source(samples, {}), task=task)
+    source = open_source(samples, {})
+
+    def measure(layers: Sequence[str]) -> Mapping[str, Tensor]:
+        with progress_bar() as start:
+            watch = start(Benchmark(name=samples, title="calibration", split="all", metric=""))
+            return input_moments(pali, source, layers, task, lambda done: watch(done, len(source), {}))
+
+    return measure
 
 
 def merge(

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from openpali.data.sources.base import Source
-from openpali.infer.bulk import Request, replies
+from openpali.infer.bulk import Reply, Request, replies
 from openpali.infer.pali import Pali
 from openpali.weights.files import MAIN
 
 
-def input_moments(pali: Pali, source: Source, layers: Sequence[str], task: str = "") -> dict[str, Tensor]:
+def input_moments(
+    pali: Pali,
+    source: Source,
+    layers: Sequence[str],
+    task: str = "",
+    advance: Callable[[int], None] = lambda done: None,
+) -> dict[str, Tensor]:
     """The sum of ``x x'`` over all inputs ``x`` of each layer, float32 ``[I, I]``, while samples are answered.
 
     Args:
         pali: with the engine "torch". Its main part is asked about each sample alone, so that little is padded.
         layers: names of linear layers in the main part.
         task: what to ask about each sample; by default what it is evidently for.
+        advance: called with the number of samples that are answered.
 
     Raises:
         ValueError: no sample can be answered.
@@ -38,7 +45,10 @@ def input_moments(pali: Pali, source: Source, layers: Sequence[str], task: str =
     hooks = [model.get_submodule(name).register_forward_pre_hook(partial(add, name)) for name in layers]
     try:
         with torch.inference_mode():
-            asked = [reply for some in replies(pali, source, Request(task), batch=1) for reply in some]
+            asked: list[Reply] = []
+            for some in replies(pali, source, Request(task), batch=1):
+                asked += some
+                advance(len(asked))
     finally:
         for hook in hooks:
             hook.remove()
