@@ -90,7 +90,7 @@ def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
                 continue
             aligned = [(_misalignment(column.box, line.box), line) for line in cells]
             apart, cell = min(aligned, key=_first, default=(np.inf, row))
-            if apart <= column.box.xmax - column.box.xmin:
+            if apart <= column.box.width:
                 yield _Said(likeness(names, [*own, *above]), cell.words)
 
 
@@ -100,7 +100,7 @@ def _beside(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
         fit = likeness(names, _names(line.text))
         if fit < _LEAST:
             continue
-        height = line.box.ymax - line.box.ymin
+        height = line.box.height
         right = [(other.box.xmin - line.box.xmax, other) for other in screen.lines if _in_row(line, other)]
         near = [(gap, other) for gap, other in right if 0 <= gap <= _FAR * height]
         gap, below = _next(screen, line, "below")

@@ -39,7 +39,7 @@ def icon_probabilities(model: IconClassifier, image: Image, boxes: Sequence[Box]
 
 def _crop(page: PilImage.Image, box: Box, side: int) -> Image:
     """The square around a box, ``[side, side, 3]``."""
-    size = max(box.ymax - box.ymin, box.xmax - box.xmin) * (1 + 2 * _ROOM)
+    size = max(box.height, box.width) * (1 + 2 * _ROOM)
     top, left = ((first + last - size) / 2 for first, last in ((box.ymin, box.ymax), (box.xmin, box.xmax)))
     pixels = max(1, round(size))
     seen = View(top, left, pixels / size, pixels / size).of(page, pixels, pixels)

@@ -303,14 +303,14 @@ def _look_twice(reader: Reader, images_BHWC: Tensor, columns_B: Tensor) -> Tenso
 
 def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int) -> Iterator[_Piece]:
     """Parts of a line of at most ``widest`` pixels at the height of the reader, cut where nothing is written."""
-    room = MARGIN * (box.ymax - box.ymin)
-    most = widest / height * (box.ymax - box.ymin + 2 * room)
+    room = MARGIN * box.height
+    most = widest / height * (box.height + 2 * room)
     parts: list[tuple[float, float, bool]] = []
     left, goes_on = box.xmin, False
     while left - room + most < box.xmax + room:
         cut, width = _cut(page, box, left - room + 0.35 * most, left - room + most)
         parts.append((left, cut - room, goes_on))
-        left, goes_on = cut + room, width < _SPACE * (box.ymax - box.ymin)
+        left, goes_on = cut + room, width < _SPACE * box.height
     for start, right, within in [*parts, (left, box.xmax, goes_on)]:
         view, wide = view_of_line(box._replace(xmin=start, xmax=right), height, widest)
         shown = wide if right == box.xmax else int((right + room - view.left) * view.right)
@@ -341,7 +341,7 @@ def _words(
     letters: Sequence[Letter], step: int, characters: Sequence[str], view: View, line: Box
 ) -> Iterator[ReadWord]:
     """The words of a line, whose columns are ``step`` pixels wide; a word's box ends with its characters."""
-    grow = 0.2 * (line.ymax - line.ymin)  # CTC fires somewhere within a character
+    grow = 0.2 * line.height  # CTC fires somewhere within a character
     for is_space, some in groupby(letters, lambda letter: letter.number == SPACE):
         word = list(some)
         left, right = (view.left + column * step / view.right for column in (word[0].column, word[-1].column + 1))

@@ -237,7 +237,7 @@ class Screen:
     def label(self, thing: Object) -> Sequence[ReadWord]:
         """The words of the nearest line on the side where labels of its role stand."""
         sides = _LABELS.get(thing.role, ())
-        reach = _NEAR * (thing.box.ymax - thing.box.ymin)
+        reach = _NEAR * thing.box.height
         near = [
             (distance, line)
             for line in self.lines

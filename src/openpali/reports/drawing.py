@@ -89,7 +89,7 @@ def draw_answer(
 
 def _scaled(pixels: int, box: Box, *, least: int) -> int:
     """The size of a line or of letters: less on a box that is not much higher than such letters."""
-    return min(pixels, max(least, round(pixels * (box.ymax - box.ymin) / 120)))
+    return min(pixels, max(least, round(pixels * box.height / 120)))
 
 
 def _free_place(width: float, height: float, box: Box, taken: Sequence[Box], image: tuple[int, int]) -> Box:

@@ -29,6 +29,18 @@ class Box(NamedTuple):
     xmax: float
 
     @property
+    def height(self) -> float:
+        return self.ymax - self.ymin
+
+    @property
+    def width(self) -> float:
+        return self.xmax - self.xmin
+
+    @property
+    def area(self) -> float:
+        return self.height * self.width
+
+    @property
     def centre(self) -> tuple[float, float]:
         """(y, x) of its centre, where one would click."""
         return (self.ymin + self.ymax) / 2, (self.xmin + self.xmax) / 2

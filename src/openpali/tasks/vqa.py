@@ -11,7 +11,7 @@ import numpy as np
 
 from openpali.tasks import scoring
 from openpali.tasks.base import Sample, Task, choose, require
-from openpali.tasks.example import Box, Example
+from openpali.tasks.example import Example
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,8 @@ class Classify(Task):
     def _name(self, example: Example) -> str:
         if self.of == "image":
             return require(example.label, example, "label")
-        return max(require(example.objects, example, "objects"), key=lambda thing: _area(thing.box)).name
+        return max(require(example.objects, example, "objects"), key=lambda thing: thing.box.area).name
 
     def ask(self, text: str = "", *, lang: str = "en") -> str:
         """``text`` replaces the task's question."""
         return super().ask(text.strip() or self.question, lang=lang)
-
-
-def _area(box: Box) -> float:
-    return (box.ymax - box.ymin) * (box.xmax - box.xmin)

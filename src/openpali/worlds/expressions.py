@@ -92,4 +92,4 @@ def _offset(first: Object, second: Object, axis: int, sign: int) -> tuple[float,
 
 
 def _diagonal(box: Box) -> float:
-    return float(((box.ymax - box.ymin) ** 2 + (box.xmax - box.xmin) ** 2) ** 0.5)
+    return float((box.height**2 + box.width**2) ** 0.5)

@@ -161,7 +161,7 @@ def _found_lines(example: Example, things: Sequence[Object], rng: np.random.Gene
     known = [thing.box for thing in things]
     for box in example.ignored:
         field = known and float(box_iou([box], known).max()) > _SAME_BOX
-        if box.ymax - box.ymin <= _HIGHEST and not field and rng.random() < _READ:
+        if box.height <= _HIGHEST and not field and rng.random() < _READ:
             yield _moved(box, rng)
     for thing in things:
         if thing.is_icon and rng.random() < _TAKEN:
@@ -169,6 +169,6 @@ def _found_lines(example: Example, things: Sequence[Object], rng: np.random.Gene
 
 
 def _moved(box: Box, rng: np.random.Generator) -> Box:
-    moves = rng.normal(0, _MOVED * (box.ymax - box.ymin), 4)
+    moves = rng.normal(0, _MOVED * box.height, 4)
     moved = Box(*(np.array(box) + moves).tolist())
     return moved if moved.ymin + 2 < moved.ymax and moved.xmin + 2 < moved.xmax else box

@@ -157,7 +157,7 @@ def mark_cells(
         ]
         text[ends[0] : max(0, ends[1]), ends[2] : max(0, ends[3])] = -1
     for box in lines:
-        half = max(_CORE * (box.ymax - box.ymin), _LEAST)
+        half = max(_CORE * box.height, _LEAST)
         inside = np.ix_(
             np.flatnonzero(np.abs(rows - (box.ymin + box.ymax) / 2) <= half),
             np.flatnonzero((columns >= box.xmin) & (columns <= box.xmax)),
@@ -165,7 +165,7 @@ def mark_cells(
         text[inside] = 1
         up[inside] = (rows[inside[0]] - box.ymin).astype(np.float32)
         down[inside] = (box.ymax - rows[inside[0]]).astype(np.float32)
-        cells = 2 * half / CELL * (box.xmax - box.xmin) / CELL  # of all of it: the view may show its end alone
+        cells = 2 * half / CELL * box.width / CELL  # of all of it: the view may show its end alone
         weight[inside] = max(1.0, _FEW / max(1.0, cells))
     return text, up, down, weight
 
@@ -285,7 +285,7 @@ def view_of_line(box: Box, height: int, width: int, rng: np.random.Generator | N
     def move(most: float) -> float:
         return 0.0 if rng is None else float(rng.uniform(-most, most))
 
-    tall = box.ymax - box.ymin
+    tall = box.height
     top, bottom = box.ymin - (MARGIN + move(0.08)) * tall, box.ymax + (MARGIN + move(0.08)) * tall
     left, right = box.xmin - (MARGIN + move(0.12)) * tall, box.xmax + (MARGIN + move(0.12)) * tall
     down = height / (bottom - top)
@@ -308,7 +308,7 @@ def _cut(line: Line, most: float, rng: np.random.Generator) -> tuple[list[Word],
     chosen = [line.words[first]]
     for word in line.words[first + 1 : last]:
         box = around([*(w.box for w in chosen), word.box])
-        if box.xmax - box.xmin > most * (box.ymax - box.ymin):
+        if box.width > most * box.height:
             break
         chosen.append(word)
     return chosen, line.words[first + len(chosen) :]
@@ -316,7 +316,7 @@ def _cut(line: Line, most: float, rng: np.random.Generator) -> tuple[list[Word],
 
 def _with_icons(line: Box, icons: Sequence[Box], *, ends: bool) -> Box:
     """The box of a line with an icon on its left, and one on its right if the line ends there."""
-    reach, (ymin, xmin, ymax, xmax) = _NEAR * (line.ymax - line.ymin), line
+    reach, (ymin, xmin, ymax, xmax) = _NEAR * line.height, line
     for icon in icons:
         if ymin < (icon.ymin + icon.ymax) / 2 < ymax:
             if 0 <= line.xmin - icon.xmax <= reach:
@@ -334,7 +334,7 @@ def _middles(words: Sequence[Word]) -> Iterator[float]:
             yield (before.box.xmax + word.box.xmin) / 2
         ends = np.cumsum([_width(character) for character in plain(word.text)])
         starts = np.concatenate([[0.0], ends[:-1]])
-        yield from (word.box.xmin + (starts + ends) / 2 / ends[-1] * (word.box.xmax - word.box.xmin)).tolist()
+        yield from (word.box.xmin + (starts + ends) / 2 / ends[-1] * word.box.width).tolist()
         before = word
 
 

@@ -64,7 +64,7 @@ def _rows(example: Example, columns: Sequence[Object]) -> Iterator[list[str]]:
     end = table.ymax
     while below := [word for word in words if word.box.ymin >= end]:
         top = min((word.box for word in below), key=lambda box: box.ymin)
-        height = top.ymax - top.ymin
+        height = top.height
         if top.ymin - end > _GAP * height:
             return
         row = [word for word in below if word.box.ymin < top.ymin + height / 2]
