@@ -41,6 +41,7 @@ from openpali.infer.pali import Pali
 from openpali.lab.parity import compare_florence2
 from openpali.lab.plan.planner import find_device, rehearse
 from openpali.lab.sizes import count_parameters, flops_per_image
+from openpali.model.init import init_weights
 from openpali.model.int8 import Int8Linear
 from openpali.serve.scheduler import Scheduler
 from openpali.tasks import Answer, get_task, open_task, recognise
@@ -57,7 +58,7 @@ from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
 from openpali.weights.export import export
 from openpali.weights.format import add_facts, open_model
-from openpali.weights.quantize import write_int8
+from openpali.weights.quantize import write_int4, write_int8
 from openpali.weights.write import write_model
 
 from . import florence
@@ -605,6 +606,29 @@ def test_it_answers_with_int8_activations(converted: Path) -> None:
     assert not np.array_equal(floats, rounded)
     np.testing.assert_allclose(floats, rounded, rtol=0.02)
     assert any(isinstance(module, Int8Linear) and module.rounds for module in pali.pipeline().model.modules())
+
+
+def test_it_answers_in_int4(converted: Path, tmp_path: Path) -> None:
+    """The language model alone, and not its embedding, which is the head: as the floats that are stored so."""
+    made = open_model(converted)
+    config = replace(made.config, text=replace(made.config.text, d_model=64, heads=4, d_ff=96))
+    torch.manual_seed(0)
+    weights = init_weights(Florence2Model(config)).state_dict()
+    rest = {"preprocess": made.preprocess, "tokenizer": made.tokenizer}
+    write_model(tmp_path / "floats", weights, config, facts=made.facts, **rest)
+    write_int4(open_model(tmp_path / "floats"), tmp_path / "int4", 32)
+    stored = open_model(tmp_path / "int4")
+    kinds = {name: tensor.dtype for name, tensor in stored.stored().items()}
+    assert kinds["text.decoder.layers.0.ff.up.weight"] == torch.uint8
+    assert {kinds["text.embed.weight"], kinds["vit.stages.3.blocks.0.spatial.mlp.up.weight"]} == {torch.int8}
+    write_model(tmp_path / "same", dict(stored.weights()), config, facts=made.facts, **rest)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    asked = [[image]], DIALECT.expand("<CAPTION>"), ["the cat", "what dog"]
+    narrow, wide = (Pali(tmp_path / name).log_perplexity(*asked) for name in ("int4", "same"))
+    np.testing.assert_allclose(narrow, wide, rtol=2e-3)  # what is neither int4 nor int8 is bf16 in both
+    [told] = Pali(tmp_path / "int4", "openvino").predict([[image]], ["<CAPTION>"], decoding=Decoding(6))
+    [same] = Pali(tmp_path / "int4").predict([[image]], ["<CAPTION>"], decoding=Decoding(6))
+    assert told.generation.ids == same.generation.ids
 
 
 def test_shorthands_are_prompts_even_where_a_text_is_sent_as_it_is(converted: Path) -> None:
