@@ -70,11 +70,7 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
     source = JsonlSource(path)
     records = [source.record(index) for index in range(len(source))]
     hashes = [_hashes(source, index, record.images) for index, record in enumerate(records)]
-    numbers = {digest: number for number, digest in enumerate(sorted({each for own in hashes for each in own}))}
-    known = [*numbers]
-    pairs = [(numbers[own[0]], numbers[each]) for own in hashes for each in own[1:]]
-    least = {known[i]: known[group[0]] for group in connected(len(known), pairs) for i in group}
-    roots = [least[own[0]] for own in hashes]
+    roots = _roots(hashes)
     shares = dict(zip(SIDES, (1 - held_out - validation, validation, held_out), strict=True))
     earlier = re.search(_EARLIER, path.stem)
     side = {root: _side(f"{root}{earlier[0] if earlier else ''}", held_out, validation) for root in {*roots}}
@@ -96,6 +92,15 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
         with replacing(Path(part.path)) as new, new.open("wb") as file:
             file.writelines(source.line(index).rstrip(b"\r\n") + b"\n" for index in lines[name])
     return parts
+
+
+def _roots(hashes: Sequence[Sequence[int]]) -> list[int]:
+    """Of each sample the least hash of all images that it is connected with by common images."""
+    numbers = {digest: number for number, digest in enumerate(sorted({each for own in hashes for each in own}))}
+    known = [*numbers]
+    pairs = [(numbers[own[0]], numbers[each]) for own in hashes for each in own[1:]]
+    least = {known[i]: known[group[0]] for group in connected(len(known), pairs) for i in group}
+    return [least[own[0]] for own in hashes]
 
 
 def side_files(path: Path) -> list[Path]:

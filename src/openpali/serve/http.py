@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.applications import Starlette
@@ -53,24 +53,42 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(vision_router(service))
     app.include_router(embedding_router(service))
     add_page(app)
+    app.include_router(_models_router(service))
+    app.include_router(_health_router(service))
+    _add_error_handlers(app)
+    app.openapi = lambda: _describe(app, service)  # type: ignore[method-assign]
+    protect(app, service.key, service.limits, service.metrics, service.origins)
+    return app
 
-    @app.get("/v1/models", tags=["OpenAI"])
+
+def _models_router(service: Service) -> APIRouter:
+    """The models that answer here."""
+    router = APIRouter(tags=["OpenAI"])
+
+    @router.get("/v1/models")
     async def models() -> Response:
         """The models that answer here: first the one that is asked where none is named, then its adapters."""
         described = [_model(each, service.limits) for each in service.models.values()]
         return JSONResponse({"object": "list", "data": described})
 
-    @app.get("/v1/models/{name:path}", tags=["OpenAI"])
+    @router.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
         """A model by its name."""
         return JSONResponse(_model(service.model(name), service.limits))
 
-    @app.get("/health/live", tags=["health"])
+    return router
+
+
+def _health_router(service: Service) -> APIRouter:
+    """Probes and metrics."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health/live")
     async def live() -> Response:
         """Liveness probe: 200 while the process runs."""
         return JSONResponse({"status": "live"})
 
-    @app.get("/health/ready", tags=["health"])
+    @router.get("/health/ready")
     async def ready() -> Response:
         """Readiness probe: 200, or 503 with the reason."""
         scheduler = service.scheduler
@@ -79,10 +97,16 @@ def create_app(service: Service) -> FastAPI:
         why = "the engine has failed" if scheduler.failure else "the server is stopping"
         return JSONResponse({"status": why}, 503)
 
-    @app.get("/metrics", tags=["health"])
+    @router.get("/metrics")
     async def metrics() -> Response:
         """Metrics in the Prometheus text format."""
         return Response(service.metrics.text(), media_type=METRICS_TYPE)
+
+    return router
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Tell of every error as OpenAI does."""
 
     @app.exception_handler(ApiError)
     async def refused(_: Request, error: ApiError) -> Response:
@@ -97,10 +121,6 @@ def create_app(service: Service) -> FastAPI:
     async def broken(_: Request, error: Exception) -> Response:
         _log.error("a request failed", exc_info=error)
         return JSONResponse(ApiError(500, "internal server error: see the server's log").as_json(), 500)
-
-    app.openapi = lambda: _describe(app, service)  # type: ignore[method-assign]
-    protect(app, service.key, service.limits, service.metrics, service.origins)
-    return app
 
 
 def protect(app: Starlette, key: ApiKey, limits: Limits, metrics: Metrics, origins: Sequence[str]) -> None:
