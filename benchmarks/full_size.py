@@ -11,9 +11,10 @@ of the mapped file). The peer of a time is the bound of this machine: the necess
 matmul, or the bytes of decoder weights that each token must read at the memory bandwidth.
 
 "bf16", "int8" and "int4" are torch with weights of that dtype (of "int4", as `openpali quantize --bits 4` writes
-them, those of the ViT are int8); "torch-int8" also rounds the activations of images and prompts. "openvino" and
-"openvino-int8" encode these like "bf16" and "torch-int8", and generate the text with OpenVINO (`--engine
-openvino-int8 --dtype bf16`), "openvino-int4" by the same engine from "int4"; "compile" is what it needs before.
+them, those of the ViT and of the head are int8); "torch-int8" also rounds the activations of images and prompts.
+"openvino" and "openvino-int8" encode these like "bf16" and "torch-int8", and generate the text with OpenVINO
+(`--engine openvino-int8 --dtype bf16`), "openvino-int4" by the same engine from "int4"; "compile" is what it needs
+before.
 
 "load" maps the file and touches every page of it: first after the file was dropped from the page cache, then again.
 Once ViT and encoder have run, their pages are released (`openpali.tensors.give_back`), which their times

@@ -11,6 +11,7 @@ import torch
 from openpali.data.explain import explain_batch
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import PairEncoder, SequenceEncoder
+from openpali.model.regions import PADDING, UNKNOWN
 from openpali.rng import generator
 from openpali.tasks.base import Task
 from openpali.tasks.example import Box, Example, Object, Size
@@ -152,6 +153,24 @@ def test_objects_are_regions_with_distinct_names(tokenizer: Tokenizer) -> None:
     nothing = encode(encoder, examples[0], task=get_task("contrastive"))
     assert (nothing["region_names"] == -1).all()
     assert "names" not in encode(PairEncoder(tokenizer, 24), examples[1], task=get_task("contrastive"))
+
+
+def test_ignored_boxes_are_regions_without_a_name(tokenizer: Tokenizer) -> None:
+    horse = Object("horse", Box(0, 0, 2, 9))
+    captioned = {"images": [IMAGE], "captions": {"en": ["x"]}}
+    crowd = {"ignored": [Box(0, 0, 6, 9), Box(3, 6, 6, 9)]}
+    examples = [
+        Example(key="a", **captioned, **crowd),
+        Example(key="b", objects=[horse], **captioned),
+        Example(key="c", objects=[horse], **captioned, ignored=[Box(3, 0, 6, 9)]),
+    ]
+    batch = encode(PairEncoder(tokenizer, 24, regions=True), *examples, task=get_task("contrastive"))
+    named = batch["region_names"]
+    horses = [tokenizer.decode(ids) for ids in batch["names"].tolist()].index("horse")
+    assert named[:5].tolist() == [UNKNOWN, UNKNOWN, horses, horses, UNKNOWN]
+    assert (named[5:] == PADDING).all()
+    assert batch["region_rows"][:5].tolist() == [0, 0, 1, 2, 2]
+    torch.testing.assert_close(batch["region_boxes"][4], torch.tensor([0.5, 0, 1, 1]))
 
 
 def test_regions_are_where_padding_leaves_them(tokenizer: Tokenizer) -> None:

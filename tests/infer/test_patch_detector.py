@@ -183,7 +183,9 @@ def test_patches_are_asked_without_a_word_about_the_decoder(
         assert pali.detect([image], ["dog"], fast=True)[0]
         source = [Example(key="a", images=[np.asarray(Image.open(image))])]
         [[reply]] = replies(pali, source, Request("detect", "dog", fast=True))
-    assert (reply.error, reply.note) == ("", "")
+        [[untasked]] = replies(pali, source, Request(text="detect: dog", fast=True))
+    for each in (reply, untasked):
+        assert (each.error, each.note, each.prediction.part) == ("", "", "siglip")
     with pytest.warns(Untrained):
         pali.task("detect")
 
@@ -250,6 +252,8 @@ def test_a_bundle_may_leave_detection_to_its_encoder(
     Image.effect_noise((90, 60), 50).convert("RGB").save(tmp_path / "noise.png")
     pali = Pali(tmp_path / "model")
     monkeypatch.setattr(pali.pipeline(), "options", {"caption": {}})  # what its decoder was trained on
+    monkeypatch.setattr(pali, "names", ("cat",))
+    assert pali.prompted("dog", pali.task("detect")).note == ""
     [expected] = Pali(detecting).detect([tmp_path / "noise.png"], ["dog"], fast=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Untrained)
@@ -300,6 +304,10 @@ def test_confidence_is_fitted_by_what_is_right(
     fitted = calibrate_patches(detect, Pali(tmp_path / "both"), source, count)
     assert (fitted.part, fitted.task) == ("siglip", "detect")
     assert fitted.right == (fitted.claims - count) / fitted.claims
+    monkeypatch.setattr(PatchDetector, "find", lambda *anything: [])
+    with pytest.raises(ValueError, match="find nothing in 5 images"):
+        calibrate_patches(detect, Pali(tmp_path / "both"), source, count)
+    monkeypatch.setattr(PatchDetector, "find", find)
     detector = Pali(tmp_path / "both").patch_detector
     assert detector.calibration == fitted.calibration
     first = source[0]

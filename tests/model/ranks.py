@@ -20,8 +20,10 @@ from torch import Tensor
 from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.architectures.siglip.network import normalize
 from openpali.model import losses
+from openpali.model.collectives import gather_rows, gather_sizes
 from openpali.model.init import init_weights
 from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
+from openpali.train.optim.muon import _orthogonalize_among_ranks, orthogonalize
 
 # batch of each rank; unequal, one of them empty
 WORLDS = {2: (4, 1), 3: (2, 5, 3), 4: (3, 0, 1, 4)}
@@ -100,6 +102,10 @@ def main(folder: Path, rank: int) -> None:
             model = vqvae()
             model(masks().chunk(world)[rank])
             result |= {"codebook": model.codebook, "code_count": model.code_count}
+        rows = torch.arange(2.0 * sizes[rank], dtype=torch.bfloat16).view(-1, 2) + 100 * rank
+        result["gathered"] = gather_rows(rows, gather_sizes(len(rows)))
+        matrices = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(1))  # fewer than ranks
+        result["orthogonal"] = _orthogonalize_among_ranks(matrices) - orthogonalize(matrices)
         torch.save(result, folder / f"{world}-{rank}.pt")
         dist.destroy_process_group()
 

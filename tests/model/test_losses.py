@@ -203,3 +203,12 @@ def test_cross_entropy_in_bfloat16_keeps_dtypes_and_float32_sums() -> None:
     )
     expected, _ = cross_entropy(hidden, head, targets, weights)
     torch.testing.assert_close(loss, expected, rtol=2e-2, atol=0)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_ranks_gather_rows_of_any_dtype_and_share_the_work_of_muon(world: int, ranks: Any) -> None:
+    """Where a rank may have no row, and there are more ranks than matrices."""
+    parts = [torch.arange(2.0 * size).view(-1, 2) + 100 * rank for rank, size in enumerate(WORLDS[world])]
+    for seen in ranks[world]:
+        assert torch.equal(seen["gathered"], torch.cat(parts).bfloat16())
+        torch.testing.assert_close(seen["orthogonal"], torch.zeros(2, 3, 4), atol=1e-6, rtol=0)

@@ -42,8 +42,10 @@ def test_transplant_takes_a_scalar(tmp_path) -> None:
     model = materialise(build(replace(CONFIGS["siglip"], bias=-10.0)))
     transplant(model, "bias", str(origin))
     assert model.bias.item() == -3
-    with pytest.raises(ValueError, match="has no 'temperature' of its shape"):
+    with pytest.raises(ValueError, match="has no such scalar 'temperature'"):
         transplant(model, "bias", f"{origin}#temperature")
+    with pytest.raises(ValueError, match="single ones are scalars: name 'vit'"):
+        transplant(model, "vit.positions", str(origin))
 
 
 def test_transplant_leaves_sides_that_the_other_model_lacks(tmp_path) -> None:

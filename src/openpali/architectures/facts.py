@@ -30,7 +30,8 @@ class Facts(BaseModel):
         kept: settings of the original that only its own code uses; export writes them back.
         base: name of a sibling folder that holds the tensors that are missing here.
         int8: weights are stored in int8 (:mod:`openpali.model.int8`).
-        int4: those of the language model are in int4 (:mod:`openpali.model.int4`), in groups of so many inputs.
+        int4: those of the language model but its head are in int4 (:mod:`openpali.model.int4`), in groups of so
+            many inputs.
         base_fingerprint: of the tensors of an adapter's base, as they were in training.
     """
 

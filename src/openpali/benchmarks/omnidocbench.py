@@ -10,6 +10,7 @@ from typing import Any
 from openpali.benchmarks.files import Fields, Folder, Listing, listing, with_image
 from openpali.benchmarks.metrics.markdown_pages import FORMULA
 from openpali.benchmarks.metrics.omnidocbench import IGNORED, SCORED, Element, TruePage, omnidocbench
+from openpali.benchmarks.metrics.tables import require_parsers
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.infer.generate import Decoding
 from openpali.metrics.scores import Scores
@@ -32,6 +33,7 @@ class Page(Example):
 def open_omnidocbench(root: Path) -> Listing:
     """The pages that have text, formulas or tables; others have no score."""
     folder = Folder(root, "OmniDocBench", HOME)
+    require_parsers()  # the scorer needs them: fail before answering, not after
     makers = []
     for entry in folder.rows(PAGES):
         truth = _truth(entry)

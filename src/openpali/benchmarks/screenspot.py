@@ -126,9 +126,12 @@ def with_platforms(score: Score) -> Score:
 
     @wraps(score)
     def sliced(rows: Sequence[Answered]) -> Scores:
-        parts = [row.kind.replace("/", "-").split("-") for row in rows]  # group, platform, text or icon
-        groups = [replace(row, kind=f"{group}-{what}") for row, (group, _, what) in zip(rows, parts, strict=True)]
-        platforms = [replace(row, kind=platform) for row, (_, platform, _) in zip(rows, parts, strict=True)]
+        groups, platforms = [], []
+        for row in rows:
+            place, what = row.kind.rsplit("-", 1)
+            group, platform = place.split("/")
+            groups.append(replace(row, kind=f"{group}-{what}"))
+            platforms.append(replace(row, kind=platform))
         whole = with_halves(score)(groups)
         return Scores({**whole.summary, **slices(by_kind(score, platforms))}, whole.per_sample)
 
@@ -198,7 +201,7 @@ BENCHMARKS = (
     _benchmark(
         "screenspot-pro",
         "ScreenSpot-Pro",
-        "all, in English",
+        "all, in English, by group and platform",
         (*PRO, f"{PRO_IMAGES}/android_studio_mac/screenshot_2024-11-28_15-16-55.png, ..."),
         HOME_PRO,
         "Slices are the groups `Dev`, `Creative`, `CAD`, `Scientific`, `Office` and `OS`, the platforms, and text "

@@ -37,7 +37,10 @@ def quantize(
     ],
     out: Annotated[Path, typer.Option(help="Folder to write")],
     bits: Annotated[
-        int, typer.Option(help="Of a weight: 8, or 4 for linear layers of the language model, all others 8")
+        int,
+        typer.Option(
+            help="Of a weight: 8, or 4 for linear layers of the language model but its head, all others 8"
+        ),
     ] = 8,
     group: Annotated[
         int | None, typer.Option(help="Inputs that share a scale in 4 bits: 32, 64 or 128; default: 128")

@@ -45,7 +45,7 @@ def predict(
         str, typer.Option(help="Write the prompt of this task: caption, ocr, vqa, detect, refseg, ...")
     ] = "",
     raw: Annotated[
-        bool, typer.Option("--raw", help="Send the text as it is, even if it reads like a question")
+        bool, typer.Option("--raw", help="Send the text as a whole prompt, even if it reads like a question")
     ] = False,
     fast: Annotated[
         bool, typer.Option("--fast", help="Detect by the image encoder alone (a model trained with sides)")

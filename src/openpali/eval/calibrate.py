@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -143,7 +143,7 @@ def calibrate_patches(
         source: the samples.
     """
     own, total = pali.trained_task(benchmark.task, warn=False), count(source, limit)
-    task = cast(Detect, replace(own, **benchmark.options))
+    task = cast(Detect, benchmark.task_for(own))
     sure: list[float] = []
     right: list[bool] = []
     for index in range(total):

@@ -79,10 +79,9 @@ class FindingEvaluator(PageEvaluator):
 
 def _is_open(box: Box, example: Example) -> bool:
     """Whether a box is in an ignored place, and in no line."""
-    area = box.area
     ignored = box_overlap([box], example.ignored).max(initial=0.0)
     known = box_overlap([box], [line.box for line in example.lines]).max(initial=0.0)
-    return bool(ignored >= _OPEN * area and known < ignored)
+    return bool(ignored >= _OPEN * box.area and known < ignored)
 
 
 class ReadingEvaluator(PageEvaluator):

@@ -39,7 +39,7 @@ class Request:
         text: what the task asks about, the same for all samples; by default the sample's own question, expression
             or names. Without a task it is a prompt or a question.
         lang: of the answers; by default the sample's.
-        raw: the text is the whole prompt, even if it reads like a question.
+        raw: the text is the whole prompt, even if it reads like a question, or is short for one (<OD>).
         fast: detect by the patches of the image encoder, without a decoder.
     """
 
@@ -271,7 +271,7 @@ class Asking:
             known = not self.pali.languages or example.lang in self.pali.languages
             own = example.lang if known and not whole and example.lang != Example.lang else ""
             lang = request.lang or own
-            return self.pali.prompted(request.text, lang=lang, frames=frames, raw=request.raw)
+            return self.pali.prompted(request.text, lang=lang, frames=frames, raw=request.raw, part=request.part)
         told = [request.task] if request.task else tasks_of(example)
         if len(told) != 1:
             raise ValueError(f"sample {example.key} is for {' or '.join(told) or 'no task'}: name one with --task")

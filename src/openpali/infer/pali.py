@@ -333,8 +333,8 @@ class Pali(RoutedModel):
             if lang:
                 told = f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt"
                 raise ValueError(f"{told}: leave out the language")
-            known = self.task(self.recognise(text, frames))
-            return Prompted(known, text, "" if raw else self._unknown_names(known, text))
+            known = self.task(self.recognise(text, frames), part)
+            return Prompted(known, text, "" if raw else self._unknown_names(known, text, part))
         asked = task or self.task(suited(FREE_TEXT, frames))
         left_out = text.strip() if not asked.takes else ""
         if not lang:
@@ -345,11 +345,13 @@ class Pali(RoutedModel):
         elif not task and prompt != text.strip():
             note = f"{shorten(repr(text), 40)} was asked as a question: {shorten(prompt, 80)} "
             note += "(with --raw, or raw=True, it is sent as it is)"
-        anything = part == SIGLIP  # its text tower embeds any name
-        return Prompted(asked, prompt, note or ("" if anything else self._unknown_names(asked, prompt)))
+        return Prompted(asked, prompt, note or self._unknown_names(asked, prompt, part))
 
-    def _unknown_names(self, task: Task, prompt: str) -> str:
-        """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows."""
+    def _unknown_names(self, task: Task, prompt: str, part: str | None) -> str:
+        """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows, or
+        if its text tower embeds any name."""
+        if (part or self.part_for(task.name)) == SIGLIP:
+            return ""
         unknown = [name for name in task.names_in(prompt) if not any(alike(name, known) for known in self.names)]
         if not self.names or not unknown or all(ElementQuery.of(name).roles for name in unknown):
             return ""

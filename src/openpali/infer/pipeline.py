@@ -565,7 +565,11 @@ class EmbeddingPipeline:
             pixels_4 = torch.tensor([side / share for side, share in zip(sized.size, covered, strict=True)] * 2)
             boxes_N4 = (edges_N4.cpu() * pixels_4).clamp(torch.zeros(4), torch.tensor(sized.size * 2))
             embeddings_ND = self.model.embed_patches(tokens_1ND)
-            within_N2 = (centres_1N2[0].cpu() >= 0) & (centres_1N2[0].cpu() < torch.tensor(covered))
+            # of a very long image that is padded, the first row or column holds all, and more grey
+            shown = [
+                max(share, 1 / count) for share, count in zip(covered, self.model.vit.config.grid, strict=True)
+            ]
+            within_N2 = (centres_1N2[0].cpu() >= 0) & (centres_1N2[0].cpu() < torch.tensor(shown))
             real_N = within_N2.all(1)  # not padding, nor the grey beside an image
         return embeddings_ND.float().cpu()[real_N].numpy(), boxes_N4[real_N].numpy()
 

@@ -73,7 +73,7 @@ def report(
             found += compare_t5gemma2(read_t5gemma2(source), source)
         elif kind == "paligemma":
             found += compare_paligemma(read_paligemma(source), source)
-        elif kind == "florence2" and "dim_embed" in read_config(source)["vision_config"]:
+        elif kind == "florence2" and "dim_embed" in (read_config(source).get("vision_config") or {}):
             yield f"no parity report of {source}: transformers does not read the first checkpoints' layout"
         elif kind == "florence2":
             found += compare_florence2(read_florence2(source), source)

@@ -1,6 +1,7 @@
 """Collectives on tensors: every rank must call them, in the same order. Alone, they do nothing.
 
-What training and evaluation exchange besides tensors is in :mod:`openpali.distributed`.
+:mod:`openpali.distributed` joins the ranks, and has what training and evaluation exchange besides: numbers, objects
+and gradients.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def copy_from_first(tensor: Tensor) -> None:
 
 
 def gather_sizes(size: int) -> list[int]:
-    """The size of each rank, as CPU tensors (the process group needs gloo), so that no GPU kernel is waited for."""
+    """The size of each rank, sent from CPU to CPU (the process group needs gloo): no GPU kernel is waited for."""
     world, _ = world_and_rank()
     if world == 1:
         return [size]
@@ -45,7 +46,7 @@ def gather_sizes(size: int) -> list[int]:
 
 
 def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
-    """The rows of all ranks, one after the other, by how many each has (:func:`gather_sizes`)."""
+    """The rows ``[n, ...]`` of all ranks, one after the other, by how many each has (:func:`gather_sizes`)."""
     if len(sizes) == 1:
         return rows
     largest = max(sizes)
@@ -75,7 +76,7 @@ class _GatherRows(torch.autograd.Function):
 
 
 def pass_on(rows: Tensor, size: int) -> Tensor:
-    """Send rows to the next rank of a ring; receive ``size`` rows from the previous one."""
+    """Send rows ``[n, ...]`` to the next rank of a ring; receive ``size`` rows from the previous one."""
     world, rank = world_and_rank()
     if world == 1:
         return rows

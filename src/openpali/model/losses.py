@@ -112,9 +112,9 @@ class _SigmoidLoss(torch.autograd.Function):
                 grad_log_t += (grad * similarity).sum() * temperature
                 grad_image[rows] += grad @ travelling * temperature
                 grad_travelling += grad.T @ image[rows] * temperature
-            # after `world` hops every text is back home, with gradients from all ranks
-            both = pass_on(torch.cat([travelling, grad_travelling], dim=1), sizes[(rank - hop - 1) % world])
-            travelling, grad_travelling = (half.contiguous() for half in both.tensor_split(2, dim=1))
+            if world > 1:  # after `world` hops every text is back home, with gradients from all ranks
+                both = pass_on(torch.cat([travelling, grad_travelling], dim=1), sizes[(rank - hop - 1) % world])
+                travelling, grad_travelling = (half.contiguous() for half in both.tensor_split(2, dim=1))
         ctx.save_for_backward(*(g / batch for g in (grad_image, grad_travelling, grad_log_t, grad_bias)))
         return loss / batch
 

@@ -140,7 +140,7 @@ class ChatRequest(Generating):
     response_format: dict[Literal["type"], Literal["text"]] | None = None
     task: str = Field("", description="Write this task's prompt around the text: caption, vqa, ocr, detect, ...")
     lang: str = Field("", description="Language of the answer to a task or a question; default: en")
-    raw: bool = Field(False, description="Send the text as it is, even if it reads like a question")
+    raw: bool = Field(False, description="Send the text as a whole prompt, even if it reads like a question")
     # what OpenAI's clients may send without effect
     store: Literal[False] | None = None
     metadata: dict[str, str] | None = Field(None, description="Accepted and not used")

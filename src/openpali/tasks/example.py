@@ -157,7 +157,8 @@ class Example:
         lang: language of ``question``, ``answers`` and ``text``.
         vocabulary: names of objects that images of this source can have (negatives of object-aware questions).
         lines: every line of text on a page.
-        ignored: places of a page that may hold text which is not in ``lines``.
+        ignored: places that may hold what is not annotated: text that is not in ``lines``, things that are not in
+            ``objects``.
         files: paths of the images, or of the video, as the source names them.
         original: height and width of the first image on disk, if ``images`` were decoded smaller; coordinates are
             in pixels of this size.

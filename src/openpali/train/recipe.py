@@ -239,7 +239,8 @@ class ModelSpec(_Table):
         tokenizer: its file, a model folder or run that has one, or the name of a built vocabulary; by default the
             start model's.
         init: part of the model ("vit", "text", "project", ...; "" is the whole model) -> the run or model folder
-            that it starts from, with ``#part`` for a part of that. Other parts start from scratch.
+            that it starts from, with ``#part`` for a part of that; scalars as "bias", too. Other parts start from
+            scratch.
         frozen: parts that do not learn.
         resize: how images get their size: "squash" changes their proportions, "pad" keeps them and fills up with
             grey on the right and below, "native" keeps them and needs ``tokens`` in each phase; by default as the

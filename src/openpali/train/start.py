@@ -63,7 +63,8 @@ def inherit(recipe: Recipe, run: Path | None = None) -> Complete:
     model |= {key: known[key] for key in KEYS if key in model and key in known and not model[key]}
     if not model["tokenizer"]:
         raise ValueError(f"the start model {start} has no tokenizer: name one as model.tokenizer")
-    if known.get("softmax") and "softmax" in raw:  # the bias of a sigmoid was never trained
+    named = recipe.model_fields_set
+    if known.get("softmax") and "softmax" in raw and "softmax" not in named:  # a sigmoid's bias was never trained
         raw["softmax"] = True
     for phase in raw["phases"]:
         for entry in phase["mixture"]:

@@ -27,8 +27,8 @@ def write_int8(source: ModelFolder, out: Path) -> None:
 
 
 def write_int4(source: ModelFolder, out: Path, group: int = GROUP, measure: Measure | None = None) -> None:
-    """Write a model as :func:`write_int8`, but linear layers of its language model in int4, in groups of so many
-    inputs.
+    """Write a model as :func:`write_int8`, but linear layers of its language model, without its head, in int4, in
+    groups of so many inputs.
 
     Args:
         measure: called for some layers at a time, which are then rounded for inputs like theirs.

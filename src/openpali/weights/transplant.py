@@ -20,7 +20,7 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
 
     Args:
         model: the model to change.
-        part: name of a submodule or a parameter; "" for the whole model. A whole SigLIP without sides leaves those
+        part: name of a submodule or a scalar; "" for the whole model. A whole SigLIP without sides leaves those
             of this model as they are.
         origin: what :func:`find_model` takes, of a bundle its main part; optionally with ``#part`` if the part has
             another name there.
@@ -59,8 +59,11 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
 @torch.no_grad()
 def _copy_parameter(model: nn.Module, part: str, source: ModelFolder, there: str) -> None:
     weights, target = source.weights(), model.get_parameter(part)
+    if target.numel() > 1:  # rows of a vocabulary, positions of a grid: their module knows what they are
+        module = part.rpartition(".")[0]
+        raise ValueError(f"model.init names the parameter {part!r}, and single ones are scalars: name {module!r}")
     if there not in weights or weights[there].shape != target.shape:
-        raise ValueError(f"model.init names {part!r}, and {source.folder} has no {there!r} of its shape")
+        raise ValueError(f"model.init names {part!r}, and {source.folder} has no such scalar {there!r}")
     target.copy_(weights[there].float())
 
 

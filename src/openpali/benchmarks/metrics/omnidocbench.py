@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ _COMMANDS = (
 _REMOVED = (*_COMMANDS.split(), " ", "$$", r"\left", r"\right", r"\displaystyle", r"\text")
 
 Floats = NDArray[np.float64]
+_Table: TypeAlias = tuple[Piece, int | None]
+"""A table that was found, and which annotated table it is; None: it is none."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,11 @@ def omnidocbench(pages: Sequence[str], truth: Sequence[TruePage]) -> Scores:
     columns: dict[str, list[tuple[int, float]]] = {}  # page and value of each score
     for number, (page, true) in enumerate(zip(pages, truth, strict=True)):
         found = pieces(page)
-        for name, value in zip(("text_edit", "order_edit"), _edits(found, true), strict=True):
+        html = _matched_tables(found, true.tables)
+        for name, value in zip(("text_edit", "order_edit"), _edits(found, html, true), strict=True):
             if value is not None:
                 columns.setdefault(name, []).append((number, value))
-        for one, other in _table_pairs(found, true.tables):
+        for one, other in _table_pairs(html, true.tables):
             columns.setdefault("table_teds", []).append((number, _similarity(one, other)))
             columns.setdefault("table_teds_structure", []).append((number, _similarity(one, other, structure=True)))
     if not columns:
@@ -113,19 +116,24 @@ def _similarity(found: str, true: str, *, structure: bool = False) -> float:
     return table_similarity(found, true, structure=structure) if found and true else 0.0
 
 
-def _table_pairs(found: Sequence[Piece], tables: Sequence[str]) -> list[tuple[str, str]]:
-    """What was found of each annotated table of a page, and the table, as documents; LaTeX counts as none."""
-    html, latex = ([piece.content for piece in found if piece.category == kind] for kind in (HTML, LATEX))
-    read = dict(_assigned(_ratios(tables, html))) if html and tables and len(latex) <= len(html) else {}
-    return [
-        (normal_document(html[read[i]]) if i in read else "", normal_document(table))
-        for i, table in enumerate(tables)
-    ]
+def _matched_tables(found: Sequence[Piece], tables: Sequence[str]) -> list[_Table]:
+    """The tables that were found on a page, and which annotated table each is; none if most are in LaTeX."""
+    html, latex = ([piece for piece in found if piece.category == kind] for kind in (HTML, LATEX))
+    if not tables or len(latex) > len(html):
+        return []
+    true = {j: i for i, j in _assigned(_ratios(tables, [piece.content for piece in html]))}
+    return [(piece, true.get(j)) for j, piece in enumerate(html)]
 
 
-def _edits(found: Sequence[Piece], truth: TruePage) -> tuple[float | None, float | None]:
+def _table_pairs(found: Sequence[_Table], tables: Sequence[str]) -> list[tuple[str, str]]:
+    """What was found of each annotated table of a page, and the table, as documents."""
+    read = {i: piece.content for piece, i in found if i is not None}
+    return [(normal_document(read.get(i, "")), normal_document(table)) for i, table in enumerate(tables)]
+
+
+def _edits(found: Sequence[Piece], tables: Sequence[_Table], truth: TruePage) -> tuple[float | None, float | None]:
     """Text and reading order of a page; None without text."""
-    pairs = _matched(truth.elements, _comparable(found, truth.tables))
+    pairs = _matched(truth.elements, _comparable(found, tables))
     texts = [pair for pair in pairs if pair.category in SCORED]
     orders = _order_edit(texts) if texts else None
     for pair in pairs:  # formulas that were written as text
@@ -145,19 +153,14 @@ def _order_edit(texts: Sequence[_Pair]) -> float | None:
     return edit_distance(true, read) / max(len(true), len(read)) if true else None
 
 
-def _comparable(found: Sequence[Piece], tables: Sequence[str]) -> list[Piece]:
+def _comparable(found: Sequence[Piece], tables: Sequence[_Table]) -> list[Piece]:
     """Texts and formulas by category, then the cells of tables that no annotated table was matched with.
 
-    Tables count for nothing on a page without annotated tables.
+    Tables count for nothing on a page without annotated tables, and those in LaTeX have no cells.
     """
-    categories = dict.fromkeys(piece.category for piece in found)
-    by_category = {name: [piece for piece in found if piece.category == name] for name in categories}
-    html, latex = by_category.pop(HTML, []), by_category.pop(LATEX, [])
-    mixed = [*chain.from_iterable(by_category.values())]
-    if tables and len(latex) <= len(html):  # of LaTeX tables there are no cells
-        taken = {j for _, j in _assigned(_ratios(tables, [table.content for table in html]))}
-        mixed += chain.from_iterable(cells(table) for i, table in enumerate(html) if i not in taken)
-    return mixed
+    categories = dict.fromkeys(piece.category for piece in found if piece.category not in (HTML, LATEX))
+    mixed = [piece for name in categories for piece in found if piece.category == name]
+    return [*mixed, *chain.from_iterable(cells(piece) for piece, true in tables if true is None)]
 
 
 # ---- texts as they are compared

@@ -74,6 +74,24 @@ def table_similarity(answer: str, table: str, *, structure: bool = False) -> flo
     return 1 - tree_distance(one, other, cache(_change)) / count if count else 0.0
 
 
+def require_parsers() -> None:
+    """Check that what reads tables is installed.
+
+    Raises:
+        ValueError: it is not.
+    """
+    lxml()
+    _beautiful_soup()
+
+
+def _beautiful_soup() -> Any:
+    try:
+        from bs4 import BeautifulSoup
+    except ImportError as error:
+        raise ValueError("OmniDocBench's tables need beautifulsoup4: pip install 'openpali[eval]'") from error
+    return BeautifulSoup
+
+
 def lxml() -> tuple[Any, Any]:
     """The modules of lxml that read HTML.
 
@@ -137,11 +155,7 @@ def normal_document(text: str) -> str:
     """
     if "<table" not in text.replace(" ", "").replace("'", '"'):
         return ""
-    try:
-        from bs4 import BeautifulSoup
-    except ImportError as error:
-        raise ValueError("OmniDocBench's rule needs beautifulsoup4: pip install 'openpali[eval]'") from error
-    soup = BeautifulSoup(text, "html.parser")
+    soup = _beautiful_soup()(text, "html.parser")
     for cell in soup.find_all("th"):
         cell.name = "td"
     for formula in soup.find_all("math"):

@@ -176,7 +176,7 @@ def anls(
     above ``threshold``. White space counts as one space in the distance, and as it is in the lengths. A sample
     scores the best over its references. Only an empty prediction matches an empty reference.
     Source: arXiv 1907.00490 eq. 1, as the Robust Reading Competition's script has it (in Qwen-VL:
-    ``infographicsvqa_eval.py``). big_vision's ``transfers/vqa.py`` gives 0 at the threshold, too.
+    ``infographicsvqa_eval.py``). big_vision's ``transfers/vqa.py`` gives 0 at the threshold.
 
     Args:
         predictions: one answer per sample.

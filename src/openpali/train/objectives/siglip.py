@@ -67,7 +67,8 @@ class SiglipRecipe(EvaluatedRecipe):
     Attributes:
         keep_case: leave the texts as they are, upper case and all; otherwise see model.text_normalisation.
         softmax: compare each image with all texts of the batch at once, and each text with all images, as CLIP does
-            (InfoNCE), and each place of the region loss with all names, instead of each pair by itself.
+            (InfoNCE), and each place of the region loss with all names, instead of each pair by itself; by default
+            as the start model was trained, or else false.
         regions: weight of the region loss, in which the patch at the centre of each object of an image is matched
             with the object's name; 0 for none, as in SigLIP.
         dense: match every patch of an object, each object counting the same, and patches of no object with no name:
