@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ from openpali.rng import generator
 from openpali.tasks.base import Answer, Sample
 from openpali.tasks.example import Box, Object
 from openpali.tasks.registry import get_task
+from openpali.weights.format import add_facts
 
 PROMPTS = [
     "detect: horse",  # may take 256 tokens
-    "Generate the alt_text in en at 0: <extra_id_0>",  # 64
+    "Generate the alt_text in en at 0: <extra_id_0>",  # 96, as in training
     "Answer in en: what? <extra_id_0>",
     "detect: red horse and blue cat",
 ]
@@ -51,7 +53,8 @@ def live(bundle: Path) -> Pipeline:
             module.p = 0.5
     model.train()
     model.vit.eval()
-    return Pipeline(model, stored.tokenizer, stored.preprocess, max_prompt=64, options=stored.facts.tasks)
+    limits = {"max_prompt": 64, "max_target": stored.facts.max_target or 0}
+    return Pipeline(model, stored.tokenizer, stored.preprocess, options=stored.facts.tasks, **limits)
 
 
 def modes(model: torch.nn.Module) -> list[bool]:
@@ -110,7 +113,7 @@ def test_answers_do_not_depend_on_the_rows_beside_them(
     together = live.predict(rows, PROMPTS, batch=batch)
     alone = [live.predict([row], [prompt])[0] for row, prompt in zip(rows, PROMPTS, strict=True)]
     assert [(p.prompt, p.generation.ids) for p in together] == [(p.prompt, p.generation.ids) for p in alone]
-    assert [len(p.generation.ids) for p in together] == [256, 64, 64, 256]
+    assert [len(p.generation.ids) for p in together] == [256, 96, 96, 256]
 
 
 def test_the_engine_generates_and_the_model_scores(live: Pipeline, images: list[np.ndarray]) -> None:
@@ -173,6 +176,20 @@ def test_prompts_that_fit_are_those_that_are_answered(live: Pipeline) -> None:
     live.predict([[]], [word * longest], decoding=Decoding(max_tokens=2))
     with pytest.raises(ValueError, match="shorten it"):
         live.predict([[]], [word * (longest + 1)])
+
+
+def test_answers_may_be_as_long_as_those_of_training(live: Pipeline, bundle: Path, tmp_path: Path) -> None:
+    """Also from a folder, which records them; a task may be longer still."""
+    caption, detect = (get_task(name) for name in ("caption", "detect"))
+    live.max_target = 0
+    assert live.decoding_for(caption).max_tokens == 64
+    live.max_target = 200
+    assert [live.decoding_for(task).max_tokens for task in (caption, detect)] == [200, 256]
+    shutil.copytree(bundle / "pali", tmp_path / "own")
+    add_facts(tmp_path / "own", recipe={"max_target": 200})
+    own = Pali(tmp_path / "own")
+    assert own.pipeline().decoding_for(caption).max_tokens == own.longest_answer(caption) == 200
+    assert own.pipeline().decoding_for(caption, Decoding(9)).max_tokens == 9
 
 
 def test_the_mask_codec_is_opened_when_a_task_needs_it(live: Pipeline, pali: Pali) -> None:

@@ -105,7 +105,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
     def _asked(self, arguments: Sequence[Any]) -> tuple[Frames, str, Decoding, str]:
         context, options, visual, doc_id, name, split = arguments
         frames, prompt, task = self._worded(context, visual(self.task_dict[name][split][doc_id]))
-        return frames, prompt, decoding_of(options, task.limit), task.name
+        return frames, prompt, decoding_of(options, self.pali.longest_answer(task)), task.name
 
     def _worded(self, context: str, visuals: Iterable[Any] | None) -> tuple[Frames, str, Task]:
         """Images, prompt and task for a context."""

@@ -130,6 +130,10 @@ class ModelParts:
         """
         return self.pipeline_for(name).task(name, warn=warn) if self.has_prompts(name) else open_task(name)
 
+    def longest_answer(self, task: Task) -> int:
+        """Tokens of an answer to a task, at most."""
+        return self.pipeline_for(task.name).longest_answer(task) if self.has_prompts(task.name) else task.limit
+
     def reservation(self, task: str) -> str:
         """A sentence if the part that answers a task was not trained on it, see :meth:`Pipeline.reservation`."""
         # parts without a decoder do what they were trained on
@@ -197,6 +201,7 @@ class ModelParts:
             calibrations=stored.facts.calibration,
             ood=read_ood(stored.folder),
             no_repeat_ngram_size=stored.facts.no_repeat_ngram_size,
+            max_target=stored.facts.max_target or 0,
         )
 
     @cached_property

@@ -165,6 +165,7 @@ class Pipeline:
         calibrations: how log-probabilities of answers become confidences, by task; without, there are none.
         ood: detector of out-of-distribution images, if the model has one.
         no_repeat_ngram_size: of each :class:`Decoding` that does not say.
+        max_target: tokens of the longest answers that it was trained to give.
     """
 
     def __init__(
@@ -182,6 +183,7 @@ class Pipeline:
         calibrations: Mapping[str, Calibration] | None = None,
         ood: OodDetector | None = None,
         no_repeat_ngram_size: int | None = None,
+        max_target: int = 0,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -194,7 +196,7 @@ class Pipeline:
         self.languages = languages
         self.calibrations = calibrations or {}
         self.ood = ood
-        self.no_repeat_ngram_size = no_repeat_ngram_size
+        self.no_repeat_ngram_size, self.max_target = no_repeat_ngram_size, max_target
         model.check_pad(tokenizer.pad_id)
         self._choices: dict[Sequence[str], Choices] = {}
 
@@ -238,12 +240,16 @@ class Pipeline:
         return self._choices.get(texts)
 
     def decoding_for(self, task: Task, decoding: Decoding | None = None) -> Decoding:
-        """The decoding options of a task: the caller's, or else greedy up to the limit of the task; with the
-        ``no_repeat_ngram_size`` of the model where none is given."""
-        decoding = decoding or Decoding(max_tokens=task.limit)
+        """The decoding options of a task: the caller's, or else greedy up to the limit of the task, or of the
+        model's training, if that is longer; with the ``no_repeat_ngram_size`` of the model where none is given."""
+        decoding = decoding or Decoding(max_tokens=self.longest_answer(task))
         if decoding.no_repeat_ngram_size is None:
             decoding = replace(decoding, no_repeat_ngram_size=self.no_repeat_ngram_size)
         return decoding
+
+    def longest_answer(self, task: Task) -> int:
+        """Tokens of an answer to a task, at most."""
+        return max(task.limit, self.max_target)
 
     def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
         """The prompt of a task, in a language.

@@ -249,7 +249,7 @@ class Service:
                 prompt,
                 task=task,
                 pali=pali,
-                decoding=asked.decoding(min(task.limit, self.limits.new_tokens)),
+                decoding=asked.decoding(min(pali.longest_answer(task), self.limits.new_tokens)),
                 stops=asked.stops,
                 alternatives=asked.alternatives,
                 seconds=client.left,

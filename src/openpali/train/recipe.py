@@ -538,7 +538,7 @@ class PromptedRecipe(EvaluatedRecipe):
 
     Attributes:
         max_prompt: most tokens of a prompt.
-        max_target: most tokens of a target, its end token included.
+        max_target: most tokens of a target, its end token included; answers may be as long.
     """
 
     max_prompt: int = Field(64, gt=0)

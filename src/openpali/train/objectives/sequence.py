@@ -123,6 +123,7 @@ class SequenceObjective(Objective[SequenceRecipe]):
             recipe.model.preprocess_for(vit.config),
             engine=Lockstep(model) if sharded else model,
             max_prompt=recipe.max_prompt,
+            max_target=recipe.max_target,
             options=task_options(recipe),
             tools=open_tools(recipe, self.tokenizer),
             dialect=dialect_of(recipe),
