@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from drawn_data import DATA, draw
+from openpali.cli.tune import tune
 from openpali.home import home
 from openpali.infer.generate import Generation
 from openpali.train.load import load_recipe, read_record
@@ -91,3 +92,9 @@ def test_the_one_command_goes_the_whole_way(
     assert open_model(run / "best").facts.calibration.keys() == {"ocr"}
     assert read_ood(run / "best") is not None
     assert "ece" in card["scores"], "the card is of the calibrated model"
+    whole = Path("mine.jsonl").read_text().splitlines(keepends=True)
+    Path("mine.jsonl").write_text("".join(whole[:-1]))
+    for side in ("train", "validation", "test"):
+        Path(f"mine-{side}.jsonl").unlink()
+    with pytest.raises(ValueError, match="has changed since the run"):
+        tune(Path("mine.jsonl"), short, "ocr")

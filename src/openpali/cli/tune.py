@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 from collections.abc import Sequence
@@ -76,15 +77,31 @@ def _plan(samples: Path, task: str, overrides: Sequence[str], run: Path | None) 
         raise ValueError(f"{path} was not written by `openpali tune`, which would replace it: rename it")
     parts = split_data(samples, SHARE, SHARE)
     for part in parts.values():
-        typer.echo(f"{part.path}: {part.samples:,} samples")
+        typer.echo(f"{part.path}: {part.samples:,} samples{f' ({part.note})' if part.note else ''}")
     # in full: a run of another folder's file of this name is another run
     train, validation, test = (str(Path(parts[side].path).resolve()) for side in ("train", "validation", "test"))
     chosen = tuning(f"{samples.stem}-{task}", task, train, validation, open_source(train, {}))
-    text = as_toml(chosen.recipe)
-    path.write_text(f"{WRITTEN}, which writes it anew: copy it to change it.\n{text}", "utf-8")
-    typer.echo(f"{chosen.why}\n\n{text}\n{shlex.join(['openpali', 'train', str(path), *overrides])}")
+    text, before = as_toml(chosen.recipe), path.read_text("utf-8") if path.exists() else ""
+    of = f"# Of samples {_digest(train, validation, test)}\n"
+    path.write_text(f"{WRITTEN}, which writes it anew: copy it to change it.\n{of}{text}", "utf-8")
+    where = ["--run", str(run)] if run else []
+    typer.echo(f"{chosen.why}\n\n{text}\n{shlex.join(['openpali', 'train', str(path), *where, *overrides])}")
     recipe = load_recipe(path, overrides)
-    return Plan(task, recipe, folder_for(recipe.name, run), train, validation, test)
+    folder = folder_for(recipe.name, run)
+    if "# Of samples " in before and of not in before and (folder / "recipe.json").exists():
+        path.write_text(before, "utf-8")
+        raise ValueError(
+            f"{samples} has changed since the run in {folder} began, which does not see what is new: name another "
+            "run, such as name=second, or delete that one"
+        )
+    return Plan(task, recipe, folder, train, validation, test)
+
+
+def _digest(*files: str) -> str:
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(Path(file).read_bytes())
+    return whole.hexdigest()[:16]
 
 
 def _check_held_out(plan: Plan) -> None:
