@@ -91,6 +91,11 @@ def test_a_validation_file_takes_from_the_training_file_alone(tmp_path: Path) ->
     assert sorted(found) == sorted(path.read_text().splitlines())
     assert [part.share for part in three.values()] == pytest.approx([0.7, 0.2, 0.1], abs=0.04)
     assert {part.note for part in three.values()} == {""}
+    split_data(path, 0.1)
+    assert not (tmp_path / "mine-validation.jsonl").exists()  # its samples are for training again
+    (tmp_path / "mine-validation.jsonl").write_text('{"text": "another"}\n')
+    with pytest.raises(ValueError, match=r"mine-validation\.jsonl holds samples"):
+        split_data(path, 0.1)
 
 
 def test_as_many_videos_are_held_out_as_images(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
         "train", "validation" if there is one, and "test".
 
     Raises:
-        ValueError: a side would be empty, or a file of its name holds samples that the whole does not.
+        ValueError: a side would be empty, or a file of its name holds samples that the whole does not. A file of an
+            earlier split that this one does not write is deleted.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"--held-out {held_out}: give a share above 0 and below 1, such as 0.1")
@@ -86,8 +87,11 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
         share = counts.count(name) / len(counts)
         note = _note(share, shares[name], len(counts))
         parts[name] = Part(str(_file(path, name)), len(indices), len(images), share, note)
-    if replaced := [own for name in parts if (own := _file(path, name)).exists()]:
+    if replaced := [own for own in side_files(path) if own.exists()]:
         _check_same_samples(replaced, source, path)
+    for stale in replaced:  # of an earlier split with other shares: its samples are in other files now
+        if stale not in map(Path, (part.path for part in parts.values())):
+            stale.unlink()
     for name, part in parts.items():
         with replacing(Path(part.path)) as new, new.open("wb") as file:
             file.writelines(source.line(index).rstrip(b"\r\n") + b"\n" for index in lines[name])
