@@ -52,6 +52,14 @@ def test_boxes_are_clipped_to_the_image() -> None:
     assert LocationCodec(101).encode((-30, -1, 150, 101), (100, 100)) == "0 0 100 100"
 
 
+def test_a_box_outside_is_not_made_one_inside() -> None:
+    codec, size = LocationCodec(48), (480, 640)
+    for outside in ((10, -90, 60, -40), (500, 0, 600, 9)):
+        with pytest.raises(ValueError, match="is empty"):
+            codec.encode(codec.widened(outside, size), size)
+    assert codec.encode(codec.widened((-5, 100, 2, 200), size), size).startswith("0 7 1 ")
+
+
 @pytest.mark.parametrize(
     "box",
     [

@@ -64,11 +64,11 @@ class LocationCodec:
     def widened(self, box: Sequence[float], size: tuple[int, int]) -> Coordinates:
         """The box, of which sides so thin that :meth:`encode` refuses them are one bin wide, around its centre.
 
-        A box without area stays without it.
+        A box without area in the image stays without it.
         """
         edges = [*box]
         for axis, side in enumerate(size):
-            low, high = edges[axis], edges[axis + 2]
+            low, high = max(edges[axis], 0), min(edges[axis + 2], side)
             if low < high and self._nearest(low, side) == self._nearest(high, side):
                 first = min(max(int((low + high) / 2 / side * (self.bins - 1)), 0), self.bins - 2)
                 edges[axis], edges[axis + 2] = (self._edge(each, side) for each in (first, first + 1))
