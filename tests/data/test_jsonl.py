@@ -20,6 +20,7 @@ from openpali.data.sources.records import RecordError, parse_record
 from openpali.data.sources.registry import open_source
 from openpali.home import home
 from openpali.tasks.example import Box, Size, tight_box
+from openpali.tasks.registry import tasks_of
 
 
 def write(folder: Path, *records: Any) -> Path:
@@ -69,6 +70,12 @@ def test_every_field_arrives(folder: Path) -> None:
     assert (example.expression, example.referred) == ("the dog", (1,))
     assert (example.text, example.label, example.lang) == ("über\nall", "animal", "de")
     assert example.vocabulary == ("cat", "dog")
+
+
+def test_texts_that_say_nothing_are_none() -> None:
+    record = parse_record('{"question": "what?", "answers": ["", "two"], "caption": " ", "lang": ""}', "a")
+    assert (record.answers, record.caption, record.lang) == (("two",), (), "en")
+    assert tasks_of(record.example(lambda name: b"", "a")) == ["vqa"]
 
 
 def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:

@@ -35,7 +35,9 @@ class RecordError(ValueError):
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    """A list of texts, without those that say nothing."""
+    some = [value] if isinstance(value, str) else value
+    return [text for text in some if not isinstance(text, str) or text.strip()] if isinstance(some, list) else some
 
 
 def _checked_box(box: Box) -> Box:
@@ -119,7 +121,7 @@ class Record(_Strict):
     referred: tuple[int, ...] = ()
     text: str = ""
     label: str = ""
-    lang: str = "en"
+    lang: Annotated[str, BeforeValidator(lambda value: Example.lang if value == "" else value)] = Example.lang
     vocabulary: Strings = ()
     lines: tuple[LineRecord, ...] = ()
     ignored: tuple[BoxRecord, ...] = ()
