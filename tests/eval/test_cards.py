@@ -185,6 +185,7 @@ def test_slices_have_a_count_a_value_and_an_interval() -> None:
     found = slices_of(rows_of("aabb"), scores, "acc")
     assert found == {"a": {"n": 2, "value": 0.5, "interval": (0.0, 1.0)}}  # b is no mean over its samples
     assert slices_of(rows_of("aabb"), Scores({"cer": 0.1}), "cer") == {}
+    assert slices_of(rows_of("aabb"), Scores({"cer": 0.1}, {"cer": [0, 0, 1, 0]}), "cer") == {}  # of all characters
 
 
 def test_the_worst_samples_come_first_and_perfect_ones_are_left_out() -> None:

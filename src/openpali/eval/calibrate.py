@@ -206,11 +206,13 @@ def calibrate_ood(
             sources.setdefault(part, []).append(source)
     for part, own in sources.items():
         if trained_on is None:
-            counts = [min(limit, len(source) * 4 // 5) for source in own]
-            known: list[_Chosen] = [(source, range(count)) for source, count in zip(own, counts, strict=True)]
-            others: list[_Chosen] = [
-                (source, range(count, count + count // 4)) for source, count in zip(own, counts, strict=True)
+            # evenly spaced, since samples may be in the order of their classes; every fifth is held out
+            chosen = [spread(len(source), limit + limit // 4) for source in own]
+            known: list[_Chosen] = [
+                (source, [i for place, i in enumerate(some) if place % 5 != 4])
+                for source, some in zip(own, chosen, strict=True)
             ]
+            others: list[_Chosen] = [(source, some[4::5]) for source, some in zip(own, chosen, strict=True)]
         else:
             known = [(trained_on, spread(len(trained_on), limit))]
             others = [(source, range(min(limit, len(source)))) for source in own]

@@ -242,7 +242,7 @@ def slices_of(
     """
     values = scores.per_sample.get(metric, [])
     found: dict[str, Json] = {}
-    if len(values) != len(rows):
+    if len(values) != len(rows) or not _close(mean(values), scores.summary[metric]):
         return found
     kinds = [row.kind for row in rows]
     for names in (kinds, languages if len(set(languages)) > 1 else ()):
