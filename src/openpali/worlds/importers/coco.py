@@ -124,11 +124,12 @@ def _things(entry: _Annotation, names: dict[int | str, str], where: str, log: Im
         log.add("crowd region", f"{where}: it stands for several objects")
     elif entry.category_id not in names:
         log.add("unknown category", f"{where}: category_id {entry.category_id} is not in categories")
-    elif entry.bbox is not None and len(entry.bbox) != 4:
+    elif entry.bbox and len(entry.bbox) != 4:
         log.add("bad object", f"{where}: bbox is {entry.bbox}, not [x, y, width, height]")
     else:
         box = None
-        if entry.bbox is not None:
+        # some tools write an empty box beside a polygon
+        if entry.bbox and (any(entry.bbox[2:]) or not entry.segmentation):
             x, y, width, height = entry.bbox
             box = Box(y, x, y + height, x + width)
         try:
