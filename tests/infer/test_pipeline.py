@@ -190,6 +190,7 @@ def test_answers_may_be_as_long_as_those_of_training(live: Pipeline, bundle: Pat
     own = Pali(tmp_path / "own")
     assert own.pipeline().decoding_for(caption).max_tokens == own.longest_answer(caption) == 200
     assert own.pipeline().decoding_for(caption, Decoding(9)).max_tokens == 9
+    assert own.pipeline().decoding_for(detect, Decoding(beams=3)).max_tokens == 256
 
 
 def test_the_mask_codec_is_opened_when_a_task_needs_it(live: Pipeline, pali: Pali) -> None:

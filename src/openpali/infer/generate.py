@@ -31,6 +31,7 @@ Allowed = Tensor | Callable[[list[int]], Sequence[int]]
 """Which tokens may come next in a row: a bool mask ``[V]``, or a function of its ids so far that lists them (with
 EOS if the text may end there)."""
 
+MAX_TOKENS = 64  # of a text, where nothing says how long it may be
 _LONGEST_LOOP = 8  # most tokens of an n-gram whose repetition counts as a loop
 _COLDEST = 1e-30  # temperature; below, float32 overflows, and the most probable token is certain before
 _SHORTEST_REPETITION = 24  # fewest tokens of a loop; valid runs, such as 16 equal mask tokens, are shorter
@@ -79,7 +80,8 @@ class Decoding:
     """How to choose the tokens. The default is greedy.
 
     Attributes:
-        max_tokens: most tokens to generate, EOS included.
+        max_tokens: most tokens to generate, EOS included; None: as many as the task's answers may have
+            (:meth:`openpali.infer.pipeline.Pipeline.decoding_for`), or else 64.
         beams: live hypotheses of beam search; 1: no beam search.
         temperature: 0: always the most probable token; above, sample from ``softmax(logits / temperature)``.
         top_k: sample among the k most probable tokens only.
@@ -93,7 +95,7 @@ class Decoding:
             None: as the model says (:meth:`openpali.infer.pipeline.Pipeline.decoding_for`), or else 0.
     """
 
-    max_tokens: int = 64
+    max_tokens: int | None = None
     beams: int = 1
     temperature: float = 0.0
     top_k: int | None = None
@@ -130,6 +132,11 @@ class Decoding:
                 )
         elif self.beams > 1:
             raise ValueError("beams search and temperature samples: set beams to 1 or temperature to 0")
+
+    @property
+    def most_tokens(self) -> int:
+        """``max_tokens``, or what it stands for."""
+        return MAX_TOKENS if self.max_tokens is None else self.max_tokens
 
     @cached_property
     def choice(self) -> Decoding:
@@ -294,7 +301,7 @@ class Rows:
             texts.append(_Beams(ask, index) if ask.decoding.beams > 1 else _Samples(ask, index))
         self._joined += len(texts)
         self._device = memory.outputs.device
-        cache = self._model.start(memory, max(ask.decoding.max_tokens for ask in asks))
+        cache = self._model.start(memory, max(ask.decoding.most_tokens for ask in asks))
         owners = [row for row, text in enumerate(texts) for _ in text.live]
         if len(owners) > len(texts):
             cache.reorder(torch.tensor(owners, device=self._device))
@@ -421,7 +428,7 @@ class Text(ABC):
             return "stop"
         if decoding.max_repeats is not None and loops(ids, decoding.max_repeats):
             return "repetition"
-        return "length" if len(ids) == decoding.max_tokens else None
+        return "length" if len(ids) == decoding.most_tokens else None
 
 
 class _Samples(Text):
@@ -432,7 +439,7 @@ class _Samples(Text):
         super().__init__(ask, index, [_Hypothesis(sample) for sample in range(decoding.samples)])
         self._done: list[Generation] = []
         self._noise = [
-            np.random.default_rng([decoding.seed, sample]).random(decoding.max_tokens)
+            np.random.default_rng([decoding.seed, sample]).random(decoding.most_tokens)
             for sample in range(decoding.samples if decoding.temperature else 0)
         ]
 
@@ -532,7 +539,7 @@ class _Beams(Text):
         if len(self._finished) < decoding.samples or not best:
             return False
         # sums only fall: a live hypothesis can reach at most its sum over the longest length
-        reachable = best[0].total / decoding.max_tokens**decoding.length_penalty
+        reachable = best[0].total / decoding.most_tokens**decoding.length_penalty
         return bool(reachable < self._finished[-1].score)
 
 

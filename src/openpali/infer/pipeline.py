@@ -240,15 +240,17 @@ class Pipeline:
         return self._choices.get(texts)
 
     def decoding_for(self, task: Task, decoding: Decoding | None = None) -> Decoding:
-        """The decoding options of a task: the caller's, or else greedy up to the limit of the task, or of the
-        model's training, if that is longer; with the ``no_repeat_ngram_size`` of the model where none is given."""
-        decoding = decoding or Decoding(max_tokens=self.longest_answer(task))
+        """The decoding options of a task: the caller's, or else greedy. What they leave open is as long as answers
+        to the task (:meth:`longest_answer`), and the ``no_repeat_ngram_size`` of the model."""
+        decoding = decoding or Decoding()
+        if decoding.max_tokens is None:
+            decoding = replace(decoding, max_tokens=self.longest_answer(task))
         if decoding.no_repeat_ngram_size is None:
             decoding = replace(decoding, no_repeat_ngram_size=self.no_repeat_ngram_size)
         return decoding
 
     def longest_answer(self, task: Task) -> int:
-        """Tokens of an answer to a task, at most."""
+        """Most tokens of an answer to a task: the task's limit, or that of the model's training if it is more."""
         return max(task.limit, self.max_target)
 
     def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
@@ -438,6 +440,9 @@ class Pipeline:
         ids = self.tokenizer.encode(prompt)
         if len(ids) > self.max_prompt:
             raise ValueError(f"the prompt has {len(ids)} tokens, this model takes {self.max_prompt}: shorten it")
+        if self.tokenizer.pad_id in ids:
+            piece = self.tokenizer.pieces([self.tokenizer.pad_id])[0]
+            raise ValueError(f"the prompt has {piece!r} in it, which pads prompts: leave it out")
         return ids
 
     def row(self, frames: Frames, prompt: str, task: Task) -> Row:
