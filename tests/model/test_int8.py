@@ -59,6 +59,14 @@ def test_the_same_product_by_either_kernel(rows: int, dtype: torch.dtype, inputs
     torch.testing.assert_close(y.double(), linear(x.float()).double(), atol=3e-2, rtol=3e-2)
 
 
+def test_tokens_that_are_generated_are_not_rounded_however_many_rows() -> None:
+    model = nn.Sequential(nn.Linear(40, 32))
+    compute_in_int8(model)
+    x_B1D = torch.randn(2 * FEW_ROWS, 1, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x_B1D)[:1], model(x_B1D[:1]), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("rows", [FEW_ROWS + 1, 2 * ROUNDED_ROWS + 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_activations_of_many_rows_are_rounded_when_told(rows: int, dtype: torch.dtype) -> None:
