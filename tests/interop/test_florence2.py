@@ -608,6 +608,11 @@ def test_it_answers_with_int8_activations(converted: Path) -> None:
     assert any(isinstance(module, Int8Linear) and module.rounds for module in pali.pipeline().model.modules())
 
 
+def test_a_prompt_with_padding_in_it_is_refused(converted: Path) -> None:
+    with pytest.raises(ValueError, match="'<pad>' in it"):
+        Pali(converted).pipeline().prompt_ids("what <pad> is it?")
+
+
 def test_it_answers_in_int4(converted: Path, tmp_path: Path) -> None:
     """The language model alone, and not its embedding, which is the head: as the floats that are stored so."""
     made = open_model(converted)

@@ -126,6 +126,14 @@ class Florence2Model(VisionLanguageModel):
         x, real = self.assemble(visual_BND, prompt, counts)
         return Memory(self.text.encode(x, real), real)
 
+    def assemble(
+        self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As in the base class, without positions that are padding in all rows: there are few."""
+        x, real = super().assemble(visual_BND, prompt, counts)
+        longest = int(real.sum(1).max()) if counts is not None else real.shape[1]
+        return x[:, :longest], real[:, :longest]
+
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
         real = prompt != self.pad
         ids = F.pad(F.pad(prompt, (1, 0), value=self.first), (0, 1), value=self.pad)
