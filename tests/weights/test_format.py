@@ -257,6 +257,24 @@ def test_a_folder_holds_an_adapter_or_a_whole_model(tmp_path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_an_adapter_of_an_adapter_or_of_another_size_is_refused(tmp_path) -> None:
+    base = write(tmp_path / "base", "pali")
+    changed = "text.decoder.0.ff.down"
+    rows, columns = open_model(base).weights()[f"{changed}.weight"].shape
+
+    def adapter(folder: str, of: Path, width: int) -> Path:
+        tensors = {f"{changed}.lora.down": torch.zeros(2, width), f"{changed}.lora.up": torch.zeros(rows, 2)}
+        write_adapter(tmp_path / folder, Adapter(str(of), LoraConfig(2, 4.0, [changed]), tensors))
+        return tmp_path / folder
+
+    first = adapter("first", base, columns)
+    assert open_model(first).weights()[f"{changed}.weight"].shape == (rows, columns)
+    with pytest.raises(ValueError, match=r"an adapter itself: .*openpali merge"):
+        _ = open_model(adapter("second", first, columns)).weights()
+    with pytest.raises(ValueError, match=rf"of shape \[{rows}, {columns + 1}\], and the model's is"):
+        _ = open_model(adapter("wide", base, columns + 1)).weights()[f"{changed}.weight"]
+
+
 def test_only_plain_adapters_are_read(tmp_path) -> None:
     """PEFT changes the base, too, when it loads what began as PiSSA and the like."""
     tensors = {f"layer.lora.{part}": torch.zeros(2, 2) for part in ("down", "up")}

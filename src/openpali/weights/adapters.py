@@ -121,6 +121,11 @@ class MergedTensors(Mapping[str, Tensor]):
         if key not in self.changed:
             return value
         down, up = (self.adapter.tensors[f"{self.changed[key]}.{part}"].float() for part in ("down", "up"))
+        if (shape := (up.shape[0], down.shape[1])) != tuple(value.shape):
+            raise ValueError(
+                f"the adapter of {self.adapter.base} changes {key} of shape {list(shape)}, and the model's is "
+                f"{list(value.shape)}: give the model that it was trained on"
+            )
         return torch.addmm(value.float(), up, down, alpha=self.adapter.config.scale)
 
     def __iter__(self) -> Iterator[str]:

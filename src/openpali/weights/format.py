@@ -261,7 +261,13 @@ def add_facts(folder: Path, **facts: Any) -> None:
 
 def _open_base(folder: Path, adapter: Adapter) -> ModelFolder:
     try:
-        return open_model(find_model(adapter.base))
+        base = find_model(adapter.base)
+        if (base / ADAPTER).is_file():
+            raise ValueError(
+                f"the adapter {folder} changes {adapter.base}, which is an adapter itself: write the model that it "
+                f"makes with `openpali merge`, and name that in base_model_name_or_path in {folder / ADAPTER}"
+            )
+        return open_model(base)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"the adapter {folder} changes the model {adapter.base}, which is not here: fetch it, or correct "
