@@ -22,7 +22,7 @@ from openpali.model.lora import LoraConfig
 from openpali.weights.adapters import Adapter, write_adapter
 from openpali.weights.bundle import open_bundle, open_tokenizer
 from openpali.weights.find import find_model
-from openpali.weights.format import open_model
+from openpali.weights.format import add_facts, open_model
 from openpali.weights.hub import pinned, push
 from openpali.weights.write import write_bundle
 
@@ -144,6 +144,16 @@ def test_push_shows_first_and_names_a_missing_token(
     assert endpoint.seen == []
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     assert "no token that may write there" in (openpali(monkeypatch, *arguments, "--upload") or "")
+
+
+def test_a_part_that_shares_weights_is_not_pushed_alone(
+    endpoint: type[Endpoint], repositories: Path, tmp_path: Path, monkeypatch
+) -> None:
+    folder = tmp_path / "part"
+    shutil.copytree(find_model("hf://org/pg"), folder)
+    add_facts(folder, base="pali")
+    said = openpali(monkeypatch, "push", folder, "hf://me/mine", "--license", "mit")
+    assert "shares weights with the part pali" in (said or "")
 
 
 def test_what_was_pushed_is_fetched(endpoint: type[Endpoint], repositories: Path, monkeypatch, capsys) -> None:

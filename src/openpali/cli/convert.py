@@ -165,6 +165,7 @@ def convert(
     from openpali.tasks.example import Size
     from openpali.weights.convert import convert as write
     from openpali.weights.convert import write_stored
+    from openpali.weights.hub import find_checkpoint
 
     pixels, policy = Size.parse(size) if size else None, parse_head(head)
     check_not_input(out, *(each for each in (vision, text, model, masks) if each))
@@ -174,7 +175,7 @@ def convert(
         raise ValueError("--locations and --head are for a new PaLI: give --vision and --text, or leave them out")
     if size and masks and not model:
         raise ValueError("a mask VQ-VAE has one size: leave out --size")
-    images, words, whole = (each and _find_checkpoint(each) for each in (vision, text, model))
+    images, words, whole = (each and find_checkpoint(each) for each in (vision, text, model))
     if whole:
         described = write(whole, out, size=pixels, masks=masks)
     elif masks is not None:
@@ -191,13 +192,6 @@ def convert(
         for line in option("convert --report")(vision=images, text=words, model=whole, head=policy):
             typer.echo(line)
     typer.echo(f"model written to {out}")
-
-
-def _find_checkpoint(name: str) -> Path:
-    """A checkpoint of another library: a path, or a repository of a hub, which is downloaded."""
-    from openpali.weights.hub import SCHEME, download
-
-    return download(name) if name.startswith(SCHEME) else Path(name)
 
 
 def export(

@@ -33,6 +33,11 @@ def push(
 
     hub.parse(name)
     source = open_model(find_model(model))
+    if source.facts.base:
+        raise ValueError(
+            f"{source.folder} shares weights with the part {source.facts.base} beside it, and nobody could open it "
+            f"alone: write a whole model first, such as `openpali quantize {model} --out whole`, and push that"
+        )
     card = model_card(source, licence, scores or ())
     start = start_of(source)
     if start and is_only_here(start):

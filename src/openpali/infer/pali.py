@@ -44,6 +44,7 @@ from openpali.weights.convert import write_stored
 from openpali.weights.files import BUNDLE, SIGLIP, WITHOUT_DECODER
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
+from openpali.weights.hub import find_checkpoint
 
 
 class Reworded(UserWarning):
@@ -124,7 +125,8 @@ class Pali(RoutedModel):
         temporary = None if out else TemporaryDirectory(prefix="openpali-")
         folder = Path(out or cast(TemporaryDirectory[str], temporary).name)
         pixels = (size, size) if isinstance(size, int) else size
-        made = assemble(Path(vision), Path(text), head=head, locations=locations, seed=seed)
+        halves = find_checkpoint(str(vision)), find_checkpoint(str(text))
+        made = assemble(*halves, head=head, locations=locations, seed=seed)
         write_stored(made, folder, pixels)
         pali = cls(folder)
         pali._temporary = temporary

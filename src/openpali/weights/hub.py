@@ -18,7 +18,9 @@ from openpali.weights.convert import convert
 from openpali.weights.files import BUNDLE, LANGUAGE, OOD_FOLDERS
 
 SCHEME = "hf://"
-FILES = ("*.safetensors", "*.json", "tokenizer.model", "*/tokenizer.model", "spiece.model")
+FILES = (
+    *("*.safetensors", "*.json", "tokenizer.model", "*/tokenizer.model", "spiece.model", "sentencepiece.model"),
+)
 OURS = (  # of a model, an adapter or a bundle, and of its subfolders only those that a model has
     *("config.json", BUNDLE, "tokenizer.model"),
     *(f"{folder}/*" for folder in (*OOD_FOLDERS, LANGUAGE)),
@@ -60,6 +62,11 @@ def download(name: str) -> Path:
         verified.parent.mkdir(parents=True, exist_ok=True)
         verified.touch()
     return snapshot
+
+
+def find_checkpoint(name: str) -> Path:
+    """A checkpoint of another library: a path, or a repository of a hub, which is downloaded."""
+    return download(name) if name.startswith(SCHEME) else Path(name)
 
 
 def pinned(name: str) -> str:
