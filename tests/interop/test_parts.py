@@ -419,7 +419,8 @@ def test_export_of_quantized_weights_writes_the_floats_that_they_stand_for(
 ) -> None:
     write_stored(assemble(sources / "siglip", sources / "t5"), tmp_path / "pali")
     write(open_model(tmp_path / "pali"), tmp_path / "narrow")
-    export(open_model(tmp_path / "narrow"), tmp_path / "out")
+    with pytest.warns(Inexpressible, match="no place for the projection"):
+        export(open_model(tmp_path / "narrow"), tmp_path / "out")
     write_stored(assemble(tmp_path / "out" / "vision", tmp_path / "out" / "text"), tmp_path / "again")
     exact, again = open_model(tmp_path / "pali").weights(), open_model(tmp_path / "again").weights()
     assert again.keys() == exact.keys()

@@ -14,7 +14,12 @@ from torch import Tensor
 from openpali.architectures.base import Architecture, Exported, Flops, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves.t5 import HeadPolicy, read_t5, write_t5
-from openpali.architectures.preprocessor import describe_preprocess, read_native, read_preprocess
+from openpali.architectures.preprocessor import (
+    describe_preprocess,
+    read_native,
+    read_preprocess,
+    warn_inexpressible,
+)
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.architecture import extend_rows, read_image_encoder, write_vit
 from openpali.architectures.tokenizer import read_tokenizer, require_rows
@@ -139,6 +144,10 @@ class PaliArchitecture(Architecture[PaliModelConfig]):
     def write(self, model: Stored[PaliModelConfig]) -> dict[str, Exported]:
         """Both halves, without the projection; ``interop.transformers`` opens the whole."""
         assert model.tokenizer is not None
+        warn_inexpressible(
+            "transformers' two classes have no place for the projection between them: "
+            "openpali.interop.transformers opens the whole model"
+        )
         vit, text = (_part(model.weights, name) for name in ("vit", "text"))
         weights, described = write_vit(vit, model.config.vision)
         images = Exported(weights, {**describe_preprocess(model.preprocess), "config.json": described})

@@ -49,7 +49,11 @@ def read_preprocess(source: Path, height: int, width: int, values: Mapping[str, 
     shape = {"height", "width"} if not pads else {"max_height", "max_width"}
     if isinstance(size, dict) and size and set(size) != shape:
         raise ValueError(f"{where} has size = {size}, which keeps proportions: only height and width can be read")
-    usual = "bilinear" if given.get("image_processor_type", "").startswith(NAFLEX) else "bicubic"
+    usual = (
+        "bilinear"
+        if given.get("image_processor_type", "").startswith((NAFLEX, "Gemma3ImageProcessor"))
+        else "bicubic"
+    )
     return Preprocess(height, width, "pad" if pads else "squash", _filter(given, usual, where))
 
 

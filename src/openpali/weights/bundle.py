@@ -62,7 +62,7 @@ def mask_codec_of(folder: Path) -> str:
     named = (model if model.facts.recipe else model.base or model).facts.masks
     try:
         return named if named and find_model(named) else ""
-    except FileNotFoundError:
+    except (OSError, ValueError):  # it is not here, or a hub does not give it: only masks need it
         return ""
 
 
@@ -93,6 +93,8 @@ def open_bundle(folder: Path) -> Bundle:
         return Bundle({MAIN if model.answers else model.kind: folder}, {}, ())
     try:
         described = json.loads(path.read_text("utf-8"))
+        if outside := [part for part in described["parts"].values() if Path(part).name != part]:
+            raise ValueError(f"{outside[0]!r} is no folder in it")
         parts = {name: folder / part for name, part in described["parts"].items()}
         languages = tuple(described.get("languages", ()))
         about, names = str(described.get("about", "")), tuple(described.get("names", ()))

@@ -197,7 +197,9 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
             kwargs.setdefault("state_dict", dict(stored.weights()))
             kwargs["config"] = config = copy.deepcopy(config)
             config.facts = stored.lasting_facts.json_object()
-            path = None
+            model = super().from_pretrained(None, *args, **kwargs)
+            model.name_or_path = model.config.name_or_path = str(path)  # PEFT names it as the base of an adapter
+            return model
         return super().from_pretrained(path, *args, **kwargs)
 
     # what transformers asks a model for
@@ -303,7 +305,8 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
             visual = self.get_image_features(pixel_values, False, False, return_dict=True).pooler_output
             tokens = None
             if frames is not None:
-                tokens = frames * (visual.shape[1] // pixel_values.shape[1])
+                images = 1 if pixel_values.ndim == 4 else pixel_values.shape[1]
+                tokens = frames * (visual.shape[1] // images)
             x, mask = join(visual, x_BPD, mask, tokens, gaps=True)
         else:
             x = x_BPD
