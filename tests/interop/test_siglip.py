@@ -254,7 +254,7 @@ def before_linen(tree: Tree) -> Tree:
         "/MlpBlock_0/": "/MlpBlock_3/",
         "/MultiHeadDotProductAttention_0/": "/MultiHeadDotProductAttention_1/",
     }
-    old = {"opt/state/step": np.zeros(1, np.float32)}
+    old = {"opt/state/step": np.zeros((), np.int32)}
     for key, value in tree.items():
         if "encoderblock" in key:
             for new, number in numbers.items():

@@ -61,8 +61,11 @@ def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] 
                         # of signed weights, CPUs without VNNI add two products in 16 bits, which overflow
                         weight_type=quantization.QuantType.QUInt8,
                     )
-                    whole.unlink()
+                    for floats in (whole, _weights_of(file)):
+                        floats.unlink(missing_ok=True)
                 yield file
+                if _weights_of(file).is_file():
+                    yield _weights_of(file)
         if source.has_tokenizer:
             (folder / TOKENIZER).write_bytes(source.tokenizer.proto)
             yield folder / TOKENIZER
@@ -70,8 +73,13 @@ def write(model: Path, out: Path, *, int8: bool = False, parts: Collection[str] 
         yield folder / CONFIG
 
 
+def _weights_of(file: Path) -> Path:
+    """Where torch writes the weights of a graph that are more than a file of its format may hold."""
+    return file.with_name(f"{file.name}.data")
+
+
 def trace(graph: Graph, file: Path) -> None:
-    """Write a graph as one file."""
+    """Write a graph, as one file unless it is larger than 1.5 GiB."""
     dims: dict[str, Any] = {}
     shapes = tuple(_dims(varying, dims) for _, varying in graph.inputs.values())
     with warnings.catch_warnings(), torch.no_grad():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,23 +144,23 @@ def load_npz(path: Path) -> dict[str, Tensor]:
     return _modernise(_load(path), str(path))
 
 
-def read_arrays(path: Path) -> dict[str, Tensor]:
-    """The arrays of a `.npz` file by name, as they are."""
+def read_arrays(path: Path, wrappers: Sequence[str] = ()) -> dict[str, Tensor]:
+    """The arrays of a `.npz` file by name, as they are; of a training checkpoint those below a wrapper, and without
+    it: the rest is optimizer state."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: _tensor(file[key], key) for key in file.files}
+            wrapper = next((each for each in wrappers if any(key.startswith(each) for key in file.files)), "")
+            kept = [key for key in file.files if key.startswith(wrapper)]
+            return {key.removeprefix(wrapper): _tensor(file[key], key) for key in kept}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not an .npz file of arrays: {error}") from error
 
 
 def _load(path: Path) -> dict[str, Tensor]:
     """The arrays by name, without the prefixes of a training checkpoint."""
-    arrays = read_arrays(path)
-    for wrapper in ("params/", "opt/target/"):  # the rest of a training checkpoint is optimizer state
-        inside = {key.removeprefix(wrapper): value for key, value in arrays.items() if key.startswith(wrapper)}
-        arrays = inside or arrays
+    arrays = read_arrays(path, ("params/", "opt/target/"))
     if not any(key.startswith(("img/", "txt/")) for key in arrays):
         arrays = {f"img/{key}": value for key, value in arrays.items()}
     return arrays

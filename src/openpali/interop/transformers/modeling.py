@@ -26,6 +26,7 @@ from openpali.model.init import init_children
 from openpali.model.t5 import CrossAttention, DecoderLayer, EncoderDecoder, EncoderLayer
 from openpali.model.vision_language import join
 from openpali.model.vit import Block, ViT
+from openpali.weights.files import ADAPTER
 from openpali.weights.format import STORAGE, open_model
 
 IGNORED = -100  # label of positions without loss, transformers' convention
@@ -192,7 +193,8 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         config = kwargs.get("config") or PaliConfig.from_pretrained(path)
         if not (Path(path) / "generation_config.json").is_file():
             kwargs.setdefault("generation_config", config.generation_config())
-        if (config.facts or {}).keys() & set(STORAGE):  # int8 tensors, or tensors in the folder of its base
+        stored_so = (config.facts or {}).keys() & set(STORAGE)  # in int8, or with tensors in the folder of its base
+        if stored_so or (Path(path) / ADAPTER).is_file():
             stored = open_model(Path(path))
             kwargs.setdefault("state_dict", dict(stored.weights()))
             kwargs["config"] = config = copy.deepcopy(config)
