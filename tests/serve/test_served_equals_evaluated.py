@@ -77,7 +77,8 @@ def answer(client: httpx.Client, name: str, row: Answered, example: Example) -> 
         assert found["prompt"] == row.prompt
         return dict(found)
     benchmark = cast(AnswerBenchmark, find_benchmark(name))
-    body = chat(row.prompt, *urls, max_tokens=benchmark.decoding.max_tokens)
+    limits = {"max_tokens": benchmark.decoding.max_tokens} if benchmark.decoding else {}
+    body = chat(row.prompt, *urls, **limits)
     [choice] = client.post("/v1/chat/completions", json=body).raise_for_status().json()["choices"]
     return {"text": choice["message"]["content"], **choice["openpali"]}
 

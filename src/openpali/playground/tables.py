@@ -212,6 +212,7 @@ def _answering(pali: Pali, part: str, written: dict[bytes, int]) -> Json:
         "tokenizer": written.setdefault(tokenizer.proto, len(written)),
         "first": pipeline.model.first,
         "most": pipeline.max_prompt,
+        "longest": pipeline.max_target,
         "preprocess": {
             "height": preprocess.height,
             "width": preprocess.width,

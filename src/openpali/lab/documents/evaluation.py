@@ -13,10 +13,10 @@ from openpali.benchmarks import paper, screens
 from openpali.eval.benchmark import AnswerBenchmark, Benchmark
 from openpali.eval.cards import show
 from openpali.eval.registry import find_benchmark
+from openpali.infer.generate import Decoding
 from openpali.lab.documents.tables import table, write_between
 from openpali.tasks.detect import Detect
-from openpali.tasks.registry import get_task
-from openpali.worlds.benchmarks.nano import greedy
+from openpali.tasks.registry import find_family, get_task
 from openpali.worlds.benchmarks.pages import page_suite
 
 
@@ -80,9 +80,9 @@ def decoding_of(benchmark: Benchmark) -> str:
     """Greedy or beams, and the maximum number of tokens."""
     if not isinstance(benchmark, AnswerBenchmark):
         return ""
-    decoding = benchmark.decoding or greedy(benchmark.task)
+    decoding = benchmark.decoding or Decoding()
     how = "greedy" if decoding.beams == 1 else f"beam {decoding.beams}"
-    return f"{how}, {decoding.max_tokens} tokens"
+    return f"{how}, {decoding.max_tokens or find_family(benchmark.task).max_target_tokens} tokens"
 
 
 def write_into(path: Path) -> None:

@@ -21,7 +21,7 @@ export class Pali {
     }
     const growing = new GrowingText(this.tokenizer, onText);
     const { visual, odd } = await this.look(image);
-    const written = await this.write(visual, ids, most, (some) => growing.add(some), check);
+    const written = await this.write(visual, ids, Math.max(most, this.part.longest), (some) => growing.add(some), check);
     const text = this.tokenizer.decode(written.ids);
     if (text.startsWith(growing.shown)) onText(text.slice(growing.shown.length));
     return { ...this.read(task, prompt, text, written, [image.height, image.width]), prompt, finish: written.finish, odd };

@@ -8,7 +8,7 @@ from pathlib import Path
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import SEEDS, AnswerBenchmark, Benchmark, EncoderBenchmark
 from openpali.eval.splits import EvalSplit
-from openpali.worlds.benchmarks.nano import NOVEL, SIZE, Composed, by_novelty, greedy, places, reading, told
+from openpali.worlds.benchmarks.nano import NOVEL, SIZE, Composed, by_novelty, places, reading, told
 from openpali.worlds.benchmarks.places import TEST, by_script, names
 from openpali.worlds.line_texts import has_novel_word
 
@@ -18,7 +18,6 @@ REAL = Path(__file__).with_name("real_line.tar")
 _line = partial(
     AnswerBenchmark,
     task="ocr",
-    decoding=greedy("ocr"),
     metric="cer",
 )
 

@@ -30,13 +30,11 @@ from openpali.eval.benchmark import (
     SeenSamples,
 )
 from openpali.eval.splits import EvalSplit
-from openpali.infer.generate import Decoding
 from openpali.metrics.caption import cider
 from openpali.metrics.scores import Scores, macro_values, mean, mean_scores
 from openpali.rng import generator
 from openpali.tasks.example import Example
 from openpali.tasks.ocr import Ocr
-from openpali.tasks.registry import find_family
 from openpali.tasks.scoring import Answered, Score, exact, references, texts, with_slices
 from openpali.tasks.vqa import Vqa
 from openpali.worlds.benchmarks.places import TEST, Ask, by_position, by_size, names, place_probe, relations
@@ -271,7 +269,6 @@ def world_benchmarks(world: str, split: EvalSplit = "heldout") -> list[Benchmark
             seed=seed,
             open=lambda root: source,
             calibration=lambda root: source.for_calibration(),
-            decoding=greedy(rest["task"]),
             **rest,
         )
 
@@ -360,11 +357,6 @@ def told(split: EvalSplit, size: int) -> str:
     return f"{'held out' if split == 'heldout' else 'development'}, {size:,} images"
 
 
-def greedy(task: str) -> Decoding:
-    """How users ask for a task by default."""
-    return Decoding(max_tokens=find_family(task).max_target_tokens)
-
-
 EASY_VQA = AnswerBenchmark(
     name="easy-vqa",
     title="easy-VQA",
@@ -375,7 +367,6 @@ EASY_VQA = AnswerBenchmark(
     # The part is trained on all that is not the test set. Mirrored images are new to it: the things are anywhere.
     calibration=lambda root: First(open_source("easy-vqa", {"split": "train"}), CALIBRATION_SIZE, mirrored),
     task="vqa",
-    decoding=greedy("vqa"),
     scorer=answers,
     part="easy_vqa",
 )
