@@ -20,7 +20,7 @@ from openpali.data.sources.records import RecordError, parse_record
 from openpali.data.sources.registry import open_source
 from openpali.home import home
 from openpali.tasks.example import Box, Size, tight_box
-from openpali.tasks.registry import tasks_of
+from openpali.tasks.registry import get_task, tasks_of
 
 
 def write(folder: Path, *records: Any) -> Path:
@@ -74,8 +74,11 @@ def test_every_field_arrives(folder: Path) -> None:
 
 def test_texts_that_say_nothing_are_none() -> None:
     record = parse_record('{"question": "what?", "answers": ["", "two"], "caption": " ", "lang": ""}', "a")
-    assert (record.answers, record.caption, record.lang) == (("two",), (), "en")
-    assert tasks_of(record.example(lambda name: b"", "a")) == ["vqa"]
+    example = record.example(lambda name: b"", "a")
+    assert (tasks_of(example), example.lang) == (["vqa"], "en")
+    assert get_task("vqa").write(example, np.random.default_rng(0)).references == ("two",)
+    with pytest.raises(ValueError, match="has no captions"):
+        get_task("caption").write(example, np.random.default_rng(0))
 
 
 def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:

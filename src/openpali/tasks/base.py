@@ -283,6 +283,11 @@ def require(value: T, example: Example, field: str) -> T:
     return value
 
 
+def said(texts: Sequence[str]) -> Sequence[str]:
+    """The texts that are not blank."""
+    return tuple(text for text in texts if text.strip())
+
+
 def referred(example: Example) -> list[Object]:
     """The objects that the expression of an example refers to, at least one."""
     found = []

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from openpali.messages import hint
 from openpali.mistakes import Terms, mistakes
-from openpali.tasks.base import Need, Task
+from openpali.tasks.base import Need, Task, said
 from openpali.tasks.caption import Caption, SplitCaption, VideoCaption
 from openpali.tasks.detect import Detect
 from openpali.tasks.dialects import BLANK, PALI3, Dialect, Template
@@ -158,7 +158,7 @@ def tasks_of(example: Example) -> list[str]:
     """The tasks that an example is evidently for, by its fields: by a question, vqa, of a video video_qa."""
     told = {
         "vqa": example.question,
-        "caption": example.captions,
+        "caption": any(said(texts) for texts in example.captions.values()),
         "refseg": example.expression,
         "detect": example.objects and not example.expression,
         "classify": example.label,

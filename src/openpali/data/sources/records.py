@@ -35,9 +35,7 @@ class RecordError(ValueError):
 
 
 def _listed(value: Any) -> Any:
-    """A list of texts, without those that say nothing."""
-    some = [value] if isinstance(value, str) else value
-    return [text for text in some if not isinstance(text, str) or text.strip()] if isinstance(some, list) else some
+    return [value] if isinstance(value, str) else value
 
 
 def _checked_box(box: Box) -> Box:
