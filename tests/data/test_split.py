@@ -91,6 +91,10 @@ def test_a_validation_file_takes_from_the_training_file_alone(tmp_path: Path) ->
     assert sorted(found) == sorted(path.read_text().splitlines())
     assert [part.share for part in three.values()] == pytest.approx([0.7, 0.2, 0.1], abs=0.04)
     assert {part.note for part in three.values()} == {""}
+    validation = (tmp_path / "mine-validation.jsonl").read_text().splitlines()
+    places = [path.read_text().splitlines().index(each) for each in validation]
+    assert min(places[:20]) < 300
+    assert max(places[:20]) > 700
     split_data(path, 0.1)
     assert not (tmp_path / "mine-validation.jsonl").exists()  # its samples are for training again
     (tmp_path / "mine-validation.jsonl").write_text('{"text": "another"}\n')

@@ -45,6 +45,9 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
     images decides, hashed again, since the least of several is small. A sample without images is hashed by its
     line. Lines are copied as they are.
 
+    Evaluations while training ask the first lines of the validation file: it is in an order of hashes, since samples
+    may be in that of their classes.
+
     What a name says of earlier splits, such as ``-train``, is hashed, too: a side is split as fairly as the whole.
     A validation file takes from the training file alone.
 
@@ -78,6 +81,8 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
     counts, parts, lines = [*side.values()], {}, {}
     for name in (name for name, share in shares.items() if share):
         indices = lines[name] = [index for index, root in enumerate(roots) if side[root] == name]
+        if name == "validation":
+            indices.sort(key=lambda index: _hash(source.line(index)))
         if not indices:
             raise ValueError(
                 f"these shares leave {name} of {path} empty, whose {len(source):,} samples are {len(side):,} "
