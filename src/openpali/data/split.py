@@ -45,7 +45,7 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
     images decides, hashed again, since the least of several is small. A sample without images is hashed by its
     line. Lines are copied as they are.
 
-    Evaluations while training ask the first lines of the validation file: it is in an order of hashes, since samples
+    Evaluations while training ask the first lines of the validation file, which is in an order of hashes: samples
     may be in that of their classes.
 
     What a name says of earlier splits, such as ``-train``, is hashed, too: a side is split as fairly as the whole.
