@@ -193,14 +193,14 @@ def anls(
         raise ValueError(f"ANLS threshold must be in (0, 1], got {threshold}")
     best = []
     for prediction, some in zip(predictions, references, strict=True):
-        written, *right = (fold(text, lower) for text in (prediction, *some))
+        written, *right = (fold(text, lower).strip() for text in (prediction, *some))
         best.append(max(_similarity(written, text, threshold) for text in right))
     return mean_scores({"anls": best})
 
 
 def _similarity(prediction: str, reference: str, threshold: float) -> float:
-    if not reference:
-        return float(not prediction)
+    if not prediction or not reference:
+        return float(prediction == reference)
     distance = edit_distance(*(" ".join(text.split()) for text in (prediction, reference)))
     ratio = distance / max(len(prediction), len(reference))
     return 1 - ratio if ratio <= threshold else 0.0
