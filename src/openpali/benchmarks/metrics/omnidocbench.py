@@ -100,8 +100,9 @@ def omnidocbench(pages: Sequence[str], truth: Sequence[TruePage]) -> Scores:
             if value is not None:
                 columns.setdefault(name, []).append((number, value))
         for one, other in _table_pairs(html, true.tables):
-            columns.setdefault("table_teds", []).append((number, _similarity(one, other)))
-            columns.setdefault("table_teds_structure", []).append((number, _similarity(one, other, structure=True)))
+            columns.setdefault("table_teds", []).append((number, table_similarity(one, other)))
+            bare = table_similarity(one, other, structure=True)
+            columns.setdefault("table_teds_structure", []).append((number, bare))
     if not columns:
         raise ValueError("no page has text or a table to compare with: OmniDocBench's scores need one")
     scores = Scores({}, {})
@@ -110,10 +111,6 @@ def omnidocbench(pages: Sequence[str], truth: Sequence[TruePage]) -> Scores:
         scores.summary[name] = mean(values)
         scores.per_sample[name] = macro_values(len(pages), [([number for number, _ in known], values)])
     return scores
-
-
-def _similarity(found: str, true: str, *, structure: bool = False) -> float:
-    return table_similarity(found, true, structure=structure) if found and true else 0.0
 
 
 def _matched_tables(found: Sequence[Piece], tables: Sequence[str]) -> list[_Table]:
