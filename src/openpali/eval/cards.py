@@ -21,6 +21,7 @@ from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import PALI3
 from openpali.tasks.scoring import Answered
+from openpali.text.masks import ANY_MASK_TOKEN
 from openpali.weights.files import ADAPTER, CONFIG, LANGUAGE, OOD_FOLDERS, PAGES, TOKENIZER
 from openpali.weights.format import open_model
 
@@ -37,7 +38,6 @@ SCORERS = (  # files under the package that compute scores from answers, embeddi
     "benchmarks/**/*.py",
     "worlds/benchmarks/*.py",
 )
-_MASK = re.compile(r"<(?:mask_token|seg)[0-9]+>")  # in any dialect
 WORST = 50  # samples that a card lists
 PERFECT_CIDER = 1000.0  # of a sample whose answer is its only reference
 GOOD_CIDER = 100.0  # about the mean that papers report
@@ -317,7 +317,7 @@ def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
     they are those of the model's mask VQ-VAE, and the same samples have others with another one."""
     seen = SeenSamples()
     for row, image in zip(rows, pixels, strict=True):
-        seen.texts(row.key, row.kind, *(_MASK.sub("", text) for text in row.references), image)
+        seen.texts(row.key, row.kind, *(re.sub(ANY_MASK_TOKEN, "", text) for text in row.references), image)
     return seen.hash
 
 

@@ -14,6 +14,7 @@ from PIL import ImageDraw, ImageOps
 from openpali.reports.fonts import replace_unwritable, split_runs
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
+from openpali.text.masks import ANY_MASK_TOKEN
 
 Color = tuple[int, int, int]
 COLORS: tuple[Color, ...] = (
@@ -29,7 +30,7 @@ COLORS: tuple[Color, ...] = (
 _OPACITY = 0.45  # of a mask's tint
 _HIDDEN = 0.15  # most of the boxes and labels that a label may hide
 _MARGIN = 4  # pixels around the text below an image
-_MASK_TOKENS = re.compile(r"<(?:mask_token|seg)\d+>(?: ?<(?:mask_token|seg)\d+>)*")
+_MASK_TOKENS = re.compile(f"{ANY_MASK_TOKEN}(?: ?{ANY_MASK_TOKEN})*")
 NO_FONT = "(no font for this script: `openpali data build stamps` brings some)"
 
 

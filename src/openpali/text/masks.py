@@ -11,6 +11,8 @@ from functools import cached_property
 from openpali.text.tokenizer import MASK_TOKENS
 
 CODES_PER_MASK = 16
+ANY_MASK_TOKEN = r"<(?:mask_token|seg)[0-9]+>"
+"""Matches a mask token of any dialect."""
 
 
 @dataclass(frozen=True)
