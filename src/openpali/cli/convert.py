@@ -91,19 +91,17 @@ def _measure(model: Path, samples: str, task: str) -> Measure:
     import torch
 
     from openpali.data.sources.registry import open_source
-    from openpali.eval.benchmark import Benchmark
     from openpali.infer.moments import input_moments
     from openpali.infer.pali import Pali
     from openpali.processor import bf16_is_faster
-    from openpali.reports.progress import progress_bar
+    from openpali.reports.progress import count_samples
 
     pali = Pali(model, dtype="bf16" if bf16_is_faster(torch.device("cpu")) else "fp32")
     source = open_source(samples, {})
 
     def measure(layers: Sequence[str]) -> Mapping[str, Tensor]:
-        with progress_bar() as start:
-            watch = start(Benchmark(name=samples, title="calibration", split="all", metric=""))
-            return input_moments(pali, source, layers, task, lambda done: watch(done, len(source), {}))
+        with count_samples(samples, len(source)) as advance:
+            return input_moments(pali, source, layers, task, advance)
 
     return measure
 

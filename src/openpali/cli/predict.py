@@ -146,17 +146,15 @@ class _Bulk:
 
     def _report(self, written: Iterable[Done]) -> None:
         """Show counts of answered samples, errors and out-of-distribution images."""
-        from openpali.eval.benchmark import Benchmark
         from openpali.infer.pipeline import ood_warning
-        from openpali.reports.progress import progress_bar
+        from openpali.reports.progress import count_samples
 
         done = errors = ood = 0
         total = len(self.samples)
-        with progress_bar() as start:
-            watch = start(Benchmark(name=str(self.output), title="answers", split="all", metric=""))
+        with count_samples(str(self.output), total) as advance:
             for each in written:
                 done, errors, ood = done + each.samples, errors + each.errors, ood + each.ood
-                watch(done, total, {})
+                advance(done)
         told = f", {errors:,} with an error, see its line" if errors else ""
         typer.echo(f"{self.output}: {total:,} samples{told}")
         if ood:

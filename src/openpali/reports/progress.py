@@ -35,6 +35,14 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Start]:
 
 
 @contextmanager
+def count_samples(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show work that has no scores; call what it yields with the number of samples that are done."""
+    with progress_bar() as start:
+        watch = start(Benchmark(name=name, title="", split="", metric=""))
+        yield lambda done: watch(done, total, {})
+
+
+@contextmanager
 def _bars(console: Console) -> Iterator[Start]:
     columns = (
         TextColumn("{task.description}", markup=False),
