@@ -135,10 +135,9 @@ class PairEncoder:
             return batch
         names, named = np.unique(np.concatenate([s["names"] for s in samples]), axis=0, return_inverse=True)
         boxes = [len(s["boxes"]) for s in samples]
-        region_names = np.full(sum(boxes), UNKNOWN)
-        region_names[np.concatenate([np.arange(len(s["boxes"])) < len(s["names"]) for s in samples])] = (
-            named.ravel()
-        )
+        known = np.concatenate([np.arange(len(s["boxes"])) < len(s["names"]) for s in samples])
+        region_names = np.full(len(known), UNKNOWN)
+        region_names[known] = named.ravel()
         arrays = {
             "region_rows": _fill(np.repeat(np.arange(len(samples)), boxes), 0),
             "region_boxes": _fill(np.concatenate([s["boxes"] for s in samples]), 0),
