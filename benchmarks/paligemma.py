@@ -65,6 +65,7 @@ def main() -> None:
 def compare(options: argparse.Namespace, config: PaliGemmaConfig, folder: Path) -> Iterator[Result]:
     """Build the models, and ask transformers and ours."""
     write_random(config, folder / "bf16")
+    in_bf16 = sum(file.stat().st_size for file in (folder / "bf16").glob("*.safetensors"))
     theirs = run("theirs", folder / "bf16", options.tokens)
     bandwidth, speeds = read_bandwidth(), {}
     for kind in options.kinds:
@@ -75,7 +76,7 @@ def compare(options: argparse.Namespace, config: PaliGemmaConfig, folder: Path) 
         ours = run("ours", folder / kind, options.tokens)
         stored = open_model(folder / kind).stored()
         sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in stored.items()}
-        yield cost(f"{kind}: file", sum(sizes.values()) / 1e9, sizes_in_bf16(folder) / 1e9, "bf16", "GB")
+        yield cost(f"{kind}: file", sum(sizes.values()) / 1e9, in_bf16 / 1e9, "bf16", "GB")
         yield cost(f"{kind}: peak memory", ours["peak"] / 1e9, theirs["peak"] / 1e9, PEER, "GB")
         if kind in TARGETS:
             yield cost(f"{kind}: peak memory", ours["peak"] / 1e9, TARGETS[kind] / 1e9, "target for a 3B", "GB")
@@ -86,11 +87,6 @@ def compare(options: argparse.Namespace, config: PaliGemmaConfig, folder: Path) 
         yield rate(f"{kind}: tokens", speeds[kind], bandwidth / read, "reading the language model", "tokens/s")
         if kind == "int4" and "int8" in speeds:
             yield rate("int4: tokens", speeds[kind], speeds["int8"], "int8 (target 1.5)", "tokens/s")
-
-
-def sizes_in_bf16(folder: Path) -> int:
-    """Bytes of the model in bf16."""
-    return sum(file.stat().st_size for file in (folder / "bf16").glob("*.safetensors"))
 
 
 def run(who: str, folder: Path, tokens: int) -> dict[str, float]:
