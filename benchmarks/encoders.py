@@ -3,7 +3,7 @@
     python benchmarks/encoders.py --json encoders.json
     python benchmarks/encoders.py --preset pico --batch 4 --rounds 1     # a quick check that it works
 
-The recipes are those of `recipes/study/encoders-teacher.toml` at their last step, when all losses have begun, with
+The recipes are those of `recipes/study/encoders.toml` at their last step, when all losses have begun, with
 the trainer's own step (`openpali.train.step`) on random weights; the teacher's are random, too. Each image has one
 object, and texts have the most tokens. All arms take turns in one process; times are medians.
 """
@@ -22,15 +22,13 @@ from openpali.distributed import ALONE
 from openpali.lab.plan.planner import build_without_data
 from openpali.lab.study.runs import plan_study
 from openpali.lab.study.spec import load_study
-from openpali.train.load import load_recipe
 from openpali.train.machine import resolve_precision
 from openpali.train.objectives.base import Lengths, exported
 from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
 from openpali.weights.write import write_model
 
-RECIPES = Path(__file__).parents[1] / "recipes"
-STUDY, TEACHER = RECIPES / "study" / "encoders-teacher.toml", RECIPES / "mini" / "0a_siglip.toml"
+STUDY = Path(__file__).parents[1] / "recipes" / "study" / "encoders.toml"
 CPU = torch.device("cpu")
 
 
@@ -49,8 +47,7 @@ def _measure(preset: str, batch: int, rounds: int) -> Iterator[Result]:
     study = load_study(STUDY, ["seeds=[1]"])
     plan = plan_study(study, STUDY.parent, [f"model.preset={preset}", f"batch={batch}"])
     with TemporaryDirectory() as folder:
-        teacher = load_recipe(TEACHER) if preset == "nano" else plan.runs[plan.jobs[0].runs[0]].recipe
-        _write_teacher(teacher, Path(folder))
+        _write_teacher(plan.runs[plan.jobs[0].runs[0]].recipe, Path(folder))
         steps = {job.arm: _step(plan.runs[job.runs[0]].recipe, folder) for job in plan.jobs}
     seconds = interleaved(steps, rounds)
     for arm in steps:

@@ -27,8 +27,8 @@ def _home(world_with_vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENPALI_HOME", str(world_with_vocabulary))
 
 
-def opened(name: str = "encoders-teacher.toml") -> Plan:
-    return plan_study(load_study(RECIPES / name), RECIPES)
+def opened() -> Plan:
+    return plan_study(load_study(RECIPES / "encoders.toml"), RECIPES)
 
 
 def test_arms_differ_in_their_losses_alone() -> None:
@@ -83,7 +83,7 @@ def test_the_study_is_planned(capsys, monkeypatch) -> None:
     assert not end.value.code, end.value.code
     printed = capsys.readouterr().out
     assert "1 x siglip-captions, pico:" in printed
-    assert "8 x pali, pico:" in printed
+    assert "9 x pali, pico:" in printed
 
 
 def test_columns_have_benchmarks() -> None:
