@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,19 +118,15 @@ def _run_answers(
     began = time.perf_counter()
     source = benchmark.open(how.data)
     parts, part = _parts_of(benchmark, pali)
-    decodes = part not in WITHOUT_DECODER
-    pipeline = pali.pipeline(part) if decodes else None
-    if pipeline is None and pali.has_prompts(benchmark.task):
-        pipeline = pali.pipeline_for(benchmark.task)
-    trained = pipeline.task(benchmark.task, warn=decodes) if pipeline else pali.trained_task(benchmark.task)
+    pipeline = None if part in WITHOUT_DECODER else pali.pipeline(part)
+    prompts = pipeline or pali.prompts_of(benchmark.task)
+    trained = prompts.task(benchmark.task, warn=pipeline is not None)
     calibrated = pali.is_calibrated(part, benchmark.task)
     asked = " or ".join(parts) if (pali.folder / BUNDLE).is_file() else None  # a single model has no other
     task = benchmark.task_for(trained, ocr=ocr is not None)
     if ocr:
-        fits = pipeline.fits if pipeline else lambda prompt: True
-        source = WithOcr(source, ocr, lambda example: fits(task.write(example, generator(SEED, 0)).prompt))
-    decoding = asdict(pipeline.decoding_for(task, benchmark.decoding)) if pipeline else {}
-    precision = pipeline.precision if pipeline else pali.dtype
+        source = WithOcr(source, ocr, lambda example: prompts.fits(task.write(example, generator(SEED, 0)).prompt))
+    decoding = prompts.decoding_facts(task, benchmark.decoding)
     model = once(how.ranks, lambda: hash_model(pali, pali.parts if READER in parts else ()))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     settings: Json = {
@@ -139,7 +135,7 @@ def _run_answers(
         "model": model,
         "part": asked,
         "engine": pali.engine,
-        "dtype": precision,
+        "dtype": prompts.precision,
         **prompt,
         "decoding": decoding,
     }
@@ -154,7 +150,7 @@ def _run_answers(
         watch=how.watch,
         claims=calibrated,
     )
-    alone = pipeline if decodes and len(parts) == 1 else None
+    alone = pipeline if len(parts) == 1 else None
     answers = evaluator.run(alone or pali, how.ranks)  # as users ask
     rows, scores = answers.rows, answers.scores
     if calibrated:
@@ -168,13 +164,13 @@ def _run_answers(
         n=len(rows),
         model=model,
         part=asked,
-        precision=precision,
+        precision=prompts.precision,
         data={"root": str(how.data), "hash": hash_samples(rows, pixels), "of": len(source), "seed": benchmark.seed},
         intervals=intervals_of(rows, scores),
         slices=slices_of(rows, scores, benchmark.metric, languages_of(rows, task)),
         prompt={**prompt, "first": rows[0].prompt},
         preprocessing=preprocessing_of(pali, part),
-        note=pipeline.reservation(task.name) if decodes and pipeline else "",
+        note=pipeline.reservation(task.name) if pipeline else "",
         decoding=decoding,
         worst=[_shown(rows[i], benchmark.metric, scores.per_sample[benchmark.metric][i]) for i in worst],
         predictions=str(predictions or ""),

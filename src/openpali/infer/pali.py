@@ -301,9 +301,7 @@ class Pali(RoutedModel):
 
     def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language: see :meth:`Pipeline.write_prompt`."""
-        if not self.has_prompts(task.name):
-            return task.ask(text, lang=lang)
-        return self.pipeline_for(task.name).write_prompt(task, text, lang)
+        return self.prompts_of(task.name).write_prompt(task, text, lang)
 
     def prompted(
         self,

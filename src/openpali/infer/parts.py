@@ -17,7 +17,14 @@ from openpali.data.media.native import AnyPreprocess
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
 from openpali.infer.patch_detector import PatchDetector
-from openpali.infer.pipeline import LONGEST_PROMPT, EmbeddingPipeline, Pipeline, Prediction, calibration_for
+from openpali.infer.pipeline import (
+    LONGEST_PROMPT,
+    DefaultPrompts,
+    EmbeddingPipeline,
+    Pipeline,
+    Prediction,
+    calibration_for,
+)
 from openpali.infer.screen_reader import ScreenReader
 from openpali.metrics.calibration import Calibration
 from openpali.model.vision_language import VisionLanguageModel
@@ -25,7 +32,7 @@ from openpali.tasks.base import Task
 from openpali.tasks.detect import Detect
 from openpali.tasks.dialects import PALI3, Dialect
 from openpali.tasks.refseg import MaskCodec
-from openpali.tasks.registry import Tools, form_of, open_task
+from openpali.tasks.registry import Tools, form_of
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.files import MAIN, MASKS, SIGLIP, WITHOUT_DECODER
@@ -119,20 +126,18 @@ class ModelParts:
         decoders = (part for part in self.parts_for(task) if part not in WITHOUT_DECODER)
         return self.pipeline(next(decoders, MAIN))
 
-    def has_prompts(self, task: str) -> bool:
-        """Whether a part with a decoder writes the prompts of a task, as it was trained on it."""
-        return MAIN in self.parts or any(part not in WITHOUT_DECODER for part in self.parts_for(task))
+    def prompts_of(self, task: str) -> Pipeline | DefaultPrompts:
+        """What writes the prompts of a task: :meth:`pipeline_for`, or the defaults if no part has a decoder."""
+        decodes = MAIN in self.parts or any(part not in WITHOUT_DECODER for part in self.parts_for(task))
+        return self.pipeline_for(task) if decodes else DefaultPrompts(self.dtype)
 
     def trained_task(self, name: str, *, warn: bool = True) -> Task:
-        """A task with the options and tools of the part that writes its prompts, see :meth:`Pipeline.task`.
-
-        A bundle without a decoder has the options that a task has by default.
-        """
-        return self.pipeline_for(name).task(name, warn=warn) if self.has_prompts(name) else open_task(name)
+        """A task with the options and tools of what writes its prompts, see :meth:`Pipeline.task`."""
+        return self.prompts_of(name).task(name, warn=warn)
 
     def longest_answer(self, task: Task) -> int:
         """Tokens of an answer to a task, at most."""
-        return self.pipeline_for(task.name).longest_answer(task) if self.has_prompts(task.name) else task.limit
+        return self.prompts_of(task.name).longest_answer(task)
 
     def reservation(self, task: str) -> str:
         """A sentence if the part that answers a task was not trained on it, see :meth:`Pipeline.reservation`."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -249,6 +249,10 @@ class Pipeline:
             decoding = replace(decoding, no_repeat_ngram_size=self.no_repeat_ngram_size)
         return decoding
 
+    def decoding_facts(self, task: Task, decoding: Decoding | None = None) -> dict[str, Any]:
+        """The options of :meth:`decoding_for`, for a score card."""
+        return asdict(self.decoding_for(task, decoding))
+
     def longest_answer(self, task: Task) -> int:
         """Most tokens of an answer to a task: the task's limit, or that of the model's training if it is more."""
         return max(task.limit, self.max_target)
@@ -482,6 +486,32 @@ class Pipeline:
     def _pack(self, resized: Image) -> Arrays:
         assert self.preprocess is not None, "or there would be no images"
         return self.preprocess.pack(resized)
+
+
+@dataclass(frozen=True)
+class DefaultPrompts:
+    """Stands for a :class:`Pipeline` where no part has a decoder: tasks have the options that they have by default.
+
+    Attributes:
+        precision: what the parts compute in.
+    """
+
+    precision: str
+
+    def task(self, name: str, *, warn: bool = True) -> Task:
+        return open_task(name)
+
+    def decoding_facts(self, task: Task, decoding: Decoding | None = None) -> dict[str, Any]:
+        return {}
+
+    def longest_answer(self, task: Task) -> int:
+        return task.limit
+
+    def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
+        return task.ask(text, lang=lang)
+
+    def fits(self, prompt: str) -> bool:
+        return True
 
 
 class EmbeddingPipeline:
