@@ -29,8 +29,8 @@ from torch import Tensor
 
 from _report import Result, cost, machine, rate, report
 from openpali.eval.benchmark import AnswerBenchmark
-from openpali.eval.cards import is_cider, is_error
 from openpali.eval.runner import run
+from openpali.eval.scales import is_cider, is_error
 from openpali.eval.suites import find_suite
 from openpali.home import home
 from openpali.infer.moments import input_moments

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from openpali import Pali
 from openpali.cli.main import app
 from openpali.data.media.documents import open_pages
-from openpali.eval.cards import hash_model
+from openpali.eval.provenance import hash_model
 from openpali.infer.page_text import LEGEND, draw_page
 from openpali.infer.pages import ReadLine, ReadWord
 from openpali.tasks.example import Box

@@ -18,11 +18,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from openpali.eval import cards
+from openpali.eval import cards, provenance
 from openpali.eval.benchmark import AnswerBenchmark, Embedded, EncoderBenchmark
-from openpali.eval.cards import Card, intervals_of, slices_of, worst_of
+from openpali.eval.breakdown import intervals_of, slices_of, worst_of
+from openpali.eval.cards import Card
 from openpali.eval.registry import benchmarks, find_benchmark, suites
 from openpali.eval.runner import Run, run
+from openpali.eval.scales import is_error, is_good
 from openpali.eval.suites import Outcome, find_suite, run_suite
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
@@ -130,14 +132,14 @@ def test_hashes_change_with_the_data_and_the_weights(pali: Pali, bundle: Path, t
             preprocess=stored.preprocess,
             tokenizer=stored.tokenizer,
         )
-    one, other = (cards.hash_model(Pali.from_pretrained(tmp_path / name)) for name in ("same", "other"))
-    assert one == cards.hash_model(Pali.from_pretrained(tmp_path / "same"))
+    one, other = (provenance.hash_model(Pali.from_pretrained(tmp_path / name)) for name in ("same", "other"))
+    assert one == provenance.hash_model(Pali.from_pretrained(tmp_path / "same"))
     assert one != other
 
 
 def test_the_same_samples_have_one_hash_whatever_codec_writes_their_masks() -> None:
     def found(text: str) -> str:
-        return cards.hash_samples([Answered(0, "a", "p", "", [text])], ["pixels"])
+        return provenance.hash_samples([Answered(0, "a", "p", "", [text])], ["pixels"])
 
     assert found("<loc0010> <mask_token7> <mask_token12>") == found("<loc0010> <mask_token9> <mask_token0>")
     assert found("<loc0010> <mask_token7>") != found("<loc0011> <mask_token7>")
@@ -153,7 +155,7 @@ def test_the_hash_of_an_adapter_is_of_its_base_too(bundle: Path, tmp_path: Path)
 
     def found(alpha: float) -> str:
         write_adapter(tmp_path / "adapter", Adapter(str(base), LoraConfig(2, alpha, [layer]), tensors))
-        return cards.hash_model(Pali.from_pretrained(tmp_path / "adapter"))
+        return provenance.hash_model(Pali.from_pretrained(tmp_path / "adapter"))
 
     hashes = [found(4.0), found(4.0), found(8.0)]
     add_facts(base, samples=99)
@@ -164,8 +166,8 @@ def test_the_hash_of_an_adapter_is_of_its_base_too(bundle: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("metric", ["cer", "ece", "invalid/en", "unparsed", "false_alarms"])
 def test_of_errors_less_is_better(metric: str) -> None:
-    assert cards.is_error(metric)
-    assert not cards.is_error("accuracy")
+    assert is_error(metric)
+    assert not is_error("accuracy")
 
 
 def test_only_means_over_samples_or_slices_have_intervals() -> None:
@@ -197,8 +199,8 @@ def test_the_worst_samples_come_first_and_perfect_ones_are_left_out() -> None:
 
 def test_captions_are_judged_on_the_scale_of_cider(pali: Pali, tmp_path: Path) -> None:
     assert worst_of(rows_of("aaa"), Scores({}, {"cider": [1000.0, 1.0, 0.0]}), "cider") == [2, 1]
-    assert [cards.is_good(name, 0.6) for name in ("cider", "cider/en", "acc", "cer")] == [False, False, True, False]
-    assert cards.is_good("cider", 120.0)
+    assert [is_good(name, 0.6) for name in ("cider", "cider/en", "acc", "cer")] == [False, False, True, False]
+    assert is_good("cider", 120.0)
 
     benchmark = find_benchmark("coco-captions")
     assert isinstance(benchmark, AnswerBenchmark)
@@ -403,8 +405,8 @@ def test_every_benchmark_defines_its_scores() -> None:
 def test_the_scoring_hash_covers_all_code_that_computes_scores(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    folder = Path(cards.__file__).parents[1]
-    scorers = {path.relative_to(folder).as_posix() for pattern in cards.SCORERS for path in folder.glob(pattern)}
+    folder = Path(provenance.__file__).parents[1]
+    scorers = {path.relative_to(folder).as_posix() for each in provenance.SCORERS for path in folder.glob(each)}
     for benchmark in benchmarks().values():
         for name in ("score", "run", "answer"):
             if (function := cast(Any, getattr(benchmark, name, None))) is None:
@@ -414,19 +416,19 @@ def test_the_scoring_hash_covers_all_code_that_computes_scores(
             assert Path(inspect.getfile(inspect.unwrap(function))).relative_to(folder).as_posix() in scorers
     expected = {f"benchmarks/{name}.py" for name in ("probes", "retrieval", "zero_shot", "scoring")}
     assert expected | {"benchmarks/metrics/vqa.py", "tasks/refseg.py"} <= scorers
-    assert all(any(folder.glob(pattern)) for pattern in cards.SCORERS)
+    assert all(any(folder.glob(pattern)) for pattern in provenance.SCORERS)
 
     for room in ("benchmarks", "data/pipeline", "eval", "metrics", "tasks", "worlds/benchmarks"):
         shutil.copytree(folder / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(cards, "__file__", str(tmp_path / "eval/cards.py"))
-    before = cards.hash_scoring.__wrapped__()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "eval/provenance.py"))
+    before = provenance.hash_scoring.__wrapped__()
     hashes = {before}
     for changed in ("benchmarks/probes.py", "benchmarks/metrics/vqa.py", "tasks/refseg.py"):
         (tmp_path / changed).write_text("# changed")
-        hashes.add(cards.hash_scoring.__wrapped__())
+        hashes.add(provenance.hash_scoring.__wrapped__())
     assert len(hashes) == 4
     monkeypatch.undo()
-    assert cards.hash_scoring() == before
+    assert provenance.hash_scoring() == before
 
 
 def test_cards_list_the_installed_packages_that_scores_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,11 +437,11 @@ def test_cards_list_the_installed_packages_that_scores_depend_on(monkeypatch: py
             raise PackageNotFoundError(name)
         return "1"
 
-    monkeypatch.setattr(cards, "version", installed)
-    found = cards.package_versions()
+    monkeypatch.setattr(provenance, "version", installed)
+    found = provenance.package_versions()
     assert "scipy" in found
     assert "openvino" not in found
-    assert "openvino" in cards.PACKAGES
+    assert "openvino" in provenance.PACKAGES
 
 
 def test_every_suite_has_its_benchmarks() -> None:

@@ -20,9 +20,9 @@ from openpali.cli.main import app
 from openpali.distributed import Ranks
 from openpali.eval.benchmark import PageBenchmark
 from openpali.eval.calibrate import calibrate, calibrate_language, calibrate_ood
-from openpali.eval.cards import hash_model
 from openpali.eval.elements import elements_by
 from openpali.eval.pages import FindingEvaluator, PageAnswers, ReadingEvaluator, WholePageEvaluator, words_by
+from openpali.eval.provenance import hash_model
 from openpali.eval.runner import run as run_benchmark
 from openpali.infer import ctc
 from openpali.infer.pages import FoundLine, ReadLine, ReadWord

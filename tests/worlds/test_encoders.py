@@ -15,7 +15,7 @@ from openpali.benchmarks.features import BATCH, FeatureEncoder, center_crop
 from openpali.benchmarks.probes import logistic
 from openpali.benchmarks.retrieval import retrieve
 from openpali.benchmarks.zero_shot import canonical, class_embeddings, clip_templates, zero_shot
-from openpali.eval.cards import intervals_of
+from openpali.eval.breakdown import intervals_of
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run as evaluate
 from openpali.infer.pali import Pali

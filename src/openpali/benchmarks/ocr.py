@@ -21,8 +21,8 @@ import numpy as np
 from PIL import Image as PILImage
 
 from openpali.data.media.images import image_hash
-from openpali.eval.cards import hash_model
 from openpali.eval.ocr import OcrEngine
+from openpali.eval.provenance import hash_model
 from openpali.home import home
 from openpali.infer.pali import Pali
 from openpali.messages import shorten

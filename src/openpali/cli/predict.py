@@ -118,7 +118,7 @@ class _Bulk:
         import hashlib
 
         from openpali.data.sources.registry import holds_records, open_source
-        from openpali.eval.cards import hash_model
+        from openpali.eval.provenance import hash_model
 
         options = {"frames": frames, "stride": stride} if holds_records(source) else {}
         path = str(Path.cwd() / source) if holds_records(source) and "://" not in source else source

@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import platform
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openpali.eval.benchmark import AnswerBenchmark, Benchmark, SeenSamples
+from openpali.eval.benchmark import AnswerBenchmark, Benchmark
+from openpali.eval.markdown import one_line, table_row
+from openpali.eval.provenance import hash_scoring, package_versions
+from openpali.eval.scales import show, show_interval
 from openpali.infer.pali import Pali
-from openpali.metrics.bootstrap import bootstrap_interval
-from openpali.metrics.scores import Scores, macro_values, mean
+from openpali.metrics.scores import Scores
 from openpali.tasks.base import Task
 from openpali.tasks.dialects import PALI3
-from openpali.tasks.scoring import Answered
-from openpali.text.masks import ANY_MASK_TOKEN
-from openpali.weights.files import ADAPTER, CONFIG, LANGUAGE, OOD_FOLDERS, PAGES, TOKENIZER
 from openpali.weights.format import open_model
-
-PACKAGES = ("openpali", "torch", "openvino", "numpy", "scipy", "pillow", "sentencepiece", "av")
-_ERRORS = ("cer", "wer", "text_edit", "order_edit", "ece", "false_alarms", "invalid", "unparsed")
-SCORERS = (  # files under the package that compute scores from answers, embeddings and features
-    "metrics/*.py",
-    "tasks/*.py",
-    "eval/benchmark.py",
-    "eval/calibrate.py",
-    "eval/elements.py",
-    "eval/pages.py",
-    "data/pipeline/elements.py",
-    "benchmarks/**/*.py",
-    "worlds/benchmarks/*.py",
-)
-WORST = 50  # samples that a card lists
-PERFECT_CIDER = 1000.0  # of a sample whose answer is its only reference
-GOOD_CIDER = 100.0  # about the mean that papers report
 
 Json = dict[str, Any]
 
@@ -129,7 +107,7 @@ class Card:
     def facts(self) -> list[tuple[str, str]]:
         """Name and one line for everything but the numbers."""
         named = ("model", "data", "prompt", "preprocessing", "decoding", "scoring", "versions")
-        return [(name, _line(values)) for name in named if (values := getattr(self, name))]
+        return [(name, one_line(values)) for name in named if (values := getattr(self, name))]
 
 
 def make_card(
@@ -199,153 +177,10 @@ def size_note(benchmark: Benchmark, preprocessing: Mapping[str, Any]) -> str:
     return f"The model takes images of {own}; the paper evaluates at {benchmark.resolution}."
 
 
-def show(name: str, value: float) -> str:
-    """A score as papers print it: fractions in percent, CIDEr on its own scale."""
-    return f"{value:.1f}" if is_cider(name) else f"{100 * value:.1f}"
-
-
-def show_interval(name: str, interval: Sequence[float] | None) -> str:
-    """An interval as papers print it; empty if there is none."""
-    return " .. ".join(show(name, value) for value in interval or ())
-
-
-def intervals_of(rows: Sequence[Answered], scores: Scores) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals of the scores that are means over samples, or over kinds of sample of the mean in each.
-
-    Corpus-level scores (rates, oIoU, F1) have none: they are not means of per-sample values.
-    """
-    found = {}
-    kinds = [row.kind for row in rows]
-    for name, values in scores.per_sample.items():
-        if name not in scores.summary or len(values) < 2:
-            continue
-        value = scores.summary[name]
-        if _close(mean(values), value):
-            found[name] = bootstrap_interval(values)
-        elif len(values) == len(kinds):
-            places = [[i for i, own in enumerate(kinds) if own == kind] for kind in sorted(set(kinds))]
-            weighted = macro_values(len(kinds), [(own, [values[i] for i in own]) for own in places])
-            if _close(mean(weighted), value):
-                found[name] = bootstrap_interval(weighted)
-    return found
-
-
-def slices_of(
-    rows: Sequence[Answered], scores: Scores, metric: str, languages: Sequence[str] = ()
-) -> dict[str, Json]:
-    """Slice -> ``n``, ``value`` of the metric and its ``interval``, if it is a mean over samples.
-
-    A slice is a kind of sample, or a language if there are several.
-
-    Args:
-        languages: language of each row's answer; empty if unknown.
-    """
-    values = scores.per_sample.get(metric, [])
-    found: dict[str, Json] = {}
-    if len(values) != len(rows) or not _close(mean(values), scores.summary[metric]):
-        return found
-    kinds = [row.kind for row in rows]
-    for names in (kinds, languages if len(set(languages)) > 1 else ()):
-        for name in sorted(set(names) - {"", *found}):
-            own = [value for value, its in zip(values, names, strict=True) if its == name]
-            if _close(mean(own), scores.summary.get(f"{metric}/{name}", mean(own))):
-                found[name] = {"n": len(own), "value": mean(own), "interval": bootstrap_interval(own)}
-    return found
-
-
-def languages_of(rows: Sequence[Answered], task: Task) -> list[str]:
-    """The answer's language in each row's prompt; empty if the prompt names none."""
-    template = task.template_in(task.dialect)
-    return [((template and template.read(row.prompt)) or {}).get("lang", "") for row in rows]
-
-
-def worst_of(rows: Sequence[Answered], scores: Scores, metric: str, count: int = WORST) -> list[int]:
-    """Indices of the worst samples by a metric, the worst first, without perfect ones.
-
-    For error rates (:func:`is_error`) the highest value is the worst.
-    """
-    values = scores.per_sample.get(metric, [])
-    if len(values) != len(rows):
-        return []
-    sign, perfect = (-1, 0.0) if is_error(metric) else (1, PERFECT_CIDER if is_cider(metric) else 1.0)
-    order = sorted(range(len(rows)), key=lambda i: sign * values[i])
-    return [i for i in order if not _close(values[i], perfect)][:count]
-
-
-def is_good(metric: str, value: float) -> bool:
-    """Whether a sample's value is good: at least half of the maximum, or a CIDEr of 100."""
-    if is_error(metric):
-        return value <= 0.5
-    return value >= (GOOD_CIDER if is_cider(metric) else 0.5)
-
-
-def is_cider(metric: str) -> bool:
-    """Whether a score is on CIDEr's scale instead of 0..1."""
-    return metric.startswith("cider")
-
-
-def is_error(metric: str) -> bool:
-    """Whether lower is better."""
-    return metric.split("/")[0] in _ERRORS
-
-
-def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
-    """SHA-256 over the configuration, weights, tokenizer and what was fitted of parts and of their bases.
-
-    Args:
-        parts: those that are asked; none: all but those that read pages, which no prompt asks.
-    """
-    folders = {}
-    for part, folder in pali.parts.items():
-        if part not in parts if parts else part in PAGES:
-            continue
-        folders[part] = folder
-        while base := open_model(folder).base_folder:
-            part, folder = f"{part}'s base", base
-            folders[part] = base
-    seen = SeenSamples()
-    for part, folder in sorted(folders.items()):
-        fitted = (f"{name}/*" for name in (*OOD_FOLDERS, LANGUAGE))
-        for pattern in (CONFIG, ADAPTER, "*.safetensors*", TOKENIZER, *fitted):
-            for path in sorted(folder.glob(pattern)):
-                seen.texts(part, path.relative_to(folder).as_posix(), _hash_file(path))
-    return seen.hash
-
-
-def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
-    """SHA-256 over the keys, kinds, references and pixels of the samples. Mask tokens in references are left out:
-    they are those of the model's mask VQ-VAE, and the same samples have others with another one."""
-    seen = SeenSamples()
-    for row, image in zip(rows, pixels, strict=True):
-        seen.texts(row.key, row.kind, *(re.sub(ANY_MASK_TOKEN, "", text) for text in row.references), image)
-    return seen.hash
-
-
-@cache
-def hash_scoring() -> str:
-    """SHA-256 over the code that computes scores (:data:`SCORERS`); it serves as their version number."""
-    seen = SeenSamples()
-    folder = Path(__file__).parents[1]
-    for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
-        seen.texts(path.relative_to(folder).as_posix(), path.read_text("utf-8"))
-    return seen.hash
-
-
 def preprocessing_of(pali: Pali, part: str) -> Json:
     """How a part of the bundle resizes images; empty for a part without images."""
     preprocess = open_model(pali.parts[part]).preprocess if part in pali.parts else None
     return asdict(preprocess) if preprocess else {}
-
-
-def package_versions(names: Sequence[str] = PACKAGES) -> Json:
-    """Versions of Python and of packages, by default those that a score can depend on."""
-    found: Json = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # an optional package
-            continue
-    return found
 
 
 def task_options(task: Task) -> Json:
@@ -360,33 +195,7 @@ def task_options(task: Task) -> Json:
     return dict(json.loads(json.dumps(plain)))  # tuples become lists, as in a card that is read back
 
 
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, str | int | float | bool)
-
-
-def _close(a: float, b: float) -> bool:
-    return abs(a - b) <= 1e-9 * max(1.0, abs(a), abs(b))
-
-
-def table_row(cells: Iterable[str]) -> str:
-    """A row of a Markdown table."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _line(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_value(value)}" for name, value in values.items() if value not in (None, "", {}))
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "(" + _line(value) + ")"
-    if isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef"):
-        return value[:16]
-    return f"`{value}`" if isinstance(value, str) and value.split() != [value] else str(value)

@@ -11,24 +11,14 @@ from typing import NamedTuple
 from openpali.data.sources.base import Source
 from openpali.distributed import ALONE, Ranks
 from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark, PageBenchmark, SeenSamples
+from openpali.eval.breakdown import intervals_of, languages_of, slices_of, worst_of
 from openpali.eval.calibrate import confidence_scores, judged_pages
-from openpali.eval.cards import (
-    Card,
-    Json,
-    hash_model,
-    hash_samples,
-    intervals_of,
-    languages_of,
-    make_card,
-    preprocessing_of,
-    slices_of,
-    task_options,
-    worst_of,
-)
+from openpali.eval.cards import Card, Json, make_card, preprocessing_of, task_options
 from openpali.eval.evaluators import AnswerEvaluator, EmbeddingEvaluator, Watch, once, unwatched
 from openpali.eval.ocr import OcrEngine, WithOcr
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.eval.predictions import PredictionsFile
+from openpali.eval.provenance import hash_model, hash_samples
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
 from openpali.metrics.calibration import expected_calibration_error

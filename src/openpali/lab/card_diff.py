@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from openpali.eval.benchmark import AnswerBenchmark
-from openpali.eval.cards import Json, is_error, show
+from openpali.eval.cards import Json
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import benchmark_of
+from openpali.eval.scales import is_error, show
 from openpali.messages import shorten
 from openpali.tasks.scoring import Answered
 

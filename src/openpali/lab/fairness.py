@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpali.eval.benchmark import AnswerBenchmark
-from openpali.eval.cards import table_row
+from openpali.eval.markdown import table_row
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import benchmark_of
 from openpali.infer.pali import Pali

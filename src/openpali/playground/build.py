@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import openpali
-from openpali.eval.cards import hash_model, package_versions
+from openpali.eval.provenance import hash_model, package_versions
 from openpali.home import DEMO, FONTS
 from openpali.infer.pali import Pali
 from openpali.onnx.export import write

@@ -10,8 +10,10 @@ import numpy as np
 from PIL import Image as PilImage
 
 from openpali.eval.benchmark import SEED
-from openpali.eval.cards import Card, is_good, show, show_interval, worst_of
+from openpali.eval.breakdown import worst_of
+from openpali.eval.cards import Card
 from openpali.eval.runner import Run
+from openpali.eval.scales import is_good, show, show_interval
 from openpali.reports.drawing import draw_prediction, enlarge, film_strip, sure
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from openpali.eval.benchmark import Benchmark
-from openpali.eval.cards import show
 from openpali.eval.evaluators import Watch, unwatched
+from openpali.eval.scales import show
 from openpali.progress import Lines
 
 Start = Callable[[Benchmark], Watch]

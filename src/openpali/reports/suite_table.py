@@ -10,8 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from openpali.eval.cards import show, show_interval, table_row
+from openpali.eval.markdown import table_row
 from openpali.eval.runner import Run
+from openpali.eval.scales import show, show_interval
 from openpali.eval.suites import Outcome, file_stem
 from openpali.reports.eval_page import write_report
 

@@ -21,9 +21,9 @@ import torch
 
 from openpali.distributed import ALONE
 from openpali.eval.benchmark import Embedded
-from openpali.eval.cards import is_error
 from openpali.eval.evaluators import AnswerEvaluator, HeldOutLoss
 from openpali.eval.pages import Pages
+from openpali.eval.scales import is_error
 from openpali.model.vision_language import DTYPES
 from openpali.progress import Working
 from openpali.text.tokenizer import Tokenizer

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from openpali.benchmarks import paper, screens
 from openpali.eval.benchmark import AnswerBenchmark, Benchmark
-from openpali.eval.cards import show
 from openpali.eval.registry import find_benchmark
+from openpali.eval.scales import show
 from openpali.infer.generate import Decoding
 from openpali.lab.documents.tables import table, write_between
 from openpali.tasks.detect import Detect

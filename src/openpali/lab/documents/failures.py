@@ -17,7 +17,7 @@ from PIL import Image as PilImage
 from PIL import ImageOps
 
 from openpali.eval.benchmark import SEED
-from openpali.eval.cards import worst_of
+from openpali.eval.breakdown import worst_of
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.eval.suites import file_stem

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from openpali.eval.cards import table_row
+from openpali.eval.markdown import table_row
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

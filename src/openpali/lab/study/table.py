@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from openpali.eval.cards import is_cider, is_error, table_row
+from openpali.eval.markdown import table_row
+from openpali.eval.scales import is_cider, is_error
 from openpali.lab.study.runs import Job
 from openpali.lab.study.seeds import LEVEL, Estimate, Values, difference, estimate, holm
 from openpali.lab.study.spec import ColumnSpec, Study
