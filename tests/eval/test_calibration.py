@@ -43,8 +43,8 @@ from openpali.weights.find import SHIPPED
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.ood import fit_ood, read_ood, write_ood
 from openpali.weights.quantize import write_int8
-from openpali.worlds.benchmarks.nano import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, First, heldout
 from openpali.worlds.benchmarks.pages import page_suite
+from openpali.worlds.benchmarks.samples import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, First, heldout
 from openpali.worlds.builders.ood import SETS, shard
 from openpali.worlds.builders.output import write_shards
 from openpali.worlds.world import World

@@ -36,7 +36,8 @@ from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
 from openpali.rng import generator
 from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import get_task
-from openpali.worlds.benchmarks.nano import Composed, answers
+from openpali.worlds.benchmarks.samples import Composed
+from openpali.worlds.benchmarks.scorers import answers
 
 SIZE = 14
 

@@ -20,7 +20,7 @@ from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run as evaluate
 from openpali.infer.pali import Pali
 from openpali.worlds.benchmarks import encoders
-from openpali.worlds.benchmarks.nano import heldout
+from openpali.worlds.benchmarks.samples import heldout
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,9 @@ def test_the_same_thing_is_found_by_the_most_similar_features(world_with_vocabul
             return {}
 
     def recall(features: np.ndarray) -> float:
-        monkeypatch.setattr("openpali.worlds.benchmarks.nano.FeatureEncoder", lambda model, crop: Known(features))
+        monkeypatch.setattr(
+            "openpali.worlds.benchmarks.embeddings.FeatureEncoder", lambda model, crop: Known(features)
+        )
         found = find_benchmark("nano/same").run(None, Path(), count, lambda done, total: None)  # type: ignore[attr-defined, arg-type]
         assert found.n == len(found.scores.per_sample["r@1"]) == count
         return found.scores.summary["r@1"]

@@ -13,7 +13,8 @@ from openpali.eval.registry import benchmarks, on_split
 from openpali.eval.suites import find_suite
 from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.scoring import Answered
-from openpali.worlds.benchmarks.nano import CALIBRATION_SEED, NOVEL, answers, by_novelty, reading, shows_novel_pair
+from openpali.worlds.benchmarks.samples import CALIBRATION_SEED
+from openpali.worlds.benchmarks.scorers import NOVEL, answers, by_novelty, reading, shows_novel_pair
 from openpali.worlds.line_texts import has_novel_word, is_novel
 from openpali.worlds.splits import is_heldout
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import SEEDS, AnswerBenchmark, Benchmark, EncoderBenchmark
 from openpali.eval.splits import EvalSplit
-from openpali.worlds.benchmarks.nano import NOVEL, SIZE, Composed, by_novelty, places, reading, told
+from openpali.worlds.benchmarks.embeddings import places
 from openpali.worlds.benchmarks.places import TEST, by_script, names
+from openpali.worlds.benchmarks.samples import SIZE, Composed, told
+from openpali.worlds.benchmarks.scorers import NOVEL, by_novelty, reading
 from openpali.worlds.line_texts import has_novel_word
 
 REAL = Path(__file__).with_name("real_line.tar")

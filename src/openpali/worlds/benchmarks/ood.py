@@ -21,7 +21,7 @@ from openpali.metrics.scores import Scores, mean
 from openpali.tasks.example import Image
 from openpali.weights.files import FINDER, MAIN
 from openpali.weights.ood import OodDetector
-from openpali.worlds.benchmarks.nano import heldout, told
+from openpali.worlds.benchmarks.samples import heldout, told
 from openpali.worlds.builders.ood import SETS, shard
 
 KINDS = ("single", "scene", "word")  # of the world
