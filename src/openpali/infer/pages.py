@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 from math import prod
 from typing import NamedTuple
 
@@ -178,37 +178,38 @@ class _Run(NamedTuple):
 def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]) -> list[FoundLine]:
     """Cells ``[h, w]`` to lines: runs that touch, or nearly so, and agree on the height of their line."""
     runs = [run for row in range(len(probability)) for run in _runs(row, probability[row], up[row], down[row])]
-    joined: list[tuple[int, int]] = []
-    before: list[int] = []  # runs of the row above
-    at = 0
-    for row in range(len(probability)):
-        now = []
-        while at < len(runs) and runs[at].row == row:
-            now.append(at)
-            at += 1
+    groups = connected(len(runs), [*_joined(runs)])
+    return [line for members in groups if (line := _line([runs[i] for i in members], probability))]
+
+
+def _joined(runs: Sequence[_Run]) -> Iterator[tuple[int, int]]:
+    """Pairs of runs of one line, by index: side by side with a narrow gap, or in touch with the row above."""
+    rows: dict[int, list[int]] = {}
+    for number, run in enumerate(runs):
+        rows.setdefault(run.row, []).append(number)
+    for row, now in rows.items():
         for left, right in pairwise(now):
             gap = (runs[right].first - runs[left].last) * CELL
             if gap <= _GAP * (runs[left].bottom - runs[left].top) and _agree(runs[left], runs[right]):
-                joined.append((left, right))
-        for above in before:
-            for run in now:
-                touch = runs[above].first < runs[run].last and runs[run].first < runs[above].last
-                if touch and _agree(runs[above], runs[run]):
-                    joined.append((above, run))
-        before = now
-    found = []
-    for members in connected(len(runs), joined):
-        some = [runs[i] for i in members]
-        cells = np.array([run.last - run.first for run in some])
-        top = float(np.average([run.top for run in some], weights=cells))
-        bottom = float(np.average([run.bottom for run in some], weights=cells))
-        reach = _REACH * (bottom - top)
-        xmin = max(0.0, min(run.first for run in some) * CELL - reach)
-        xmax = min(float(probability.shape[1] * CELL), max(run.last for run in some) * CELL + reach)
-        sure = np.concatenate([probability[run.row, run.first : run.last] for run in some])
-        if bottom - top >= _LEAST and sure.max() >= _SUREST:
-            found.append(FoundLine(Box(top, xmin, bottom, xmax), float(sure.mean())))
-    return found
+                yield left, right
+        for above, below in product(rows.get(row - 1, ()), now):
+            touch = runs[above].first < runs[below].last and runs[below].first < runs[above].last
+            if touch and _agree(runs[above], runs[below]):
+                yield above, below
+
+
+def _line(runs: Sequence[_Run], probability: NDArray[np.float32]) -> FoundLine | None:
+    """The line that runs make, if it is high enough and one of its cells is probable."""
+    cells = [run.last - run.first for run in runs]
+    top = float(np.average([run.top for run in runs], weights=cells))
+    bottom = float(np.average([run.bottom for run in runs], weights=cells))
+    reach = _REACH * (bottom - top)
+    xmin = max(0.0, min(run.first for run in runs) * CELL - reach)
+    xmax = min(float(probability.shape[1] * CELL), max(run.last for run in runs) * CELL + reach)
+    sure = np.concatenate([probability[run.row, run.first : run.last] for run in runs])
+    if bottom - top >= _LEAST and sure.max() >= _SUREST:
+        return FoundLine(Box(top, xmin, bottom, xmax), float(sure.mean()))
+    return None
 
 
 def _runs(
