@@ -145,44 +145,46 @@ def place(things: Sequence[Thing], annotated: Size, size: Size, log: Imported) -
         annotated: size of the image by its annotations; the image may have been resized since.
         size: upright size of the image file.
     """
-    placed = []
-    for thing in things:
-        box, shape = thing.box, thing.shape
-        if isinstance(shape, RunLengths) and shape.size != annotated:
-            log.add(
-                "damaged mask, box kept" if box else "damaged mask",
-                f"{thing.where}: the mask is of {shape.size.width} x {shape.size.height} pixels, and the image was "
-                f"annotated at {annotated.width} x {annotated.height}",
-            )
-            if box is None:
-                continue
-            shape = None
-        if annotated != size:
-            down, right = size.height / annotated.height, size.width / annotated.width
-            box = box and Box(box.ymin * down, box.xmin * right, box.ymax * down, box.xmax * right)
-            shape = shape and shape.resized(annotated, size)
-            log.change("objects moved with their resized image")
-        if box is not None:
-            inside = Box(max(box.ymin, 0), max(box.xmin, 0), min(box.ymax, size.height), min(box.xmax, size.width))
-            if inside.ymin >= inside.ymax or inside.xmin >= inside.xmax:
-                what = "empty box" if box.ymin >= box.ymax or box.xmin >= box.xmax else "box outside the image"
-                log.add(what, f"{thing.where}: {[round(edge, 3) for edge in box]} (ymin, xmin, ymax, xmax)")
-                continue
-            if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > ROUNDING:
-                log.change("boxes clipped to the image")
-            box = inside
-        record: dict[str, Any] = {"name": thing.name}
-        if box is not None:
-            record["box"] = [round(edge, 3) for edge in box]
-        if shape is not None:
-            record["mask"] = shape.as_json()
-        try:
-            ObjectRecord.model_validate(record)
-        except ValidationError as error:
-            log.add("bad object", f"{thing.where}: {reason(error)}")
-        else:
-            placed.append(record)
-    return placed
+    return [record for thing in things if (record := _placed(thing, annotated, size, log))]
+
+
+def _placed(thing: Thing, annotated: Size, size: Size, log: Imported) -> dict[str, Any] | None:
+    """One object for :func:`place`; ``None``, counted, if it cannot be used."""
+    box, shape = thing.box, thing.shape
+    if isinstance(shape, RunLengths) and shape.size != annotated:
+        log.add(
+            "damaged mask, box kept" if box else "damaged mask",
+            f"{thing.where}: the mask is of {shape.size.width} x {shape.size.height} pixels, and the image was "
+            f"annotated at {annotated.width} x {annotated.height}",
+        )
+        if box is None:
+            return None
+        shape = None
+    if annotated != size:
+        down, right = size.height / annotated.height, size.width / annotated.width
+        box = box and Box(box.ymin * down, box.xmin * right, box.ymax * down, box.xmax * right)
+        shape = shape and shape.resized(annotated, size)
+        log.change("objects moved with their resized image")
+    if box is not None:
+        inside = Box(max(box.ymin, 0), max(box.xmin, 0), min(box.ymax, size.height), min(box.xmax, size.width))
+        if inside.ymin >= inside.ymax or inside.xmin >= inside.xmax:
+            what = "empty box" if box.ymin >= box.ymax or box.xmin >= box.xmax else "box outside the image"
+            log.add(what, f"{thing.where}: {[round(edge, 3) for edge in box]} (ymin, xmin, ymax, xmax)")
+            return None
+        if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > ROUNDING:
+            log.change("boxes clipped to the image")
+        box = inside
+    record: dict[str, Any] = {"name": thing.name}
+    if box is not None:
+        record["box"] = [round(edge, 3) for edge in box]
+    if shape is not None:
+        record["mask"] = shape.as_json()
+    try:
+        ObjectRecord.model_validate(record)
+    except ValidationError as error:
+        log.add("bad object", f"{thing.where}: {reason(error)}")
+        return None
+    return record
 
 
 ROUNDING = 1.0  # pixels that a box may exceed the image by without being called clipped
