@@ -119,17 +119,7 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
     """
     origins, tasks, languages, about, names = _read_description(description)
     sources = {part: [open_model(find_model(origin)) for origin in shares] for part, shares in origins.items()}
-    if any(SIGLIP in parts for parts in tasks.values()) and SIGLIP in sources:
-        encoder = sources[SIGLIP][-1]
-        if not encoder.has_sides:
-            raise ValueError(
-                f"{encoder.folder} was trained without sides and cannot detect: leave it out of [tasks]"
-            )
-    written = [(folder / part).resolve() for part in origins]
-    for source in chain(*sources.values()):
-        for read in source.folders:
-            if read.resolve() in written:
-                raise ValueError(f"{read} is read for the bundle and would be overwritten: choose another --out")
+    _check_sources(sources, tasks, folder)
     averages = {part: _average(each, [*origins[part].values()]) for part, each in sources.items()}
     main = _in_bf16(averages[MAIN])
     sizes = {}
@@ -156,6 +146,19 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     write_bundle(folder, list(origins), tasks, languages, about, names)
     return sizes
+
+
+def _check_sources(
+    sources: Mapping[str, Sequence[ModelFolder]], tasks: Mapping[str, Sequence[str]], folder: Path
+) -> None:
+    """Refuse an image encoder that cannot detect what it is listed for, and to overwrite what is read."""
+    encoder = sources[SIGLIP][-1] if SIGLIP in sources else None
+    if encoder and any(SIGLIP in parts for parts in tasks.values()) and not encoder.has_sides:
+        raise ValueError(f"{encoder.folder} was trained without sides and cannot detect: leave it out of [tasks]")
+    written = [(folder / part).resolve() for part in sources]
+    for read in chain(*(source.folders for source in chain(*sources.values()))):
+        if read.resolve() in written:
+            raise ValueError(f"{read} is read for the bundle and would be overwritten: choose another --out")
 
 
 def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
