@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -21,8 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hypothesis import settings
 
 import unmeasured
+from openpali.architectures.facts import Facts
 from openpali.architectures.pali import PaliModel
-from openpali.architectures.registry import architectures
+from openpali.architectures.registry import architectures, build
+from openpali.architectures.siglip.architecture import PRESETS as SIGLIPS
 from openpali.cli.main import app
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
@@ -30,6 +33,8 @@ from openpali.distributed import ALONE
 from openpali.extensions import extensions
 from openpali.home import home as find_home
 from openpali.home import make_once
+from openpali.metrics.calibration import Calibration
+from openpali.model.init import init_weights
 from openpali.train.load import parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer, pack_bundle
@@ -136,6 +141,22 @@ def native(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         facts=of_one_size.facts,
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def detecting(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose image encoder, which is beside it as `siglip`, tells sides, and finds a dog everywhere."""
+    folder = tmp_path_factory.mktemp("detecting")
+    tokenizer, shape = open_model(bundle / "pali").tokenizer, SIGLIPS["pico"]
+    config = replace(shape, text=replace(shape.text, vocab_size=tokenizer.vocab_size), sides=True)
+    torch.manual_seed(0)
+    weights = init_weights(build(config)).state_dict() | {"bias": torch.full((1,), 50.0)}
+    torch.nn.init.normal_(weights["sides.weight"])
+    facts = Facts(calibration={"detect": Calibration(2.0, 0.0)})
+    write_model(folder / "siglip", weights, config, preprocess=Preprocess(72, 72), tokenizer=tokenizer, facts=facts)
+    (folder / "bundle.toml").write_text(f'[parts]\npali = "{bundle / "pali"}"\nsiglip = "{folder / "siglip"}"\n')
+    pack_bundle(folder / "bundle.toml", folder / "both")
+    return folder / "both"
 
 
 def _copy_models(home: Path, out: Path) -> None:

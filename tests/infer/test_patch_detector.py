@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import runpy
 import shutil
@@ -16,9 +15,6 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from openpali.architectures.facts import Facts
-from openpali.architectures.registry import build
-from openpali.architectures.siglip.architecture import PRESETS
 from openpali.architectures.siglip.network import SigLIP
 from openpali.cli.main import app
 from openpali.data.media.images import Preprocess
@@ -32,7 +28,6 @@ from openpali.infer.patch_detector import LEAST, PatchDetector
 from openpali.infer.pipeline import EmbeddingPipeline, Sized, Untrained
 from openpali.metrics.boxes import Detection
 from openpali.metrics.calibration import Calibration
-from openpali.model.init import init_weights
 from openpali.model.patches import Patches
 from openpali.playground.tables import routes_of
 from openpali.serve.scheduler import Scheduler
@@ -40,7 +35,6 @@ from openpali.serve.service import Served
 from openpali.tasks.example import Example, Size
 from openpali.weights.bundle import pack_bundle
 from openpali.weights.format import open_model
-from openpali.weights.write import write_model
 
 NAMES = {"red apple": 0, "dog": 1, "cat": 2, "": 3}
 
@@ -108,16 +102,9 @@ def test_a_model_of_softmax_compares_with_what_else_there_may_be() -> None:
 
 
 @pytest.fixture(scope="module")
-def model(bundle: Path) -> SigLIP:
-    shape = PRESETS["pico"]
-    tokenizer = open_model(bundle / "pali").tokenizer
-    config = dataclasses.replace(
-        shape, text=dataclasses.replace(shape.text, vocab_size=tokenizer.vocab_size), sides=True
-    )
-    torch.manual_seed(0)
-    model = init_weights(build(config))
+def model(detecting: Path) -> SigLIP:
+    model = open_model(detecting.parent / "siglip").model()
     assert isinstance(model, SigLIP)
-    torch.nn.init.normal_(model.sides.weight)
     return model
 
 
@@ -188,19 +175,6 @@ def test_patches_are_asked_without_a_word_about_the_decoder(
         assert (each.error, each.note, each.prediction.part) == ("", "", "siglip")
     with pytest.warns(Untrained):
         pali.task("detect")
-
-
-@pytest.fixture(scope="module")
-def detecting(model: SigLIP, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose image encoder tells sides, and finds a dog everywhere."""
-    folder = tmp_path_factory.mktemp("detecting")
-    preprocess, tokenizer = Preprocess(72, 72), open_model(bundle / "pali").tokenizer
-    weights = model.state_dict() | {"bias": torch.full((1,), 50.0)}
-    facts = Facts(calibration={"detect": Calibration(2.0, 0.0)})
-    write_model(folder / "siglip", weights, model.config, preprocess=preprocess, tokenizer=tokenizer, facts=facts)
-    (folder / "bundle.toml").write_text(f'[parts]\npali = "{bundle / "pali"}"\nsiglip = "{folder / "siglip"}"\n')
-    pack_bundle(folder / "bundle.toml", folder / "both")
-    return folder / "both"
 
 
 def test_command_bulk_and_python_detect_alike(detecting: Path, tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ BUILT = Path(__file__).parents[2] / "build"
 RUNTIME = BUILT / "npm" / "node_modules" / "onnxruntime-web"
 
 ASK = """async ([question, url]) => {
-  const { ask, readPage } = await import(new URL("page/api.js", document.baseURI));
+  const { ask, askWhole } = await import(new URL("page/api.js", document.baseURI));
   const { signal } = new AbortController();
   const began = performance.now();
   let text = "";
-  const found = question.task === "read" ? await readPage(question, [url], "", signal)
+  const found = question.task === "read" ? await askWhole(question, [url], "", signal)
     : (await ask(question, [url], "", signal, (some) => (text += some))).choice;
   return { text, ...found, seconds: (performance.now() - began) / 1000 };
 }"""

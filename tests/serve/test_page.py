@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -483,6 +484,40 @@ def test_one_of_several_models_is_chosen(browser: Browser, pali: Pali, photo: Pa
         expect(card.locator(".meta")).to_contain_text(re.compile(r"other · .* · it's a photo.png · \d"))
         assert '"model": "other"' in (card.locator(".raw pre").text_content() or "")
         assert '"model":"other"' in (card.locator(".curl pre").text_content() or "")
+        page.close()
+
+
+def test_an_encoder_alone_finds_and_compares(browser: Browser, detecting: Path, bundle: Path, photo: Path) -> None:
+    with serving(service_of(Pali(detecting.parent / "siglip"))) as address:
+        page = browser.new_page()
+        page.goto(address)
+        expect(page.locator("#tasks label")).to_have_text(["Find", "Compare"])
+        page.set_input_files("#files", photo)
+        choose(page, "Find", text="dog")
+        enter(page)
+        expect(page.locator(".box").first).to_be_visible()
+        choose(page, "Compare")
+        page.locator("#text").focus()
+        page.keyboard.type("a dog")
+        for _ in range(2):
+            page.keyboard.press("Shift+Enter")
+        page.keyboard.type("a bus")
+        enter(page)
+        card = page.locator(".card").first
+        expect(card.locator("h2")).to_have_text("Compare: a dog, a bus")
+        rows = card.locator(".objects li")
+        expect(rows).to_have_count(2)
+        [similarity] = json.loads(card.locator(".raw pre").text_content() or "")["similarity"]
+        assert rows.locator("meter").evaluate_all("all => all.map(each => each.value)") == pytest.approx(similarity)
+        for said, text, value in zip(rows.all_text_contents(), ("a dog", "a bus"), similarity, strict=True):
+            assert said.startswith(text)
+            assert float(said.removeprefix(text)) == pytest.approx(value, rel=0.06)
+        assert f"{address}/v1/similarity" in (card.locator(".curl pre").text_content() or "")
+        page.close()
+    with serving(service_of(Pali(bundle / "siglip"))) as address:
+        page = browser.new_page()
+        page.goto(address)
+        expect(page.locator("#tasks label")).to_have_text(["Compare"])
         page.close()
 
 

@@ -105,8 +105,15 @@ class ModelParts:
         parts = self.listed_for(task)
         for part in parts:
             if part not in self.parts:
-                raise ValueError(f"the model {self.folder} has no part {part!r}, which task {task} needs")
+                raise self._lacks(f"{part!r}, which task {task} needs")
         return parts
+
+    def _lacks(self, part: str) -> ValueError:
+        """The error that a part is missing; of an image encoder alone, it says what that does."""
+        told = f"the model {self.folder} has no part {part}; it has {', '.join(self.parts)}"
+        if [*self.parts] == [SIGLIP]:
+            told += f", for {', '.join([*self.by_task, 'embeddings', 'similarity'])}"
+        return ValueError(told)
 
     def part_for(self, task: str) -> str:
         """The part of the bundle that answers a task; of several, the first.
@@ -163,8 +170,7 @@ class ModelParts:
         with self._lock:
             if part not in self._loaded:
                 if part not in self.parts:
-                    known = ", ".join(self.parts)
-                    raise ValueError(f"the model {self.folder} has no part {part!r}; it has {known}")
+                    raise self._lacks(repr(part))
                 stored = open_model(self.parts[part])
                 dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
                 widens = self._engine.widens and not stored.int4  # floats of int4 would take eight times its memory
@@ -245,9 +251,13 @@ class ModelParts:
 
     def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
         """The tokenizer of the tokens of an answer."""
-        if MAIN not in self.parts and prediction.part in WITHOUT_DECODER:
-            return self.load(prediction.part)[0].tokenizer
-        return self.pipeline(MAIN if prediction.part in WITHOUT_DECODER else prediction.part).tokenizer
+        return self.tokenizer_of(prediction.part)
+
+    def tokenizer_of(self, part: str) -> Tokenizer:
+        """The tokenizer of what a part answers."""
+        if MAIN not in self.parts and part in WITHOUT_DECODER:
+            return self.load(part)[0].tokenizer
+        return self.pipeline(MAIN if part in WITHOUT_DECODER else part).tokenizer
 
 
 def _device(name: str | torch.device) -> torch.device:

@@ -78,7 +78,9 @@ def _model(pali: Pali, routes: Mapping[str, Sequence[str]], own: Sequence[str]) 
         "languages": list(pali.languages),
         "about": pali.about,
         "max_images": 1,
+        "takes_prompts": True,
         "reads_pages": READER in own,
+        "embeds": False,
     }
     return {"id": pali.name, "openpali": described}
 

@@ -167,7 +167,7 @@ class _Pieces:
     """Cuts a text that grows, and its tokens, into pieces that do not change any more."""
 
     def __init__(self, ticket: Ticket) -> None:
-        self._text, self._before = (GrowingText(ticket.pipeline.tokenizer) for _ in range(2))
+        self._text, self._before = (GrowingText(ticket.now.tokenizer) for _ in range(2))
         self._stops = ticket.stops
         self._held = max((len(stop) for stop in ticket.stops), default=1) - 1  # may be the start of a stop
         self._begins: list[int] = []  # where each token begins
@@ -239,7 +239,7 @@ class _ResponseFormat(ABC):
         if not self.with_log_probs:
             return None
         first, pieces.tokens = pieces.tokens, pieces.begun(written.ids)
-        return self.of_tokens(log_probs(ticket.pipeline.tokenizer, written, first, pieces.tokens), ticket)
+        return self.of_tokens(log_probs(ticket.now.tokenizer, written, first, pieces.tokens), ticket)
 
     @abstractmethod
     def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:

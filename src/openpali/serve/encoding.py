@@ -19,9 +19,8 @@ from openpali.weights.ood import describe
 
 
 @torch.inference_mode()
-def encode(asked: Sequence[Attempt], cache: FeatureCache) -> Any:
+def encode(pipeline: Pipeline, asked: Sequence[Attempt], cache: FeatureCache) -> Any:
     """The memory of attempts of one shape, which the engine decodes; their out-of-distribution scores are noted."""
-    pipeline = asked[0].pipeline
     prompt = pipeline.inputs([attempt.row.ids for attempt in asked]).prompt
     if not asked[0].keys:
         return pipeline.engine.encode_tokens(None, prompt)

@@ -26,7 +26,7 @@ from openpali.serve.metrics import Metrics
 from openpali.serve.service import Served, Service
 from openpali.serve.vision import embedding_router, vision_router
 from openpali.serve.web import add_page
-from openpali.weights.files import FINDER, READER
+from openpali.weights.files import FINDER, MAIN, READER, SIGLIP
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what Prometheus reads
 
@@ -153,7 +153,9 @@ def _model(served: Served, limits: Limits) -> dict[str, Any]:
             "languages": list(served.pali.languages),
             "about": served.pali.about,
             "max_images": limits.images,
+            "takes_prompts": MAIN in served.pali.parts,
             "reads_pages": {FINDER, READER} <= served.pali.parts.keys(),
+            "embeds": SIGLIP in served.pali.parts,
         },
     }
 

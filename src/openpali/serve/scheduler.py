@@ -36,7 +36,7 @@ from openpali.serve.limits import FEATURES_MIB, HELD, QUEUE, SLOTS
 from openpali.serve.tickets import Attempt, Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable, Watch
 from openpali.tasks.base import Task
 from openpali.text.growing import stop_at
-from openpali.weights.files import MAIN, WITHOUT_DECODER
+from openpali.weights.files import WITHOUT_DECODER
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class Scheduler:
         *,
         task: Task | None = None,
         raw: bool = False,
-        part: str = "",
+        part: str | None = None,
         pali: Pali | None = None,
         decoding: Decoding | None = None,
         stops: Sequence[str] = (),
@@ -359,7 +359,7 @@ class Scheduler:
         for ticket in tickets:
             ticket.started = ticket.started or now
         try:
-            memory = encode([ticket.now for ticket in tickets], self.features)
+            memory = encode(first.pipeline, [ticket.now for ticket in tickets], self.features)
             rows = self._lane(first, memory.outputs.shape[1]).rows
             begun = rows.begin(memory, [ticket.now.ask for ticket in tickets])
         except Exception as error:
@@ -383,7 +383,7 @@ class Scheduler:
             alike = lane.length <= 2 * length <= 4 * lane.length
             if alike and (lane.pipeline, lane.beams) == (ticket.pipeline, beams):
                 return lane
-        rows = Rows(ticket.pipeline.engine, ticket.pipeline.tokenizer.eos_id)
+        rows = Rows(ticket.pipeline.engine, ticket.now.tokenizer.eos_id)
         self._lanes.append(_Lane(ticket.pipeline, beams, length, rows))
         return self._lanes[-1]
 
@@ -456,17 +456,11 @@ def _attempt(
     pali: Pali, part: str, row: Row, decoding: Decoding | None, stops: Sequence[str], alternatives: int
 ) -> Attempt:
     """A part's attempt to answer, before it has begun."""
-    pipeline = pali.pipeline(MAIN if part in WITHOUT_DECODER else part)
-    way = pipeline.decoding_for(row.task, decoding)
     if part in WITHOUT_DECODER:
-        return Attempt(
-            part,
-            pipeline,
-            row,
-            (),
-            Ask(way),
-            answer_without_decoder=partial(pali.answer_without_decoder, part, row),
-        )
+        tokenizer, answer = pali.tokenizer_of(part), partial(pali.answer_without_decoder, part, row)
+        return Attempt(part, row, Ask(decoding or Decoding()), tokenizer, answer_without_decoder=answer)
+    pipeline = pali.pipeline(part)
     stop = stop_at(pipeline.tokenizer, stops) if stops else None
+    ask = Ask(pipeline.decoding_for(row.task, decoding), pipeline.choices(row.task), stop, alternatives)
     keys = [(pipeline.vision_key, image_hash(image)) for image in row.images]
-    return Attempt(part, pipeline, row, keys, Ask(way, pipeline.choices(row.task), stop, alternatives))
+    return Attempt(part, row, ask, pipeline.tokenizer, pipeline, keys)

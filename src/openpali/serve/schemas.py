@@ -210,6 +210,7 @@ class DetectRequest(ImageRequest):
     model_config = ConfigDict(json_schema_extra={"examples": [{"image": _PIXEL, "name": "cat"}]})
 
     name: str
+    fast: bool = Field(False, description="By the image encoder alone, which must have been trained with sides")
 
 
 class SegmentRequest(ImageRequest):

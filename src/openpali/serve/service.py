@@ -50,7 +50,7 @@ class Served:
         found = []
         for name in OFFERED:
             with suppress(ValueError):  # the model lacks a part, or a tool as masks
-                task = self.pali.pipeline_for(name).task(name, warn=False)
+                task = self.pali.trained_task(name, warn=False)
                 told = {"name": name, "takes": task.takes, "names_language": task.template.names_language}
                 found.append({**told, "note": self.pali.reservation(name)})
         return found
@@ -64,7 +64,7 @@ class ApiQuestion:
         model: who is asked.
         text: a prompt or a question; with ``task``, what the task asks about.
         images: data URLs or URLs, with the name that errors give them.
-        task, lang, raw: how the prompt is written, see :meth:`Pali.prompted`.
+        task, lang, raw, part: how the prompt is written, and who answers, see :meth:`Pali.prompted`.
         decoding: how to generate, given the longest answer of the task in tokens.
         stops: texts before which the answer ends.
         alternatives: how many of the most probable tokens to note at each place.
@@ -79,6 +79,7 @@ class ApiQuestion:
     stops: Sequence[str] = ()
     alternatives: int = 0
     raw: bool = False
+    part: str | None = None
 
 
 @dataclass
@@ -238,16 +239,17 @@ class Service:
             self.scheduler.check_room()
             images = list(self._images(asked.images, client))
             pali = asked.model.pali
-            named = pali.task(suited(asked.task, len(images))) if asked.task else None
+            named = pali.task(suited(asked.task, len(images)), asked.part) if asked.task else None
             if named and "images" in named.needs and not images:
                 raise ApiError(400, f"task {named.name} is about an image: send one", param="images")
             task, prompt, note = pali.prompted(
-                asked.text, named, lang=asked.lang, frames=len(images), raw=asked.raw
+                asked.text, named, lang=asked.lang, frames=len(images), raw=asked.raw, part=asked.part
             )
             ticket = self.scheduler.submit(
                 images,
                 prompt,
                 task=task,
+                part=asked.part,
                 pali=pali,
                 decoding=asked.decoding(min(pali.longest_answer(task), self.limits.new_tokens)),
                 stops=asked.stops,

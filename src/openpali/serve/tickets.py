@@ -12,6 +12,7 @@ from openpali.infer.generate import Ask, Generation, Text, Written
 from openpali.infer.pipeline import Pipeline, Prediction, Row
 from openpali.infer.routing import best, full_size_bytes, is_sure
 from openpali.serve.features import FeatureKey
+from openpali.text.tokenizer import Tokenizer
 
 
 class Unavailable(RuntimeError):
@@ -60,22 +61,25 @@ class Attempt:
     """A part of the model that may answer a request.
 
     Attributes:
-        part, pipeline: who answers.
+        part: who answers.
         row: what it is asked.
+        tokenizer: of the answer.
+        pipeline: generates the answer; None for a part that has no decoder.
         keys: of the images, for the feature cache.
         ask: how to generate.
         read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
         text: what is being generated; None while it waits.
         ood_score: of the images; None while it waits, without images, and without a detector.
-        answer_without_decoder: makes the answer of a part that has no decoder; None: the answer is generated.
+        answer_without_decoder: makes the answer of a part that has no decoder.
         known: that answer, once it is made.
     """
 
     part: str
-    pipeline: Pipeline
     row: Row
-    keys: Sequence[FeatureKey]
     ask: Ask
+    tokenizer: Tokenizer
+    pipeline: Pipeline | None = None
+    keys: Sequence[FeatureKey] = ()
     read: int = 0
     text: Text | None = None
     ood_score: float | None = None
@@ -133,7 +137,8 @@ class Ticket:
 
     @property
     def pipeline(self) -> Pipeline:
-        """Who answers."""
+        """What generates the answer that is being made."""
+        assert self.now.pipeline is not None
         return self.now.pipeline
 
     @cached_property
@@ -186,6 +191,7 @@ class Ticket:
         """The answers of a complete attempt."""
         if attempt.known is not None:
             return [attempt.known] * attempt.ask.decoding.samples
+        assert attempt.pipeline is not None
         return [
             replace(
                 attempt.pipeline.prediction(attempt.row, each, self.stops, attempt.ood_score),

@@ -27,6 +27,7 @@ from openpali.serve.schemas import (
 )
 from openpali.serve.service import ApiQuestion, Service
 from openpali.tasks.example import Image
+from openpali.weights.files import SIGLIP
 
 
 def vision_router(service: Service) -> APIRouter:
@@ -34,16 +35,22 @@ def vision_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     async def ask(
-        request: Request, body: ImageRequest, task: str, text: str, lang: str = "", masks: MaskFormat = "rle"
+        request: Request,
+        body: ImageRequest,
+        task: str,
+        text: str,
+        *,
+        lang: str = "",
+        masks: MaskFormat = "rle",
+        part: str | None = None,
     ) -> Response:
         model = service.model(body.model)
 
         def decoding(longest: int) -> Decoding:
             return Decoding(max_tokens=longest, beams=body.beams)
 
-        ticket = await service.submit(
-            request, ApiQuestion(model, text, [(body.image, "image")], task, lang, decoding)
-        )
+        asked = ApiQuestion(model, text, [(body.image, "image")], task, lang, decoding, part=part)
+        ticket = await service.submit(request, asked)
         [prediction] = await service.answer(request, ticket)
         counts = usage(ticket.now.read, [prediction.generation])
         answer: Json = {"model": model.name, "task": task, "text": prediction.answer.text}
@@ -54,13 +61,13 @@ def vision_router(service: Service) -> APIRouter:
     async def caption(request: Request) -> Response:
         """Describe an image in a language."""
         body = await read_body(request, CaptionRequest)
-        return await ask(request, body, "caption", "", body.lang)
+        return await ask(request, body, "caption", "", lang=body.lang)
 
     @router.post("/v1/ocr", openapi_extra=describe_body(CaptionRequest, form=True))
     async def ocr(request: Request) -> Response:
         """Read the text in an image."""
         body = await read_body(request, CaptionRequest)
-        return await ask(request, body, "ocr", "", body.lang)
+        return await ask(request, body, "ocr", "", lang=body.lang)
 
     @router.post("/v1/read", openapi_extra=describe_body(ReadRequest, form=True))
     async def read(request: Request) -> Response:
@@ -79,7 +86,7 @@ def vision_router(service: Service) -> APIRouter:
     async def detect(request: Request) -> Response:
         """Find all instances of a name; boxes are [ymin, xmin, ymax, xmax] in pixels."""
         body = await read_body(request, DetectRequest)
-        return await ask(request, body, "detect", body.name)
+        return await ask(request, body, "detect", body.name, part=SIGLIP if body.fast else None)
 
     @router.post("/v1/segment", openapi_extra=describe_body(SegmentRequest, form=True))
     async def segment(request: Request) -> Response:

@@ -11,7 +11,7 @@ let tell = () => {};
 const waiting = new Map(); // id -> what to do with messages about a question
 const FAILED = { error: { message: "This browser cannot run the models." } };
 
-/** The models that answer here, each {id, openpali: {tasks, languages, about, max_images, reads_pages}}. */
+/** The models that answer here, each {id, openpali: {tasks, languages, about, max_images, ...}}. */
 export async function findModels() {
   const tables = await (await call("tables.json")).json();
   if (!worker) start(tables);
@@ -45,7 +45,7 @@ export async function ask(question, urls, key, signal, onText) {
 }
 
 /** Read all text of a page: {text, lines}, each line {text, block, box, words}. */
-export function readPage(question, urls, key, signal) {
+export function askWhole(question, urls, key, signal) {
   return send(question, urls, signal, () => {});
 }
 

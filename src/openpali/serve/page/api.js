@@ -5,12 +5,12 @@ import { Refused, examplesBy, filesBy } from "./examples.js";
 export { Refused };
 
 const CHAT = "v1/chat/completions";
-const READ = "v1/read";
+const WHOLE = { read: "v1/read", compare: "v1/similarity" }; // tasks with an endpoint of their own
 
 /** Nothing is loaded here: a server has its models before it answers. */
 export function watchLoading() {}
 
-/** The models that answer here, each {id, openpali: {tasks, languages, about, max_images, reads_pages}}. */
+/** The models that answer here, each {id, openpali: {tasks, languages, about, max_images, ...}}. */
 export async function findModels(key) {
   const answer = await call("v1/models", { headers: headers(key) });
   return (await answer.json()).data;
@@ -47,9 +47,9 @@ export async function ask(question, urls, key, signal, onText) {
   return { choice, raw };
 }
 
-/** Read all text of a page: {text, lines}, each line {text, block, box, words}. */
-export async function readPage(question, urls, key, signal) {
-  return (await post(READ, request(question, urls), key, signal)).json();
+/** Read all text of a page: {text, lines}, each line {text, block, box, words}; or compare an image: {similarity}. */
+export async function askWhole(question, urls, key, signal) {
+  return (await post(WHOLE[question.task], request(question, urls), key, signal)).json();
 }
 
 function post(path, body, key, signal) {
@@ -89,6 +89,7 @@ function headers(key) {
 
 function request({ model, task, text, lang }, urls) {
   if (task === "read") return { ...(model && { model }), image: urls[0] };
+  if (task === "compare") return { ...(model && { model }), images: urls, texts: text.split("\n") };
   const images = urls.map((url) => ({ type: "image_url", image_url: { url } }));
   const message = { role: "user", content: [{ type: "text", text }, ...images] };
   const own = task ? { task, ...(lang && { lang }) } : { raw: true };
@@ -104,6 +105,6 @@ export function curl(question, images, key) {
     body,
   );
   const auth = key ? ` -H "Authorization: Bearer $OPENPALI_API_KEY"` : "";
-  const url = new URL(question.task === "read" ? READ : CHAT, document.baseURI);
+  const url = new URL(WHOLE[question.task] ?? CHAT, document.baseURI);
   return `curl -s ${url}${auth} -H "Content-Type: application/json" -d @- <<END\n${filled}\nEND\n`;
 }

@@ -1,6 +1,6 @@
 // The page: images on one side, questions and their answers on the other.
 
-import { Refused, ask, curl, fetchFiles, findExamples, findModels, readPage, watchLoading } from "./api.js";
+import { Refused, ask, askWhole, curl, fetchFiles, findExamples, findModels, watchLoading } from "./api.js";
 import { dataUrl, readFiles } from "./images.js";
 import { coloursOf, draw, fill, fillText, labelOf, percent } from "./overlay.js";
 
@@ -10,7 +10,8 @@ const TASKS = {
   detect: { label: "Find", hint: "red apple" },
   refseg: { label: "Outline", hint: "the red apple on the left" },
   ocr: { label: "Read a line" },
-  read: { label: "Read" },
+  read: { label: "Read", finish: finishPage },
+  compare: { label: "Compare", hint: "Texts, one a line (Shift+Enter)", finish: finishComparison },
   "": { label: "Prompt", hint: "Answer in en: what is it? <extra_id_0>" },
 };
 const RETRY = 3000; // milliseconds between looks for a server that does not answer
@@ -43,11 +44,13 @@ function take(model) {
   state.model = model;
   $("model").textContent = model.id;
   document.title = `${model.id} · OpenPaLI`;
-  const { tasks, languages: codes, reads_pages: reads } = model.openpali;
-  const known = tasks.filter(({ name }) => name in TASKS);
-  const offered = [...known, ...(reads ? [{ name: "read" }] : []), { name: "", takes: "prompt" }];
+  const { tasks, languages: codes, reads_pages: reads, embeds, takes_prompts: prompted } = model.openpali;
+  const offered = tasks.filter(({ name }) => name in TASKS);
+  if (reads) offered.push({ name: "read" });
+  if (embeds) offered.push({ name: "compare", takes: "texts" });
+  if (prompted || !offered.length) offered.push({ name: "", takes: "prompt" });
   const before = document.querySelector("[name=task]:checked")?.value;
-  const first = offered.find(({ name }) => name === before) ?? offered.find(({ note }) => !note);
+  const first = offered.find(({ name }) => name === before) ?? offered.find(({ note }) => !note) ?? offered[0];
   const buttons = offered.map((task) => taskButton(task, task === first));
   $("tasks").replaceChildren($("tasks").firstElementChild, ...buttons);
   const chosen = $("lang").value;
@@ -317,8 +320,9 @@ async function run(question, images) {
   answer.card.classList.add("running");
   try {
     const urls = await Promise.all(images.map(dataUrl));
-    if (question.task === "read") {
-      finishPage(answer, await readPage(question, urls, key(), control.signal), performance.now() - began);
+    const { finish: finishWhole } = TASKS[question.task];
+    if (finishWhole) {
+      finishWhole(answer, await askWhole(question, urls, key(), control.signal), performance.now() - began);
     } else {
       const found = await ask(question, urls, key(), control.signal, (text) => answer.said.append(text));
       finish(answer, found, performance.now() - began);
@@ -335,7 +339,7 @@ async function run(question, images) {
 function cardOf(question, images) {
   const card = $("card").content.cloneNode(true).firstElementChild;
   const find = (name) => card.querySelector(name);
-  find("h2").textContent = [TASKS[question.task].label, question.text].filter(Boolean).join(": ");
+  find("h2").textContent = [TASKS[question.task].label, question.text.replaceAll("\n", ", ")].filter(Boolean).join(": ");
   const place = images.length > 1 ? `${images.length} frames` : (images[0]?.name ?? "no image");
   const meta = [question.model, question.lang && nameOf(question.lang), place];
   find(".meta").textContent = meta.filter(Boolean).join(" · ");
@@ -373,6 +377,18 @@ function finishPage(answer, found, milliseconds) {
     for (const word of found.lines.flatMap((line) => line.words)) word.confidence = null;
   }
   if (answer.images.includes(state.current)) show(answer);
+}
+
+function finishComparison(answer, found, milliseconds) {
+  tell(answer, milliseconds, JSON.stringify(found, null, 1));
+  answer.said.hidden = true;
+  const items = answer.question.text.split("\n").map((text, i) => {
+    const item = document.createElement("li");
+    const value = found.similarity[0][i];
+    item.append(text, meterOf(value), value.toPrecision(2));
+    return item;
+  });
+  answer.card.querySelector(".objects").append(...items);
 }
 
 function warn(answer) {
@@ -420,11 +436,7 @@ function itemOf(answer, object, index, colour) {
   button.type = "button";
   button.style.setProperty("--colour", colour);
   button.append(object.label || object.name || answer.question.text || "object");
-  if (object.confidence !== null) {
-    const bar = document.createElement("meter");
-    bar.value = object.confidence;
-    button.append(bar, percent(object.confidence));
-  }
+  if (object.confidence !== null) button.append(meterOf(object.confidence), percent(object.confidence));
   button.title = `top ${Math.round(object.box[0])}, left ${Math.round(object.box[1])}, bottom ${Math.round(
     object.box[2],
   )}, right ${Math.round(object.box[3])}`;
@@ -433,6 +445,10 @@ function itemOf(answer, object, index, colour) {
   button.addEventListener("click", () => show(answer));
   item.append(button);
   return item;
+}
+
+function meterOf(value) {
+  return Object.assign(document.createElement("meter"), { value });
 }
 
 /** Show the objects of an answer on its image. */
@@ -489,14 +505,20 @@ function copySelected(text) {
   area.remove();
 }
 
+/** What is asked; of several texts, which stand one a line, no line is empty. */
+function textOf(takes) {
+  const text = $("text").value.trim();
+  return takes === "texts" ? text.replace(/\s*\n\s*/g, "\n") : text;
+}
+
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (state.running || $("ask").disabled) return;
   const { name, takes, names_language: named } = task();
   const together = $("together").firstChild.checked;
-  const images = together && name !== "read" ? state.images : state.current ? [state.current] : [];
+  const images = together && !TASKS[name].finish ? state.images : state.current ? [state.current] : [];
   const model = state.models.length > 1 ? state.model.id : ""; // where there is one, nobody has to name it
-  run({ model, task: name, text: takes ? $("text").value.trim() : "", lang: named ? $("lang").value : "" }, images);
+  run({ model, task: name, text: takes ? textOf(takes) : "", lang: named ? $("lang").value : "" }, images);
 });
 $("stop").addEventListener("click", () => state.running?.abort());
 document.addEventListener("keydown", (event) => {
