@@ -122,3 +122,10 @@ def test_fast_needs_sides(bundle: Path, encoded: Sequence[str]) -> None:
 def test_an_encoder_compares(client: httpx.Client, alone: Pali, images: Sequence[Image], encoded: Any) -> None:
     found = client.post("/v1/similarity", json={"images": encoded[:2], "texts": ["a dog", "b"]}).json()
     np.testing.assert_allclose(found["similarity"], alone.similarity(images[:2], ["a dog", "b"]), atol=1e-5)
+
+
+def test_notes_hold_no_folders(beside: httpx.Client, encoded: Sequence[str], detecting: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pali, "_unknown_names", lambda pali, *_: f"{pali.name} does not know it")
+        found = beside.post("/v1/detect", json={"image": encoded[0], "name": "dog"}).json()
+    assert found["note"] == "tiny does not know it"

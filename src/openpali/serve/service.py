@@ -141,14 +141,15 @@ class Service:
         except Failed as error:
             raise ApiError(500, "the model could not read this request", code="failed") from error
         except ValueError as error:
-            told = str(error)
-            folders = {str(served.pali.folder): name for name, served in self.models.items()}
-            folders = {
-                folder: name for folder, name in folders.items() if len(Path(folder).parts) > 1
-            }  # else a word
-            for folder in sorted(folders, key=len, reverse=True):  # one may begin as another
+            raise ApiError(400, self._without_folders(str(error))) from error
+
+    def _without_folders(self, told: str) -> str:
+        """What clients are told of models, by their names instead of their folders."""
+        folders = {str(served.pali.folder): name for name, served in self.models.items()}
+        for folder in sorted(folders, key=len, reverse=True):  # one may begin as another
+            if len(Path(folder).parts) > 1:  # else a word
                 told = told.replace(folder, folders[folder])
-            raise ApiError(400, told) from error
+        return told
 
     async def embed(
         self,
@@ -257,7 +258,7 @@ class Service:
                 seconds=client.left,
                 watch=watch,
             )
-            ticket.note = note
+            ticket.note = self._without_folders(note)
             return ticket
 
         return await client.wait(self._read(asked.images, work), Ticket.cancel)
