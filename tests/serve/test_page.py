@@ -119,6 +119,25 @@ def test_an_example_is_asked_with_a_click(page: Page) -> None:
     expect(page.locator(".card .meta").first).to_contain_text(re.compile(r"German · caption-in-german-1.png · \d"))
 
 
+def test_examples_are_asked_beside_others_and_a_double_click_stops_nothing(page: Page, photo: Path) -> None:
+    page.route("**/v1/read", lambda route: None)  # never answered
+    tries = page.locator(".example")
+    tries.filter(has_text="Read a screen").click()
+    expect(page.locator(".card.running")).to_have_count(1)
+    page.locator("#remove").click()
+    tries.filter(has_text="German").click()
+    expect(page.locator(".card").first.locator(".meta")).to_contain_text(re.compile(r"German · .* · \d"))
+    expect(page.locator("#stop")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".card").last).to_have_class(re.compile("stopped"))
+    page.set_input_files("#files", photo)
+    choose(page, "Read")
+    page.locator("#ask").dblclick()
+    expect(page.locator(".card.running")).to_have_count(1)
+    page.locator("#stop").click()
+    expect(page.locator(".card.stopped")).to_have_count(2)
+
+
 def test_enter_asks_wherever_it_means_nothing_else(page: Page, photo: Path) -> None:
     choose(page, "Describe")
     page.set_input_files("#files", photo)

@@ -18,7 +18,7 @@ const RETRY = 3000; // milliseconds between looks for a server that does not ans
 
 const $ = (id) => document.getElementById(id);
 const languages = new Intl.DisplayNames(["en"], { type: "language" });
-const state = { models: [], model: null, examples: [], images: [], current: null, shown: null, texts: {}, running: null };
+const state = { models: [], model: null, examples: [], images: [], current: null, shown: null, texts: {}, running: new Set() };
 
 // The server
 
@@ -147,8 +147,8 @@ function refresh() {
   const asked = !takes || $("text").value.trim();
   $("ask").disabled = !state.model || !asked || (name !== "" && !state.current);
   $("ask").title = state.model && name !== "" && !state.current ? "Choose an image first" : "";
-  $("ask").hidden = Boolean(state.running);
-  $("stop").hidden = !state.running;
+  $("ask").hidden = state.running.size > 0;
+  $("stop").hidden = !state.running.size;
 }
 
 $("models").addEventListener("change", () => take(state.models[$("models").selectedIndex]));
@@ -165,7 +165,7 @@ $("text").addEventListener("keydown", (event) => {
 });
 
 function askNow() {
-  if (!$("ask").disabled && !state.running) $("form").requestSubmit();
+  if (!state.running.size) $("form").requestSubmit();
 }
 
 // Examples
@@ -205,7 +205,7 @@ async function tryExample({ images, task: name, text, lang }) {
   state.texts[name] = text;
   if (lang) $("lang").value = lang;
   changeTask();
-  askNow();
+  $("form").requestSubmit(); // beside what is being answered
 }
 
 // Images
@@ -314,7 +314,7 @@ async function run(question, images) {
   $("answers").prepend(answer.card);
   $("none").hidden = true;
   const control = new AbortController();
-  state.running = control;
+  state.running.add(control);
   refresh();
   const began = performance.now();
   answer.card.classList.add("running");
@@ -331,7 +331,7 @@ async function run(question, images) {
     fail(answer, error);
   } finally {
     answer.card.classList.remove("running");
-    state.running = null;
+    state.running.delete(control);
     refresh();
   }
 }
@@ -348,7 +348,7 @@ function cardOf(question, images) {
   else find(".show").remove();
   const answer = { card, question, images, objects: [], items: [], lines: [], said: find(".said") };
   card.querySelector(".show")?.addEventListener("click", () => show(answer));
-  find(".again").addEventListener("click", () => state.running || run(question, images));
+  find(".again").addEventListener("click", () => state.running.size || run(question, images));
   find(".save").addEventListener("click", () => save(answer));
   const command = curl(question, images, key());
   find(".curl pre").textContent = command;
@@ -513,16 +513,20 @@ function textOf(takes) {
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (state.running || $("ask").disabled) return;
+  if ($("ask").disabled) return;
   const { name, takes, names_language: named } = task();
   const together = $("together").firstChild.checked;
   const images = together && !TASKS[name].finish ? state.images : state.current ? [state.current] : [];
   const model = state.models.length > 1 ? state.model.id : ""; // where there is one, nobody has to name it
   run({ model, task: name, text: takes ? textOf(takes) : "", lang: named ? $("lang").value : "" }, images);
 });
-$("stop").addEventListener("click", () => state.running?.abort());
+function stop() {
+  for (const each of state.running) each.abort();
+}
+
+$("stop").addEventListener("click", ({ detail: clicks }) => clicks < 2 && stop()); // a double click on Ask ends here
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") state.running?.abort();
+  if (event.key === "Escape") stop();
   const free = event.target === document.body || (event.target === $("files") && state.current);
   if (event.key !== "Enter" || !free) return;
   event.preventDefault();

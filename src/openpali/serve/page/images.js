@@ -7,6 +7,7 @@ const LONGEST = 1920; // pixels of a frame's longer side: eight fit into a reque
 export async function readFiles(files) {
   const found = [];
   for (const file of files) {
+    if (file.type === "application/pdf") throw new Error(`${file.name} is a PDF file: choose images of its pages.`);
     if (file.type.startsWith("video/")) found.push(...(await framesOf(file)));
     else found.push(await readImage(file, file.name || "pasted.png"));
   }
