@@ -212,6 +212,16 @@ def test_names_of_images_are_found_as_they_are_before_without_their_folders(tmp_
     assert "https://example.org/a.png is a URL: download" in found.messages["no image file"][0]
 
 
+def test_images_of_two_folders_are_not_one_file_without_them(tmp_path: Path) -> None:
+    image(tmp_path / "d/1.png")
+    names = ["a/1.png", "b/1.png", "a\\1.png", "1.png"]
+    path = write(tmp_path / "d/t.csv", "image,caption\n" + "".join(f"{name},of {name}\n" for name in names))
+    found, examples = run("csv", path)
+    assert [example.captions["en"] for example in examples] == [("of a/1.png",), ("of a\\1.png",), ("of 1.png",)]
+    assert found.problems == {"one file for two images": 1}
+    assert "t.csv:3: b/1.png" in found.messages["one file for two images"][0]
+
+
 def test_an_image_that_is_listed_twice_is_taken_once(tmp_path: Path) -> None:
     image(tmp_path / "d/images/a.png")
     images = [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}] * 2
@@ -320,6 +330,18 @@ def test_yolo_as_roboflow_and_darknet_lay_it_out(tmp_path: Path) -> None:
     assert run("yolo", both)[0].objects == 1
     with pytest.raises(FileNotFoundError):
         run("yolo", image(tmp_path / "unnamed/a.png").parent)
+
+
+def test_a_label_file_of_yolo_is_not_that_of_two_folders(tmp_path: Path) -> None:
+    for folder in "ab":
+        image(tmp_path / f"d/images/{folder}/1.png")
+    write(tmp_path / "d/labels/1.txt", "0 0.5 0.5 0.5 0.5")
+    write(tmp_path / "d/classes.txt", "cat\n")
+    found, _ = run("yolo", tmp_path / "d")
+    assert (found.samples, found.problems) == (1, {"one label file for two images": 1})
+    for folder in "ab":
+        write(tmp_path / f"d/labels/{folder}/1.txt", "0 0.5 0.5 0.5 0.5")
+    assert run("yolo", tmp_path / "d")[0].samples == 2
 
 
 @pytest.mark.parametrize(

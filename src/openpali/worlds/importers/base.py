@@ -105,12 +105,13 @@ class ImageFinder:
         self.folders = [request.images] if request.images else list(dict.fromkeys(folders))
         if request.images and not request.images.is_dir():
             raise FileNotFoundError(f"--images {request.images} is not a folder")
+        self.shortened: dict[Path, str] = {}  # image that was found without its folders -> the name it was found by
 
     def find(self, name: str, where: str, log: Imported, others: Sequence[str] = ()) -> tuple[Path, Size] | None:
         """The image of this name and its upright size; ``None``, counted, where it is missing or damaged.
 
         A name with folders, of this system or of Windows, is looked up as it is in all places, then without them,
-        then ``others`` are.
+        then ``others`` are. Without its folders an image is found by one name only: a/1.png and b/1.png are two.
         """
         if is_url(name):
             log.add("no image file", f"{where}: {name} is a URL: download the image, and give its path")
@@ -118,9 +119,17 @@ class ImageFinder:
         plain = PureWindowsPath(name)
         for each in (name, plain.as_posix(), plain.name, *others):
             for path in (folder / each for folder in self.folders):
-                if is_file(path):
-                    size = open_image(path, where, log)
-                    return size and (path, size)
+                if not is_file(path):
+                    continue
+                told = plain.as_posix()
+                if each not in (name, told) and (first := self.shortened.setdefault(path, told)) != told:
+                    log.add(
+                        "one file for two images",
+                        f"{where}: {name} is only found as {path}, as {first} was: give --images their folder",
+                    )
+                    return None
+                size = open_image(path, where, log)
+                return size and (path, size)
         searched = ", ".join(map(str, self.folders))
         log.add("no image file", f"{where}: no {shorten(name, 80)} in {searched} (--images names another folder)")
         return None

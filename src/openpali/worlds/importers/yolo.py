@@ -44,11 +44,17 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
     names, images, keypoints = _layout(request, log)
     if not images:
         raise FileNotFoundError(f"no images for {request.path}: give data.yaml, or --images FOLDER")
+    taken: dict[Path, Path] = {}  # label file -> the image that it was first found for
     for image in images:
         if (size := open_image(image, request.path.name, log)) is None:
             continue
         if (labels := _labels(request, image)) is None:
             log.add("image without a label file", str(image))
+            continue
+        if (first := taken.setdefault(labels, image)).parent != image.parent:
+            log.add(
+                "one label file for two images", f"{labels}: of {first} and {image}: put it into a folder as theirs"
+            )
             continue
         try:
             lines = read_text(labels).splitlines()
