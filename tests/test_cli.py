@@ -164,7 +164,7 @@ def test_several_images_get_one_answer_each(capsys, monkeypatch, bundle: Path, p
 
 def test_a_folder_stands_for_its_images(capsys, monkeypatch, bundle: Path, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "deeper").mkdir()
-    for name in ("b.png", "a.PNG", "deeper/c.png"):
+    for name in ("b.png", "a.PNG", "deeper/c.png", "c.JFIF"):
         shutil.copy(photo, tmp_path / name)
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     (tmp_path / "notes.txt").touch()
@@ -172,10 +172,12 @@ def test_a_folder_stands_for_its_images(capsys, monkeypatch, bundle: Path, photo
     monkeypatch.setattr(sys, "argv", [*command, "--format", "csv"])
     with pytest.raises(SystemExit) as end:
         main()
-    assert "1 of 3 images have no answer" in str(end.value.code)
+    assert "1 of 4 images have no answer" in str(end.value.code)
     rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
-    assert [row["image"] for row in rows] == [str(tmp_path / name) for name in ("a.PNG", "b.png", "bad.jpg")]
-    assert [bool(row["text"]) for row in rows] == [not row["error"] for row in rows] == [True, True, False]
+    assert [row["image"] for row in rows] == [
+        str(tmp_path / name) for name in ("a.PNG", "b.png", "bad.jpg", "c.JFIF")
+    ]
+    assert [bool(row["text"]) for row in rows] == [not row["error"] for row in rows] == [True, True, False, True]
     printed = openpali(capsys, monkeypatch, "predict", tmp_path / "deeper", *command[3:], "--json")
     assert json.loads(printed)["images"] == [str(tmp_path / "deeper/c.png")]
 

@@ -23,6 +23,7 @@ from openpali.data.media.images import (
     Preprocess,
     decode_image,
     decode_mask,
+    is_image,
     load_image,
     read_size,
     to_rgb,
@@ -64,6 +65,23 @@ def test_every_format_gives_the_right_pixels(kind: str, tmp_path: Path) -> None:
     assert image.flags.writeable
     lossy = {"JPEG": 3.0, "GIF": 12.0}.get(kind, 0.01)
     assert near(image, PIXELS, lossy)
+
+
+@pytest.mark.parametrize(
+    "ending", ["jpg", "JFIF", "jpe", "Png", "webp", "TIF", "tiff", "bmp", "gif", "jp2", "avif"]
+)
+def test_files_that_pillow_decodes_are_known_by_their_endings(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{ending}"
+    if not is_image(path):
+        assert ending == "avif", "the only one that not every Pillow has"
+        pytest.skip("no AVIF in this Pillow")
+    Image.new("RGB", (4, 3), "red").save(path)
+    assert load_image(path).shape == (3, 4, 3)
+
+
+@pytest.mark.parametrize("name", ["a.pdf", "a.eps", "a.txt", "png", "a.png.zip", ""])
+def test_other_files_are_no_images_by_their_endings(name: str) -> None:
+    assert not is_image(name)
 
 
 def test_cmyk_jpegs_become_rgb() -> None:

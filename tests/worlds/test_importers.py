@@ -332,6 +332,18 @@ def test_yolo_as_roboflow_and_darknet_lay_it_out(tmp_path: Path) -> None:
         run("yolo", image(tmp_path / "unnamed/a.png").parent)
 
 
+def test_images_of_any_ending_are_found(tmp_path: Path) -> None:
+    for number, ending in enumerate(("JPG", "jfif", "webp", "Tif", "bmp", "gif")):
+        image(tmp_path / f"d/images/{number}.{ending}")
+        write(tmp_path / f"d/labels/{number}.txt", "0 0.5 0.5 0.5 0.5")
+    write(tmp_path / "d/classes.txt", "cat\n")
+    assert run("yolo", tmp_path / "d")[0].samples == 6
+    for ending in ("JPG", "jfif"):
+        image(tmp_path / f"voc/JPEGImages/{ending}1.{ending}")
+        voc(tmp_path / f"voc/Annotations/{ending}1.xml", bounded("cat", 1, 2, 9, 9), name="renamed.jpg")
+    assert run("voc", tmp_path / "voc")[0].samples == 2
+
+
 def test_a_label_file_of_yolo_is_not_that_of_two_folders(tmp_path: Path) -> None:
     for folder in "ab":
         image(tmp_path / f"d/images/{folder}/1.png")

@@ -13,13 +13,13 @@ import numpy as np
 from openpali.benchmarks.features import CACHE, FeatureEncoder, Load
 from openpali.benchmarks.files import Folder
 from openpali.benchmarks.probes import SHOTS, fewshot, limited
+from openpali.data.media.images import is_image
 from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.home import home
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.example import Image
 
 HEADLINE = 10  # shots
-IMAGES = (".jpg", ".jpeg", ".png", ".tif")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _sorted_folders(place: str, train: Callable[[int], int], folder: Folder) -> 
     """
     rows = []
     for each in folder.subfolders(place):
-        names = [path.name for path in each.iterdir() if path.suffix.lower() in IMAGES]
+        names = [path.name for path in each.iterdir() if is_image(path)]
         names.sort(key=lambda name: hashlib.sha256(f"{each.name}/{name}".encode()).digest())
         cut = train(len(names))
         rows += [

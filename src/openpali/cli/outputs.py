@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-
 
 def check_not_input(out: Path, *inputs: str | Path) -> None:
     """Check that the output replaces none of the inputs."""
@@ -36,5 +34,5 @@ def check_drawable(file: Path) -> None:
     from PIL import Image
 
     if Image.registered_extensions().get(file.suffix.lower()) not in Image.SAVE:
-        raise ValueError(f"{file} does not end like an image file: use one of {', '.join(IMAGE_ENDINGS)}")
+        raise ValueError(f"{file} does not end like an image file: use one of .jpg, .jpeg, .png, .webp or .tif")
     check_writable(file)

@@ -19,7 +19,7 @@ import typer
 from openpali.cli.inputs import with_folders
 from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Dtype, Engine, Json, Model
-from openpali.cli.outputs import IMAGE_ENDINGS, check_drawable, check_not_input, check_writable
+from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 from openpali.messages import printable
 
 if TYPE_CHECKING:
@@ -295,7 +295,8 @@ def _is_only_folder(text: str, task: str) -> bool:
 
 def _names_file(text: str) -> bool:
     """Whether a text is the path of a file, or looks like that of an image or a video."""
+    from openpali.data.media.images import is_image
     from openpali.data.media.videos import is_video
     from openpali.data.sources.files import is_file
 
-    return (" " not in text and (is_video(text) or Path(text).suffix.lower() in IMAGE_ENDINGS)) or is_file(text)
+    return (" " not in text and (is_video(text) or is_image(text))) or is_file(text)

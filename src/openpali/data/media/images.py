@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast, get_args
 
@@ -33,6 +33,17 @@ FORMATS = (
     *("PCX", "DDS", "SGI", "SUN", "FITS", "XBM", "XPM", "TGA", "AVIF"),  # AVIF last: not every Pillow has it
 )
 """What is opened: Pillow decodes these itself. EPS, for one, it would give to Ghostscript to run."""
+
+
+@cache
+def image_endings() -> tuple[str, ...]:
+    """The endings, in lower case, of files in these formats, as far as the installed Pillow decodes them."""
+    return tuple(sorted(end for end, format in PILImage.registered_extensions().items() if format in FORMATS))
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether a file is an image, by its suffix."""
+    return Path(path).suffix.lower() in image_endings()
 
 
 class TooManyPixels(ValueError):

@@ -21,8 +21,6 @@ from openpali.tasks.example import Box, Size
 
 M = TypeVar("M", bound=BaseModel)
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # endings of files beside annotations
-
 
 @dataclass(kw_only=True)
 class Imported(Problems):

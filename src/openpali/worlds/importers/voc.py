@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from openpali.data.media.images import image_endings
 from openpali.tasks.example import Box, Size
 from openpali.worlds.importers.base import (
-    IMAGES,
     Found,
     ImageFinder,
     Imported,
@@ -32,6 +32,7 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
         splits = ", ".join(path.stem for path in lists if "_" not in path.stem)
         log.notes.append(f"all images were taken; --split takes one of {splits}")
     finder = ImageFinder(request, [folder / "JPEGImages", annotations, folder, folder.parent / "JPEGImages"])
+    endings = [form for ending in image_endings() for form in (ending, ending.upper())]
     for path in files:
         if not path.is_file():
             log.add("no annotation file", f"{path} is listed in split {request.split}")
@@ -42,7 +43,7 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
         except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last of an unknown encoding
             log.add("damaged entry", f"{path.name}: {error}")
             continue
-        beside = [f"{path.stem}{ending}" for ending in IMAGES]  # both were renamed, and the entry was not
+        beside = [f"{path.stem}{ending}" for ending in endings]  # both were renamed, and the entry was not
         if (opened := finder.find(name.strip(), path.name, log, beside)) is None:
             continue
         image, size = opened

@@ -10,11 +10,11 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from openpali.data.media.images import is_image
 from openpali.mistakes import reason
 from openpali.tasks.example import Box, Size
 from openpali.tasks.polygons import Polygons
 from openpali.worlds.importers.base import (
-    IMAGES,
     Found,
     Imported,
     Request,
@@ -124,7 +124,7 @@ def _described(path: Path, request: Request, log: Imported) -> tuple[Mapping[int
 def _listed(path: Path) -> list[Path]:
     """The images in a folder and the folders in it, or those listed in a text file."""
     if path.is_dir():
-        return sorted(each for each in path.rglob("*") if each.suffix.lower() in IMAGES)
+        return sorted(each for each in path.rglob("*") if is_image(each))
     lines = [line.strip() for line in read_text(path).splitlines()]
     return [path.parent / line for line in lines if line]
 
