@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,20 @@ def test_every_field_arrives(folder: Path) -> None:
     assert (example.expression, example.referred) == ("the dog", (1,))
     assert (example.text, example.label, example.lang) == ("über\nall", "animal", "de")
     assert example.vocabulary == ("cat", "dog")
+
+
+def test_texts_are_composed_and_names_of_files_are_not(folder: Path) -> None:
+    apart = unicodedata.normalize("NFD", "café")
+    texts = {"question": apart, "answers": [apart], "expression": apart, "text": apart, "vocabulary": [apart]}
+    thing = {"name": apart, "box": [0, 0, 2, 2]}
+    record = {**texts, "label": apart, "captions": {"fr": apart}, "objects": [thing], "images": f"{apart}.png"}
+    (folder / "images/a.png").rename(folder / f"{apart}.png")
+    source = JsonlSource(write(folder, record, {"label": "café"}))
+    example = source[0]
+    assert source.labels == ["café"]
+    assert (example.question, example.expression, example.text, example.label) == ("café",) * 4
+    assert (*example.answers, *example.vocabulary, *example.captions["fr"]) == ("café",) * 3
+    assert [thing.name for thing in example.objects] == ["café"]
 
 
 def test_texts_that_say_nothing_are_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 import warnings
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,14 @@ def test_what_is_no_prompt_is_asked_as_a_question(
     for each in (pali, pali.pipeline()):
         monkeypatch.setattr(each, "dialect", find_dialect("plain"))  # asks questions as they are
     assert pali.prompted("what?")[1:] == pali.prompted("what?", raw=True)[1:] == ("what?", "")
+
+
+@pytest.mark.parametrize("text", ["detect: café", "is this a café?"])
+def test_prompts_are_composed_as_texts_of_training_are(pali: Pali, text: str) -> None:
+    apart = unicodedata.normalize("NFD", text)
+    assert text in pali.prompted(apart).prompt
+    assert pali.prompted(apart, raw=True).prompt == apart
+    assert pali.task("detect").ask(apart) == pali.task("detect").ask(text)
 
 
 def test_names_that_a_model_does_not_know_are_said(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:

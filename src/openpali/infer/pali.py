@@ -40,6 +40,7 @@ from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
 from openpali.tasks.example import Box, Object
 from openpali.tasks.registry import FREE_TEXT, is_prompt, recognise, suited
+from openpali.text.characters import composed
 from openpali.weights.convert import write_stored
 from openpali.weights.files import BUNDLE, SIGLIP, WITHOUT_DECODER
 from openpali.weights.find import find_model
@@ -329,6 +330,7 @@ class Pali(RoutedModel):
         if not text.strip() and not task:
             raise ValueError("the prompt is empty")
         text = text if task else self.dialect.expand(text)
+        text = text if raw else composed(text)
         if not task and (raw or is_prompt(text, self.dialect)):
             if lang:
                 told = f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt"

@@ -21,6 +21,7 @@ from openpali.tasks.confidence import Generated
 from openpali.tasks.dialects import PALI3, Dialect, Template
 from openpali.tasks.example import Example, Object, Size
 from openpali.tasks.scoring import Answered
+from openpali.text.characters import composed
 from openpali.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -196,7 +197,7 @@ class Task(ABC):
             text: fills the prompt's slot (``takes``).
             lang: language of the answer.
         """
-        text = text.strip()
+        text = composed(text.strip())
         if self.takes and not text:
             raise ValueError(f"task {self.name} needs a text: the {self.takes}")
         if text and not self.takes:

@@ -1,4 +1,4 @@
-"""The characters that a reader of lines can write."""
+"""One form of each character, and those that a reader of lines can write."""
 
 from __future__ import annotations
 
@@ -34,9 +34,14 @@ _SAME = {
 _INDEX = {character: number for number, character in enumerate(CHARACTERS, 1)}
 
 
+def composed(text: str) -> str:
+    """``text`` in NFC, as all texts of users are: "é" is one character, however it was typed."""
+    return unicodedata.normalize("NFC", text)
+
+
 def plain(text: str) -> str:
     """``text`` as a reader writes it: composed (NFC), ligatures as letters, one code for signs that look alike."""
-    return "".join(_SAME.get(c, c) for c in unicodedata.normalize("NFC", text))
+    return "".join(_SAME.get(c, c) for c in composed(text))
 
 
 def numbers_of(text: str) -> list[int] | None:

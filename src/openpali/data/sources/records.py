@@ -25,6 +25,7 @@ from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
 from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
 from openpali.mistakes import Terms, mistakes
 from openpali.tasks.example import Box, Example, Line, Mask, Object, Size, Word, tight_box
+from openpali.text.characters import composed
 
 ReadFile = Callable[[str], bytes]
 """File name in a record -> the file's bytes; raises ``FileNotFoundError`` if there is none."""
@@ -61,7 +62,8 @@ def _mask(value: Any) -> Shape | str:
 
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-
+Text = Annotated[str, AfterValidator(composed)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
 
 BoxRecord = Annotated[Box, AfterValidator(_checked_box), BeforeValidator(_box)]
 
@@ -73,7 +75,7 @@ class _Strict(BaseModel):
 class ObjectRecord(_Strict):
     """An object. ``mask`` is polygons, run lengths, or the path of a PNG; with a mask, ``box`` may be omitted."""
 
-    name: str = Field(min_length=1)
+    name: Text = Field(min_length=1)
     role: str = ""
     box: BoxRecord | None = None
     mask: Annotated[Shape | str, PlainValidator(_mask)] | None = None
@@ -88,7 +90,7 @@ class ObjectRecord(_Strict):
 class WordRecord(_Strict):
     """A word of a line."""
 
-    text: str = Field(min_length=1)
+    text: Text = Field(min_length=1)
     box: BoxRecord
 
 
@@ -104,23 +106,23 @@ class Record(_Strict):
 
     ``images`` are paths relative to the JSONL file; a video file gives its frames. ``caption`` is short for
     ``captions`` in ``lang``. A list of texts may be written as a single text. ``about`` is for notes of
-    whoever made the data, such as where it is from; nothing reads it.
+    whoever made the data, such as where it is from; nothing reads it. Texts become NFC.
     """
 
     key: str = ""
     images: Strings = ()
-    captions: dict[str, Strings] = {}
-    caption: Strings = ()
-    question: str = ""
-    answers: Strings = ()
-    question_kind: str = ""
+    captions: dict[str, Texts] = {}
+    caption: Texts = ()
+    question: Text = ""
+    answers: Texts = ()
+    question_kind: Text = ""
     objects: tuple[ObjectRecord, ...] = ()
-    expression: str = ""
+    expression: Text = ""
     referred: tuple[int, ...] = ()
-    text: str = ""
-    label: str = ""
+    text: Text = ""
+    label: Text = ""
     lang: Annotated[str, BeforeValidator(lambda value: Example.lang if value == "" else value)] = Example.lang
-    vocabulary: Strings = ()
+    vocabulary: Texts = ()
     lines: tuple[LineRecord, ...] = ()
     ignored: tuple[BoxRecord, ...] = ()
     about: dict[str, Any] = {}

@@ -48,7 +48,7 @@ export class Prompts {
 
   /** The prompt of a task. */
   ask(task, text, lang = "en") {
-    return this.tasks[task].render({ text: this.strings.strip(text), lang });
+    return this.tasks[task].render({ text: this.strings.strip(text).normalize("NFC"), lang });
   }
 
   /** The task that a prompt is for. */
