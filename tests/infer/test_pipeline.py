@@ -20,7 +20,8 @@ from openpali.infer.pipeline import EmbeddingPipeline, Pipeline, Prediction
 from openpali.rng import generator
 from openpali.tasks.base import Answer, Sample
 from openpali.tasks.example import Box, Object
-from openpali.tasks.registry import get_task
+from openpali.tasks.registry import get_task, open_task
+from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import add_facts
 
 PROMPTS = [
@@ -279,3 +280,13 @@ def test_answers_to_classify_are_limited_to_its_labels(
     assert {each.generation.finish_reason for each in found} == {"eos"}
     others = pali.predict(rows, prompts, task=free, decoding=decoding)
     assert any(each.answer.text not in labels for each in others)
+
+
+def test_an_answer_among_labels_is_spelled_as_they_are(
+    pali: Pali, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a tokenizer that normalises texts, as T5's, decodes others."""
+    task, decode = open_task("classify", {"labels": ["Horse", "Q17  Zebra"]}), Tokenizer.decode
+    monkeypatch.setattr(Tokenizer, "decode", lambda self, ids: " ".join(decode(self, ids).lower().split()))
+    for found in pali.predict([[image] for image in images], [task.ask()] * 4, task=task):
+        assert found.answer.text in task.answer_set

@@ -391,7 +391,9 @@ class Pipeline:
                 loop, it then has no confidence: what the model would have added is unknown.
             ood_score: of the images.
         """
-        written = self.tokenizer.decode(generation.ids)
+        choices = self.choices(row.task)
+        chosen = choices.text(generation.ids) if choices else None
+        written = self.tokenizer.decode(generation.ids) if chosen is None else chosen
         text = cut_at(written, stops)
         task = self._reader(row.task, text)
         about = row.prompt if task is row.task else ""  # an expression is no list of names
