@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from openpali.data.sources.records import Record, parse_record
-from openpali.data.validate import Terms, validate
+from openpali.data.validate import Terms, check_trainable, validate
 from openpali.reports.contact_sheet import ContactSheet
 from openpali.reports.validation import render
 from openpali.rng import generator
@@ -229,6 +229,19 @@ def test_prompts_longer_than_the_model_takes_are_found(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("empty_home")
+def test_a_run_that_would_end_by_bad_samples_is_refused_before(folder: Path, tokenizer: Tokenizer) -> None:
+    path = write(folder, *[{"images": "a.png", "label": "cat"}] * 9, {"images": "gone.png", "label": "cat"})
+    terms = Terms([get_task("classify")], required=True, tokenizer=tokenizer)
+    told = check_trainable(path, terms, draws=1000, most=100)
+    assert "1 of 10 samples" in told
+    assert "data.jsonl:10" in told
+    with pytest.raises(ValueError, match=r"max_bad = 99.*data.jsonl:10"):
+        check_trainable(path, terms, draws=1000, most=99)
+    long = write(folder, {"images": "a.png", "label": "cat " * 90})
+    assert check_trainable(long, terms, draws=10, most=10)
+    assert not check_trainable(long, terms, draws=10, most=10, cut=True)
+
+
 def test_what_a_model_lacks_is_said(tmp_path) -> None:
     with pytest.raises(ValueError):
         known_terms("nano/mask_vqvae")

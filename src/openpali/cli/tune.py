@@ -55,7 +55,7 @@ def tune(
             "trains on several with `torchrun ... -m openpali train`"
         )
     plan = _plan(samples, task, overrides or (), run)
-    _check_held_out(plan)
+    _check_samples(plan)
     run_recipe(plan.recipe, plan.folder)
     _calibrate_and_score(plan)
 
@@ -104,9 +104,9 @@ def _digest(*files: str) -> str:
     return whole.hexdigest()[:16]
 
 
-def _check_held_out(plan: Plan) -> None:
-    """Find samples that would end the evaluations, before hours are spent."""
-    from openpali.data.validate import check_answerable
+def _check_samples(plan: Plan) -> None:
+    """Find samples that would end the run or its evaluations, before hours are spent."""
+    from openpali.data.validate import check_answerable, check_trainable
     from openpali.eval.benchmark import SEED
     from openpali.train.phases import training_terms
     from openpali.train.start import inherit
@@ -115,6 +115,9 @@ def _check_held_out(plan: Plan) -> None:
     complete = inherit(plan.recipe, plan.folder).recipe
     tokenizer = open_tokenizer(complete.model.tokenizer)
     terms = replace(training_terms(complete, tokenizer, plan.train, plan.task), seed=SEED)
+    draws, cut = complete.samples, getattr(complete, "too_long", "") == "cut"
+    if told := check_trainable(plan.train, terms, draws, complete.bad_limit(draws), cut=cut):
+        typer.echo(told)
     for held_out in (plan.validation, plan.test):
         check_answerable(held_out, terms)
 

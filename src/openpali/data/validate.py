@@ -140,13 +140,43 @@ def check_answerable(path: str | Path, terms: Terms) -> None:
         ValueError: some cannot be read, lack what the task writes, or are too long; the message names the first.
     """
     found = validate(path, terms, limit=None)
-    told = [message for kind in ENDS for message in found.messages.get(kind, ())]
-    if told:
-        count = sum(found.problems.get(kind, 0) for kind in ENDS)
+    if count := sum(found.problems.get(kind, 0) for kind in ENDS):
         raise ValueError(
             f"{count:,} of {found.samples:,} samples in {path} cannot be asked: mend or delete them. "
-            f"The first: {told[0]}"
+            f"The first: {_first(found, ENDS)}"
         )
+
+
+def check_trainable(path: str | Path, terms: Terms, draws: int, most: int, *, cut: bool = False) -> str:
+    """Check, on a thousand samples, that a run does not end since it draws too many that it cannot use.
+
+    Args:
+        terms: of the run.
+        draws: how many samples it draws of these.
+        most: how many of those may be bad.
+        cut: targets that are too long are cut.
+
+    Returns:
+        A sentence if there are some, fewer than would end it; else empty.
+
+    Raises:
+        ValueError: it would end; the message names the first.
+    """
+    found, kinds = validate(path, terms), ENDS if cut else (*ENDS, "long target")
+    bad = sum(found.problems.get(kind, 0) for kind in kinds)
+    if not bad:
+        return ""
+    told, first = f"{bad:,} of {found.checked:,} samples in {path} cannot be used", _first(found, kinds)
+    if (drawn := draws * bad // found.checked) > most:
+        raise ValueError(
+            f"{told}: the run would draw some {drawn:,} and end after max_bad = {most:,}. Mend or delete them, or "
+            f"raise max_bad. The first: {first}"
+        )
+    return f"{told}; training puts their neighbours in their places. The first: {first}"
+
+
+def _first(found: Validation, kinds: Sequence[str]) -> str:
+    return next(message for kind in kinds for message in found.messages.get(kind, ()))
 
 
 class _AnyMask:
