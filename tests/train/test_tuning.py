@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from openpali.data.media.images import Preprocess
 from openpali.tasks.example import Example
-from openpali.train.load import parse_recipe
+from openpali.train.load import load_recipe, parse_recipe
 from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.phases import MANY_EPOCHS
-from openpali.train.tuning import RECIPES, length_for, tuning
+from openpali.train.recipe import Recipe
+from openpali.train.recipe_file import as_toml
+from openpali.train.tuning import RECIPES, following, length_for, tuning
+from openpali.weights.bundle import main_part
+from openpali.weights.format import open_model
 
 
 def samples(height: int, width: int, text: str = "12.5", count: int = 50) -> Sequence[Example]:
@@ -72,3 +78,29 @@ def test_few_samples_are_drawn_often_and_many_once() -> None:
     lengths = [length_for(count, 3_200) for count in counts]
     assert lengths == [200, 2_000, 3_200, 3_200, 8_000, 38_400, 40_000, 200_000]
     assert max(length / count for length, count in zip(lengths, counts, strict=True)) < MANY_EPOCHS
+
+
+def loaded(tmp_path: Path, task: str, *overrides: str) -> Recipe:
+    path = tmp_path / "mine.toml"
+    path.write_text(as_toml(tuning("mine", task, "a.jsonl", "b.jsonl", samples(40, 40)).recipe), "utf-8")
+    usual, changed = load_recipe(path), load_recipe(path, overrides)
+    return load_recipe(path, [*overrides, *following(usual, changed, overrides)])
+
+
+def test_another_start_model_brings_its_resolution(tmp_path: Path, bundle: Path) -> None:
+    start = f'model.init={{"" = "{bundle}"}}'
+    preprocess = open_model(main_part(bundle)).preprocess
+    assert isinstance(preprocess, Preprocess)
+    assert loaded(tmp_path, "vqa").phases[0].size == 144
+    assert loaded(tmp_path, "vqa", start).phases[0].pixels == (preprocess.height, preprocess.width) != (144, 144)
+    assert loaded(tmp_path, "vqa", start, "phases.0.size=96").phases[0].size == 96
+
+
+def test_held_out_videos_have_the_frames_of_training(tmp_path: Path) -> None:
+    frames = "phases.0.mixture.0.options={frames = 4, stride = 2}"
+    recipe = loaded(tmp_path, "video_qa", frames)
+    assert isinstance(recipe, SequenceRecipe)
+    assert recipe.evals[0].options == recipe.phases[0].mixture[0].options == {"frames": 4, "stride": 2}
+    named = loaded(tmp_path, "video_qa", frames, "evals.0.options={frames = 8}")
+    assert isinstance(named, SequenceRecipe)
+    assert named.evals[0].options == {"frames": 8}

@@ -68,7 +68,7 @@ def _plan(samples: Path, task: str, overrides: Sequence[str], run: Path | None) 
     from openpali.train.load import load_recipe
     from openpali.train.recipe_file import as_toml
     from openpali.train.runs import folder_for
-    from openpali.train.tuning import tuning
+    from openpali.train.tuning import following, tuning
 
     task = own_benchmark(str(samples), task).task
     path = samples.with_name(f"{samples.stem}-{task}.toml")
@@ -85,8 +85,9 @@ def _plan(samples: Path, task: str, overrides: Sequence[str], run: Path | None) 
     of = f"# Of samples {_digest(train, validation, test)}\n"
     path.write_text(f"{WRITTEN}, which writes it anew: copy it to change it.\n{of}{text}", "utf-8")
     where = ["--run", str(run)] if run else []
-    typer.echo(f"{chosen.why}\n\n{text}\n{shlex.join(['openpali', 'train', str(path), *where, *overrides])}")
+    overrides = [*overrides, *following(load_recipe(path), load_recipe(path, overrides), overrides)]
     recipe = load_recipe(path, overrides)
+    typer.echo(f"{chosen.why}\n\n{text}\n{shlex.join(['openpali', 'train', str(path), *where, *overrides])}")
     folder = folder_for(recipe.name, run)
     if "# Of samples " in before and of not in before and (folder / "recipe.json").exists():
         path.write_text(before, "utf-8")
@@ -133,10 +134,12 @@ def _calibrate_and_score(plan: Plan) -> None:
 
     folder, root = plan.folder, Path.cwd()
     best = folder / "best" if (folder / "best").is_dir() else folder / "model"
-    apart, benchmark = [own_benchmark(plan.validation, plan.task)], own_benchmark(plan.test, plan.task)
+    options = plan.recipe.phases[-1].mixture[0].options
+    apart = [own_benchmark(plan.validation, plan.task, options)]
+    benchmark = own_benchmark(plan.test, plan.task, options)
     with join_ranks() as ranks:
         pali = open_pali(str(best), "torch", "fp32", str(ranks.device))
-        fit_detector(apart, pali, root, trained_on=open_source(plan.train, {}))
+        fit_detector(apart, pali, root, trained_on=open_source(plan.train, options))
         try:
             fit_confidence(apart, pali, root)
         except ValueError as error:

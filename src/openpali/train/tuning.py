@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from openpali.data.media.native import NativePreprocess
 from openpali.data.sources.base import Source, spread
 from openpali.messages import hint
-from openpali.train.recipe_file import Table, read_table, shipped_recipes
+from openpali.train.recipe import Recipe
+from openpali.train.recipe_file import Table, quote, read_overrides, read_table, shipped_recipes
+from openpali.weights.bundle import main_part
+from openpali.weights.find import find_model
+from openpali.weights.format import open_model
 
 RECIPES: Mapping[str, str] = {  # task -> recipe
     **{task: task for task in ("caption", "classify", "detect", "ocr", "refseg", "vqa")},
@@ -53,6 +58,25 @@ def tuning(name: str, task: str, train: str, validation: str, samples: Source) -
     lines = "; these images are lines of text" if chosen == LINE else ""
     why = f"recipe {chosen}, from {start}{lines}: {length:,} samples, {length / len(samples):.1f} epochs"
     return Tuning(raw, why)
+
+
+def following(usual: Recipe, recipe: Recipe, overrides: Sequence[str]) -> list[str]:
+    """Overrides that follow from the user's: the resolution of another start model, the frames of held-out videos.
+
+    Args:
+        usual, recipe: without and with the user's overrides.
+    """
+    named, found = {key for key, _ in read_overrides(overrides)}, []
+    if recipe.model.start not in ("", usual.model.start) and not named & {"phases.0.size", "phases.0.tokens"}:
+        preprocess = open_model(main_part(find_model(recipe.model.start))).preprocess
+        if isinstance(preprocess, NativePreprocess):
+            found += ['phases.0.size=""', f"phases.0.tokens={preprocess.tokens}"]
+        elif preprocess is not None:
+            found.append(f'phases.0.size="{preprocess.height}x{preprocess.width}"')
+    if not any(key.startswith("evals.0.options") for key in named):
+        options = recipe.phases[0].mixture[0].options
+        found += [f"evals.0.options.{key}={quote(value)}" for key, value in options.items()]
+    return found
 
 
 def length_for(count: int, usual: int) -> int:
