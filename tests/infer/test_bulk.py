@@ -199,7 +199,11 @@ def test_answers_of_another_run_or_file_stay(openpali, bundle: Path, questions: 
     before = out.read_bytes()
     assert "answers of another run" in openpali(*command, "--task", "caption")
     assert "would be overwritten" in openpali("predict", "--input", out, "--output", out, "--model", bundle)
-    write(questions, [record | {"question": "why?"} for record in lines_of(questions)])
+    first, *others = lines_of(questions)
+    moved = [first, others[1], others[0], *others[2:]]
+    write(questions, moved)
+    assert "line 2 is about ('k1', ['1.png'])" in openpali(*command)
+    write(questions, [record | {"question": "why?"} for record in (first, *others)])
     assert "line 1 is about" in openpali(*command)
     assert out.read_bytes() == before
     for foreign in (b"my notes", b"[1]\n", b'{"a": 1}\n'):

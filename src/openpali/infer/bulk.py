@@ -147,8 +147,11 @@ class AnswersFile(LinesFile):
         """
         if {line["run"] for line in lines} - {self.run} or len(lines) > len(window):
             raise AnotherRun(f"{self.path} {other}")
-        for place in sorted({0, len(lines) - 1} if lines else ()):
-            if then := asking.differs(source, window[place], lines[place]):
+        for place, line in enumerate(
+            lines
+        ):  # images of the first and the last alone are decoded, for their prompts
+            whole = place in (0, len(lines) - 1)
+            if then := (asking.differs if whole else _moved)(source, window[place], line):
                 raise AnotherRun(f"{self.path} {other}; its line {place + 1} is about {then}")
         return Done.of(lines)
 
@@ -306,6 +309,15 @@ def _named(source: Source, index: int) -> tuple[str, Sequence[str]]:
         record = source.record(index)
         return record.key or source.where(index), record.images
     return source.where(index), ()
+
+
+def _moved(source: Source, index: int, line: Json) -> str:
+    """What a line of answers is about, if its key or its images are not those of the record at this index."""
+    then = line["key"], line.get("images", [])
+    if not isinstance(source, RecordSource) or "error" in line:
+        return ""
+    key, files = _named(source, index)
+    return "" if then == (key, [*files]) else shorten(repr(then), 80)
 
 
 def as_json(prediction: Prediction) -> Json:
