@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,11 @@ from openpali.interop.transformers import (
     PaliProcessor,
     PaliTokenizer,
 )
+from openpali.metrics.calibration import Calibration
 from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
 from openpali.text.tokenizer import Tokenizer
-from openpali.weights.format import open_model
+from openpali.weights.format import add_facts, open_model
 from openpali.weights.quantize import write_int4, write_int8
 from openpali.weights.write import write_bundle, write_model
 
@@ -144,6 +146,22 @@ def test_a_folder_of_ours_loads_and_one_of_theirs_is_ours(core: PaliModel, folde
     again = AutoProcessor.from_pretrained(tmp_path)
     assert again.image_processor.to_dict() == processor.image_processor.to_dict()
     assert again.tokenizer.get_vocab() == tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("form", ["float", "int8"])
+def test_no_confidence_is_saved_that_was_fitted_to_other_weights(folder: Path, tmp_path: Path, form: str) -> None:
+    if form == "int8":
+        write_int8(open_model(folder), tmp_path / "model")
+    else:
+        shutil.copytree(folder, tmp_path / "model")
+    add_facts(tmp_path / "model", calibration={"vqa": Calibration(0.5)}, samples=7)
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        model.project.weight += 1  # as training does
+    model.save_pretrained(tmp_path / "trained")
+    facts = open_model(tmp_path / "trained").facts
+    assert (facts.calibration, facts.samples) == ({}, 7)
+    assert open_model(tmp_path / "model").facts.calibration
 
 
 def test_sharded_folders_load(core: PaliModel, model: PaliForConditionalGeneration, tmp_path: Path) -> None:

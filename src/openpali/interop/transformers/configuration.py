@@ -33,7 +33,8 @@ class PaliConfig(PreTrainedConfig):
         config: ``{"vision": {...}, "text": {...}}``, fields of :class:`openpali.model.vit.ViTConfig` and
             :class:`openpali.model.t5.T5Config`; the nano preset by default.
         preprocess: how images are brought to its size, fields of :class:`openpali.data.media.images.Preprocess`.
-        facts: what else is known of the model: recipe, samples seen, task options.
+        facts: what else is known of the model: recipe, samples seen, task options. Its calibration is left out:
+            weights that are saved here may have been trained since it was fitted.
     """
 
     model_type = PaliArchitecture.model_type
@@ -56,7 +57,7 @@ class PaliConfig(PreTrainedConfig):
             raise ValueError(f"the folder holds a {self.kind}, and transformers can only be given a pali")
         # a copy that no other configuration shares, in JSON's types
         self.config = _plain(self.config or dataclasses.asdict(PRESETS["nano"]))
-        self.facts = dict(self.facts or {})
+        self.facts = {key: value for key, value in (self.facts or {}).items() if key != "calibration"}
         if self.core.vision.tokens:
             raise ValueError(
                 "transformers' PaLI takes images of one size, and those of this model keep their proportions: open "

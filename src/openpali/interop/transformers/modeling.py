@@ -195,10 +195,9 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
             kwargs.setdefault("generation_config", config.generation_config())
         stored_so = (config.facts or {}).keys() & set(STORAGE)  # in int8, or with tensors in the folder of its base
         if stored_so or (Path(path) / ADAPTER).is_file():
-            stored = open_model(Path(path))
-            kwargs.setdefault("state_dict", dict(stored.weights()))
+            kwargs.setdefault("state_dict", dict(open_model(Path(path)).weights()))
             kwargs["config"] = config = copy.deepcopy(config)
-            config.facts = stored.lasting_facts.json_object()
+            config.facts = {key: value for key, value in (config.facts or {}).items() if key not in STORAGE}
             model = super().from_pretrained(None, *args, **kwargs)
             model.name_or_path = model.config.name_or_path = str(path)  # PEFT names it as the base of an adapter
             return model
