@@ -38,12 +38,13 @@ def describe_positions(config: ViTConfig) -> dict[str, Any]:
 
 
 def describe_tokenizer(tokenizer: Tokenizer, facts: Facts, length: int) -> dict[str, Any]:
-    """Gemma's tokenizer for texts of SigLIP 2: padded on the right, by transformers too."""
+    """Gemma's tokenizer for texts of SigLIP 2, in lower case unless they stay as they are: padded on the right, by
+    transformers too."""
     padding = tokenizer.eos_id if facts.padding == "eos" else tokenizer.pad_id
     ids = padding, tokenizer.eos_id, tokenizer.bos_id, tokenizer.unk_id
     names = "pad_token", "eos_token", "bos_token", "unk_token"
     return {
-        "tokenizer_class": "GemmaTokenizer",
+        "tokenizer_class": "GemmaTokenizer" if facts.normalisation == "as is" else "Siglip2Tokenizer",
         "add_bos_token": False,
         "add_eos_token": True,
         "padding_side": "right",
