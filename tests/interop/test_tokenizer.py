@@ -145,6 +145,38 @@ def test_sentinels_that_would_move_are_named(tmp_path: Path) -> None:
         read_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("how", ["tokenizer.json", "spiece.model and tokenizer.json", "added_tokens.json"])
+def test_tokens_added_to_the_vocabulary_keep_their_ids(how: str, tmp_path: Path) -> None:
+    """As those of a T5 that was fine-tuned with tokens of its own."""
+    folder, proto = tmp_path / "t5", checkpoints.t5_proto()
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "spiece.model").write_bytes(proto)
+    theirs = T5Tokenizer.from_pretrained(tmp_path / "slow", extra_ids=100)
+    theirs.add_tokens(["<hl>", "\n"])
+    if how == "added_tokens.json":
+        folder.mkdir()
+        (folder / how).write_text(json.dumps({"\n": 32_101, "<hl>": 32_100}))
+    else:
+        theirs.save_pretrained(folder)
+    if how != "tokenizer.json":
+        (folder / "spiece.model").write_bytes(proto)
+    tokenizer, known = read_tokenizer(folder)
+    assert (known, tokenizer.vocab_size) == (32_102, 32_102 + 3 + 128)
+    text, space = "Hello <hl> world<hl>\n <extra_id_0>", tokenizer.piece_id("▁")
+    assert [i for i in tokenizer.encode(text) if i != space] == [
+        i for i in theirs(text).input_ids[:-1] if i != space
+    ]
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert {text: tokenizer.encode(text) for text in GOLDEN} == GOLDEN
+
+
+def test_added_tokens_that_would_move_are_named(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_bytes(checkpoints.t5_proto())
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<hl>": 32_103}))
+    with pytest.raises(ValueError, match=r"would change their ids: <hl> 32103 -> 32100"):
+        read_tokenizer(tmp_path)
+
+
 def test_location_tokens_are_added_on_request(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(checkpoints.small_proto())
     plain, with_locations = (read_tokenizer(tmp_path, locations=n)[0] for n in (0, 1024))

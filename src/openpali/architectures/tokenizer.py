@@ -1,8 +1,8 @@
 """Tokenizers of public checkpoints.
 
 SentencePiece models, and the `tokenizer.json` that transformers makes of T5's, become our single-file tokenizer
-with the same ids. T5's sentinels keep the ids the model was trained with; mode, mask and location tokens are added
-after them. The Gemmas have their own.
+with the same ids. T5's sentinels, and tokens that were added after them, keep the ids the model was trained with;
+mode, mask and location tokens follow. The Gemmas have their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from openpali.architectures.rules import read_json
 from openpali.mistakes import reason
-from openpali.text.tokenizer import BYTE, SENTINELS, Tokenizer, spm
+from openpali.text.tokenizer import BYTE, SENTINELS, Tokenizer, extend_proto, special_pieces, spm
 
 _MODELS = ("spiece.model", "sentencepiece.model", "tokenizer.model")
 _SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
@@ -27,8 +27,9 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
 
     Args:
         folder: holds a SentencePiece model (``spiece.model``, ``sentencepiece.model``, ``tokenizer.model``) or a
-            ``tokenizer.json``; the former is preferred. ``tokenizer_config.json``, if present, says how many
-            sentinels follow (umT5 has 300).
+            ``tokenizer.json``; the former is preferred. The other files, if present, say how many sentinels follow
+            (umT5 has 300), and which tokens were added to the vocabulary: unlike in transformers, a space before
+            one of those is a token of its own.
         locations: number of location tokens to add.
 
     Returns:
@@ -43,18 +44,21 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
         proto = to_sentencepiece(read_json(path), config, str(path))
     else:
         raise FileNotFoundError(f"no tokenizer in {folder}: neither {', '.join(_MODELS)} nor tokenizer.json")
-    declared = _sentinels(folder, config)
+    added = _added_tokens(folder, config)
+    declared = _sentinels(config, added)
     count = max(declared, default=SENTINELS - 1) + 1
     try:
-        tokenizer = Tokenizer.convert(proto, sentinels=count, locations=locations)
-        known = max(len(spm.ModelProto.FromString(proto).pieces), tokenizer.sentinel_id(0) + 1)
+        first = len(spm.ModelProto.FromString(extend_proto(proto, ())).pieces)
+        others = {i: token for i, token in added.items() if i >= first and not _SENTINEL.fullmatch(token)}
+        own = extend_proto(proto, [*special_pieces(sentinels=count)[:count], *(others[i] for i in sorted(others))])
+        tokenizer = Tokenizer.convert(own, sentinels=count, locations=locations)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    moved = {k: there for k, there in declared.items() if there is not None and tokenizer.sentinel_id(k) != there}
-    if moved:
-        listed = ", ".join(f"<extra_id_{k}> {there} -> {tokenizer.sentinel_id(k)}" for k, there in moved.items())
-        raise ValueError(f"{path}: sentinels would change their ids: {listed}")
-    return tokenizer, known
+    named = {i: f"▁<extra_id_{k}>" for k, i in declared.items() if i is not None} | others
+    if moved := {i: token for i, token in named.items() if tokenizer.piece_id(token) != i}:
+        listed = ", ".join(f"{t.removeprefix('▁')} {i} -> {tokenizer.piece_id(t)}" for i, t in moved.items())
+        raise ValueError(f"{path}: added tokens would change their ids: {listed}")
+    return tokenizer, len(spm.ModelProto.FromString(own).pieces)
 
 
 def require_rows(source: Path, ids: int, rows: int) -> None:
@@ -118,6 +122,8 @@ def to_sentencepiece(described: Mapping[str, Any], config: Mapping[str, Any], na
                 kind = _TYPES.BYTE
             elif found := _SENTINEL.fullmatch(piece):
                 kind, piece = _TYPES.USER_DEFINED, f"▁<extra_id_{found[1]}>"
+            elif i >= len(model["vocab"]):
+                kind = _TYPES.USER_DEFINED
             proto.pieces.add(piece=piece, score=score, type=kind)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{name} cannot be read: {reason(error)}") from error
@@ -154,7 +160,15 @@ def _normalise_alike(described: Mapping[str, Any], spec: Any) -> None:
             raise ValueError(f"its pre-tokenizer has a step {step['type']!r}")
 
 
-def _sentinels(folder: Path, config: Mapping[str, Any]) -> dict[int, int | None]:
+def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, str]:
+    """Id -> token that was added to a vocabulary, in any of the files that transformers writes."""
+    added = {int(i): token for token, i in read_json(folder / "added_tokens.json").items()}
+    added |= {int(i): token["content"] for i, token in (config.get("added_tokens_decoder") or {}).items()}
+    listed = read_json(folder / "tokenizer.json").get("added_tokens") or []
+    return added | {token["id"]: token["content"] for token in listed}
+
+
+def _sentinels(config: Mapping[str, Any], added: Mapping[int, str]) -> dict[int, int | None]:
     """Sentinel -> its id, or None if the configuration names it without one."""
     named: dict[int, int | None] = {}
     listed = [*(config.get("additional_special_tokens") or []), *(config.get("extra_special_tokens") or [])]
@@ -163,12 +177,7 @@ def _sentinels(folder: Path, config: Mapping[str, Any]) -> dict[int, int | None]
         if found := _SENTINEL.fullmatch(content):
             named[int(found[1])] = None
     named |= dict.fromkeys(range(int(config.get("extra_ids") or 0)))
-    added = [(int(i), token) for i, token in (config.get("added_tokens_decoder") or {}).items()]
-    added += [(token["id"], token) for token in read_json(folder / "tokenizer.json").get("added_tokens") or []]
-    for i, token in added:
-        if found := _SENTINEL.fullmatch(token["content"]):
-            named[int(found[1])] = i
-    return named
+    return named | {int(found[1]): i for i, token in added.items() if (found := _SENTINEL.fullmatch(token))}
 
 
 def _flat(step: Mapping[str, Any] | None, key: str) -> list[Mapping[str, Any]]:
