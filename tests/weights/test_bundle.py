@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
 from openpali.model.lora import LoraConfig
-from openpali.weights.adapters import Adapter
+from openpali.text.tokenizer import Tokenizer
+from openpali.weights.adapters import Adapter, write_adapter
 from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import add_facts, open_model
@@ -50,6 +51,21 @@ def test_a_missing_tokenizer_names_the_command_that_builds_it(tmp_path, monkeypa
     ):
         with pytest.raises(FileNotFoundError, match=fix):
             open_tokenizer(name)
+
+
+def test_an_adapter_in_the_current_folder_gives_no_other_model_its_tokenizer(
+    tmp_path, monkeypatch, tokenizer
+) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    base = write(tmp_path / "runs" / "base" / "model", "pali", tokenizer)
+    other = Tokenizer.train(["another text"] * 9, 640)
+    write(tmp_path / "runs" / "other" / "model", "pali", other)
+    write_adapter(tmp_path / "mine", Adapter(str(base), LoraConfig(2, 4.0, []), {}))
+    assert open_tokenizer(str(tmp_path / "mine")).proto == tokenizer.proto
+    monkeypatch.chdir(tmp_path / "mine")
+    assert open_tokenizer("other").proto == other.proto
+    with pytest.raises(FileNotFoundError):
+        open_tokenizer("none")
 
 
 def test_bundles_pack_and_pack_again(tmp_path, tokenizer) -> None:

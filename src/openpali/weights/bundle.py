@@ -31,12 +31,13 @@ def open_tokenizer(name: str) -> Tokenizer:
     Raises:
         FileNotFoundError: none of these exists.
     """
-    own = () if name.startswith(SCHEME) else (Path(name),)
-    for path in (*own, *(folder / TOKENIZER for folder in candidates(name))):
-        if path.is_file():
-            return Tokenizer.load(path)
-        if (path.parent / ADAPTER).is_file():
-            return open_model(path.parent).tokenizer
+    if not name.startswith(SCHEME) and Path(name).is_file():
+        return Tokenizer.load(name)
+    for folder in candidates(name):
+        if (folder / TOKENIZER).is_file():
+            return Tokenizer.load(folder / TOKENIZER)
+        if (folder / ADAPTER).is_file():
+            return open_model(folder).tokenizer
     if name in (built := added("datasets")) and (path := data_folder(name) / TOKENIZER).is_file():
         return Tokenizer.load(path)
     raise FileNotFoundError(
