@@ -221,12 +221,18 @@ def export(
         return
     if int8:
         raise ValueError("--int8 is for ONNX graphs: add --format onnx, or use openpali quantize")
+    chosen = [name for name in parts if len(parts) == 1 or name in (MAIN, SIGLIP)]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", Inexpressible)
-        for name, part in parts.items():
-            if len(parts) == 1 or name in (MAIN, SIGLIP):
-                for written in write(part, out / name if len(parts) > 1 else out):
-                    typer.echo(f"{name} written to {written}")
+        for name in chosen:
+            for written in write(parts[name], out / name if len(parts) > 1 else out):
+                typer.echo(f"{name} written to {written}")
+    if others := [name for name in parts if name not in chosen]:
+        typer.echo(
+            f"openpali: left out: {', '.join(others)}; `openpali export {origin}/PART` writes one of them, if "
+            "transformers has a class for it",
+            err=True,
+        )
     for other in (each for each in said if each.category is not Inexpressible):
         warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     if told := dict.fromkeys(str(each.message) for each in said if each.category is Inexpressible):
