@@ -69,6 +69,13 @@ def test_a_model_is_downloaded_once_and_converted(endpoint: type[Endpoint], tmp_
     assert endpoint.seen == []
 
 
+def test_a_model_in_the_cache_is_not_calibrated(endpoint: type[Endpoint], monkeypatch) -> None:
+    folder = find_model("hf://org/pg")
+    monkeypatch.setattr(sys, "argv", ["openpali", "calibrate", "hf://org/pg", "mine.jsonl"])
+    with pytest.raises(SystemExit, match=rf"cp -rL {re.escape(str(folder))} mine"):
+        main()
+
+
 def test_a_new_process_loads_what_it_needs(tmp_path: Path) -> None:
     """Here, transformers has loaded modules of huggingface_hub that a new process must load itself."""
     code = "from openpali.weights.find import find_model; find_model('hf://org/none')"

@@ -43,11 +43,18 @@ def calibrate(
     from openpali.eval.suites import find_suite
     from openpali.home import home
     from openpali.weights.files import CONFIG, MASKS
+    from openpali.weights.find import find_model
+    from openpali.weights.hub import SCHEME
 
     if task and not file:
         raise ValueError("--task is for your own data: name its file")
     if suite and file:
         raise ValueError("--suite is for a model without your data: leave it out, or the file")
+    if model.startswith(SCHEME):
+        raise ValueError(
+            f"{model} is in a cache that others read, too: copy it, as with `cp -rL {find_model(model)} mine`, and "
+            "calibrate the copy"
+        )
     suite = suite or "nano"
     benchmarks = [own_benchmark(file, task)] if file else find_suite(suite)
     pali, root = open_pali(model, "torch", "fp32", device), data or home() / "data"
