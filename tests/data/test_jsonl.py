@@ -132,6 +132,8 @@ def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:
         ),
         ('{"referred": [0]}', "referred is 0, but there are 0 objects"),
         ('{"caption": "a", "captions": {"en": "b"}}', "caption and captions.en"),
+        ('{"answers": "a", "answers": "b"}', "t:3: answers is given twice"),
+        ('{"objects": [{"name": "a", "box": [0, 0, 1, 1], "name": "b"}]}', "t:3: name is given twice"),
     ],
 )
 def test_errors_name_line_field_and_fix(line: str, expected: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -186,13 +187,22 @@ def parse_record(line: str | bytes, where: str) -> Record:
         where: file and line, or shard and key, for errors.
 
     Raises:
-        RecordError: it is not a JSON object, has an unknown field, or a field has the wrong type.
+        RecordError: it is not a JSON object, has an unknown field or one twice, or a field has the wrong type.
     """
     try:
-        return Record.model_validate_json(line)
+        record = Record.model_validate_json(line)  # which takes the last value of a key
+        json.loads(line, object_pairs_hook=partial(_require_each_once, where=where))
+        return record
     except ValidationError as error:
         found = mistakes(error, Record, Terms("the record"))
         raise RecordError(f"{where}: {'; '.join(each.sentence for each in found)}") from error
+
+
+def _require_each_once(pairs: Sequence[tuple[str, Any]], where: str) -> None:
+    if len(dict(pairs)) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RecordError(f"{where}: {twice} is given twice in one object: keep one of them")
 
 
 class RecordSource(ABC):
