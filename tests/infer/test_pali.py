@@ -166,6 +166,8 @@ def test_names_that_a_model_does_not_know_are_said(pali: Pali, monkeypatch: pyte
         asked = pali.prompted(text, task)
         assert "does not know 'plane'" in asked.note
         assert "cup" not in asked.note
+        assert "did you mean" not in asked.note
+    assert "did you mean 'red apple'" in pali.prompted("red aple", pali.task("detect")).note
     assert pali.prompted("detect: plane", raw=True).note == ""
     monkeypatch.delitem(pali.parts, "reader")
     assert "`openpali names" in pali.prompted("plane", pali.task("detect")).note

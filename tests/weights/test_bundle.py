@@ -33,6 +33,11 @@ def test_find_model(tmp_path, monkeypatch) -> None:
     assert find_model("first").resolve() == run
     with pytest.raises(FileNotFoundError):
         find_model("mine/second")
+    for typo, meant in (("nnao", "nano"), ("nano/lin", "nano/line"), ("mine/first/modle", "mine/first/model")):
+        with pytest.raises(FileNotFoundError, match=f"did you mean '{meant}'"):
+            find_model(typo)
+    with pytest.raises(FileNotFoundError, match=r"nor a finished run$"):
+        find_model("zzzzzzzz")
     checkpoint = tmp_path / "runs" / "mine" / "second" / "checkpoints" / "step-00000003"
     checkpoint.mkdir(parents=True)
     with pytest.raises(

@@ -35,7 +35,7 @@ from openpali.infer.pipeline import (
 )
 from openpali.infer.routing import RoutedModel
 from openpali.infer.screens import ElementQuery, Screen
-from openpali.messages import shorten
+from openpali.messages import nearest, shorten
 from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
 from openpali.tasks.example import Box, Object
@@ -357,7 +357,11 @@ class Pali(RoutedModel):
         unknown = [name for name in task.names_in(prompt) if not any(alike(name, known) for known in self.names)]
         if not self.names or not unknown or all(ElementQuery.of(name).roles for name in unknown):
             return ""
-        told = f"{self.name} does not know {', '.join(shorten(repr(name), 40) for name in unknown)}: "
+        near = [(name, nearest(name, self.names, cutoff=0.8)) for name in unknown]  # a typo, not another word
+        told = ", ".join(
+            shorten(repr(name), 40) + (f" (did you mean {known!r}?)" if known else "") for name, known in near
+        )
+        told = f"{self.name} does not know {told}: "
         if self.asks_for_elements(task.name, prompt):
             return f"{told}it looks for text on a screen that says so (`openpali names {self.name}`)"
         return f"{told}`openpali names {self.name}` lists what it can find"

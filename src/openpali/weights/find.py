@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openpali.home import home
+from openpali.messages import nearest
 from openpali.weights.files import ADAPTER, BUNDLE, CHECKPOINTS, CONFIG
 from openpali.weights.hub import SCHEME, fetch
 
@@ -36,10 +37,23 @@ def find_model(name: str) -> Path:
         raise FileNotFoundError(f"the run {name} is not finished: give a checkpoint of it, {unfinished[-1]}")
     recipe = RECIPES / f"{name}.toml"
     trains = recipe.is_file() and f'name = "{name}"' in recipe.read_text("utf-8").splitlines()
-    raise FileNotFoundError(
-        f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
-        + (f"; the recipe {name} trains it, and `openpali recipe new {name}` prints that" if trains else "")
-    )
+    told = f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
+    if trains:
+        told += f"; the recipe {name} trains it, and `openpali recipe new {name}` prints that"
+    elif near := nearest(name, _names()):
+        told += f"; did you mean {near!r}?"
+    raise FileNotFoundError(told)
+
+
+def _names() -> list[str]:
+    """Of the models that ship with the package, and of those of runs."""
+    files = [
+        (root, found)
+        for root in (SHIPPED, home() / "runs")
+        for file in (CONFIG, BUNDLE, ADAPTER)
+        for found in root.rglob(file)
+    ]
+    return [found.parent.relative_to(root).as_posix() for root, found in files]
 
 
 def name_of(folder: Path) -> str:
