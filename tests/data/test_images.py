@@ -542,3 +542,14 @@ def test_other_kinds_of_jpeg_are_reduced_too() -> None:
         small, full = load_image(data, min_size=Size(200, 300)), load_image(data)
         assert small.shape == (200, 300, 3)
         assert near(small, Preprocess(200, 300)(full), 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(b"%PDF-1.7 and so on", "openpali read"), (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "to PNG first")],
+)
+def test_files_that_pillow_does_not_open_say_what_to_do(tmp_path: Path, data: bytes, told: str) -> None:
+    (tmp_path / "scan").write_bytes(data)
+    for source in (data, tmp_path / "scan"):
+        with pytest.raises(ValueError, match=told):
+            load_image(source, "scan")

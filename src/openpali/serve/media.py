@@ -18,8 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from openpali.data.media.documents import begins_pdf
-from openpali.data.media.images import TooManyPixels, load_image
+from openpali.data.media.images import TooManyPixels, begins_pdf, load_image
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import Limits
 from openpali.tasks.example import Image

@@ -10,24 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from openpali.data.media.images import MAX_PIXELS, check_image_file, check_page, tiff_pages
+from openpali.data.media.images import MAX_PIXELS, PDF_HEAD, begins_pdf, check_image_file, check_page, tiff_pages
 from openpali.tasks.example import Image
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
 
-_HEAD = 1024  # bytes in which the signature of a PDF file stands
-
 
 def is_pdf(path: str | Path) -> bool:
     """Whether a file is a PDF, by its first bytes."""
     with Path(path).open("rb") as file:
-        return begins_pdf(file.read(_HEAD))
-
-
-def begins_pdf(data: bytes) -> bool:
-    """Whether these bytes, at least the first thousand of a file, begin a PDF file."""
-    return b"%PDF-" in data[:_HEAD]
+        return begins_pdf(file.read(PDF_HEAD))
 
 
 def open_pages(path: str | Path, dpi: float, first: int = 1) -> Iterator[Image]:

@@ -28,6 +28,7 @@ except ImportError:  # Pillow decodes everything
 from openpali.tasks.example import Image, Mask, Size
 
 MAX_PIXELS = 100_000_000  # a larger image is refused before it is decoded
+PDF_HEAD = 1024  # bytes in which the signature of a PDF file stands
 FORMATS = (
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "ICO", "CUR", "ICNS", "PSD", "QOI"),
     *("PCX", "DDS", "SGI", "SUN", "FITS", "XBM", "XPM", "TGA", "AVIF"),  # AVIF last: not every Pillow has it
@@ -215,6 +216,11 @@ def read_size(path: Path) -> Size:
             raise ValueError(f"{path} is truncated or damaged: {error}") from error
 
 
+def begins_pdf(data: bytes) -> bool:
+    """Whether these bytes, at least the first :data:`PDF_HEAD` of a file, begin a PDF file."""
+    return b"%PDF-" in data[:PDF_HEAD]
+
+
 def _empty(name: str) -> str:
     return f"{name} is empty (0 bytes)"
 
@@ -225,7 +231,12 @@ def _open(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> PILImage.I
     except PILImage.DecompressionBombError as error:
         raise TooManyPixels(f"{name} has more than {max_pixels:,} pixels: shrink it first") from error
     except Exception as error:  # hostile files make Pillow's parsers raise any error
-        raise ValueError(f"{name} is not an image in a format that Pillow reads") from error
+        file.seek(0)
+        if begins_pdf(file.read(PDF_HEAD)):
+            told = "is a PDF file: `openpali read` reads its text; for anything else take images of its pages"
+        else:
+            told = "is not an image in a format that Pillow reads: convert an HEIC or SVG image to PNG first"
+        raise ValueError(f"{name} {told}") from error
     width, height = image.size
     if width * height > max_pixels:
         raise TooManyPixels(f"{name} has {width} x {height} pixels, more than {max_pixels:,}: shrink it first")
