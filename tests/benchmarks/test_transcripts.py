@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import marshal
 import math
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from tiny_wordnet import write_wordnet
 
 from openpali.benchmarks.metrics.porter import stem
-from openpali.benchmarks.metrics.transcripts import bleu, meteor, transcript
+from openpali.benchmarks.metrics.transcripts import bleu, chinese_words, meteor, transcript
 from openpali.benchmarks.metrics.wordnet import WordNet
 
 
@@ -78,3 +80,15 @@ def test_a_transcript_is_the_mean_of_four_scores(tiny: WordNet) -> None:
     f1, distance = 2 * 2 / (4 + 3), 6 / 9  # BLEU is next to 0 without four words that are the same
     assert transcript("dog a b c", "hound a b", tiny) == pytest.approx((similar + f1 + 1 - distance) / 4)
     assert transcript(" ", "a", tiny) == transcript("", "a", tiny) == 0
+
+
+def test_white_space_is_a_word_among_words_of_jieba(tiny: WordNet) -> None:
+    assert bleu(["出口", " ", "a", "\n"], ["出口", " ", "a", "\n"]) == pytest.approx(1)
+    assert transcript("出口 a\n", "出口 a\n", tiny) == pytest.approx((4 - 0.5 / 4**3) / 4)
+
+
+def test_words_of_jieba_are_those_of_its_own_dictionary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "jieba.cache").write_bytes(marshal.dumps(({"来到": 1, "来": 0}, 1)))  # anyone's words
+    assert chinese_words.__wrapped__()("我来到北京清华大学") == ["我", "来到", "北京", "清华大学"]
+    assert [path.name for path in tmp_path.iterdir()] == ["jieba.cache"]

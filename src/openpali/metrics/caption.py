@@ -43,7 +43,7 @@ def document_frequency(
 ) -> DocumentFrequency:
     """Count n-grams over the references of a corpus, to score other samples with its idf."""
     check_answers(references)
-    return _document_frequency([[_ngrams(tokenize(text)) for text in texts] for texts in references])
+    return _document_frequency([[_ngrams(_words(tokenize(text))) for text in texts] for texts in references])
 
 
 def cider(
@@ -71,7 +71,7 @@ def cider(
     """
     check_paired(predictions, references)
     check_answers(references)
-    cooked_refs = [[_ngrams(tokenize(text)) for text in texts] for texts in references]
+    cooked_refs = [[_ngrams(_words(tokenize(text))) for text in texts] for texts in references]
     if df is None:
         df = _document_frequency(cooked_refs)
     if df.images < 2:
@@ -82,7 +82,7 @@ def cider(
         )
     values = []
     for prediction, refs in zip(predictions, cooked_refs, strict=True):
-        hypothesis = _tfidf(_ngrams(tokenize(prediction)), df)
+        hypothesis = _tfidf(_ngrams(_words(tokenize(prediction))), df)
         similarity = mean([_similarity(hypothesis, _tfidf(ref, df)) for ref in refs])
         values.append(1000 * similarity)
     return mean_scores({"cider": values})
@@ -93,8 +93,7 @@ def _words(tokens: Sequence[str]) -> list[str]:
     return " ".join(tokens).split()
 
 
-def _ngrams(tokens: Sequence[str]) -> Counter[NGram]:
-    words = _words(tokens)
+def _ngrams(words: Sequence[str]) -> Counter[NGram]:
     return Counter(tuple(words[i : i + n]) for n in range(1, MAX_ORDER + 1) for i in range(len(words) - n + 1))
 
 

@@ -20,6 +20,7 @@ from openpali.metrics.edit import edit_distance
 _FENCE = re.compile(r"```(?:python|json)?\n(.*?)\n```", re.S | re.I)
 _ITEM = re.compile(r"""["']?([\w\s]+)["']?\s*[:=]\s*["']?([^\n,"'{}]+)["']?""")
 _DIGITS = 1_000  # longer numbers count as 0: no reference is so long, and Python refuses to read some
+_SEPARATORS = ("", ".", ". ", ",", ", ", "、", ";", "; ", " ", "和")
 _BOX = re.compile(r"[(\[]\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,\s*(\d{1,9})\s*[)\]]")
 
 
@@ -59,6 +60,14 @@ def _contained(said: str, text: str, short: bool) -> float:
 def choice(answer: str, references: Sequence[str]) -> float:
     """1 if all letters of the answer are the reference: "B." and "(B)" are B, "B) cat" is not (``eval.py``)."""
     return float("".join(filter(str.isalpha, answer)) == references[0])
+
+
+def letters(answer: str, reference: str) -> float:
+    """1 if the characters of the reference are in the answer, with the same of ten separators between them or none.
+
+    A sheet of several choices may say "ABD", "A, B, D" or "A、B、D" (``eval.py``).
+    """
+    return float(any(separator.join(reference) in answer for separator in _SEPARATORS))
 
 
 def formula(answer: str, references: Sequence[str]) -> float:
