@@ -21,16 +21,17 @@ import torch
 from openpali.cli.main import main
 from openpali.distributed import Ranks
 from openpali.eval.benchmark import AnswerBenchmark, Embedded, EncoderBenchmark, SeenSamples
+from openpali.eval.evaluators import LongPrompts
 from openpali.eval.predictions import PredictionsFile, read_predictions
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Pipeline
+from openpali.infer.pipeline import Pipeline, PromptTooLong
 from openpali.metrics.exact import exact_match
 from openpali.metrics.scores import Scores
 from openpali.tasks.example import Example, Size
-from openpali.tasks.scoring import Answered
+from openpali.tasks.scoring import UNASKED, Answered
 
 LIMIT, BATCH = 24, 3
 CHANGING = ("seconds", "predictions")  # fields of a card that two equal runs do not share
@@ -227,6 +228,31 @@ def test_known_answers_are_not_asked_for_again(pali: Pali, tmp_path: Path, monke
     assert same(again.card.as_json()) == same(longer.card.as_json())
     shorter = run(QUESTIONS, pali, tmp_path, limit=10, predictions=file)
     assert same(shorter.card.as_json()) == same(first.card.as_json())
+
+
+def test_a_prompt_that_is_too_long_counts_as_an_empty_answer(
+    pali: Pali, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, pipeline, file = run(QUESTIONS, pali, tmp_path), pali.pipeline(), tmp_path / "answers.jsonl"
+    tokens = [len(pipeline.tokenizer.encode(row.prompt)) for row in whole.rows]
+    monkeypatch.setattr(pipeline, "max_prompt", sorted(tokens)[7])
+    fits = [count <= pipeline.max_prompt for count in tokens]
+    told = f"{fits.count(False)} of 18 prompts"
+    with pytest.warns(LongPrompts, match=told):
+        found = run(QUESTIONS, pali, tmp_path, batch=5, predictions=file)
+    assert [row.text for row in found.rows] == [
+        row.text if short else "" for row, short in zip(whole.rows, fits, strict=True)
+    ]
+    assert [UNASKED in row.values for row in found.rows] == [not short for short in fits]
+    assert told in found.card.note
+    assert told not in whole.card.note
+    with pytest.warns(LongPrompts, match=told):
+        assert same(run(QUESTIONS, pali, tmp_path, predictions=file).card.as_json()) == same(found.card.as_json())
+    with pytest.raises(PromptTooLong):
+        pali.predict([[]], [whole.rows[fits.index(False)].prompt])
+    monkeypatch.setattr(pipeline, "max_prompt", 1)
+    with pytest.raises(ValueError, match=r"no prompt of questions fits .* tokens, this model takes 1"):
+        run(QUESTIONS, pali, tmp_path)
 
 
 def test_answers_of_another_run_are_refused(pali: Pali, tmp_path: Path) -> None:

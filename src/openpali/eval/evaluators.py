@@ -31,14 +31,15 @@ from openpali.eval.benchmark import SEED, AnswerBenchmark, Embedded, EncoderBenc
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.batches import cut, windows
 from openpali.infer.generate import Decoding, Generation
-from openpali.infer.pipeline import BATCH, Frames, Pipeline, Prediction, frames_of
+from openpali.infer.pipeline import BATCH, Frames, Pipeline, Prediction, PromptTooLong, frames_of
 from openpali.messages import shorten
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task
 from openpali.tasks.example import Example, Size
-from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered, Score
+from openpali.tasks.scoring import CLAIMS, CONFIDENCES, UNASKED, Answered, Score
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.files import MAIN
 
 T = TypeVar("T")
 P_contra = TypeVar("P_contra", contravariant=True)
@@ -52,6 +53,10 @@ Watch = Callable[[int, int, Mapping[str, float]], None]
 
 def unwatched(done: int, total: int, scores: Mapping[str, float]) -> None:
     """A :data:`Watch` that shows nothing."""
+
+
+class LongPrompts(UserWarning):
+    """Prompts are too long for the model."""
 
 
 class Result(Protocol):
@@ -111,10 +116,19 @@ class Answers:
     def rows(self) -> list[Answered]:
         return [line.answered for line in self.lines]
 
+    @property
+    def reservation(self) -> str:
+        """A sentence if prompts are too long for the model; else empty."""
+        unasked, n = sum(UNASKED in row.values for row in self.rows), len(self.lines)
+        return f"{unasked} of {n} prompts are too long for the model, and count as empty answers" if unasked else ""
+
 
 @dataclass(frozen=True)
 class AnswerEvaluator:
     """Asks a pipeline about each sample and scores its answers.
+
+    A prompt that is too long for the model has an empty answer, with a warning (:class:`LongPrompts`). If all are
+    too long, that is an error.
 
     Attributes:
         name: name of the scores in logs.
@@ -194,27 +208,49 @@ class AnswerEvaluator:
             lines |= {line.answered.index: line for line in fresh}
             progress.show([line.answered for line in lines.values()])
         ordered = [lines[i] for i in range(n)]
-        return Answers(self.score([line.answered for line in ordered]), ordered)
+        refused = [line.answered.values[UNASKED] for line in ordered if UNASKED in line.answered.values]
+        if refused and len(refused) == n:
+            raise ValueError(f"no prompt of {self.name} fits into this model: {refused[0]}")
+        answers = Answers(self.score([line.answered for line in ordered]), ordered)
+        if answers.reservation and ranks.rank == 0:
+            warnings.warn(f"{self.name}: {answers.reservation}", LongPrompts, stacklevel=2)
+        return answers
 
     def _answers(self, pipeline: Answering, n: int, known: frozenset[int], ranks: Ranks) -> Iterator[list[Line]]:
         """This rank's answers, batch by batch, without the known ones."""
         for chunk in batches(self.source, self.task, n, self.batch, ranks, known):
-            try:
-                found = pipeline.predict(
-                    [frames_of(asked.example) for asked in chunk],
-                    [asked.sample.prompt for asked in chunk],
-                    task=self.task,
-                    decoding=self.decoding,
-                    batch=len(chunk),
-                )
-            except ValueError as error:
-                longest = max(chunk, key=lambda asked: len(asked.sample.prompt)).example.key
-                raise ValueError(f"{error} (of {len(chunk)} samples, {longest} has the longest prompt)") from error
-            lines = [
-                self._line(asked, prediction, pipeline.tokenizer_for(prediction))
-                for asked, prediction in zip(chunk, found, strict=True)
-            ]
+            lines = self._ask(pipeline, chunk)
             yield [line for line in lines if line.answered.index not in known]
+
+    def _ask(self, pipeline: Answering, chunk: Sequence[AskedSample]) -> list[Line]:
+        try:
+            found = pipeline.predict(
+                [frames_of(asked.example) for asked in chunk],
+                [asked.sample.prompt for asked in chunk],
+                task=self.task,
+                decoding=self.decoding,
+                batch=len(chunk),
+            )
+        except PromptTooLong as error:
+            if len(chunk) == 1:
+                return [self._unasked(pipeline, chunk[0], error)]
+            half = len(chunk) // 2  # samples are sorted by length: most of a batch is still asked together
+            return [*self._ask(pipeline, chunk[:half]), *self._ask(pipeline, chunk[half:])]
+        except ValueError as error:
+            longest = max(chunk, key=lambda asked: len(asked.sample.prompt)).example.key
+            raise ValueError(f"{error} (of {len(chunk)} samples, {longest} has the longest prompt)") from error
+        return [
+            self._line(asked, prediction, pipeline.tokenizer_for(prediction))
+            for asked, prediction in zip(chunk, found, strict=True)
+        ]
+
+    def _unasked(self, pipeline: Answering, asked: AskedSample, error: PromptTooLong) -> Line:
+        """The empty answer to a prompt that the model does not take."""
+        answer = self.task.parse("", _size(asked.example))
+        empty = Prediction(asked.sample.prompt, answer, Generation([], [], 0.0, "length"), part=MAIN)
+        line = self._line(asked, empty, pipeline.tokenizer_for(empty))
+        values = {**line.answered.values, UNASKED: str(error)}
+        return replace(line, answered=replace(line.answered, values=values))
 
     def _line(self, asked: AskedSample, prediction: Prediction, tokenizer: Tokenizer) -> Line:
         """The answer with the measurements that scoring needs, made while the image is in memory."""

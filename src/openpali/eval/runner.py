@@ -146,6 +146,7 @@ def _run_answers(
     if calibrated:
         scores = Scores({**scores.summary, **confidence_scores(rows, task)}, scores.per_sample)
     pixels = [line.pixels for line in answers.lines]
+    untrained = pipeline.reservation(task.name) if pipeline else ""
     worst = worst_of(rows, scores, benchmark.metric)
     card = make_card(
         benchmark,
@@ -160,7 +161,7 @@ def _run_answers(
         slices=slices_of(rows, scores, benchmark.metric, languages_of(rows, task)),
         prompt={**prompt, "first": rows[0].prompt},
         preprocessing=preprocessing_of(pali, part),
-        note=pipeline.reservation(task.name) if pipeline else "",
+        note="; ".join(filter(None, (untrained, answers.reservation))),
         decoding=decoding,
         worst=[_shown(rows[i], benchmark.metric, scores.per_sample[benchmark.metric][i]) for i in worst],
         predictions=str(predictions or ""),

@@ -81,6 +81,10 @@ class Untrained(UserWarning):
     """A model is asked to do a task that it was not trained on."""
 
 
+class PromptTooLong(ValueError):
+    """A prompt has more tokens than a model takes."""
+
+
 @dataclass(frozen=True)
 class Row:
     """What a pipeline is asked, as its model reads it.
@@ -445,7 +449,7 @@ class Pipeline:
             raise ValueError("the prompt is empty")
         ids = self.tokenizer.encode(prompt)
         if len(ids) > self.max_prompt:
-            raise ValueError(f"the prompt has {len(ids)} tokens, this model takes {self.max_prompt}: shorten it")
+            raise PromptTooLong(f"the prompt has {len(ids)} tokens, this model takes {self.max_prompt}: shorten it")
         if self.tokenizer.pad_id in ids:
             piece = self.tokenizer.pieces([self.tokenizer.pad_id])[0]
             raise ValueError(f"the prompt has {piece!r} in it, which pads prompts: leave it out")

@@ -18,6 +18,7 @@ from openpali.metrics.scores import Scores, mean, mean_scores
 
 CLAIMS = "claims"  # among the values of an answer: the result of `Task.claims`
 CONFIDENCES = "confidences"  # among the values of an answer: the confidence of each claim
+UNASKED = "unasked"  # among the values of an empty answer: why its prompt could not be asked
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Answered:
         references: the correct answers, or the texts to compare with.
         kind: slice under which it is scored (a language, "human", ...); may be empty.
         values: the result of ``Task.measure`` ("intersection", "union", boxes with their scores) and, under
-            :data:`CLAIMS` and :data:`CONFIDENCES` where confidence is judged: numbers and texts, or nested lists
-            of these.
+            :data:`CLAIMS` and :data:`CONFIDENCES` where confidence is judged, and :data:`UNASKED`: numbers and
+            texts, or nested lists of these.
     """
 
     index: int
