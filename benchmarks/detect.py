@@ -1,10 +1,10 @@
 """Detection by the patches of an image encoder (`openpali predict --fast`) beside a decoder.
 
-    make speedrun                             # a model whose encoder tells sides
+    openpali data build all
     python benchmarks/detect.py --json detect.json
     python benchmarks/detect.py --limit 2     # a quick check that it works
 
-The decoder is that of the nano that ships, unless `--decoder` names another model. Both are asked for all instances
+Encoder and decoder are those of the nano that ships, unless `--model` and `--decoder` name others. Both are asked for all instances
 of one name in each image: of the development set of `nano/detect`, and of crowded scenes of the same world. Times
 are of one image at a time, one after the other, with one thread.
 """
@@ -39,7 +39,7 @@ CROWDS = {  # options of a scene; stamps are about as large in pixels as in othe
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="speedrun/nano-0")
+    parser.add_argument("--model", default="nano", help="the model whose image encoder is asked")
     parser.add_argument("--decoder", default="nano", help="the model whose decoder is asked")
     parser.add_argument("--limit", type=int, default=200, help="images of each set")
     parser.add_argument("--json", type=Path, dest="file")
