@@ -205,7 +205,13 @@ def test_answers_of_another_run_or_file_stay(openpali, bundle: Path, questions: 
     assert "line 2 is about ('k1', ['1.png'])" in openpali(*command)
     write(questions, [record | {"question": "why?"} for record in (first, *others)])
     assert "line 1 is about" in openpali(*command)
+    write(questions, [first, others[0] | {"question": "why?"}, *others[1:]])
+    assert "line 2 is about ('k1', 'Answer in en: what" in openpali(*command)
     assert out.read_bytes() == before
+    for image in tmp_path.glob("*.png"):
+        image.write_bytes(b"not read again")
+    write(questions, [{**record, "answers": ["a cat"]} for record in (first, *others)])
+    assert "11 samples\n" in openpali(*command)
     for foreign in (b"my notes", b"[1]\n", b'{"a": 1}\n'):
         out.write_bytes(foreign)
         assert "is no file of answers" in openpali(*command)

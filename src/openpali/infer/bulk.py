@@ -147,11 +147,10 @@ class AnswersFile(LinesFile):
         """
         if {line["run"] for line in lines} - {self.run} or len(lines) > len(window):
             raise AnotherRun(f"{self.path} {other}")
-        for place, line in enumerate(
-            lines
-        ):  # images of the first and the last alone are decoded, for their prompts
-            whole = place in (0, len(lines) - 1)
-            if then := (asking.differs if whole else _moved)(source, window[place], line):
+        # records are read without their images; of other sources, the ends are drawn
+        compared = range(len(lines)) if isinstance(source, RecordSource) else {0, len(lines) - 1}
+        for place in sorted(compared) if lines else ():
+            if then := asking.differs(source, window[place], lines[place]):
                 raise AnotherRun(f"{self.path} {other}; its line {place + 1} is about {then}")
         return Done.of(lines)
 
@@ -240,10 +239,19 @@ class Asking:
 
     def differs(self, source: Source, index: int, line: Json) -> str:
         """What a line of answers is about, if that is not the sample at this index; else empty."""
-        now = self.prepare(index, fetch(source, index))
-        then = line.get("key"), line.get("prompt", "")
-        same = not isinstance(now, PreparedSample) or "error" in line or then == (now.key, now.row.prompt)
-        return "" if same else shorten(repr(then), 80)
+        if "error" in line:
+            return ""
+        named, prompt = (line["key"], line.get("images", [])), line["prompt"]
+        if isinstance(source, RecordSource):
+            with suppress(ValueError, OSError):
+                outline = source.record(index).outline(source.where(index))
+                if (outline.key, [*outline.files]) == named and self._prompt(outline).prompt == prompt:
+                    return ""
+        now = self.prepare(index, fetch(source, index))  # decoded, since frames of a video count
+        if (now.key, [*now.files]) != named:
+            return shorten(repr(named), 80)
+        same = isinstance(now, Reply) or now.row.prompt == prompt
+        return "" if same else shorten(repr((now.key, prompt)), 80)
 
     def _answer(self, asked: Sequence[PreparedSample], batch: int, skip: int) -> dict[int, Reply]:
         """The replies to samples, by their index, but for those of batches that are left out."""
@@ -309,15 +317,6 @@ def _named(source: Source, index: int) -> tuple[str, Sequence[str]]:
         record = source.record(index)
         return record.key or source.where(index), record.images
     return source.where(index), ()
-
-
-def _moved(source: Source, index: int, line: Json) -> str:
-    """What a line of answers is about, if its key or its images are not those of the record at this index."""
-    then = line["key"], line.get("images", [])
-    if not isinstance(source, RecordSource) or "error" in line:
-        return ""
-    key, files = _named(source, index)
-    return "" if then == (key, [*files]) else shorten(repr(then), 80)
 
 
 def as_json(prediction: Prediction) -> Json:

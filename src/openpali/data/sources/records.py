@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,7 +26,7 @@ from openpali.data.media.images import decode_mask
 from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
 from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
 from openpali.mistakes import Terms, mistakes
-from openpali.tasks.example import Box, Example, Line, Mask, Object, Size, Word, tight_box
+from openpali.tasks.example import Box, Example, Image, Line, Mask, Object, Size, Word, tight_box
 from openpali.text.characters import composed
 
 ReadFile = Callable[[str], bytes]
@@ -155,6 +156,17 @@ class Record(_Strict):
                 objects.append(_object(thing, decoded[0][1], read))
             except ValueError as error:
                 raise RecordError(f"{where}: objects.{number}.mask: {error}") from error
+        return self._example(where, images, objects, decoded[0][1] if decoded else None)
+
+    def outline(self, where: str) -> Example:
+        """The example without what is in files: each image or video is a black pixel, and no object has a mask."""
+        blank = np.zeros((1, 1, 3), np.uint8)
+        objects = [Object(each.name, each.box or Box(0, 0, 1, 1), role=each.role) for each in self.objects]
+        return self._example(where, [blank] * len(self.images), objects)
+
+    def _example(
+        self, where: str, images: Sequence[Image], objects: Sequence[Object], original: Size | None = None
+    ) -> Example:
         captions: dict[str, Sequence[str]] = dict(self.captions)
         if self.caption:
             captions[self.lang] = self.caption
@@ -175,7 +187,7 @@ class Record(_Strict):
             lines=[Line([Word(w.text, w.box) for w in line.words], line.readable) for line in self.lines],
             ignored=self.ignored,
             files=self.images,
-            original=decoded[0][1] if decoded else None,
+            original=original,
         )
 
 
