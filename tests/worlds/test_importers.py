@@ -8,6 +8,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -210,6 +211,17 @@ def test_names_of_images_are_found_as_they_are_before_without_their_folders(tmp_
     assert [example.images[0].shape[:2] for example in examples] == [(40, 50), (40, 50), (48, 64)]
     assert found.problems == {"no image file": 3}
     assert "https://example.org/a.png is a URL: download" in found.messages["no image file"][0]
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("told", ["NFC", "NFD"])
+def test_names_of_images_are_found_in_either_unicode_form(tmp_path: Path, stored: Any, told: Any) -> None:
+    file = image(tmp_path / "d" / normalize(stored, "é/Ü 한글.jpg"))
+    found, [example] = run(
+        "csv", write(tmp_path / "d/t.csv", f"image,caption\n{normalize(told, 'é/Ü 한글.jpg')},x\n")
+    )
+    assert found.ok
+    assert Path(example.files[0]).name == file.name
 
 
 def test_images_of_two_folders_are_not_one_file_without_them(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeVar
@@ -116,7 +117,7 @@ class ImageFinder:
             return None
         plain = PureWindowsPath(name)
         for each in (name, plain.as_posix(), plain.name, *others):
-            for path in (folder / each for folder in self.folders):
+            for path in (folder / form for form in _forms(each) for folder in self.folders):
                 if not is_file(path):
                     continue
                 told = plain.as_posix()
@@ -131,6 +132,11 @@ class ImageFinder:
         searched = ", ".join(map(str, self.folders))
         log.add("no image file", f"{where}: no {shorten(name, 80)} in {searched} (--images names another folder)")
         return None
+
+
+def _forms(name: str) -> Iterable[str]:
+    """A name as it is, then in the Unicode forms that it is not in."""
+    return dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
 
 
 def open_image(path: Path, where: str, log: Imported) -> Size | None:
