@@ -127,13 +127,30 @@ def test_coco_instances(tmp_path: Path) -> None:
     assert "gone.jpg in " in found.messages["no image file"][0]
 
 
+def test_a_category_of_coco_that_is_listed_twice_keeps_its_first_name(tmp_path: Path) -> None:
+    image(tmp_path / "coco/images/a.jpg")
+    path = coco(
+        tmp_path / "coco",
+        [{"image_id": 1, "category_id": 18, "bbox": [1, 2, 9, 9]}],
+        [{"id": 1, "file_name": "a.jpg"}],
+    )
+    whole = json.loads(path.read_text("utf-8"))
+    whole["categories"] += [{"id": 18, "name": "cat"}, {"id": 1, "name": "person"}]
+    found, [example] = run("coco", write(path, whole))
+    assert [thing.name for thing in example.objects] == ["dog"]
+    assert found.problems == {"category with two names": 1}
+
+
 def test_coco_captions(tmp_path: Path) -> None:
     image(tmp_path / "coco/images/a.jpg")
     captions = [{"id": i, "image_id": 1, "caption": f"A dog {i}. "} for i in range(2)]
-    path = coco(tmp_path / "coco", captions, [{"id": 1, "file_name": "a.jpg"}])
+    pictures = [{"id": 1, "file_name": "a.jpg"}]
+    path = coco(tmp_path / "coco", captions, pictures)
     found, [example] = run("coco", path)
     assert example.captions == {"en": ("A dog 0.", "A dog 1.")}
     assert found.ok
+    found, _ = run("coco", coco(tmp_path / "coco", [*captions, {"image_id": 1, "caption": " "}], pictures))
+    assert found.problems == {"empty caption": 1}
 
 
 def test_coco_with_captions_and_instances(tmp_path: Path) -> None:
@@ -286,7 +303,7 @@ def test_yolo_with_a_description(tmp_path: Path) -> None:
         image(root / f"images/train/{name}.jpg")
     image(root / "images/val/v.jpg")
     write(root / "labels/val/v.txt", "0 0.5 0.5 1 1\n")
-    write(root / "labels/train/a.txt", "0 0.5 0.5 0.25 0.5\n1 0.25 0.25 0.75 0.25 0.75 0.75\n\n")
+    write(root / "labels/train/a.txt", "0.0 0.5 0.5 0.25 0.5\n1 0.25 0.25 0.75 0.25 0.75 0.75\n\n")
     write(root / "labels/train/b.txt", "7 0.5 0.5 0.2 0.2\n0 0.5 0.5\n0 32 24 10 10\nx y\n")
     write(root / "labels/train/c.txt", "")
     description = (
@@ -480,6 +497,8 @@ def test_csv_in_each_of_its_forms(tmp_path: Path) -> None:
     }
     write(path, "image;caption\na.jpg;a cat, asleep\n")
     assert run("csv", path)[1][0].captions == {"en": ("a cat, asleep",)}
+    path.write_bytes(b'image,caption\r\na.jpg,"two\r\nlines"\r\n')
+    assert run("csv", path)[1][0].captions == {"en": ("two\nlines",)}
     write(path, "image\tlabel\ttext\na.jpg\tcat\tSTOP\n")
     assert (run("csv", path)[1][0].label, run("csv", path)[1][0].text) == ("cat", "STOP")
 
@@ -496,6 +515,8 @@ def test_csv_without_its_columns_names_those_it_has(tmp_path: Path) -> None:
         (tmp_path / "t.csv").write_bytes(f"{header}\n".encode("latin-1"))
         with pytest.raises(ValueError, match=message):
             import_data("csv", tmp_path / "t.csv", out)
+    with pytest.raises(ValueError, match=r"t\.csv:3 is not CSV"):
+        import_data("csv", write(tmp_path / "t.csv", 'image,text\na.jpg,ok\na.jpg,"a "b" c"\na.jpg,x\n'), out)
     with pytest.raises(ValueError):
         import_data("csv", write(tmp_path / "t.csv", 'image,text\na.jpg,"open\n'), out)
 

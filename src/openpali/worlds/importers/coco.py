@@ -63,11 +63,7 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
     places = (split, "images", f"images/{split}", "")
     finder = ImageFinder(request, [each / name for each in (folder, folder.parent) for name in places])
     entries, seen = _annotations(path, whole, log), set[int | str]()
-    names = {
-        category.id: category.name
-        for i, value in enumerate(whole.get("categories") or [])
-        if (category := read_entry(_Category, value, f"{path.name}, categories[{i}]", log))
-    }
+    names = _names(path, whole, log)
     for i, value in enumerate(whole["images"]):
         where = f"{path.name}, images[{i}]"
         image = read_entry(_Image, value, where, log)
@@ -84,7 +80,10 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
         fields: dict[str, Any] = {"key": str(image.id)}
         if captions := [entry.text for _, entry in mine if entry.text]:
             fields["caption"] = captions
-        shown = [(at, entry) for at, entry in mine if entry.located or not entry.text]
+        shown = [(at, entry) for at, entry in mine if entry.located or entry.caption is None]
+        for at, entry in mine:
+            if not (entry.located or entry.caption is None or entry.text):
+                log.add("empty caption", at)
         if shown or not captions:
             annotated = Size(image.height or size.height, image.width or size.width)
             things = [thing for at, entry in shown for thing in _things(entry, names, at, log)]
@@ -105,6 +104,17 @@ def _file(path: Path) -> Path:
         names = ", ".join(file.name for file in found) or "none"
         raise ValueError(f"{path} is a folder: give the JSON file of {TITLE} to import (in it: {names})")
     return found[0]
+
+
+def _names(path: Path, whole: dict[str, Any], log: Imported) -> dict[int | str, str]:
+    """Category -> its name."""
+    found: dict[int | str, str] = {}
+    for i, value in enumerate(whole.get("categories") or []):
+        where = f"{path.name}, categories[{i}]"
+        category = read_entry(_Category, value, where, log)
+        if category and found.setdefault(category.id, category.name) != category.name:
+            log.add("category with two names", f"{where}: id {category.id} is {found[category.id]!r} before")
+    return found
 
 
 def _annotations(

@@ -39,7 +39,7 @@ def read(request: Request, log: Imported) -> Iterator[Found]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}): save it as CSV in UTF-8") from error
     except csv.Error as error:
-        raise ValueError(f"{path} is not CSV: {error}") from error
+        raise ValueError(f"{path}:{rows.line_num} is not CSV: {error}") from error
 
 
 def _kinds(columns: list[str], request: Request) -> list[tuple[str, ...]]:
@@ -69,7 +69,8 @@ def _row(
         counted = f"{len(cells)} cells, but {len(columns)} columns"
         log.add("damaged entry", f"{where}: {counted}: quote cells that hold the separator")
         return
-    row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True) if cell.strip()}
+    texts = [cell.strip().replace("\r\n", "\n") for cell in cells]
+    row = {name: text for name, text in zip(columns, texts, strict=True) if text}
     complete = [kind for kind in kinds if set(kind) <= set(row)]
     if "image" not in row:
         log.add("row without an image", where)

@@ -144,7 +144,7 @@ def _things(
     words: Sequence[str], names: Mapping[int, str], size: Size, where: str, log: Imported, keypoints: int
 ) -> Iterator[Thing]:
     try:
-        number, values = int(words[0]), np.array(words[1:], np.float64)
+        number, values = float(words[0]), np.array(words[1:], np.float64)  # numpy writes classes as 0.0
     except ValueError:
         log.add("bad object", f"{where}: a line is a class and numbers, not {' '.join(words)[:60]!r}")
         return
@@ -152,15 +152,17 @@ def _things(
         values = values[:4]
         log.change("keypoints left out")
     if number not in names:
-        log.add("unknown category", f"{where}: class {number}, and there are names for {len(names)}")
+        log.add("unknown category", f"{where}: class {number:g}, and there are names for {len(names)}")
     elif len(values) != 4 and (len(values) < 6 or len(values) % 2):
         log.add("bad object", f"{where}: {len(values)} numbers: a box has 4, a polygon 6 or more, x and y in turn")
     elif not (np.isfinite(values).all() and values.min() >= -SLACK and values.max() <= 1 + SLACK):
         log.add("bad object", f"{where}: the numbers must be fractions of the image, 0 to 1")
     elif len(values) == 4:
         x, y, width, height = (values * (size.width, size.height, size.width, size.height)).tolist()
-        yield Thing(names[number], Box(y - height / 2, x - width / 2, y + height / 2, x + width / 2), None, where)
+        yield Thing(
+            names[int(number)], Box(y - height / 2, x - width / 2, y + height / 2, x + width / 2), None, where
+        )
     else:
         corners = values.reshape(-1, 2) * (size.width, size.height)
         (xmin, ymin), (xmax, ymax) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-        yield Thing(names[number], Box(ymin, xmin, ymax, xmax), Polygons((corners,)), where)
+        yield Thing(names[int(number)], Box(ymin, xmin, ymax, xmax), Polygons((corners,)), where)
