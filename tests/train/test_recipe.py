@@ -423,6 +423,7 @@ def test_a_record_of_before_holds_the_options_of_all_objectives(objective, recip
             "objective=mask_vqvae parallel.compile=true",
             'objective = "mask_vqvae" has no transformer blocks to shard',
         ),
+        ("objective=read phases.0.size=32x192 parallel.shard=full", 'set parallel.shard = "none"'),
         ("parallel.shard=fully", "parallel.shard = \"fully\": choose one of 'none', 'full' or 'hybrid'"),
         ("parallel.shrad=full", r"unknown key parallel.shrad \(nearest: parallel.shard\)"),
         ("objective=siglip micro=2", 'objective = "siglip" needs micro = 1'),

@@ -16,6 +16,7 @@ import torch
 from tiny_runs import OBJECTIVES, Killed, kill_at, losses_of, make_recipe, metrics_of
 
 import openpali.train.monitor as progress_module
+import openpali.train.objectives.read as read_module
 import openpali.train.trainer as trainer_module
 from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
@@ -287,6 +288,21 @@ def test_a_loss_that_stays_high_is_reported_once_with_module_and_samples(make_tr
     [sentence] = said  # the third high report is of step 10, and the step after it is examined
     assert re.match(r"the loss is \S+ at sample 40 and stays above 1.5 times its median, \S+ project has", sentence)
     assert f"the highest losses are those of {trainer.stream[42].key}, " in sentence
+
+
+@pytest.mark.parametrize("size", ["48x192", "16x192"])
+def test_lines_have_the_height_of_a_reader(make_trainer, size: str) -> None:
+    with pytest.raises(ValueError, match=f'phases.0.size = {size}: .* "32x192"'):
+        make_trainer(make_recipe("read", phases__0__size=size))
+
+
+def test_a_reader_of_other_characters_is_no_start(make_trainer, monkeypatch) -> None:
+    begun = str(make_trainer(make_recipe("read", phases__0__samples=4), "begun").train())
+    recipe = make_recipe("read", model__preset=begun)
+    make_trainer(recipe, "same")
+    monkeypatch.setattr(read_module, "CHARACTERS", read_module.CHARACTERS[:-1])
+    with pytest.raises(ValueError, match="other characters"):
+        make_trainer(recipe)
 
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "quarantine.jsonl", "tensorboard"])

@@ -41,6 +41,15 @@ class ReadRecipe(EvaluatedRecipe):
     evals: list[PageEvalSpec] = Field([])
 
     @model_validator(mode="after")
+    def _check_calls(self) -> ReadRecipe:
+        if self.parallel.shard != "none":  # the lines of a rank decide how often it calls the model
+            raise ValueError(
+                f'parallel.shard = "{self.parallel.shard}" makes ranks call the model together, and those of '
+                'objective = "read" do not: set parallel.shard = "none"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_widths(self) -> ReadRecipe:
         for number, phase in enumerate(self.phases):
             if phase.pixels.width % WIDTHS:
@@ -57,7 +66,19 @@ class ReadObjective(Objective[ReadRecipe]):
 
     def configure(self) -> ReaderConfig:
         shape: ReaderConfig = shape_of(self.recipe, "reader")
-        return shape if shape.characters else dataclasses.replace(shape, characters=CHARACTERS)
+        height = shape.vision.grid[0] * PATCH
+        for number, phase in enumerate(self.recipe.phases):
+            if phase.pixels.height != height:
+                raise ValueError(
+                    f"phases.{number}.size = {phase.size}: a reader sees lines of {height} pixels: set "
+                    f'"{height}x{phase.pixels.width}"'
+                )
+        if shape.characters and shape.characters != CHARACTERS:  # lines are encoded in these
+            raise ValueError(
+                f"model.preset = {self.recipe.model.preset!r} reads other characters than this version of openpali "
+                "trains: start from a size, such as nano"
+            )
+        return dataclasses.replace(shape, characters=CHARACTERS)
 
     def make_encoder(self) -> Encoder:
         return ReadingEncoder(self.recipe.pieces, self.config.steps)
@@ -75,7 +96,7 @@ class ReadObjective(Objective[ReadRecipe]):
     def _lines(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of lines of like width: what reading and placing costs, and which are misread; each ``[R]``."""
         characters, columns = batch["characters"], batch["columns"]
-        widest = -(-int(columns[-1]) * PATCH // WIDTHS) * WIDTHS
+        widest = -(-int(columns.max()) * PATCH // WIDTHS) * WIDTHS
         logits = self.model(batch["lines"][:, :, :widest], columns)
         steps = columns * self.config.steps
         lines = reading_loss(logits, steps, characters) / (characters > 0).sum(1).clamp(min=1)
