@@ -54,6 +54,19 @@ def test_phases_of_an_adapter_have_one_size(base) -> None:
     lora_recipe(base, phases=[{**phase, "size": 48}, {**phase, "size": 48}])
 
 
+def test_sizes_of_an_adapter_are_compared_in_pixels(base) -> None:
+    phase = {"samples": 8, "mixture": [CAPTION]}
+    lora_recipe(base, phases=[{**phase, "size": 72}, {**phase, "size": "72x72"}])
+
+
+def test_frozen_parts_have_no_changes(base, make_trainer) -> None:
+    """A change that never learns would look as if it had."""
+    model = make_trainer(lora_recipe(base, lora={"targets": ["query", "text"]}, model__frozen=["vit"])).model
+    assert {name.partition(".")[0] for name in lora_names(model)} == {"text"}
+    with pytest.raises(ValueError, match=r"'vit', which is no linear layer outside model\.frozen"):
+        make_trainer(lora_recipe(base, lora={"targets": ["text", "vit"]}, model__frozen=["vit"]))
+
+
 def test_a_killed_run_equals_one_that_was_not(base, make_trainer, tmp_path, monkeypatch) -> None:
     """With dropout, an average and the best of its evaluations; the folder holds the adapter alone."""
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)

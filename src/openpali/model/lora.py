@@ -61,21 +61,25 @@ class Lora(nn.Module):
         return F.linear(F.linear(self.dropout(x), self.down), self.up) * self.scale
 
 
-def find_targets(model: nn.Module, targets: Sequence[str]) -> list[str]:
-    """Names of the linear layers in parts, or with last names ("query"), given by ``targets``; no output heads."""
+def find_targets(model: nn.Module, targets: Sequence[str], frozen: Sequence[str] = ()) -> list[str]:
+    """Names of the linear layers in parts, or with last names ("query"), given by ``targets``; no output heads, and
+    none in the parts ``frozen``."""
     linear = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, Linear | QuantizedLinear) and name.rpartition(".")[2] != HEAD
+        if isinstance(module, Linear | QuantizedLinear)
+        and name.rpartition(".")[2] != HEAD
+        and not any(name == part or name.startswith(f"{part}.") for part in frozen)
     ]
     found: dict[str, None] = {}
     for target in targets:
         named = [n for n in linear if n == target or n.startswith(f"{target}.") or n.endswith(f".{target}")]
         if not named:
             last = sorted({name.rpartition(".")[2] for name in linear})
+            outside = " outside model.frozen" if frozen else ""
             raise ValueError(
-                f"model.lora.targets names {target!r}, which is no linear layer: name parts of the model or layers "
-                f"({', '.join(last)})"
+                f"model.lora.targets names {target!r}, which is no linear layer{outside}: name parts of the model "
+                f"or layers ({', '.join(last)})"
             )
         found |= dict.fromkeys(named)
     return [name for name in linear if name in found]

@@ -35,7 +35,8 @@ def build_adaptable(config: Any, recipe: Recipe) -> nn.Module:
     base = _base(recipe)
     if base is not None and base.int8:
         use_quantized(model, base.int4)
-    add_lora(model, LoraConfig(lora.rank, lora.alpha, find_targets(model, lora.targets), lora.dropout))
+    targets = find_targets(model, lora.targets, recipe.model.frozen)
+    add_lora(model, LoraConfig(lora.rank, lora.alpha, targets, lora.dropout))
     return model
 
 

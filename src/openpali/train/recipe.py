@@ -222,7 +222,8 @@ class LoraSpec(_Table):
         rank: of the adapter; 0: none.
         alpha: the change is multiplied by ``alpha / rank``.
         dropout: of what enters the change.
-        targets: parts of the model or last names of layers, as "query": their linear layers change.
+        targets: parts of the model or last names of layers, as "query": their linear layers change, except in
+            ``frozen`` parts.
     """
 
     rank: Annotated[int, Field(ge=0)] = 0
@@ -435,7 +436,7 @@ class Recipe(_Table):
                     f"{key} = {samples} is not a multiple of batch = {self.batch}: "
                     f"take {more}" + (f" (or {less})" if less else "")
                 )
-        if self.model.lora.rank and len({phase.resolution for phase in self.phases}) > 1:
+        if self.model.lora.rank and len({phase.tokens or phase.pixels for phase in self.phases}) > 1:
             raise ValueError(
                 "phases have several sizes, and an adapter holds no position embeddings: with model.lora, give all "
                 "phases one size"
