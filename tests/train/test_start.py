@@ -67,6 +67,16 @@ def test_a_whole_start_model_comes_before_its_parts(make_trainer: Any) -> None:
     assert not torch.equal(part["vit.positions"], whole["vit.positions"])
 
 
+def test_a_scaled_or_printed_recipe_inherits_the_loss_too(make_trainer: Any, tmp_path: Path) -> None:
+    begun = make_trainer(make_recipe("siglip", softmax=True, phases__0__samples=4), "begun").train()
+    recipe = make_recipe("siglip", model={"init": {"": str(begun)}})
+    file = tmp_path / "mine.toml"
+    file.write_text(as_toml(recipe.model_dump(exclude_unset=True)), "utf-8")
+    scaled = load_recipe(file, ["scale=0.5"])
+    assert scaled.samples == 12
+    assert inherit(scaled).recipe.softmax
+
+
 def test_the_loss_is_the_start_models(make_trainer: Any) -> None:
     """A bias of the sigmoid that was never trained is not used all at once; also when the run goes on."""
     begun = make_trainer(make_recipe("siglip", softmax=True, phases__0__samples=4), "begun").train()

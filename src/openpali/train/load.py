@@ -112,16 +112,16 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     def shorter(samples: int) -> int:
         return max(1, round(samples * scale / batch)) * batch
 
-    raw = recipe.model_dump()
+    raw = recipe.model_dump(exclude_unset=True)  # what is not named may be inherited
     for phase in raw["phases"]:
         phase["samples"] = shorter(phase["samples"])
-    if raw["more_samples"]:
-        raw["more_samples"] = shorter(raw["more_samples"])
+    if recipe.more_samples:
+        raw["more_samples"] = shorter(recipe.more_samples)
     samples, optimizer = sum(phase["samples"] for phase in raw["phases"]), raw["optimizer"]
-    optimizer["warmup"] = min(samples, math.ceil(optimizer["warmup"] * scale))
-    optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(optimizer["cooldown"] * scale))
+    optimizer["warmup"] = min(samples, math.ceil(recipe.optimizer.warmup * scale))
+    optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(recipe.optimizer.cooldown * scale))
     for key in ("keep_every", "samples_every"):
-        raw[key] = math.ceil(raw[key] * scale)
+        raw[key] = math.ceil(getattr(recipe, key) * scale)
     for evaluation in raw.get("evals", ()):
         evaluation["every"] = math.ceil(evaluation["every"] * scale)
     return parse_recipe(raw)

@@ -29,4 +29,4 @@ def recipe_text(name: str) -> str:
     text = known[name].read_text("utf-8")
     if "extends" not in tomllib.loads(text):
         return text
-    return f"# {describe_recipe(known[name])}.\n{as_toml(load_recipe(known[name]).model_dump())}"
+    return f"# {describe_recipe(known[name])}.\n{as_toml(load_recipe(known[name]).model_dump(exclude_unset=True))}"
