@@ -447,6 +447,9 @@ def test_a_record_of_before_holds_the_options_of_all_objectives(objective, recip
         ("scale=half", "scale = half: give a positive number"),
         ("scale=0", "scale = 0: give a positive number"),
         ("scale=-1", "scale = -1: give a positive number"),
+        ("entries=3", "override entries: .*entries.NAME"),
+        ("mixtures={}", "override mixtures"),
+        ("extends=other.toml", "override extends"),
         ("=3", "unknown key"),
     ],
 )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from openpali.train.objectives.registry import objectives
 from openpali.train.recipe import Named, Recipe
-from openpali.train.recipe_errors import explain_recipe, explain_table
+from openpali.train.recipe_errors import FILE_KEYS, explain_recipe, explain_table
 from openpali.train.recipe_file import STUDY, assign, expand_mixtures, quote, read_overrides, read_table
 
 _BY_NAME = ("entries.", "mixtures.")
@@ -39,6 +39,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         for key, value in changes:
             if key.startswith(_BY_NAME):
                 assign(raw, key, value)
+            elif key in FILE_KEYS:
+                raise ValueError(
+                    f"override {key}: only a file has it; override single keys, such as entries.NAME.task"
+                )
         entries, mixtures = _named(raw)
         expand_mixtures(raw, entries, mixtures)
         scale = 1.0
