@@ -67,6 +67,14 @@ def test_a_whole_start_model_comes_before_its_parts(make_trainer: Any) -> None:
     assert not torch.equal(part["vit.positions"], whole["vit.positions"])
 
 
+def test_scalars_of_the_recipe_are_not_used_beside_a_start_model(make_trainer: Any) -> None:
+    begun = make_trainer(make_recipe("siglip", phases__0__samples=4), "begun").train()
+    named = {"preset": str(begun), "tokenizer": str(begun), "init": {"": str(begun)}}
+    for scalars, keys in (({"bias": -3.0, "temperature": 4.0}, ["bias", "temperature"]), ({}, [])):
+        _, notes = inherit(make_recipe("siglip", model=named | scalars))
+        assert sorted(note.split()[0] for note in notes if "not used" in note) == [f"model.{key}" for key in keys]
+
+
 def test_a_scaled_or_printed_recipe_inherits_the_loss_too(make_trainer: Any, tmp_path: Path) -> None:
     begun = make_trainer(make_recipe("siglip", softmax=True, phases__0__samples=4), "begun").train()
     recipe = make_recipe("siglip", model={"init": {"": str(begun)}})

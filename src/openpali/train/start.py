@@ -189,6 +189,7 @@ def _inherited(recipe: Recipe, complete: Recipe) -> Iterator[str]:
 
 def _differences(recipe: Recipe, known: Known) -> Iterator[str]:
     """A sentence about each value that the recipe names and that is another one in the start model."""
+    yield from _unused(recipe)
     if not isinstance(recipe, PromptedRecipe):
         return
     for key in ("masks", "dialect"):
@@ -206,6 +207,15 @@ def _differences(recipe: Recipe, known: Known) -> Iterator[str]:
             if name in options and theirs != own:
                 said[f"{entry.task}: {name} {theirs} of the start model -> {own} by the recipe"] = None
     yield from said
+
+
+def _unused(recipe: Recipe) -> Iterator[str]:
+    """A sentence about each scalar that the recipe names and that the weights of the start model replace."""
+    model = recipe.model
+    for key in ("temperature", "bias"):
+        field = type(model).model_fields.get(key)
+        if model.start and field and (value := getattr(model, key)) != field.default:
+            yield f"model.{key} = {quote(value)} is not used: {model.start} has learned its own"
 
 
 def _entries(recipe: Recipe) -> list[SourceSpec]:

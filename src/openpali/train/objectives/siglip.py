@@ -46,8 +46,8 @@ class SiglipModelSpec(ModelSpec):
     """The two scalars of the sigmoid loss, both of which are learned, and what is done to texts.
 
     Attributes:
-        temperature: initial factor on the similarities of images and texts.
-        bias: initial offset of the logits; about -ln(batch) for small batches.
+        temperature: initial factor on the similarities of images and texts; a start model has its own.
+        bias: initial offset of the logits; about -ln(batch) for small batches; a start model has its own.
         text_normalisation: "lower" lowercases texts, "canonical" also removes ASCII punctuation and extra spaces,
             as SigLIP does, "as is" changes nothing; by default as the start model does, or else "lower".
             keep_case = true goes first.
