@@ -352,6 +352,31 @@ def test_the_newest_are_kept_and_one_every_so_often(make_trainer, tmp_path) -> N
     assert [step_of(path) for path in checkpoints(tmp_path / "by samples alone")] == [3, 6]
 
 
+def test_every_interval_keeps_a_checkpoint_whatever_the_batch(make_trainer, tmp_path) -> None:
+    """48 samples a step, 100,000 an interval: in floats, step 6250 comes before the third one."""
+    steps = [4167, 6249, 6250, 6251]
+    for step in steps:
+        (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
+    own = make_trainer(make_recipe(batch=48, keep_every=100_000, phases__0__samples=48)).checkpoints
+    Checkpoints(tmp_path, ALONE, 1, own.keep_every)
+    assert [step_of(path) for path in checkpoints(tmp_path)] == [4167, 6250, 6251]
+
+
+def test_an_old_checkpoint_that_cannot_be_deleted_ends_no_run(make_trainer, tmp_path, monkeypatch) -> None:
+    remove = shutil.rmtree
+
+    def keep(path, ignore_errors=False) -> None:
+        if not ignore_errors:
+            raise PermissionError(path)
+
+    monkeypatch.setattr(shutil, "rmtree", keep)
+    make_trainer(make_recipe(save_minutes=ALWAYS, keep=1, phases__0__samples=12)).train()
+    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [1, 2, 3]
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    make_trainer(make_recipe(keep=1, phases__0__samples=12))
+    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [3]
+
+
 def test_a_finished_run_keeps_its_last_checkpoint_unless_the_recipe_says_how_many(make_trainer, tmp_path) -> None:
     held = {"name": "mine", "source": "nano/single", "task": "caption", "every": 8, "limit": 1}
     recipe = make_recipe(save_minutes=ALWAYS, keep_every=12, evals=[held], keep_best="mine/loss")

@@ -16,6 +16,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -52,7 +53,9 @@ class Checkpoints:
         best: the step of a checkpoint to keep besides; None: none.
     """
 
-    def __init__(self, run: Path, ranks: Ranks, keep: int, keep_every: float = 0, best: int | None = None) -> None:
+    def __init__(
+        self, run: Path, ranks: Ranks, keep: int, keep_every: Fraction | int = 0, best: int | None = None
+    ) -> None:
         self.run, self.ranks, self.keep, self.keep_every = run, ranks, keep, keep_every
         self._pending: Future[Any] | None = None
         self._writing = ""
@@ -139,11 +142,11 @@ class Checkpoints:
         """Delete all checkpoints but the newest ``keep``, one per ``keep_every`` steps, and that of ``best``."""
         kept: set[int] = set()
         for old in checkpoints(self.run)[: -self.keep]:
-            interval = int(step_of(old) // self.keep_every) if self.keep_every else 0
+            interval = step_of(old) // self.keep_every if self.keep_every else 0
             if interval and interval not in kept:
                 kept.add(interval)
             elif step_of(old) != best:
-                shutil.rmtree(old)
+                shutil.rmtree(old, ignore_errors=True)  # the new one is complete; the next one tries again
 
 
 def load_checkpoint(checkpoint: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:

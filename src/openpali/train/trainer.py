@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -142,7 +143,7 @@ class Trainer:
             self.folder.path,
             self.ranks,
             recipe.keep or RESERVE,
-            recipe.keep_every / recipe.batch,
+            Fraction(recipe.keep_every, recipe.batch),
             self.evaluations.kept,
         )
         return state
