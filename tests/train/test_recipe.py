@@ -431,6 +431,7 @@ def test_a_record_of_before_holds_the_options_of_all_objectives(objective, recip
         ("objective=siglip regions=1 sides=1", "set dense = true"),
         ("objective=siglip captions=-1", "captions = -1 must be at least 0"),
         ("objective=mask_vqvae micro=2", 'objective = "mask_vqvae" needs micro = 1'),
+        ("objective=mask_vqvae ema=0.9", 'objective = "mask_vqvae" needs ema = 0'),
         # several at once
         (
             "batch=-1 micro=-1 model.presett=x",

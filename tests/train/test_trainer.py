@@ -290,6 +290,16 @@ def test_a_loss_that_stays_high_is_reported_once_with_module_and_samples(make_tr
     assert f"the highest losses are those of {trainer.stream[42].key}, " in sentence
 
 
+def test_a_codebook_is_said_to_be_neither_skipped_nor_unchanged(make_trainer) -> None:
+    trainer = make_trainer(make_recipe("mask_vqvae"))
+    parameter = next(p for p in trainer.model.parameters() if p.requires_grad)
+    parameter.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(ValueError, match="not finite") as error:
+        trainer.train()
+    assert "skip_not_finite" not in str(error.value)
+    assert "nothing was changed" not in str(error.value)
+
+
 @pytest.mark.parametrize("size", ["48x192", "16x192"])
 def test_lines_have_the_height_of_a_reader(make_trainer, size: str) -> None:
     with pytest.raises(ValueError, match=f'phases.0.size = {size}: .* "32x192"'):

@@ -50,10 +50,7 @@ def explain_not_finite(
     everywhere = ranks.gather((finding, suspects))
     (_, where), named = min(everywhere)
     more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return (
-        f"{where} is not finite at sample {samples}, with {', '.join(named[:NAMED])}{more}; nothing was changed by "
-        "this step"
-    )
+    return f"{where} is not finite at sample {samples}, with {', '.join(named[:NAMED])}{more}"
 
 
 def explain_high_loss(

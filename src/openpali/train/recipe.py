@@ -423,6 +423,7 @@ class Recipe(_Table):
     parts: ClassVar[bool] = False  # samples are parts of images, which are decoded at full size
     kinds: ClassVar[Sequence[str]] = ()  # of models that are trained; none: all that take prompts
     native: ClassVar[bool] = False  # images may keep their proportions
+    skips: ClassVar[bool] = True  # steps may be skipped: until the update of weights, they change nothing
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Recipe:

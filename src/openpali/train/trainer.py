@@ -351,16 +351,18 @@ class Trainer:
         except NotFiniteError:
             self.train_step.zero_gradients()
             again = partial(self.train_step.backward, batches, weight, self.step)
-            self._skip(explain_not_finite(self.model, again, keys, self.samples, self.ranks))
+            why = explain_not_finite(self.model, again, keys, self.samples, self.ranks)
+            self._skip(f"{why}; nothing was changed by this step" if self.recipe.skips else why)
 
     def _skip(self, why: str) -> None:
-        """Note a step that is not finite and changed nothing, up to ``skip_not_finite`` of them."""
+        """Note a step that is not finite, and leave it out, up to ``skip_not_finite`` of them."""
         limit = self.recipe.skip_not_finite
         if self.skipped >= limit:
             before = f" after {self.skipped} such steps, with skip_not_finite = {limit}" if self.skipped else ""
+            skip = ", or raise skip_not_finite to skip such steps" if self.recipe.skips else ""
             raise ValueError(
-                f"{why}{before}. Lower optimizer.lr or raise warmup, leave those samples out, or raise "
-                "skip_not_finite to skip such steps, and run the same command to go on from the last checkpoint"
+                f"{why}{before}. Lower optimizer.lr or raise warmup, leave those samples out{skip}, and run the "
+                "same command to go on from the last checkpoint"
             )
         self.skipped += 1
         allocate(self.optimizer)  # a checkpoint holds the moments of all parameters

@@ -25,6 +25,8 @@ from openpali.train.shapes import shape_of
 class MaskRecipe(Recipe):
     """The mask VQ-VAE: masks of objects to 16 tokens and back. Its entries have the task ``refseg``."""
 
+    skips: ClassVar[bool] = False
+
     @model_validator(mode="after")
     def _check_codebook(self) -> MaskRecipe:
         if self.micro > 1:
@@ -36,6 +38,11 @@ class MaskRecipe(Recipe):
             raise ValueError(
                 'objective = "mask_vqvae" has no transformer blocks to shard, checkpoint or compile: '
                 "remove the parallel table"
+            )
+        if self.ema:
+            raise ValueError(
+                "ema averages the encoder, but not the codebook, which would no longer fit it: "
+                'objective = "mask_vqvae" needs ema = 0'
             )
         if self.skip_not_finite:
             raise ValueError(
