@@ -22,6 +22,7 @@ from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
+from openpali.train.diagnose import explain_high_loss
 from openpali.train.export import task_options
 from openpali.train.machine import count_flops
 from openpali.train.monitor import Progress
@@ -288,6 +289,39 @@ def test_a_loss_that_stays_high_is_reported_once_with_module_and_samples(make_tr
     [sentence] = said  # the third high report is of step 10, and the step after it is examined
     assert re.match(r"the loss is \S+ at sample 40 and stays above 1.5 times its median, \S+ project has", sentence)
     assert f"the highest losses are those of {trainer.stream[42].key}, " in sentence
+
+
+def test_misses_name_no_highest_losses(make_trainer) -> None:
+    trainer = make_trainer(make_recipe("siglip", phases__0__samples=4))
+    gradients = {"vit.positions": torch.ones(3)}
+    for rows, named in (([1.0, 0.0], False), ([1.0, 0.5], True)):
+        losses = Losses(torch.tensor(1.0), torch.tensor(rows))
+        sentence = explain_high_loss(gradients, [losses], [["first", "second"]], trainer.ranks)
+        assert ("those of first, second" in sentence) == named
+
+
+def test_losses_that_begin_late_are_no_alarm(make_trainer, monkeypatch) -> None:
+    monkeypatch.setattr(trainer_module, "LOG_EVERY", 1)
+    trainer = make_trainer(make_recipe("siglip", masked=100.0, masked_from=0.5, phases__0__samples=64))
+    said: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
+    trainer.train()
+    assert not said
+
+
+def test_what_cannot_be_measured_is_not_reported(make_trainer, tmp_path) -> None:
+    """Regions of images without objects: none is missed, but none is found either."""
+    word = {"source": "nano/word", "task": "contrastive"}
+    recipe = make_recipe("siglip", regions=1.0, dense=True, sides=1.0, phases__0__mixture=[word])
+    trainer = make_trainer(recipe)
+    original = trainer.objective.losses
+    trainer.objective.losses = lambda batch, weight: original(
+        {**batch, "region_names": torch.full_like(batch["region_names"], -1)}, weight
+    )
+    trainer._check_reached = lambda: None  # the sides have no gradient
+    trainer.train()
+    [report] = metrics_of(tmp_path / "run")
+    assert set(report["extra"]) == {"temperature", "bias"}
 
 
 def test_a_codebook_is_said_to_be_neither_skipped_nor_unchanged(make_trainer) -> None:

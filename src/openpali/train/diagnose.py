@@ -58,11 +58,12 @@ def explain_high_loss(
 ) -> str:
     """Say which module has the largest gradient, and which samples of all ranks the highest losses. Collective."""
     module, share = worst_module(gradients)
-    highest = sorted(_rows(keys, losses), reverse=True)[:NAMED]
-    everywhere = ranks.gather(highest)
-    named = [key for _, key in sorted((row for rows in everywhere for row in rows), reverse=True)[:NAMED]]
+    everywhere = [row for rows in ranks.gather(_rows(keys, losses)) for row in rows]
+    named = [key for _, key in sorted(everywhere, reverse=True)[:NAMED]]
+    counts = {loss for loss, _ in everywhere} <= {0.0, 1.0}  # misses, as SigLIP's: none is the highest
+    highest = "" if counts else f"; the highest losses are those of {', '.join(named)}"
     return (
-        f"{module} has {share:.0%} of the gradient's norm; the highest losses are those of {', '.join(named)}. "
+        f"{module} has {share:.0%} of the gradient's norm{highest}. "
         "If it does not come down again, stop, delete the checkpoints since, and go on with a lower lr"
     )
 

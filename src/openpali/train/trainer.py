@@ -6,6 +6,7 @@ seed follow. So a run that is killed and resumed is, bit for bit, the run that w
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -328,6 +329,7 @@ class Trainer:
         self.window.flops += self.flops
         if self.objective.late != late:  # more losses have begun
             self.flops = 0.0
+            self.loss_watch = LossWatch()
         self.progress.advance(self.samples)
 
     def _change_weights(self, group: list[Loaded], batches: list[Batch], weight: float) -> None:
@@ -390,7 +392,7 @@ class Trainer:
             step=self.step,
             loss=everywhere.total / everywhere.updates,
             losses={name: total / rows for name, (total, rows) in sorted(everywhere.sums.items())},
-            extra={name: float(value) for name, value in window.extra.items()},
+            extra={name: value for name, tensor in window.extra.items() if not math.isnan(value := float(tensor))},
             gradient_norm=everywhere.norms / everywhere.updates,
             samples_per_second=window.steps * self.recipe.batch / seconds,
             share_of_peak=window.flops / seconds / self.peak,

@@ -34,8 +34,8 @@ class Losses:
     Attributes:
         total: the batch's part of the global loss, a scalar to call backward on.
         per_row: a loss of each row ``[B]``, detached; reported per source.
-        extra: further values to report: scalars, detached, on their device. (Reading them here would make the CPU
-            wait for the GPU before the backward pass.)
+        extra: further values to report: scalars, detached, on their device; NaN is not reported. (Reading them here
+            would make the CPU wait for the GPU before the backward pass.)
     """
 
     total: Tensor

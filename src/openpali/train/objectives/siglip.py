@@ -208,7 +208,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
             if self.recipe.sides:
                 of_sides = side_loss(embeddings, regions, places)
                 total = total + self.recipe.sides / total_weight * of_sides
-                extra["sides"] = of_sides.detach() / (regions.named >= 0).sum().clamp(min=1)
+                extra["sides"] = of_sides.detach() / (regions.named >= 0).sum()
         for name, weight, loss in self._image_losses(batch, images, embeddings):
             total = total + weight / total_weight * loss
             extra[name] = loss.detach() / len(batch["ids"])
@@ -323,7 +323,8 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
 
 @torch.no_grad()
 def region_misses(embeddings: Embeddings, regions: Regions, places: Places, chunk: int = 4096) -> Tensor:
-    """Share of the places in regions whose nearest name of the batch is not their own, a scalar.
+    """Share of the places in regions whose nearest name of the batch is not their own, a scalar; NaN
+    without such places.
 
     Similarities are computed for ``chunk`` places at a time.
     """
@@ -332,7 +333,7 @@ def region_misses(embeddings: Embeddings, regions: Regions, places: Places, chun
     region = places.region
     nearest = regions.names[_nearest(embeddings.region, embeddings.name, chunk)]  # [P, L]
     missed = (nearest != regions.names[regions.named[region]]).any(-1) & (region >= 0)
-    return missed.sum() / (region >= 0).sum().clamp(min=1)
+    return missed.sum() / (region >= 0).sum()
 
 
 def _nearest(rows: Tensor, others: Tensor, chunk: int) -> Tensor:
