@@ -324,6 +324,14 @@ def test_what_cannot_be_measured_is_not_reported(make_trainer, tmp_path) -> None
     assert set(report["extra"]) == {"temperature", "bias"}
 
 
+def test_a_run_that_is_too_short_for_its_average_says_so(make_trainer, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
+    for ema in (0.9, 0.5):  # of ten steps and of two
+        make_trainer(make_recipe(ema=ema, phases__0__samples=16), str(ema)).train()
+    assert len(said) == 1
+
+
 def test_a_codebook_is_said_to_be_neither_skipped_nor_unchanged(make_trainer) -> None:
     trainer = make_trainer(make_recipe("mask_vqvae"))
     parameter = next(p for p in trainer.model.parameters() if p.requires_grad)

@@ -191,6 +191,7 @@ def describe_learning(recipe: Recipe, objective: Objective[Any]) -> Iterator[str
     _freeze(model, recipe, torch.float32)
     _clipped(model, recipe)
     group_parameters(model, recipe.optimizer)
+    yield from describe_average(recipe)
     for kind, learns in (("learns", True), ("frozen", False)):
         parts: Counter[str] = Counter()
         for name, tensor, count in weights_of(model):
@@ -199,6 +200,16 @@ def describe_learning(recipe: Recipe, objective: Objective[Any]) -> Iterator[str
         if parts:
             of_parts = ", ".join(f"{part} {count:,}" for part, count in parts.items())
             yield f"{kind}: {parts.total():,} parameters ({of_parts})"
+
+
+def describe_average(recipe: Recipe) -> Iterator[str]:
+    """A line of text about an average of the weights that a run is too short for."""
+    steps = recipe.samples // recipe.batch
+    if recipe.ema and steps < 1 / (1 - recipe.ema):
+        yield (
+            f"ema = {recipe.ema} averages over some {1 / (1 - recipe.ema):,.0f} steps, and the run has {steps:,}: "
+            "the exported model is near its initial weights; lower ema"
+        )
 
 
 def weights_of(model: nn.Module) -> Iterator[tuple[str, Tensor, int]]:

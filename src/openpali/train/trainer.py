@@ -40,7 +40,7 @@ from openpali.train.parallel import is_sharded
 from openpali.train.phases import class_names, open_phases
 from openpali.train.recipe import PromptedRecipe, Recipe
 from openpali.train.run_folder import RunFolder
-from openpali.train.step import Gradients, NotFiniteError, TrainStep, check_sizes, set_resolution
+from openpali.train.step import Gradients, NotFiniteError, TrainStep, check_sizes, describe_average, set_resolution
 from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
 
@@ -200,6 +200,8 @@ class Trainer:
                 f"more_samples = {self.recipe.more_samples}: the run goes on from sample {self.samples:,} to "
                 f"{self.recipe.samples:,}, with the learning rate of a run of that length"
             )
+        for note in describe_average(self.recipe):
+            self.progress.say(note)
         if self.precision_changed:
             self.progress.say(f"the run goes on in {self.precision}, and was trained in another precision so far")
         if self.evaluations.exhausted:
