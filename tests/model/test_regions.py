@@ -135,6 +135,14 @@ def test_what_may_be_anything_does_not_teach_that_nothing_is_there() -> None:
     assert torch.equal(weights[0][region[0] >= 0], alone.weights.view(2, 6, 6)[0][region[0] >= 0])
 
 
+def test_the_smallest_thing_that_may_be_anything_has_a_patch_too() -> None:
+    _, regions = scene()
+    ignored = regions._replace(named=torch.tensor([1, 2, UNKNOWN, PADDING]))
+    region, weights = (each.view(2, 6, 6) for each in places_of(ignored))
+    assert (region[0, 5, 5], weights[0, 5, 5]) == (-1, 0)
+    assert weights[0, 5, 4] == 1 / 11
+
+
 def test_padding_of_an_image_is_part_of_nothing() -> None:
     model, regions = scene()
     points = model.vit.centres(40, torch.tensor([[6, 6], [2, 9]]))

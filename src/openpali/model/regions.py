@@ -82,36 +82,52 @@ def share_names(embeddings: Embeddings, regions: Regions) -> tuple[Embeddings, R
 def places_of(regions: Regions) -> Places:
     """What is at each place. A patch is part of the region whose centre it holds, so that the smallest thing has a
     patch, or else of the smallest region that its centre lies in."""
-    real_R = regions.named >= 0
     if regions.points is None:
+        real_R = regions.named >= 0
         return Places(torch.where(real_R, torch.arange(len(real_R), device=real_R.device), -1), real_R.float())
-    shown_BN = (regions.points >= 0).all(-1)
-    points_RN2 = regions.points[regions.rows]
+    held_RN, centre_RN = _held(regions, regions.points)
+    region_BN = _owners(regions, held_RN, centre_RN)
+    unknown_RN = held_RN & (regions.named == UNKNOWN)[:, None]
+    unknown_BN = torch.zeros_like(region_BN).index_add(0, regions.rows, unknown_RN.long()) > 0
+    free_BN = (regions.points >= 0).all(-1) & (region_BN < 0) & ~unknown_BN
+    return Places(region_BN.flatten(), _weights(regions, region_BN, free_BN).flatten())
+
+
+def _held(regions: Regions, points_BN2: Tensor) -> tuple[Tensor, Tensor]:
+    """The patches of each region, whose centres lie in it or which hold its centre, and the latter alone; both bool
+    ``[R, N]``."""
+    shown_RN, points_RN2 = (points_BN2 >= 0).all(-1)[regions.rows], points_BN2[regions.rows]
     low_R2, high_R2 = regions.boxes.view(-1, 2, 2).unbind(1)
     within_RN = ((points_RN2 >= low_R2[:, None]) & (points_RN2 < high_R2[:, None])).all(-1)
-    away_RN = (
-        (points_RN2 - regions.centres[:, None]).square().sum(-1).masked_fill(~shown_BN[regions.rows], torch.inf)
-    )
+    away_RN = (points_RN2 - regions.centres[:, None]).square().sum(-1).masked_fill(~shown_RN, torch.inf)
     centre_RN = torch.zeros_like(within_RN).scatter(1, away_RN.argmin(1, keepdim=True), True)
-    area_RN = (high_R2 - low_R2).prod(1)[:, None].expand_as(away_RN)
+    return (within_RN | centre_RN) & shown_RN, centre_RN
+
+
+def _owners(regions: Regions, held_RN: Tensor, centre_RN: Tensor) -> Tensor:
+    """The region that each patch is part of, int64 ``[B, N]``; -1: none."""
+    assert regions.points is not None
+    real_R, numbers_R = regions.named >= 0, torch.arange(len(regions.named), device=held_RN.device)
+    low_R2, high_R2 = regions.boxes.view(-1, 2, 2).unbind(1)
+    area_RN = (high_R2 - low_R2).prod(1)[:, None].expand(held_RN.shape)
     # areas are at most 1: those of centres come first
-    order_RN = torch.where(centre_RN, area_RN - 2, area_RN).masked_fill(~(within_RN | centre_RN), torch.inf)
-    order_RN = order_RN.masked_fill(~(real_R[:, None] & shown_BN[regions.rows]), torch.inf)
+    order_RN = torch.where(centre_RN, area_RN - 2, area_RN).masked_fill(~(held_RN & real_R[:, None]), torch.inf)
     rows_RN = regions.rows[:, None].expand_as(order_RN)
     first_BN = torch.full_like(regions.points[..., 0], torch.inf).scatter_reduce(0, rows_RN, order_RN, "amin")
     mine_RN = (order_RN == first_BN[regions.rows]) & order_RN.isfinite()
-    numbers_RN = torch.where(mine_RN, torch.arange(len(real_R), device=real_R.device)[:, None], -1)
-    region_BN = torch.full_like(shown_BN, -1, dtype=torch.long).scatter_reduce(0, rows_RN, numbers_RN, "amax")
-    patches_R = torch.zeros_like(area_RN[:, 0])
-    taken_BN = region_BN >= 0
-    patches_R = patches_R.index_add(0, region_BN.clamp(min=0).flatten(), taken_BN.flatten().to(patches_R.dtype))
-    unknown_RN = within_RN & (regions.named == UNKNOWN)[:, None]
-    unknown_BN = torch.zeros_like(first_BN).index_add(0, regions.rows, unknown_RN.to(first_BN.dtype)) > 0
-    regions_B = torch.zeros_like(first_BN[:, 0]).index_add(0, regions.rows, real_R.to(first_BN.dtype))
-    free_BN = shown_BN & ~taken_BN & ~unknown_BN & (regions_B > 0)[:, None]
-    alone_BN = free_BN / free_BN.sum(1, keepdim=True).clamp(min=1)
-    shared_BN = taken_BN / patches_R[region_BN.clamp(min=0)].clamp(min=1)
-    return Places(region_BN.flatten(), (alone_BN + shared_BN).flatten())
+    chosen_RN = torch.where(mine_RN, numbers_R[:, None], -1)
+    return torch.full_like(first_BN, -1, dtype=torch.long).scatter_reduce(0, rows_RN, chosen_RN, "amax")
+
+
+def _weights(regions: Regions, region_BN: Tensor, free_BN: Tensor) -> Tensor:
+    """See :class:`Places`; float ``[B, N]``. ``free_BN``: patches where nothing is, if the image has regions."""
+    taken_BN, real_R = region_BN >= 0, (regions.named >= 0).to(regions.boxes.dtype)
+    owner_BN = region_BN.clamp(min=0)
+    patches_R = torch.zeros_like(real_R).index_add(0, owner_BN.flatten(), taken_BN.flatten().to(real_R.dtype))
+    regions_B = real_R.new_zeros(len(region_BN)).index_add(0, regions.rows, real_R)
+    alone_BN = free_BN & (regions_B > 0)[:, None]
+    shares_BN = alone_BN / alone_BN.sum(1, keepdim=True).clamp(min=1)
+    return shares_BN + taken_BN / patches_R[owner_BN].clamp(min=1)
 
 
 def region_loss(
