@@ -111,6 +111,8 @@ def test_sources_that_cannot_be_mixed_are_refused() -> None:
             Mixture(sizes, weights, 0)
     with pytest.raises(ValueError):
         Mixture([5, 5], [1.0, 1e-4], 0)
+    with pytest.raises(ValueError, match=r"^rare@mine has"):
+        Mixture([5, 5], [1.0, 1e-4], 0, ["often@mine", "rare@mine"])
 
 
 def test_rngs_of_different_keys_are_different() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from openpali.architectures.base import vision_of
 from openpali.architectures.registry import find_dialect
 from openpali.data.media.native import AnyPreprocess
-from openpali.data.pipeline.mixture import BLOCK, ENDLESS, Mixture
+from openpali.data.pipeline.mixture import BLOCK, ENDLESS
 from openpali.data.pipeline.stream import Entry, Phase
 from openpali.data.sources.registry import open_source
 from openpali.data.validate import Terms
@@ -81,9 +81,7 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
     for spec, phase in zip(recipe.phases, phases, strict=True):
         shown = spec.resolution if spec.tokens else " x ".join(map(str, spec.pixels)) + " pixels"
         yield f"{phase.samples:,} samples at {shown}:"
-        entries = phase.entries
-        counts = Mixture([len(e.source) for e in entries], [e.weight for e in entries], recipe.seed).counts
-        for entry, count in zip(entries, counts, strict=True):
+        for entry, count in zip(phase.entries, phase.mixture(recipe.seed).counts, strict=True):
             draws, size = round(phase.samples * count / BLOCK), len(entry.source)
             epochs = "endless" if size >= ENDLESS else f"{size:,} examples, {draws / size:.1f} epochs"
             yield f"  {entry.name:32} {count / BLOCK:6.1%} {draws:>10,} draws  ({epochs})"

@@ -36,9 +36,12 @@ class Mixture:
         sizes: number of examples of each source.
         weights: relative rates, any positive numbers.
         seed: determines the order.
+        names: of the sources, for messages.
     """
 
-    def __init__(self, sizes: Sequence[int], weights: Sequence[float], seed: int) -> None:
+    def __init__(
+        self, sizes: Sequence[int], weights: Sequence[float], seed: int, names: Sequence[str] = ()
+    ) -> None:
         if len(sizes) != len(weights) or not sizes:
             raise ValueError(f"a mixture needs one weight per source: {len(sizes)} sources, {len(weights)} weights")
         if min(sizes) < 1 or not all(np.isfinite(w) and w > 0 for w in weights):
@@ -48,9 +51,8 @@ class Mixture:
         self.counts = _apportion(np.asarray(weights, dtype=np.float64))
         if 0 in self.counts:
             least = int(np.argmin(self.counts))
-            raise ValueError(
-                f"source {least} has less than 1/{BLOCK} of the mixture: raise its weight or remove it"
-            )
+            name = names[least] if names else f"source {least}"
+            raise ValueError(f"{name} has less than 1/{BLOCK} of the mixture: raise its weight or remove it")
 
     def __getitem__(self, counter: int) -> Draw:
         """The draw at position ``counter`` >= 0 of the global order."""

@@ -42,6 +42,11 @@ class Phase:
     preprocess: AnyPreprocess
     entries: Sequence[Entry]
 
+    def mixture(self, seed: int) -> Mixture:
+        """Its entries in the order that a seed gives."""
+        sizes, weights = [len(e.source) for e in self.entries], [e.weight for e in self.entries]
+        return Mixture(sizes, weights, seed, [e.name for e in self.entries])
+
 
 @dataclass
 class EncodedSample:
@@ -71,10 +76,7 @@ class Stream(Dataset[EncodedSample]):
         self.phases, self.encoder, self.seed = phases, encoder, seed
         self.ends = list(accumulate(phase.samples for phase in phases))
         seeds = [derive_seed(seed, "mixture", i) if i else seed for i in range(len(phases))]
-        self.mixtures = [
-            Mixture([len(e.source) for e in phase.entries], [e.weight for e in phase.entries], own)
-            for phase, own in zip(phases, seeds, strict=True)
-        ]
+        self.mixtures = [phase.mixture(own) for phase, own in zip(phases, seeds, strict=True)]
 
     def __len__(self) -> int:
         return self.ends[-1]
