@@ -117,6 +117,52 @@ def test_an_expression_means_an_element(screen, expression, index) -> None:
     assert [thing.box for thing in screen.detect(expression)] == [found.box]
 
 
+def buttons(*names: str) -> Screen:
+    """Buttons below each other; the finder is surer of each than of those before."""
+    boxes = [Box(40 * i, 0, 40 * i + 30, 300) for i in range(len(names))]
+    things = [Object("button", box, confidence=0.5 + 0.1 * i, role="button") for i, box in enumerate(boxes)]
+    texts = [[(word, 10 + 60 * n) for n, word in enumerate(name.split())] for name in names]
+    return Screen(things, [line(40 * i + 6, *words) for i, words in enumerate(texts)])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Log in", "Log out"),
+        ("Sign in", "Sign up"),
+        ("Turn on", "Turn off"),
+        ("On", "Off"),
+        ("Stores near you", "Stores"),
+        ("Change over time", "Time"),
+        ("Last", "First"),
+        ("Select", "Photo"),
+        ("Toggle", "Progress"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}", "{} button", "the {} button"])
+def test_an_element_is_told_by_all_words_of_its_name(names, form) -> None:
+    found = buttons(*names).point(form.format(names[0]))
+    assert found is not None
+    assert found.label == names[0]
+
+
+@pytest.mark.parametrize("expression", ["Log in link", "icon right of Log in", "the second Log in"])
+def test_names_are_told_apart_in_longer_expressions(expression) -> None:
+    screen = buttons("Log in", "Log out", "Log in")
+    icons = [element("icon", 40 * i, 310, 40 * i + 30, 340) for i in range(3)]
+    found = Screen([*screen.elements, *icons], screen.lines).point(expression)
+    assert found is not None
+    assert found.box.ymin in (0, 80)
+
+
+def test_the_name_of_a_role_is_a_name_where_nothing_has_the_role() -> None:
+    link = element("link", 200, 0, 216, 90)
+    screen = buttons("Select", "Link")
+    assert [thing.label for thing in screen.detect("Link")] == ["Link"]
+    both = Screen([*screen.elements, link], screen.lines)
+    assert [thing.box for thing in both.detect("link")] == [link.box]
+
+
 def test_elements_are_ordered_row_by_row() -> None:
     tops = [10.2, 10.0, 9.9]  # boxes are regressed
     rows = [

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from openpali.infer.elements import confidence_of
 from openpali.infer.pages import ReadLine, ReadWord
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.words import holds_centre
@@ -94,7 +95,7 @@ class ElementQuery(NamedTuple):
     @classmethod
     def named(cls, text: str) -> ElementQuery:
         """The same if all words before a role are a name: "Last Name field", "Icons link"."""
-        words = [word for word in words_of(text) if word not in _FILLERS]
+        words = _telling(text)
         roles = _ROLES.get(words[-1], ()) if words else ()
         return cls(words[:-1] if roles else words, roles, (), None)
 
@@ -126,17 +127,17 @@ class Screen:
         return found
 
     def detect(self, text: str) -> list[Object]:
-        """All elements of a role, or else the one that is meant.
+        """All elements of a role, or, if there are none, the one that is meant.
 
         Their ``name`` is ``text``, their own name the ``label``.
         """
         wanted = ElementQuery.of(text)
         more = wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)
+        found: list[Object] = []
         if wanted.roles and not more and not self._named(text):
             found = [thing for thing in self.named if thing.role in wanted.roles]
-        else:
-            one = self.point(text)
-            found = [one] if one else []
+        if not found and (one := self.point(text)):
+            found = [one]
         return [replace(thing, name=text, label=thing.label or thing.name) for thing in found]
 
     def at(self, box: Box) -> Object | None:
@@ -147,7 +148,8 @@ class Screen:
     def point(self, expression: str) -> Object | None:
         """The element that an expression means, with its name; words if no element has them; None: nothing fits."""
         beside = _BESIDE.search(expression)
-        if not beside or (not beside.start() and self._begins_name(expression, beside.end())):
+        begins_name = beside and not beside.start() and self._begins_name(expression, beside.end())
+        if not beside or begins_name or self._exactly(expression):
             return self._best(expression)
         if anchor := self._best(expression[beside.end() :]):
             return self._beside(anchor, beside[1].casefold(), ElementQuery.of(expression[: beside.start()]))
@@ -167,10 +169,22 @@ class Screen:
         return min((pair for pair in near if pair[1] < np.inf), key=lambda pair: pair[1], default=(None, 0.0))[0]
 
     def _best(self, text: str) -> Object | None:
+        if exact := self._exactly(text):
+            return exact
         wanted = ElementQuery.of(text)
         if wanted == ElementQuery.of(""):  # signs alone, such as "+"
             return next((thing for thing in self.named if thing.label and thing.label == text.strip()), None)
         return self._named(text) or self._meant(wanted)
+
+    def _exactly(self, text: str) -> Object | None:
+        """The element whose label is an expression, with or without its role: "Log in", "Near you button"."""
+        words = _name(text)
+        for count in range(len(words), 0, -1)[:3]:  # names of roles have one word, or two
+            roles = _ROLES.get(" ".join(words[count:]), ())
+            own = [thing for thing in self.named if count == len(words) or thing.role in roles]
+            if fitting := [thing for thing in own if _name(thing.label) == words[:count]]:
+                return max(fitting, key=confidence_of)
+        return None
 
     def _named(self, text: str) -> Object | None:
         """The element whose name has words of roles or places, such as "Last Name field"."""
@@ -178,7 +192,7 @@ class Screen:
         if not _OTHERWISE.intersection(named.words):
             return None
         least = _PART if set(named.words) - _PLACES.keys() - _ORDER.keys() else 1.0
-        fits = [(self._fit(named, thing), thing.confidence or 0.0, i) for i, thing in enumerate(self.named)]
+        fits = [(self._fit(named, thing), confidence_of(thing), i) for i, thing in enumerate(self.named)]
         fit, _, which = max(fits, default=(0.0, 0.0, 0))
         return self.named[which] if fit >= least else None
 
@@ -198,7 +212,7 @@ class Screen:
             return ordered[wanted.order] if wanted.order < len(ordered) else None
         if wanted.places:
             return max(some, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
-        return max(some, key=lambda thing: thing.confidence or 0.0)
+        return max(some, key=confidence_of)
 
     def _written(self, wanted: ElementQuery) -> tuple[float, Object | None]:
         """Similarity of the most similar run of words on the screen, 0..1, and these words; or (0, None)."""
@@ -217,7 +231,7 @@ class Screen:
         role = 1.0 if not wanted.roles or thing.role in wanted.roles else 0.0
         if not wanted.words:
             return role
-        words = words_of(thing.name)
+        words = _telling(thing.name)  # else "Log in" and "Log out" fit "Log in" alike
         part, _ = max(_parts(wanted.words, words), default=(0.0, slice(0)), key=lambda pair: pair[0])
         return (role or _OTHER_ROLE) * max(likeness(wanted.words, words), _PART * part)
 
@@ -270,6 +284,16 @@ def _in_half(things: Sequence[Object], places: Sequence[tuple[int, int]]) -> Seq
 
 def words_of(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
+
+
+def _telling(text: str) -> list[str]:
+    """Words that are no fillers."""
+    return [word for word in words_of(text) if word not in _FILLERS]
+
+
+def _name(text: str) -> list[str]:
+    """Words without an article before them."""
+    return words_of(text.casefold().strip().removeprefix("the "))
 
 
 def text_of(words: Sequence[ReadWord]) -> str:
