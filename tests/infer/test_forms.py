@@ -92,6 +92,13 @@ def test_what_is_counted_is_all_of_a_screen(question: str, counted: bool) -> Non
     assert bool(counted_roles(question)) == counted
 
 
+def test_radio_buttons_are_no_buttons() -> None:
+    radios = [element("radio", 350, x, 364, x + 14) for x in (10, 40)]
+    said = answer_about(Screen([*BUTTONS, *radios], []), "How many radio buttons are there?")
+    assert said is not None
+    assert said.text == "2"
+
+
 def test_that_nothing_was_found_has_no_confidence() -> None:
     said = answer_about(Screen([], []), "How many tabs are there?")
     assert said is not None

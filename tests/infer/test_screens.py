@@ -155,6 +155,26 @@ def test_names_are_told_apart_in_longer_expressions(expression) -> None:
     assert found.box.ymin in (0, 80)
 
 
+@pytest.mark.parametrize(
+    ("text", "role"),
+    [
+        ("radio button", "radio"),
+        ("the radio-buttons", "radio"),
+        ("check boxes", "checkbox"),
+        ("combo box", "combobox"),
+        ("drop down", "combobox"),
+        ("select box", "combobox"),
+        ("column header", "columnheader"),
+        ("progress bar", "progressbar"),
+        ("toggle button", "switch"),
+        ("text box", "textbox"),
+    ],
+)
+def test_roles_of_two_words_are_one(text, role) -> None:
+    screen = Screen([element(each, 30 * i, 0, 30 * i + 20, 90) for i, each in enumerate(ROLES)], [])
+    assert [thing.role for thing in screen.detect(text) if thing.role != "listbox"] == [role]
+
+
 def test_the_name_of_a_role_is_a_name_where_nothing_has_the_role() -> None:
     link = element("link", 200, 0, 216, 90)
     screen = buttons("Select", "Link")

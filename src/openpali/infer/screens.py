@@ -39,6 +39,14 @@ _ROLES: dict[str, tuple[str, ...]] = {
     **{word: ("switch",) for word in ("switch", "switches", "toggle")},
     **{word: ("textbox",) for word in ("textbox", "textboxes", "field", "fields", "input", "searchbox", "box")},
     **dict(btn=("button",), symbol=("icon",), radiobutton=("radio",)),
+    **{word: ("radio",) for word in ("radio button", "radio buttons")},
+    **{word: ("checkbox",) for word in ("check box", "check boxes", "tick box", "tick boxes")},
+    **{word: ("columnheader",) for word in ("column header", "column headers")},
+    **{word: ("combobox",) for word in ("combo box", "combo boxes")},
+    **{word: ("combobox", "listbox") for word in ("select box", "select boxes", "list box", "list boxes")},
+    **{word: ("combobox", "listbox") for word in ("drop down", "drop downs")},
+    **{word: ("progressbar",) for word in ("progress bar", "progress bars")},
+    **{word: ("switch",) for word in ("toggle button", "toggle buttons", "toggle switch", "toggle switches")},
 }
 """Words that name roles."""
 _FILLERS = {
@@ -81,7 +89,7 @@ class ElementQuery(NamedTuple):
         words: list[str] = []
         roles: list[str] = []
         places, order = [], None
-        for word in words_of(text):
+        for word in _terms(text):
             if word in _ROLES:
                 roles += _ROLES[word]
             elif word in _PLACES:
@@ -95,9 +103,9 @@ class ElementQuery(NamedTuple):
     @classmethod
     def named(cls, text: str) -> ElementQuery:
         """The same if all words before a role are a name: "Last Name field", "Icons link"."""
-        words = _telling(text)
-        roles = _ROLES.get(words[-1], ()) if words else ()
-        return cls(words[:-1] if roles else words, roles, (), None)
+        terms = [term for term in _terms(text) if term not in _FILLERS]
+        roles = _ROLES.get(terms[-1], ()) if terms else ()
+        return cls(words_of(" ".join(terms[:-1] if roles else terms)), roles, (), None)
 
 
 @dataclass(frozen=True)
@@ -284,6 +292,17 @@ def _in_half(things: Sequence[Object], places: Sequence[tuple[int, int]]) -> Seq
 
 def words_of(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
+
+
+def _terms(text: str) -> list[str]:
+    """Words; those that name a role together, such as "radio button", are one term."""
+    terms: list[str] = []
+    for word in words_of(text):
+        if terms and (pair := f"{terms[-1]} {word}") in _ROLES:
+            terms[-1] = pair
+        else:
+            terms.append(word)
+    return terms
 
 
 def _telling(text: str) -> list[str]:
