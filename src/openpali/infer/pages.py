@@ -29,7 +29,7 @@ from openpali.model.layers import device_of
 from openpali.model.pages import CELL, PATCH, Finder, Reader
 from openpali.tasks.example import Box, Image, Size, around
 from openpali.text.language import SPACE, LanguageModel
-from openpali.weights.ood import OodDetector, describe, is_out
+from openpali.weights.ood import OodDetector, RunningFeatures, is_out
 
 LINES = 16  # of a batch: more of them are slower on a core
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
@@ -152,17 +152,23 @@ def find_lines(finder: Finder, image: Image) -> list[FoundLine]:
 
 @torch.inference_mode()
 def find_text(finder: Finder, image: Image) -> FoundText:
-    """The lines of an image ``[H, W, 3]`` uint8, and its features."""
-    tokens: list[Tensor] = []
+    """The lines of an image ``[H, W, 3]`` uint8, within it, and its features."""
+    tokens = RunningFeatures()
 
     def say(tiles: Tensor, counts: Sequence[int]) -> Tensor:
         own, cells = finder.vit(tiles)
-        tokens.append(own.cpu().repeat_interleave(torch.tensor(counts), 0).flatten(0, 2))
+        tokens.add(own.cpu().flatten(1, 2), torch.tensor(counts))
         return torch.stack(list(finder.judge(own, cells)), 1)
 
     logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size), device_of(finder))
-    lines = _lines(logits.sigmoid().numpy(), up.numpy(), down.numpy())
-    return FoundText(lines, describe(torch.cat(tokens)[None])[0])
+    found = _lines(logits.sigmoid().numpy(), up.numpy(), down.numpy())
+    lines = [line._replace(box=_within(line.box, Size(*image.shape[:2]))) for line in found]
+    return FoundText([line for line in lines if line.box.area > 0], tokens.features)
+
+
+def _within(box: Box, size: Size) -> Box:
+    """The part of a box that an image holds: cells, and the height of their line, may reach beyond it."""
+    return Box(max(0.0, box.ymin), box.xmin, min(size.height, box.ymax), min(size.width, box.xmax))
 
 
 class _Run(NamedTuple):
