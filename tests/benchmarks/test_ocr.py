@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from openpali.benchmarks.ocr import Cached, JsonTexts, RapidOcr, Tesseract, open_ocr
 from openpali.cli.main import main
 from openpali.data.media.images import image_hash
+from openpali.eval import provenance
 from openpali.eval.ocr import WithOcr
 from openpali.infer.pali import Pali
 from openpali.tasks.caption import Caption
@@ -159,6 +160,18 @@ def test_a_model_that_reads_pages_is_an_engine(bundle: Path) -> None:
     assert text == " ".join(line.text for line in Pali.from_pretrained(bundle).read_page(image))
     assert len(text) > 10
     assert engine.read(image, "x") == text  # from the cache
+
+
+def test_a_text_is_read_again_once_the_code_that_reads_has_changed(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_ocr(str(bundle)).name
+    assert open_ocr(str(bundle)).name == before
+    assert "infer/pages.py" in provenance.READERS
+    folder = Path(provenance.__file__).parents[1]
+    assert all((folder / path).is_file() for path in provenance.READERS)
+    monkeypatch.setattr(provenance, "__file__", "/nowhere/eval/provenance.py")  # no code is there
+    assert open_ocr(str(bundle)).name != before
 
 
 def test_examples_and_prompts_hold_the_text() -> None:

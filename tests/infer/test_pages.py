@@ -302,6 +302,16 @@ def test_a_page_is_known_by_all_of_its_tiles() -> None:
     assert features[5].exp() > 10  # and how they differ
 
 
+def test_lines_end_where_the_page_does() -> None:
+    class Everywhere(KnowingFinder):
+        def judge(self, tokens: Tensor, images: Tensor) -> Cells:
+            high = torch.full((len(images), images.shape[1] // CELL, images.shape[2] // CELL), 300.0)
+            return Cells(high, high, high)
+
+    [line] = find_lines(cast(Finder, Everywhere()), np.zeros((203, 301, 3), np.uint8))
+    assert line.box == Box(0, 0, 203, 301)
+
+
 def test_words_are_as_sure_as_their_characters() -> None:
     scores = np.full((6, 4), 0.01, np.float32)
     for column, (number, probability) in enumerate([(2, 0.5), (2, 0.9), (0, 1.0), (3, 0.8), (1, 1.0), (2, 0.7)]):
@@ -313,6 +323,13 @@ def test_words_are_as_sure_as_their_characters() -> None:
 def test_the_extent_of_a_line_is_that_of_its_words() -> None:
     words = [ReadWord("a", Box(10, 30, 20, 40), 0.9), ReadWord("b", Box(10, 45, 20, 52), 0.9)]
     assert ReadLine(words, Box(8, 4, 22, 60)).extent == Box(10, 30, 20, 52)
+
+
+@pytest.mark.parametrize("box", [Box(5, 5, 5, 5), Box(5, 5, 9, 5), Box(9, 9, 5, 5)])
+def test_a_box_without_area_is_no_icon(box: Box) -> None:
+    icons = architecture_of(SHAPES["icons"]).build(SHAPES["icons"])
+    with pytest.raises(ValueError, match="has no area"):
+        name_icons(icons, np.zeros((20, 20, 3), np.uint8), [Box(0, 0, 9, 9), box])
 
 
 PASSES = {

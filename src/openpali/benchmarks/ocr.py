@@ -22,7 +22,7 @@ from PIL import Image as PILImage
 
 from openpali.data.media.images import image_hash
 from openpali.eval.ocr import OcrEngine
-from openpali.eval.provenance import hash_model
+from openpali.eval.provenance import READERS, hash_code, hash_model
 from openpali.home import home
 from openpali.infer.pali import Pali
 from openpali.messages import shorten
@@ -130,7 +130,8 @@ class PageReader:
 
     def __init__(self, name: str) -> None:
         self.pali = Pali.from_pretrained(name)
-        self.name = f"openpali {self.pali.name} {hash_model(self.pali, WORDS)[:16]}"
+        hashes = hash_model(self.pali, WORDS), hash_code(READERS)
+        self.name = " ".join(["openpali", self.pali.name, *(each[:16] for each in hashes)])
 
     def read(self, image: Image, key: str) -> str:
         """The lines in reading order, as one text."""

@@ -29,6 +29,10 @@ SCORERS = (  # files under the package that compute scores from answers, embeddi
     "benchmarks/**/*.py",
     "worlds/benchmarks/*.py",
 )
+READERS = (  # files under the package that make a text of a page, besides the networks
+    *("infer/pages.py", "infer/tiles.py", "infer/ctc.py", "infer/reading_order.py", "infer/screen_reader.py"),
+    *("data/groups.py", "data/pipeline/pages.py", "text/language.py", "metrics/calibration.py", "model/pages.py"),
+)
 
 
 def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
@@ -66,9 +70,14 @@ def hash_samples(rows: Sequence[Answered], pixels: Sequence[str]) -> str:
 @cache
 def hash_scoring() -> str:
     """SHA-256 over the code that computes scores (:data:`SCORERS`); it serves as their version number."""
+    return hash_code(SCORERS)
+
+
+def hash_code(patterns: Sequence[str]) -> str:
+    """SHA-256 over files under the package."""
     seen = SeenSamples()
     folder = Path(__file__).parents[1]
-    for path in sorted(path for pattern in SCORERS for path in folder.glob(pattern)):
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         seen.texts(path.relative_to(folder).as_posix(), path.read_text("utf-8"))
     return seen.hash
 

@@ -28,7 +28,14 @@ def name_icons(model: IconClassifier, image: Image, boxes: Sequence[Box]) -> lis
 
 @torch.inference_mode()
 def icon_probabilities(model: IconClassifier, image: Image, boxes: Sequence[Box]) -> Tensor:
-    """Probability of each of the model's labels for the icon in each box: float ``[boxes, labels]``."""
+    """Probability of each of the model's labels for the icon in each box: float ``[boxes, labels]``.
+
+    Raises:
+        ValueError: a box has no area.
+    """
+    for box in boxes:
+        if not (box.height > 0 and box.width > 0):
+            raise ValueError(f"{box} has no area: give boxes as (ymin, xmin, ymax, xmax) with minima below maxima")
     page, (side, _) = PilImage.fromarray(image), model.vit.config.image_size
     found = [torch.zeros(0, len(model.labels))]
     for some in chunked(boxes, _BATCH):
