@@ -91,17 +91,21 @@ class Ranks:
         """Wait until every rank is here."""
         self.gather(None)
 
+    @property
+    def per_node(self) -> int:
+        """How many ranks this node has."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+
     def mesh(self, kind: Literal["full", "hybrid"]) -> DeviceMesh:
         """The device mesh for sharding: all ranks ("full"), or nodes x ranks per node ("hybrid")."""
         if kind == "full":
             return init_device_mesh(self.device.type, (self.world,), mesh_dim_names=("shard",))
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
-        if self.world % local:
+        if self.world % self.per_node:
             raise ValueError(
                 f"parallel.shard = hybrid needs the same number of ranks on each node, and {self.world} ranks are "
-                f'not divisible by {local} per node: use parallel.shard = "full"'
+                f'not divisible by {self.per_node} per node: use parallel.shard = "full"'
             )
-        shape = (self.world // local, local)
+        shape = (self.world // self.per_node, self.per_node)
         return init_device_mesh(self.device.type, shape, mesh_dim_names=("copy", "shard"))
 
 

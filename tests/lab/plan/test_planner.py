@@ -30,6 +30,7 @@ from openpali.lab.plan.planner import (
     DEVICES,
     ROOM,
     Accountant,
+    StepCosts,
     _suggest,
     build_without_data,
     find_device,
@@ -37,7 +38,7 @@ from openpali.lab.plan.planner import (
     place_on_ranks,
     rehearse,
 )
-from openpali.lab.sizes import count_parameters, flops_per_image
+from openpali.lab.sizes import count_parameters, flops_per_image, parameters_per_token
 from openpali.model.init import materialise
 from openpali.tasks.registry import get_task
 from openpali.train.load import load_recipe, parse_recipe
@@ -179,6 +180,13 @@ def test_texts_go_around_the_ring_of_ranks() -> None:
     assert sent["network"] == pytest.approx(ring + gradients, rel=0.01)
 
 
+def test_a_ring_passes_on_the_parts_of_all_other_ranks() -> None:
+    part, ledger = torch.zeros(1024), Ledger(8, 1)
+    with simulated(ledger, cuda=False, world=8):
+        dist.all_gather([torch.empty_like(part) for _ in range(8)], part)
+    assert ledger.sent == {"node": 7 * part.nbytes, "network": 0}
+
+
 def test_a_plan_names_the_most_patches_of_images_that_keep_their_proportions() -> None:
     plan = make_plan(smallest(native()), DEVICES["h100"], 1)
     assert (plan.as_json()["phases"][0]["size"], plan.as_json()["phases"][0]["tokens"]) == ("", 40)
@@ -268,11 +276,10 @@ def test_an_answer_costs_its_tokens_one_by_one() -> None:
     with torch.device("meta"):
         batch = objective.example_batch(recipe.phases[0], 4, Lengths(target=10))
     costs = answer_costs(objective.model, batch)
-    decoder = {n: p for n, p in objective.model.text.named_parameters() if n.startswith(("decoder.", "head"))}
+    matrices = parameters_per_token(objective.model)  # without those that read the memory, once
     assert costs.tokens == 10
-    assert costs.read == pytest.approx(4 * sum(p.numel() for p in decoder.values()), rel=0.01)
-    matrices = sum(p.numel() for p in decoder.values() if p.ndim == 2)
-    assert costs.token == pytest.approx(2 * 4 * matrices, rel=0.3)  # attention; the memory's keys are computed once
+    assert costs.read == pytest.approx(4 * matrices, rel=0.01)
+    assert costs.token == pytest.approx(2 * 4 * matrices, rel=0.3)  # and attention
     assert costs.seconds(1e12, 1e30) == pytest.approx((costs.once + 10 * costs.token) / 1e12)
     assert costs.seconds(1e30, 1e12) == pytest.approx(10 * costs.read / 1e12)
     assert [batches_of(70, 32, ranks) for ranks in (1, 2, 4)] == [3, 2, 1]
@@ -322,6 +329,32 @@ def test_mistakes_are_named() -> None:
     recipe = recipe_of("sequence")
     with pytest.raises(ValueError, match="leaves no row for each of 64 devices"):
         rehearse(recipe, recipe.phases[0], HERE, 64)
+
+
+def test_nodes_that_are_not_full_share_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = with_batch(smallest(recipe_of("sequence")), 12)
+    hybrid = recipe.model_copy(update={"parallel": ParallelSpec(shard="hybrid")})
+    with pytest.raises(ValueError, match="12 ranks are not divisible by 8 per node"):
+        rehearse(hybrid, hybrid.phases[0], DEVICES["h100"], 12)
+    tried: list[str] = []
+
+    def too_much(recipe: Recipe, *_: object) -> StepCosts:
+        tried.append(recipe.parallel.shard)
+        return StepCosts({"weights": 10**12}, 0, 0, {}, 1)
+
+    monkeypatch.setattr("openpali.lab.plan.planner.rehearse", too_much)
+    assert _suggest(recipe, DEVICES["h100"], 12, Lengths()) is None
+    assert set(tried) == {"none", "full"}
+
+
+@pytest.mark.parametrize(("precision", "flops"), [("fp32", 19.5e12), ("auto", 312e12)])
+def test_a_step_takes_the_time_of_its_precision(precision: str, flops: float) -> None:
+    recipe, device = smallest(recipe_of("sequence")), replace(DEVICES["a100-80"], bandwidth=math.inf)
+    plan = make_plan(recipe.model_copy(update={"precision": precision}), device, 1, efficiency=0.5)
+    [phase] = plan.phases
+    assert phase.seconds == pytest.approx(phase.costs.flops / (0.5 * flops))
+    name = "fp32" if precision == "fp32" else "bf16"
+    assert f"matmuls at 50% of {flops / 1e12:g} TFLOP/s ({name})" in plan.assumptions
 
 
 @pytest.mark.parametrize("name", ["paligemma2-3b", "t5gemma2-270m", "florence2-base"])

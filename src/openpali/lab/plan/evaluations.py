@@ -99,7 +99,8 @@ def answer_costs(model: VisionLanguageModel, batch: Batch) -> AnswerCosts:
     held |= {name: float(buffer.nbytes) for name, buffer in text.named_buffers()}  # quantized weights, scales
     if "head.weight" in held:
         held.pop("embed.weight", None)  # of which a token needs a row
-    read = sum(size for name, size in held.items() if not name.startswith("encoder"))
+    # keys and values of the memory are made once
+    read = sum(n for name, n in held.items() if not (name.startswith("encoder") or ".cross.key_value." in name))
     return AnswerCosts(once, token, read, tokens)
 
 

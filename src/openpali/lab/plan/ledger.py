@@ -162,9 +162,11 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.label(tensors[0], "communication")
         elif operator == _c10d.allreduce_:
             size = 2 * sum(t.nbytes for t in tensors)
+        elif operator == _c10d.allgather_:  # each tensor is the part of one rank
+            size = len(ranks) * tensors[0].nbytes
         elif operator == _c10d.send:
             share = 1
-        elif operator != _c10d.allgather_:
+        else:
             return
         within = max(ranks) - min(ranks) < self.node
         self.sent["node" if within else "network"] += share * size

@@ -12,11 +12,11 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch._subclasses.fake_tensor import DynamicOutputShapeException
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -28,7 +28,7 @@ from openpali.messages import duration
 from openpali.model.attention import set_attention
 from openpali.model.init import materialise
 from openpali.model.lora import init_lora
-from openpali.model.vision_language import VisionLanguageModel
+from openpali.model.vision_language import DTYPES, VisionLanguageModel
 from openpali.progress import Working, unseen
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import allocate
@@ -58,7 +58,7 @@ class Device:
 
     Attributes:
         memory: bytes.
-        bf16, fp32: FLOP/s of dense matmuls.
+        bf16, fp32: FLOP/s of dense matmuls; fp32 without TF32, which torch does not use by itself.
         bandwidth: of its memory, bytes/s.
         node: devices per node.
         link: bytes/s in one direction to devices of the same node.
@@ -80,12 +80,12 @@ class Device:
 DEVICES: Mapping[str, Device] = {
     d.name: d
     for d in (
-        Device("h100", 80e9, 989e12, 495e12, 3.35e12, 8, 450e9, 50e9),
-        Device("h200", 141e9, 989e12, 495e12, 4.8e12, 8, 450e9, 50e9),
-        Device("b200", 180e9, 2250e12, 1100e12, 7.7e12, 8, 900e9, 50e9),
-        Device("a100-80", 80e9, 312e12, 156e12, 2.0e12, 8, 300e9, 25e9),
-        Device("a100-40", 40e9, 312e12, 156e12, 1.55e12, 8, 300e9, 25e9),
-        Device("l40s", 48e9, 362e12, 183e12, 0.86e12, 8, 32e9, 12.5e9),
+        Device("h100", 80e9, 989e12, 67e12, 3.35e12, 8, 450e9, 50e9),
+        Device("h200", 141e9, 989e12, 67e12, 4.8e12, 8, 450e9, 50e9),
+        Device("b200", 180e9, 2250e12, 75e12, 7.7e12, 8, 900e9, 50e9),
+        Device("a100-80", 80e9, 312e12, 19.5e12, 2.0e12, 8, 300e9, 25e9),
+        Device("a100-40", 40e9, 312e12, 19.5e12, 1.55e12, 8, 300e9, 25e9),
+        Device("l40s", 48e9, 362e12, 91.6e12, 0.86e12, 8, 32e9, 12.5e9),
         Device("rtx4090", 24e9, 165e12, 83e12, 1.0e12, 8, 32e9, 12.5e9),
     )
 }
@@ -369,11 +369,13 @@ class _FakeRanks(Ranks):
     def sums(self, values: Sequence[float]) -> list[float]:
         return [0.0 for _ in values]  # asked only by `place`: are there weights to broadcast?
 
-    def mesh(self, kind: str) -> DeviceMesh:
-        local = self.world if kind == "full" else min(self.node, self.world)
-        shape = (self.world,) if kind == "full" else (self.world // local, local)
+    @property
+    def per_node(self) -> int:
+        return min(self.node, self.world)
+
+    def mesh(self, kind: Literal["full", "hybrid"]) -> DeviceMesh:
         with _disable_current_modes():  # a mesh needs real numbers
-            return init_device_mesh("cpu", shape, mesh_dim_names=("copy", "shard")[-len(shape) :])
+            return super().mesh(kind)
 
 
 @dataclass(frozen=True)
@@ -480,7 +482,7 @@ def _suggest(
     micros = [m for m in _divisors(recipe.batch) if m >= recipe.micro and devices * m <= recipe.batch]
     shards = ["none"]
     if devices > 1:
-        shards += ["full"] if devices <= device.node else ["hybrid", "full"]
+        shards += ["full"] if devices <= device.node or devices % device.node else ["hybrid", "full"]
     for shard in shards:
         for checkpointing in ("none", "selective", "full"):
             some = micros if checkpointing == "full" else micros[:3]  # each gathers the weights again
@@ -514,9 +516,10 @@ def _overrides(recipe: Recipe, found: Recipe) -> list[str]:
 
 
 def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: float) -> list[str]:
+    dtype = _precision(recipe, device)
     links = f"{device.link / 1e9:g} GB/s within a node of {device.node}, {device.network / 1e9:g} GB/s between"
     said = [
-        f"matmuls at {efficiency:.0%} of {device.bf16 / 1e12:,.3g} TFLOP/s (bf16)",
+        f"matmuls at {efficiency:.0%} of {_peak(device, dtype) / 1e12:,.3g} TFLOP/s ({DTYPES[dtype]})",
         f"{links}, all of it overlapping with compute",
         f"{ROOM:.0%} of {device.memory / 1e9:.0f} GB may be filled",
         "no waiting for data",
