@@ -136,3 +136,23 @@ def test_a_column_may_be_of_the_image_encoder(kept: Path) -> None:
     assert (encoder.model, answers.model) == (results.plan.jobs[0].runs[0], results.plan.jobs[0].model)
     assert [need.run.name for need in encoder.needs] == [encoder.model]
     assert encoder.file.parts[-3:] == ("classify", "scores", "nano-retrieval.json")
+
+
+def test_a_benchmark_may_be_asked_of_both_the_encoder_and_the_last_stage(kept: Path) -> None:
+    both = [ColumnSpec(name=str(encoder), benchmark="nano/vqa", encoder=encoder) for encoder in (True, False)]
+    results = opened(kept, columns=both)
+    file = kept / CLASSIFIER / "scores.json"
+    [of_last] = [
+        result for result in json.loads(file.read_text()).values() if result["test"]["benchmark"] == "nano/vqa"
+    ]
+    of_encoder = of_last | {"test": of_last["test"] | {"encoder": True}}
+    file.write_text(json.dumps({"nano-vqa": of_encoder}))  # as once written
+    results.take_up()
+    encoder, last = scorings_of(results, results.study, results.plan)
+    assert (encoder.done(), last.done()) == (True, False)
+    last.write(of_last)
+    results.keep(results.plan.jobs[0])
+    assert json.loads(file.read_text()).keys() == {"nano-vqa", "nano-vqa-encoder"}
+    before = file.read_bytes()
+    results.keep(results.plan.jobs[0])
+    assert file.read_bytes() == before

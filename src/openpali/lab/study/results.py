@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openpali.lab.study.runs import Job, Plan
-from openpali.lab.study.spec import Study
+from openpali.lab.study.spec import Study, TestSpec
 from openpali.lab.study.table import values_of
 from openpali.lab.study.work import Scoring, read_scores, units_of
 from openpali.train.run_folder import RunFolder
@@ -41,8 +41,8 @@ class Results:
         for job in self.plan.jobs:
             scores = self._read(job)
             for scoring in self._scorings(job):
-                if scoring.stem in scores and not scoring.file.exists():
-                    scoring.write(scores[scoring.stem])
+                if (key := _key(scoring.test)) in scores and not scoring.file.exists():
+                    scoring.write(scores[key])
 
     def keep(self, job: Job) -> None:
         """Write the recipes and scores of a job if all its tests have been scored.
@@ -53,12 +53,13 @@ class Results:
         if not all(scoring.done() for scoring in scorings):
             return
         before = self._read(job)
-        scores = before | {each.stem: self._compact(each, before.get(each.stem, {})) for each in scorings}
+        named = {_key(each.test): each for each in scorings}
+        scores = before | {key: self._compact(each, before.get(key, {})) for key, each in named.items()}
         for run in self.plan.runs_of([job]):
             record = RunFolder(run.folder).record
             if record.is_file():
                 _copy(record, self._place(run.name))
-        lines = [f"{json.dumps(stem)}: {_line(result)}" for stem, result in sorted(scores.items())]
+        lines = [f"{json.dumps(key)}: {_line(result)}" for key, result in sorted(scores.items())]
         write_whole(self._file(job), ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8"))
 
     def _compact(self, scoring: Scoring, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,15 +87,21 @@ class Results:
         return [unit for unit in units if isinstance(unit, Scoring)]
 
     def _read(self, job: Job) -> dict[str, Any]:
-        """Stem -> result of each test of a job; empty before it is kept."""
+        """The result of each test of a job, by :func:`_key`; empty before it is kept."""
         file = self._file(job)
-        return read_scores(file) if file.is_file() else {}
+        results = read_scores(file).values() if file.is_file() else ()
+        return {_key(TestSpec.model_validate(result["test"])): result for result in results}
 
     def _file(self, job: Job) -> Path:
         return self._place(job.model) / "scores.json"
 
     def _place(self, run: str) -> Path:
         return self.folder / run.removeprefix(f"{self.study.name}/")
+
+
+def _key(test: TestSpec) -> str:
+    """Names a test among those of a job, of which some may ask the same of its image encoder."""
+    return f"{test.stem}-encoder" if test.encoder else test.stem
 
 
 def _copy(file: Path, folder: Path) -> None:

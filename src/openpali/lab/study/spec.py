@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from openpali.eval.benchmark import Benchmark, own_benchmark
 from openpali.eval.registry import find_benchmark
+from openpali.eval.suites import file_stem
 from openpali.messages import hint
 from openpali.tasks.registry import find_family
 from openpali.train.recipe_errors import explain_table
@@ -66,6 +67,13 @@ class TestSpec(_Table):
     options: dict[str, Any] = {}
     limit: int = Field(0, ge=0)
     encoder: bool = False
+
+    @property
+    def stem(self) -> str:
+        """Names what is asked, whichever model of an arm is, as the stem of a file."""
+        options = [f"{key}-{value}" for key, value in sorted(self.options.items())]
+        limit = f"first-{self.limit}" if self.limit else ""
+        return file_stem("-".join(filter(None, [self.benchmark or self.source, self.task, *options, limit])))
 
     def open(self) -> Benchmark:
         if self.benchmark:

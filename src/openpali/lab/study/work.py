@@ -18,7 +18,6 @@ from typing import Any, BinaryIO, Protocol
 from openpali.distributed import Ranks
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.runner import run as evaluate
-from openpali.eval.suites import file_stem
 from openpali.home import home
 from openpali.infer.lines import as_lines
 from openpali.infer.pali import Pali
@@ -128,7 +127,7 @@ class Scoring:
 
     @property
     def name(self) -> str:
-        return f"{self.model}/{self.stem}"
+        return f"{self.model}/{self.test.stem}"
 
     @property
     def model(self) -> str:
@@ -138,15 +137,7 @@ class Scoring:
     @property
     def file(self) -> Path:
         """Where its result is."""
-        return home() / "runs" / self.model / "scores" / f"{self.stem}.json"
-
-    @property
-    def stem(self) -> str:
-        """Of the file's name."""
-        test = self.test
-        options = [f"{key}-{value}" for key, value in sorted(test.options.items())]
-        limit = f"first-{test.limit}" if test.limit else ""
-        return file_stem("-".join(filter(None, [test.benchmark or test.source, test.task, *options, limit])))
+        return home() / "runs" / self.model / "scores" / f"{self.test.stem}.json"
 
     def done(self) -> bool:
         return bool(self.result())
@@ -220,7 +211,7 @@ def _asked(job: Job, test: TestSpec) -> str:
 
 def check_tests(units: Sequence[Training | Scoring]) -> None:
     """Check each test that must still be scored, as :meth:`Scoring.check`."""
-    for unit in {unit.stem: unit for unit in left(units) if isinstance(unit, Scoring)}.values():
+    for unit in {unit.test.stem: unit for unit in left(units) if isinstance(unit, Scoring)}.values():
         unit.check()
 
 
