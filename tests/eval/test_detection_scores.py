@@ -11,7 +11,7 @@ import pytest
 
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
-from openpali.tasks.confidence import scored_boxes
+from openpali.tasks.confidence import box_log_probs, scored_boxes
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Size
 from openpali.tasks.scoring import Answered, detections
@@ -69,6 +69,12 @@ def test_broken_answers_have_scores_of_what_can_be_read(tokenizer: Tokenizer) ->
     [box] = scored_boxes(generation, tokenizer, task.codec, SIZE)
     assert 0.1 < box.score <= 0.9 + 1e-9  # what stands before the first box is of no box
     assert scored_boxes(answer(tokenizer, "none", {}), tokenizer, task.codec, SIZE) == []
+
+
+@pytest.mark.parametrize(("text", "sums"), [("1 2 3 4 🙂", [-9]), ("1 2 3 4 🙂 5 6 7 8 🙂", [-9, -9])])
+def test_all_bytes_of_a_character_are_of_its_box(tokenizer: Tokenizer, text: str, sums: list[int]) -> None:
+    ids = tokenizer.encode(text)
+    assert box_log_probs(Generation(ids, [-1.0] * len(ids), 0.0, "eos"), tokenizer, Detect(bins=100).codec) == sums
 
 
 def test_ap_names_the_scores_of_boxes_and_f1_needs_none() -> None:

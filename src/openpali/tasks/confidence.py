@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Protocol
 
 from openpali.metrics.boxes import Detection
@@ -73,7 +73,8 @@ def part_log_probs(
     Args:
         parts: where each starts and ends, in characters of the decoded text.
     """
-    ends = [len(tokenizer.decode(generated.ids[:count])) for count in range(1, len(generated.ids) + 1)]
+    lengths = [len(tokenizer.decode(generated.ids[:count])) for count in range(1, len(generated.ids) + 1)]
+    ends = [*accumulate(reversed(lengths), min)][::-1]  # a part of a character may decode to more than the whole
     written = [*zip(ends, generated.log_probs, strict=False)]  # EOS, which has a log-probability, writes nothing
     return [[log for end, log in written if start < end <= stop] for start, stop in parts]
 
