@@ -124,7 +124,7 @@ def _multiply(x: Tensor, weight: Tensor, scale: Tensor, rounds: bool = False) ->
         y = y * scale.to(x.dtype)
     elif fits and x.dtype == torch.bfloat16 and not x.is_cuda:
         y = torch._weight_int8pack_mm(rows.contiguous(), weight, scale.to(x.dtype))
-    elif rounds and x.shape[-2] > FEW_ROWS and not x.is_cuda:  # by positions of a row, whatever the batch
+    elif rounds and x.shape[-2] > FEW_ROWS and not x.is_cuda:  # by the length of rows, whatever their number
         y = _rounded_matmul(rows, weight, scale)
     else:
         y = F.linear(rows, weight.to(x.dtype)) * scale.to(x.dtype)
