@@ -153,11 +153,13 @@ def test_a_source_without_end_needs_a_limit(openpali, bundle: Path) -> None:
     assert "cannot be evaluated whole: set a limit" in said
 
 
-def test_a_prompt_that_is_too_long_is_named(openpali, bundle: Path, tmp_path: Path) -> None:
+def test_a_prompt_that_is_too_long_is_counted(openpali, bundle: Path, tmp_path: Path) -> None:
     long = {**FIELDS["vqa"], "question": "why " * 500}
-    said = openpali("eval", write(tmp_path, [dict(FIELDS["vqa"]), long]), "--model", bundle)
-    assert "k1" in said
-    assert "shorten" in said
+    card = tmp_path / "card.json"
+    openpali("eval", write(tmp_path, [dict(FIELDS["vqa"]), long]), "--model", bundle, "--json", card)
+    written = json.loads(card.read_text())
+    assert written["n"] == 2
+    assert "1 of 2 prompts are too long" in written["note"]
 
 
 def test_a_task_is_for_data_of_ones_own(openpali, bundle: Path) -> None:
