@@ -152,7 +152,7 @@ def find_lines(finder: Finder, image: Image) -> list[FoundLine]:
 
 @torch.inference_mode()
 def find_text(finder: Finder, image: Image) -> FoundText:
-    """The lines of an image ``[H, W, 3]`` uint8, within it, and its features."""
+    """The lines of an image ``[H, W, 3]`` uint8, and its features."""
     tokens = RunningFeatures()
 
     def say(tiles: Tensor, counts: Sequence[int]) -> Tensor:
@@ -161,14 +161,7 @@ def find_text(finder: Finder, image: Image) -> FoundText:
         return torch.stack(list(finder.judge(own, cells)), 1)
 
     logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size), device_of(finder))
-    found = _lines(logits.sigmoid().numpy(), up.numpy(), down.numpy())
-    lines = [line._replace(box=_within(line.box, Size(*image.shape[:2]))) for line in found]
-    return FoundText([line for line in lines if line.box.area > 0], tokens.features)
-
-
-def _within(box: Box, size: Size) -> Box:
-    """The part of a box that an image holds: cells, and the height of their line, may reach beyond it."""
-    return Box(max(0.0, box.ymin), box.xmin, min(size.height, box.ymax), min(size.width, box.xmax))
+    return FoundText(_lines(logits.sigmoid().numpy(), up.numpy(), down.numpy()), tokens.features)
 
 
 class _Run(NamedTuple):

@@ -94,12 +94,6 @@ export function linesOf(cells, { cell, gap, same, least, reach, surest, likely, 
   return found;
 }
 
-/** The parts of boxes of lines that an image holds. */
-export function within({ height, width }, boxes) {
-  const parts = boxes.map(([top, left, bottom, right]) => [Math.max(0, top), left, Math.min(height, bottom), Math.min(width, right)]);
-  return parts.filter(([top, left, bottom, right]) => top < bottom && left < right);
-}
-
 /** Neighbouring cells of a row with text, and at both ends those that are less probable: the first, the one behind the last,
  * and top and bottom of their line. */
 function runsOf({ columns, text, up, down }, row, cell, likely, ends) {
