@@ -116,11 +116,11 @@ def _check_samples(plan: Plan) -> None:
     complete = inherit(plan.recipe, plan.folder).recipe
     tokenizer = open_tokenizer(complete.model.tokenizer)
     terms = replace(training_terms(complete, tokenizer, plan.train, plan.task), seed=SEED)
+    for held_out in (plan.validation, plan.test):
+        check_answerable(held_out, terms)
     draws, cut = complete.samples, getattr(complete, "too_long", "") == "cut"
     if told := check_trainable(plan.train, terms, draws, complete.bad_limit(draws), cut=cut):
         typer.echo(told)
-    for held_out in (plan.validation, plan.test):
-        check_answerable(held_out, terms)
 
 
 def _calibrate_and_score(plan: Plan) -> None:
