@@ -15,7 +15,7 @@ STAGES := $(addprefix nano/,0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 0e_sides 1_m
 # another part. Few parts, since each imports torch; more than one, since a process that had run many hundreds of tests, or
 # OpenVINO's, has died when it forked. They share a tiny bundle.
 TESTS := tests tests/eval+tests/interop+tests/train/test_parallel.py+tests/train/test_benchmarks.py \
-    tests/train tests/infer+tests/model+tests/lab/plan tests/serve+tests/data
+    tests/train tests/infer+tests/model+tests/lab/plan tests/serve tests/data
 SOAK := tests/train/test_memory.py
 CLUSTER := tests/cluster
 WHEEL := tests/wheel
