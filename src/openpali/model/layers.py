@@ -65,3 +65,8 @@ class Dense(Linear):
         super().init_weights()
         nn.init.xavier_uniform_(self.weight)
         nn.init.zeros_(self.bias)
+
+
+def in_part(name: str, part: str) -> bool:
+    """Whether a parameter or module ``name`` is in ``part`` of the model ("": the whole model)."""
+    return not part or name == part or name.startswith(part + ".")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openpali.model.int8 import QuantizedLinear
-from openpali.model.layers import Linear
+from openpali.model.layers import Linear, in_part
 
 HEAD = "head"  # training computes its loss from the head's matrix, without calling the layer
 
@@ -69,7 +69,7 @@ def find_targets(model: nn.Module, targets: Sequence[str], frozen: Sequence[str]
         for name, module in model.named_modules()
         if isinstance(module, Linear | QuantizedLinear)
         and name.rpartition(".")[2] != HEAD
-        and not any(name == part or name.startswith(f"{part}.") for part in frozen)
+        and not any(in_part(name, part) for part in frozen)
     ]
     found: dict[str, None] = {}
     for target in targets:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from openpali.model.layers import in_part
 from openpali.train.optim.adafactor import Adafactor
 from openpali.train.optim.muon import Muon
 from openpali.train.parallel import whole
@@ -19,11 +20,6 @@ from openpali.train.recipe import OptimizerSpec
 NO_DECAY = {"embed", "positions", "probe", "table", "columns", "rows"}
 MAY_BE_LATE = "heads"  # of an auxiliary loss: they would shrink until it begins
 AT_THE_ENDS = {"patch_embed", "head"}  # first and last matrices, which Muon leaves to AdamW
-
-
-def in_part(name: str, part: str) -> bool:
-    """Whether parameter ``name`` is in the part of the model called ``part`` ("" is the whole model)."""
-    return not part or name == part or name.startswith(part + ".")
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> None:
