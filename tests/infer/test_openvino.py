@@ -181,6 +181,22 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
         assert not torch.equal(got, got.bfloat16().float())
 
 
+@pytest.mark.parametrize("made", [tiny, tiny_florence2])
+def test_steps_read_the_memory_as_it_is(made: Any) -> None:
+    """Keys that are scaled are also transposed: more bytes at each step than all weights of a layer."""
+    nodes = OpenVinoPali(made(0), precision="fp32")._step.get_runtime_model().get_ordered_ops()
+    kinds = {node: node.get_rt_info()["layerType"].astype(str) for node in nodes}
+    memories = [n for n, kind in kinds.items() if kind == "Input" and n.get_output_partial_shape(0).rank == 4]
+    readers = [
+        kinds[reader.get_node()]
+        for node in memories
+        if node.get_output_partial_shape(0)[3].is_static
+        for reader in node.output(0).get_target_inputs()
+    ]
+    assert len(readers) >= 2
+    assert set(readers) == {"MatMul", "ShapeOf"}
+
+
 @pytest.mark.slow
 def test_an_int8_folder_gives_what_its_floats_give(bundle, tmp_path) -> None:
     write_int8(open_model(bundle / "pali"), tmp_path / "int8")

@@ -108,7 +108,7 @@ def blockwise(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     some = min(batch, max(1, most // (group * rows * n)))
     if (some, group, rows) == (batch, heads, length):
         return eager(q, k, v, how)
-    q, k, v = (t.contiguous() for t in (_scaled(q, how.scale), k, v))
+    q, k, v = (t.contiguous() for t in (scaled(q, how.scale), k, v))
     out = q.new_empty(*q.shape[:3], v.shape[3])
     # the memory of all blocks: new memory for each would take longer than its softmax
     scores, weights = (q.new_empty(some * group * rows * n) for _ in range(2))
@@ -134,7 +134,7 @@ def eager_with_weights(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) ->
 
 def _weights(q: Tensor, k: Tensor, how: Scoring) -> Tensor:
     """Attention weights ``[..., L, N]``; finite and without meaning for a query that may see no key."""
-    return _shift(_scaled(q, how.scale) @ k.transpose(-2, -1), how).softmax(-1)
+    return _shift(scaled(q, how.scale) @ k.transpose(-2, -1), how).softmax(-1)
 
 
 def _zero_unseeing(rows: Tensor, mask: Tensor | None) -> Tensor:
@@ -142,7 +142,8 @@ def _zero_unseeing(rows: Tensor, mask: Tensor | None) -> Tensor:
     return rows if mask is None else rows * mask.any(-1, keepdim=True)
 
 
-def _scaled(q: Tensor, scale: float | None) -> Tensor:
+def scaled(q: Tensor, scale: float | None) -> Tensor:
+    """Queries times the scale of the scores, see :class:`Scoring`."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     return q if scale == 1.0 else q * scale
 

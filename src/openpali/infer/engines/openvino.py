@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.languages import CONFIGS, Compilable, Language, language_of
 from openpali.infer.generate import evaluating
-from openpali.model.attention import attending, sdpa
+from openpali.model.attention import PLAIN, Scoring, attending, scaled, sdpa
 from openpali.model.cache import Extending, Memories, split_pairs
 from openpali.model.int4 import Int4Linear
 from openpali.model.int8 import Int8Linear, QuantizedLinear, compute_in_int8
@@ -170,7 +170,7 @@ class OpenVinoPali:
         whole = model.precision == "fp32"
         left_out = () if whole else ("model.vit.", "model.project.", "model.text.encoder.")
         # attention as one operator of the traced graph
-        with evaluating(model), attending(model, sdpa), _stand_ins(self.language, left_out) as stored:
+        with evaluating(model), attending(model, _sdpa), _stand_ins(self.language, left_out) as stored:
             memory = self._compile_decoder(stored)
             if whole:
                 self._compile_encoder(memory, stored)
@@ -202,8 +202,14 @@ class OpenVinoPali:
             narrow=memory,
             state={f"past_{name}": f"next_{name}" for name in kv},
         )
+        # OpenVINO writes the last product in float32 if weights are floats
+        quantized = any(isinstance(layer, QuantizedLinear) for layer in self.language.modules())
         self._head = _compiled(
-            _Head(self.language), {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])}, ["logits"], stored, "fp32"
+            _Head(self.language),
+            {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])},
+            ["logits"],
+            stored,
+            "fp32" if quantized else self.precision,
         )
         self._memory_names = [*memory, "mask"]
         return memory
@@ -287,6 +293,11 @@ class OpenVinoPali:
         cache.request.set_tensor("rows", _tensor(cache.past))
         cache.request.infer()
         cache.stepped()
+
+
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
+    """:func:`sdpa` of scaled queries: OpenVINO would scale and transpose the keys of a memory at each step."""
+    return sdpa(scaled(q, how.scale), k, v, how._replace(scale=1.0))
 
 
 def _wrap(model: VisionLanguageModel) -> OpenVinoPali:
