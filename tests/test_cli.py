@@ -604,6 +604,14 @@ finally:
     assert not imported
 
 
+def test_recipes_are_listed_without_torch() -> None:
+    code = "import sys; from openpali.cli.recipe import list_; list_(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *listed, imported = done.stdout.splitlines()
+    assert {"detect", "nano/3_video"} <= {line.split()[0] for line in listed}
+    assert imported == "False"
+
+
 def test_names_lists_what_a_model_can_find(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

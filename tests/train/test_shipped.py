@@ -9,8 +9,8 @@ import pytest
 from openpali.tasks.registry import TASKS
 from openpali.train.load import load_recipe
 from openpali.train.objectives.sequence import SequenceRecipe
-from openpali.train.recipe_file import shipped_recipes
-from openpali.train.shipped import describe_recipe, recipe_text
+from openpali.train.recipe_file import describe_recipe, shipped_recipes
+from openpali.train.shipped import recipe_text
 from openpali.weights.find import find_model
 
 ROOT = Path(__file__).parents[2] / "recipes"

@@ -14,8 +14,7 @@ app = typer.Typer(cls=Group, no_args_is_help=True, help="List and print the reci
 @app.command("list", cls=Command)
 def list_() -> None:
     """List names and purposes."""
-    from openpali.train.recipe_file import shipped_recipes
-    from openpali.train.shipped import describe_recipe
+    from openpali.train.recipe_file import describe_recipe, shipped_recipes
 
     recipes = shipped_recipes()
     width = max(map(len, recipes), default=0)

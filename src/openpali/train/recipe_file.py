@@ -46,6 +46,16 @@ def shipped_recipes() -> Mapping[str, Path]:
     return {name.removeprefix(f"{OWN_DATA}/"): path for name, path in zip(names, recipes, strict=True)}
 
 
+def describe_recipe(path: Path) -> str:
+    """The first sentence of the comment that a recipe begins with."""
+    lines = []
+    for line in path.read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return " ".join(lines).partition(". ")[0].removesuffix(".")
+
+
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Table:
     """``base`` with ``changes``: tables are merged key by key, everything else is replaced."""
     merged = dict(base)

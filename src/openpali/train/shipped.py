@@ -4,21 +4,10 @@ others are published transfers."""
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
 
 from openpali.messages import hint
 from openpali.train.load import load_recipe
-from openpali.train.recipe_file import as_toml, shipped_recipes
-
-
-def describe_recipe(path: Path) -> str:
-    """The first sentence of the comment that a recipe begins with."""
-    lines = []
-    for line in path.read_text("utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.removeprefix("#").strip())
-    return " ".join(lines).partition(". ")[0].removesuffix(".")
+from openpali.train.recipe_file import as_toml, describe_recipe, shipped_recipes
 
 
 def recipe_text(name: str) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from openpali.home import home, make_once
-from openpali.weights.convert import convert
 from openpali.weights.files import BUNDLE, LANGUAGE, OOD_FOLDERS
 
 SCHEME = "hf://"
@@ -50,6 +49,8 @@ def fetch(name: str) -> Path:
     snapshot = download(name)
     if _is_ours(snapshot):
         return snapshot
+    from openpali.weights.convert import convert  # imports torch, which finding a model's folder does not need
+
     return make_once(_place(name, snapshot), lambda written: convert(snapshot, written))
 
 
