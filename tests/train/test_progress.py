@@ -67,9 +67,16 @@ def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
     assert ended.value.code == 0
     assert str(out) in capsys.readouterr().out
     assert len(Image.open(out).convert("RGB").getcolors(2**24)) > 20
-    monkeypatch.setattr(sys, "argv", ["openpali", "plot", "nowhere"])
-    with pytest.raises(SystemExit, match=r"openpali: .*nowhere has no curves to draw"):
-        main()
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    (tmp_path / "runs" / "nowhere").mkdir(parents=True)
+    (tmp_path / "run").rename(tmp_path / "runs" / "mine-ocr")
+    for name, message in (
+        ("nowhere", "nowhere has no curves to draw"),
+        ("mine-orc", "no run 'mine-orc'.* did you mean 'mine-ocr'"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["openpali", "plot", name])
+        with pytest.raises(SystemExit, match=message):
+            main()
 
 
 def test_curves_leave_out_a_truncated_report(make_trainer, tmp_path) -> None:

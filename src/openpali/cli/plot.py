@@ -18,8 +18,13 @@ def plot(
 ) -> None:
     """Draw the training curves of a run as an image."""
     from openpali.home import home
+    from openpali.messages import hint
     from openpali.reports.curves import draw_curves
 
-    folder = Path(run) if Path(run).is_dir() else home() / "runs" / run
+    root = home() / "runs"
+    folder = Path(run) if Path(run).is_dir() else root / run
+    if not folder.is_dir():
+        known = (metrics.parent.relative_to(root).as_posix() for metrics in sorted(root.rglob("metrics.jsonl")))
+        raise FileNotFoundError(f"no run {run!r}, neither as a folder nor in {root}; {hint(run, known)}")
     check_writable(out)
     typer.echo(draw_curves(folder, out))
