@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openpali.cli.tune import asking
 from openpali.data.media.images import Preprocess
 from openpali.tasks.example import Example
 from openpali.train.load import load_recipe, parse_recipe
@@ -104,3 +105,12 @@ def test_held_out_videos_have_the_frames_of_training(tmp_path: Path) -> None:
     named = loaded(tmp_path, "video_qa", frames, "evals.0.options={frames = 8}")
     assert isinstance(named, SequenceRecipe)
     assert named.evals[0].options == {"frames": 8}
+
+
+@pytest.mark.parametrize(
+    ("options", "sampled"),
+    [({}, []), ({"frames": 4}, ["--frames=4"]), ({"frames": 16, "stride": 2}, ["--frames=16", "--stride=2"])],
+)
+def test_the_printed_command_asks_about_as_many_frames(options: dict[str, int], sampled: list[str]) -> None:
+    command = asking("video_qa", Path("run/best"), options)
+    assert command == ["openpali", "predict", "--task", "video_qa", "--model", "run/best", *sampled]

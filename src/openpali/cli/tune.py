@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -149,5 +149,11 @@ def _calibrate_and_score(plan: Plan) -> None:
         with progress_bar() as watch:
             done = evaluate(benchmark, pali, root, watch=watch(benchmark))
     print_run(done, folder / "card.json", folder / "report.html")
-    asking = f"for `openpali predict --task {plan.task} --model {best}`"
-    typer.echo(f"report: {folder / 'report.html'}\nmodel: {best}, {asking}")
+    command = shlex.join(asking(plan.task, best, options))
+    typer.echo(f"report: {folder / 'report.html'}\nmodel: {best}, for `{command}`")
+
+
+def asking(task: str, model: Path, options: Mapping[str, Any]) -> list[str]:
+    """The command that asks a model, about videos with the frames that it was trained on."""
+    sampled = [f"--{name}={options[name]}" for name in ("frames", "stride") if options.get(name) is not None]
+    return ["openpali", "predict", "--task", task, "--model", str(model), *sampled]
