@@ -287,6 +287,22 @@ def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> 
     assert [(line.box, line.block) for line in read.lines] == [(box, i // 4) for i, box in enumerate(columns)]
 
 
+def test_boxes_of_what_is_read_end_where_the_page_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, edge = Box(-3, -2, 14, 104), Box(2, 60, 14, 104)
+    asked = []
+
+    def read(reader: Reader, image: np.ndarray, boxes: list[Box], language: None) -> list[ReadLine]:
+        asked.extend(boxes)
+        return [ReadLine([ReadWord("a", Box(-3, 10, 14, 40), 1), ReadWord("b", edge, 1)], box) for box in boxes]
+
+    monkeypatch.setattr(pages, "find_text", lambda *_: FoundText([FoundLine(found, 1.0)], torch.zeros(2)))
+    monkeypatch.setattr(pages, "read_lines", read)
+    [line] = read_page(cast(Finder, None), cast(Reader, None), np.zeros((12, 100, 3), np.uint8)).lines
+    assert line.box == Box(0, 0, 12, 100)
+    assert [word.box for word in line.words] == [Box(0, 10, 12, 40), Box(2, 60, 12, 100)]
+    assert asked == [found]  # with all that is around it
+
+
 def test_an_empty_page_has_no_text() -> None:
     finder, reader = cast(Finder, KnowingFinder()), cast(Reader, KnowingReader())
     assert read_page(finder, reader, np.zeros((9, 9, 3), np.uint8)) == Reading([])

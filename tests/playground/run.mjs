@@ -57,6 +57,7 @@ const FUNCTIONS = {
       seen.map(({ data }, i) => Array.from({ length: own[i] * steps }, () => doubting(data[0] / 255)));
     return pages.lookTwice(several.map((data) => image(width, height, data)), columns, look, numbers.pages);
   },
+  within: pages.within,
   calibrated: (lines, fit) => {
     const { calibration, routing } = tables.numbers;
     return pages.calibrated(lines, fit, calibration, (text) => pages.leastOf(text, routing));

@@ -311,6 +311,17 @@ def page(rng: np.random.Generator) -> list[Box]:
     return [boxes[i] for i in rng.permutation(len(boxes))]
 
 
+def test_boxes_end_where_the_page_does_as_in_python(run: Run) -> None:
+    rng, size = np.random.default_rng(9), Size(30, 50)
+    boxes = [Box(*edges) for edges in rng.uniform(-20, 70, (100, 4)).tolist()]
+    lines = [ReadLine([ReadWord("a", word, 0.5)], box) for word, box in zip(boxes, boxes[::-1], strict=True)]
+    given = [{"words": [{"box": list(line.words[0].box)}], "box": list(line.box), "block": 2} for line in lines]
+    theirs = run([["within", size._asdict(), line] for line in given])
+    for found, line in zip(theirs, lines, strict=True):
+        ours = line.within(size)
+        assert found == {"words": [{"box": [*ours.words[0].box]}], "box": [*ours.box], "block": 2}
+
+
 def test_words_that_are_not_sure_are_left_out_as_in_python(run: Run) -> None:
     fit, box = Calibration(1.4, 1.2), Box(0, 0, 9, 9)
     texts = ["x", "7", "ab", "OK", "abc", "a b", "two words", "𝒳"]

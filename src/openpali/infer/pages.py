@@ -93,6 +93,11 @@ class ReadLine:
         """The words, with a space between two."""
         return " ".join(word.text for word in self.words)
 
+    def within(self, size: Size) -> ReadLine:
+        """The line with boxes that end where its page does: cells and the height of a line may reach beyond."""
+        words = [replace(word, box=word.box.within(size)) for word in self.words]
+        return replace(self, words=words, box=self.box.within(size))
+
     def calibrated(self, calibration: Calibration, least: float = 0.0) -> ReadLine | None:
         """The line with calibrated confidence, without words of less than ``least``; None if that leaves none."""
         sure = [replace(word, confidence=calibration.of(word.confidence)) for word in self.words]
@@ -126,12 +131,13 @@ def read_page(
     language: LanguageModel | None = None,
     detector: OodDetector | None = None,
 ) -> Reading:
-    """Read a page ``[H, W, 3]`` uint8; lines without a character are left out."""
+    """Read a page ``[H, W, 3]`` uint8; lines without a character are left out. Boxes end where the page does."""
     seen = find_text(finder, image)
     boxes = [line.box for line in seen.lines]
     order = [(i, block) for block, some in enumerate(reading_order(boxes)) for i in some]
     lines = read_lines(reader, image, [boxes[i] for i, _ in order], language)
-    said = [replace(line, block=block) for line, (_, block) in zip(lines, order, strict=True) if line.words]
+    placed = [line.within(Size(*image.shape[:2])) for line in lines]  # last: crops keep what is around them
+    said = [replace(line, block=block) for line, (_, block) in zip(placed, order, strict=True) if line.words]
     return Reading(said, None if detector is None else float(detector.score(seen.features[None])))
 
 

@@ -45,6 +45,10 @@ class Box(NamedTuple):
         """(y, x) of its centre, where one would click."""
         return (self.ymin + self.ymax) / 2, (self.xmin + self.xmax) / 2
 
+    def within(self, size: Size) -> Box:
+        """The part of it that is in an image of this size; without area if none is."""
+        return Box(*(min(max(0.0, edge), float(side)) for edge, side in zip(self, (*size, *size), strict=True)))
+
 
 def tight_box(mask: Mask) -> Box:
     """The smallest box around a mask ``[H, W]``."""

@@ -5,7 +5,7 @@ import { paste } from "./masks.js";
 import { Models, integers, tensor } from "./models.js";
 import { Detector } from "./ood.js";
 import { readingOrder } from "./order.js";
-import { calibrated, cellsOf, leastOf, linesOf, readLines } from "./pages.js";
+import { calibrated, cellsOf, leastOf, linesOf, readLines, within } from "./pages.js";
 import { GRAPHS, Pali } from "./pali.js";
 import { Parser } from "./parse.js";
 import { decode, scaled } from "./pixels.js";
@@ -120,7 +120,7 @@ export class Engine {
     const order = readingOrder(boxes, numbers.order).flatMap((some, block) => some.map((i) => ({ box: boxes[i], block })));
     const words = await this.words(image, order.map(({ box }) => box), check);
     const lines = order.map(({ box, block }, i) => ({ words: words[i], box, block })).filter((line) => line.words.length);
-    return this.sure(lines, (text) => leastOf(text, numbers.routing));
+    return this.sure(lines.map((line) => within(image, line)), (text) => leastOf(text, numbers.routing));
   }
 
   async readLine(image, { check }) {

@@ -326,6 +326,12 @@ function probabilities(logits, size) {
 
 // What is said
 
+/** A line with boxes that end where its page does: cells and the height of a line may reach beyond. */
+export function within({ height, width }, { words, box, ...rest }) {
+  const part = (edges) => edges.map((edge, i) => Math.min(Math.max(0, edge), i % 2 ? width : height));
+  return { words: words.map((word) => ({ ...word, box: part(word.box) })), box: part(box), ...rest };
+}
+
 /** The least confidence of the words of a line that says so: a lone letter is often an icon. */
 export const leastOf = (text, { least, least_alone }) => least_alone[[...text].length] ?? least;
 
