@@ -17,8 +17,9 @@ from PIL import Image as PilImage
 from torch import Tensor, nn
 
 from openpali.architectures.registry import architecture_of
-from openpali.data.pipeline.pages import MARGIN, mark_cells, view_of_line
+from openpali.data.pipeline.pages import MARGIN, View, mark_cells, view_of_line
 from openpali.infer import pages
+from openpali.infer.ctc import greedy
 from openpali.infer.elements import find_elements
 from openpali.infer.icons import name_icons
 from openpali.infer.pages import (
@@ -29,6 +30,7 @@ from openpali.infer.pages import (
     ReadWord,
     _lines,
     _pieces,
+    _words,
     find_lines,
     find_text,
     read_lines,
@@ -314,6 +316,19 @@ def test_a_page_is_known_by_all_of_its_tiles() -> None:
     features = find_text(cast(Finder, KnowingFinder()), page).features
     assert 0 < features[2] < 90  # the mean over tiles
     assert features[5].exp() > 10  # and how they differ
+
+
+def test_words_are_as_sure_as_their_characters() -> None:
+    scores = np.full((6, 4), 0.01, np.float32)
+    for column, (number, probability) in enumerate([(2, 0.5), (2, 0.9), (0, 1.0), (3, 0.8), (1, 1.0), (2, 0.7)]):
+        scores[column, number] = probability
+    words = list(_words(greedy(scores), CELL, tuple(" ab"), View(0, 0, 1, 1), Box(0, 0, 10, 24)))
+    assert [(w.text, round(w.confidence, 3)) for w in words] == [("ab", 0.72), ("a", 0.7)]
+
+
+def test_the_extent_of_a_line_is_that_of_its_words() -> None:
+    words = [ReadWord("a", Box(10, 30, 20, 40), 0.9), ReadWord("b", Box(10, 45, 20, 52), 0.9)]
+    assert ReadLine(words, Box(8, 4, 22, 60)).extent == Box(10, 30, 20, 52)
 
 
 @pytest.mark.parametrize("box", [Box(5, 5, 5, 5), Box(5, 5, 9, 5), Box(9, 9, 5, 5)])
