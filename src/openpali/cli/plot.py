@@ -21,10 +21,10 @@ def plot(
     from openpali.messages import hint
     from openpali.reports.curves import draw_curves
 
+    check_writable(out)
     root = home() / "runs"
     folder = Path(run) if Path(run).is_dir() else root / run
     if not folder.is_dir():
         known = (metrics.parent.relative_to(root).as_posix() for metrics in sorted(root.rglob("metrics.jsonl")))
         raise FileNotFoundError(f"no run {run!r}, neither as a folder nor in {root}; {hint(run, known)}")
-    check_writable(out)
     typer.echo(draw_curves(folder, out))
