@@ -5,7 +5,7 @@
     python benchmarks/quality.py --limit 10000           # all samples
     python benchmarks/quality.py --engine onnx --limit 300
     python benchmarks/quality.py --engine onnx-int8 --limit 1000
-    python benchmarks/quality.py --engine torch-int4 --calibrate 64
+    python benchmarks/quality.py --engine torch-int4 --calibrate 64 --group 32
 
 Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is `--engine`, by
 default OpenVINO with int8 weights (`openvino-int8`), the peer is torch in float32. `onnx` and `onnx-int8` are what
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument(
         "--calibrate", type=int, default=0, help="samples of each of four sets to round torch-int4 for"
     )
+    parser.add_argument("--group", type=int, default=GROUP, help="inputs that share a scale in torch-int4")
     parser.add_argument("--limit", type=int, default=400, help="only the first N samples of each")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
@@ -62,6 +63,8 @@ def main() -> None:
         parser.error(f"suite nano has no {', '.join(unknown)}; it has {', '.join(known)}")
     package = "onnxruntime" if options.engine.startswith("onnx") else "openvino"
     facts = machine(package) | {"engine": options.engine, "samples": options.limit}
+    if options.engine == "torch-int4":
+        facts |= {"group": options.group}
     if options.calibrate:
         facts |= {"calibrated with": len(CALIBRATED) * options.calibrate}
     results = report(compare(options), facts, options.file)
@@ -100,7 +103,7 @@ def _open(options: argparse.Namespace, folder: Path) -> Pali:
         pali = Pali.from_pretrained(options.model)
         alone = Pali(pali.parts[MAIN])  # as `openpali quantize` asks: no other part of the bundle answers
         measure = partial(moments, alone, options.calibrate) if options.calibrate else None
-        write_int4(open_model(pali.parts[MAIN]), folder / "int4", GROUP, measure)
+        write_int4(open_model(pali.parts[MAIN]), folder / "int4", options.group, measure)
         pali.parts[MAIN] = folder / "int4"
         return pali
     if not options.engine.startswith("onnx"):
