@@ -183,7 +183,7 @@ def test_bf16_moves_logits_little_and_does_not_round_them() -> None:
 
 @pytest.mark.parametrize("made", [tiny, tiny_florence2])
 def test_steps_read_the_memory_as_it_is(made: Any) -> None:
-    """Keys that are scaled are also transposed: more bytes at each step than all weights of a layer."""
+    """Keys that are scaled are also copied and transposed, at each step."""
     nodes = OpenVinoPali(made(0), precision="fp32")._step.get_runtime_model().get_ordered_ops()
     kinds = {node: node.get_rt_info()["layerType"].astype(str) for node in nodes}
     memories = [n for n, kind in kinds.items() if kind == "Input" and n.get_output_partial_shape(0).rank == 4]
