@@ -69,6 +69,7 @@ def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
     assert len(Image.open(out).convert("RGB").getcolors(2**24)) > 20
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
     (tmp_path / "runs" / "nowhere").mkdir(parents=True)
+    (tmp_path / "runs" / "nowhere" / "recipe.json").touch()
     (tmp_path / "run").rename(tmp_path / "runs" / "mine-ocr")
     for name, message in (
         ("nowhere", "nowhere has no curves to draw"),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from openpali.cli.main import app
 from openpali.home import home
 from openpali.locks import lock
-from openpali.train.runs import StoredRun, find_runs, folder_for, remove_run
+from openpali.train.runs import StoredRun, find_run, find_runs, folder_for, remove_run
 
 
 @pytest.fixture
@@ -39,6 +39,14 @@ def test_runs_are_listed_with_their_lengths_and_sizes(stored: Path) -> None:
     assert [StoredRun(**{**each, "folder": Path(each["folder"])}) for each in described] == find_runs()
     printed = CliRunner().invoke(app, ["runs"]).output
     assert [line.split()[0] for line in printed.splitlines()] == ["mine", "mine/first", "old", "3"]
+
+
+def test_a_run_is_found_by_its_name(stored: Path) -> None:
+    assert find_run("mine/first") == home() / "runs" / "mine" / "first"
+    for command in (["plot", "mine/frist"], ["runs", "--remove", "mine/frist"]):
+        error = CliRunner().invoke(app, command).exception
+        assert isinstance(error, ValueError)
+        assert str(error) == f"no run 'mine/frist' in {home() / 'runs'}; did you mean 'mine/first'?"
 
 
 def test_only_runs_are_removed(stored: Path) -> None:

@@ -17,14 +17,9 @@ def plot(
     ] = None,
 ) -> None:
     """Draw the training curves of a run as an image."""
-    from openpali.home import home
-    from openpali.messages import hint
     from openpali.reports.curves import draw_curves
+    from openpali.train.runs import find_run
 
     check_writable(out)
-    root = home() / "runs"
-    folder = Path(run) if Path(run).is_dir() else root / run
-    if not folder.is_dir():
-        known = (metrics.parent.relative_to(root).as_posix() for metrics in sorted(root.rglob("metrics.jsonl")))
-        raise FileNotFoundError(f"no run {run!r}, neither as a folder nor in {root}; {hint(run, known)}")
-    typer.echo(draw_curves(folder, out))
+    folder = Path(run)
+    typer.echo(draw_curves(folder if folder.is_dir() else find_run(run), out))

@@ -28,7 +28,7 @@ from openpali.progress import Lines, heartbeat, say_line
 from openpali.train.evals import Evaluated
 from openpali.train.objectives.base import Losses
 from openpali.train.recipe import Recipe
-from openpali.train.run_folder import METRICS
+from openpali.weights.files import METRICS
 
 PERIOD = 7200.0  # seconds of reports from which the remaining time is estimated; it takes two reports
 HIGH = 1.5  # a loss is high above this many times the median of earlier reports

@@ -21,6 +21,7 @@ from openpali.train.checkpoint import checkpoints, read_state, unwritable
 from openpali.train.load import read_record
 from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import quote
+from openpali.weights.files import LOCK, METRICS, RECORD
 from openpali.whole import write_whole
 
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
@@ -28,7 +29,6 @@ BESIDE = {  # recipe keys that do not change what is learned
     *("name", "micro", "workers", "parallel", "max_bad", "skip_not_finite", "wandb"),
     *("save_minutes", "keep", "keep_every", "samples_every"),
 }
-RECORD, METRICS, LOCK = "recipe.json", "metrics.jsonl", ".lock"
 SHOWN = 3  # differences that a message names
 
 

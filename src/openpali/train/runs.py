@@ -1,4 +1,4 @@
-"""The runs in the cache folder: what there is, how large it is, and removing it."""
+"""The runs in the cache folder: what there is, how large it is, and finding and removing it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from typing import Any
 from openpali.home import home
 from openpali.locks import lock
 from openpali.messages import hint
-from openpali.train.checkpoint import checkpoints, read_state
-from openpali.train.load import read_record
-from openpali.train.run_folder import LOCK, RECORD
+from openpali.weights.files import LOCK, RECORD
 
 
 @dataclass(frozen=True)
@@ -52,24 +50,43 @@ def folder_for(name: str, given: Path | None = None) -> Path:
 
 def find_runs() -> list[StoredRun]:
     """Every run in the cache folder, by name."""
-    root = home() / "runs"
-    return sorted((_read(record.parent, root) for record in root.rglob(RECORD)), key=lambda run: run.name)
+    return [_read(name, folder) for name, folder in _folders().items()]
+
+
+def find_run(name: str) -> Path:
+    """The folder of a run in the cache folder, by name.
+
+    Raises:
+        ValueError: there is no such run.
+    """
+    folders = _folders()
+    if name not in folders:
+        raise ValueError(f"no run {name!r} in {home() / 'runs'}; {hint(name, folders)}")
+    return folders[name]
 
 
 def remove_run(name: str) -> StoredRun:
     """Delete a run in the cache folder, with its models and checkpoints."""
-    found = {run.name: run for run in find_runs()}
-    if name not in found:
-        raise ValueError(f"no run {name!r}; {hint(name, found)}")
-    folder = found[name].folder
-    if inner := [other.name for other in found.values() if folder in other.folder.parents]:
+    folder = find_run(name)
+    if inner := [other for other, place in _folders().items() if folder in place.parents]:
         raise ValueError(f"the run {name} holds {inner[0]}: remove that first")
     with lock(folder / LOCK, f"{folder} is trained by another process: wait for its end"):
+        run = _read(name, folder)
         shutil.rmtree(folder)
-    return found[name]
+    return run
 
 
-def _read(folder: Path, root: Path) -> StoredRun:
+def _folders() -> dict[str, Path]:
+    """Every run in the cache folder: name -> folder."""
+    root = home() / "runs"
+    found = {record.parent.relative_to(root).as_posix(): record.parent for record in root.rglob(RECORD)}
+    return dict(sorted(found.items()))
+
+
+def _read(name: str, folder: Path) -> StoredRun:
+    from openpali.train.checkpoint import checkpoints, read_state  # import torch, which finding a run does not need
+    from openpali.train.load import read_record
+
     files = {file: status for file in folder.rglob("*") if (status := _status(file))}
     samples, total = None, None
     try:
@@ -78,7 +95,7 @@ def _read(folder: Path, root: Path) -> StoredRun:
     except ValueError:  # of another version, or damaged
         pass
     return StoredRun(
-        folder.relative_to(root).as_posix(),
+        name,
         folder,
         samples,
         total,

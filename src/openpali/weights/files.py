@@ -1,4 +1,4 @@
-"""Names of the files in a model folder, and of the parts of a bundle."""
+"""Names of the files in a model folder and in the folder of a run, and of the parts of a bundle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer.model"
 BUNDLE = "family.json"  # names the parts of a bundle, see `weights.bundle`; called as in version 0.1
 CHECKPOINTS = "checkpoints/step-" + 8 * "[0-9]"  # of a run, as a glob pattern: a copy `step-00000010.bak` is none
+RECORD, METRICS, LOCK = "recipe.json", "metrics.jsonl", ".lock"  # of a run, see `train.run_folder`
 ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
 OOD = "ood"  # folder of the detector of out-of-distribution images, see `weights.ood`
 OOD_FOLDERS = (OOD, "familiarity")  # and its name in model folders of version 0.1
