@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from openpali.data.sources.records import RecordError
 from openpali.data.split import split_data
+
+SHARES = [(0.1, 0.0), (0.1, 0.1), (0.5, 0.3)]  # of tests, and of validations
 
 
 @pytest.fixture
@@ -112,6 +117,47 @@ def test_as_many_videos_are_held_out_as_images(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text("\n".join(lines))
     held_out = split_data(tmp_path / "mine.jsonl", 0.1)["test"]
     assert 15 <= held_out.samples <= 45
+
+
+def drawn(line: bytes, held_out: float, validation: float) -> str:
+    """The side of a sample without images, whatever the others are."""
+    for _ in range(2):
+        number = int.from_bytes(sha256(line).digest(), "big")
+        line = str(number).encode()
+    place = number / 2**256
+    return "test" if place < held_out else "validation" if place < held_out + validation else "train"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(3, 60), first=st.integers(0, 10**6), shares=st.sampled_from(SHARES))
+def test_no_side_is_empty_and_others_are_as_drawn(
+    tmp_path: Path, count: int, first: int, shares: tuple[float, float]
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    whole = [json.dumps({"text": f"document {first + i}"}).encode() for i in range(count)]
+    path.write_bytes(b"\n".join(whole))
+    for old in tmp_path.glob("mine-*"):
+        old.unlink()
+    parts = split_data(path, *shares)
+    assert len(parts) == (3 if shares[1] else 2)
+    sides = {name: set(Path(part.path).read_bytes().splitlines()) for name, part in parts.items()}
+    assert all(sides.values())
+    assert sum(map(len, sides.values())) == count
+    asked = {name: {line for line in whole if drawn(line, *shares) == name} for name in parts}
+    if all(asked.values()):
+        assert sides == asked
+    assert split_data(path, *shares) == parts
+
+
+def test_each_side_of_three_groups_has_one(folder: Path) -> None:
+    for first in range(0, 180, 6):
+        pairs = [[f"{first + 2 * i}.png", f"{first + 2 * i + 1}.png"] for i in range(3)]
+        parts = split_data(write(folder, [{"images": pair} for pair in pairs for _ in range(4)]), 0.1, 0.1)
+        assert [(part.samples, part.images) for part in parts.values()] == [(4, 2)] * 3
+        for part in parts.values():
+            Path(part.path).unlink()
+    with pytest.raises(ValueError, match=r"8 samples are 2 groups .*: add images, until there are 3 groups"):
+        split_data(write(folder, [{"images": pair} for pair in pairs[:2] for _ in range(4)]), 0.1, 0.1)
 
 
 def test_texts_without_images_are_split_too(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,8 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
     The SHA-256 of an image's file decides on which side it is, so adding samples moves no image, and copies of an
     image under several names stay together. Samples that share an image stay together; the least hash of all their
     images decides, hashed again, since the least of several is small. A sample without images is hashed by its
-    line. Lines are copied as they are.
+    line. Lines are copied as they are. A side of a small file that would be empty takes the samples whose hash is
+    the nearest, until others fall to it.
 
     Evaluations while training ask the first lines of the validation file, which is in an order of hashes: samples
     may be in that of their classes.
@@ -60,8 +61,8 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
         "train", "validation" if there is one, and "test".
 
     Raises:
-        ValueError: a side would be empty, or a file of its name holds samples that the whole does not. A file of an
-            earlier split that this one does not write is deleted.
+        ValueError: there are fewer groups of samples than sides, or a file of a side's name holds samples that the
+            whole does not. A file of an earlier split that this one does not write is deleted.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"--held-out {held_out}: give a share above 0 and below 1, such as 0.1")
@@ -77,7 +78,8 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
     roots = _roots(hashes)
     shares = dict(zip(SIDES, (1 - held_out - validation, validation, held_out), strict=True))
     earlier = re.search(_EARLIER, path.stem)
-    side = {root: _side(f"{root}{earlier[0] if earlier else ''}", held_out, validation) for root in {*roots}}
+    places = {root: _hash(f"{root}{earlier[0] if earlier else ''}".encode()) / _ALL for root in {*roots}}
+    side = _sides(places, held_out, validation)
     counts, parts, lines = [*side.values()], {}, {}
     for name in (name for name, share in shares.items() if share):
         indices = lines[name] = [index for index, root in enumerate(roots) if side[root] == name]
@@ -86,7 +88,7 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
         if not indices:
             raise ValueError(
                 f"these shares leave {name} of {path} empty, whose {len(source):,} samples are {len(side):,} "
-                "groups without a common image: add images, or choose other shares with `openpali data split`"
+                f"groups without a common image: add images, until there are {3 if validation else 2} groups"
             )
         images = {digest for index in indices if records[index].images for digest in hashes[index]}
         share = counts.count(name) / len(counts)
@@ -132,9 +134,17 @@ def _check_same_samples(replaced: Sequence[Path], source: JsonlSource, path: Pat
             )
 
 
-def _side(name: str, held_out: float, validation: float) -> str:
-    place = _hash(name.encode()) / _ALL
-    return "test" if place < held_out else "validation" if place < held_out + validation else "train"
+def _sides(places: Mapping[int, float], held_out: float, validation: float) -> dict[int, str]:
+    """The side of each group by its place in 0..1: one group at least on each side, if there are enough."""
+    ends = [sum(place < end for place in places.values()) for end in (held_out, held_out + validation)]
+    least, last = int(validation > 0), len(places) - 1
+    test = min(max(ends[0], 1), last - least)
+    validated = min(max(ends[1], test + least), last)
+    order = sorted(places, key=lambda root: places[root])
+    return {
+        root: "test" if number < test else "validation" if number < validated else "train"
+        for number, root in enumerate(order)
+    }
 
 
 def _note(share: float, asked: float, count: int) -> str:
