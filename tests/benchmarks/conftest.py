@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 def wordnet(world_with_vocabulary: Path) -> Path:
     """A WordNet that knows no words in the home: the same words are alike, and no others."""
     folder = world_with_vocabulary / "data" / "wordnet"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)  # other tests leave empty folders for all data sets
     for name in ("noun", "verb", "adj", "adv"):
         for file in (f"data.{name}", f"index.{name}", f"{name}.exc"):
             (folder / file).write_text("")
