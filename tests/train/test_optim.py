@@ -77,6 +77,12 @@ def test_tables_of_the_language_model_do_not_decay(make_trainer) -> None:
     assert names_with_decay(model, spec(weight_decay=0.1)) == matrices - spared
 
 
+def test_kinds_of_elements_do_not_decay(make_trainer) -> None:
+    model = make_trainer(make_recipe("elements")).model
+    matrices = {name for name, p in model.named_parameters() if p.ndim >= 2}
+    assert names_with_decay(model, spec(weight_decay=0.1)) == matrices - {"kind.weight"}
+
+
 def test_lr_scale_by_part(make_trainer) -> None:
     model = make_trainer(make_recipe()).model
     optimizer = build_optimizer(model, spec(lr=0.1, lr_scale={"vit": 0.5, "vit.positions": 0.1, "text.head": 2.0}))

@@ -17,7 +17,7 @@ from openpali.train.parallel import whole
 from openpali.train.recipe import OptimizerSpec
 
 # matrices without weight decay, by name, which Muon leaves to AdamW; vectors and scalars have none either
-NO_DECAY = {"embed", "positions", "probe", "table", "columns", "rows"}
+NO_DECAY = {"embed", "positions", "probe", "table", "columns", "rows", "kind"}
 MAY_BE_LATE = "heads"  # of an auxiliary loss: they would shrink until it begins
 AT_THE_ENDS = {"patch_embed", "head"}  # first and last matrices, which Muon leaves to AdamW
 
