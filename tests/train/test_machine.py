@@ -81,6 +81,17 @@ def test_a_cpu_multiplies_in_what_is_faster(
         bf16_is_faster.cache_clear()
 
 
+def test_a_turn_in_which_another_process_holds_a_core_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {torch.bfloat16: [0.1, 4.0, 4.0], torch.float32: [1.0, 1.0, 0.1]}
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(processor, "product_rate", lambda device, dtype, *_: rates[dtype].pop(0))
+    bf16_is_faster.cache_clear()
+    try:
+        assert bf16_is_faster(torch.device("cpu"))
+    finally:
+        bf16_is_faster.cache_clear()
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
 def test_freed_memory_is_kept_and_returned_in_the_end() -> None:
     cpu, size = torch.device("cpu"), 2**28
