@@ -22,7 +22,7 @@ from browser_fixture import NEEDS_CHROMIUM, browser
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction, Row
 from openpali.serve.limits import Limits
-from openpali.serve.service import Service
+from openpali.serve.service import Served, Service
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 
@@ -484,6 +484,19 @@ def test_languages_of_a_model_are_offered_as_they_are(
         page.reload()
         choose(page, "Describe")
         expect(page.locator("#language")).to_be_hidden()
+        page.close()
+
+
+def test_a_model_of_one_language_has_no_examples_of_others(
+    browser: Browser, pali: Pali, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a Florence-2, whose prompts name none."""
+    [served] = service_of(pali).models.values()
+    monkeypatch.setattr(Served, "tasks", [{**each, "names_language": False} for each in served.tasks])
+    with serving(service_of(pali)) as address:
+        page = browser.new_page(locale="en-GB")
+        page.goto(address)
+        expect(page.locator(".example").filter(has_text="Caption")).to_have_text(["Caption in English"])
         page.close()
 
 

@@ -172,9 +172,9 @@ function askNow() {
 
 /** Show those that a model can answer, and what it says about itself. */
 function offerExamples({ tasks, languages: codes, about, max_images: most, reads_pages: reads }) {
+  const speaks = ({ names_language: named }, lang) => (named ? codes.includes(lang) : lang === "en");
   const able = ({ task: name, lang, images }) =>
-    (name === "read" ? reads : tasks.some((each) => each.name === name && (!each.names_language || codes.includes(lang)))) &&
-    images.length <= most;
+    (name === "read" ? reads : tasks.some((each) => each.name === name && speaks(each, lang))) && images.length <= most;
   $("tries").replaceChildren(...state.examples.filter(able).map(exampleButton));
   $("knows").textContent = about;
   $("examples").hidden = Boolean(state.current) || !$("tries").children.length;
