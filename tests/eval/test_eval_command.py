@@ -91,7 +91,7 @@ def test_an_empty_home_names_the_command_that_builds_the_data(
     [
         ([], "name one benchmark or one --suite"),
         (["nano/vqa", "--suite", "nano"], "name one benchmark or one --suite"),
-        (["nano/vqa", "nano/ocr"], "name one benchmark or one --suite"),
+        (["nano/vqa", "nano/ocr"], "'nano/ocr' beside 'nano/vqa'"),
         (["--suite", "paper", "--data", "nowhere", "--model", "BUNDLE"], "no benchmark of the suite paper can run"),
         (["--suite", "nona"], "unknown suite 'nona'"),
         (["--suite", "nano", "--json", "card.json"], "--out DIR"),

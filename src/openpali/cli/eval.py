@@ -74,7 +74,9 @@ def evaluate(
         for line in option("eval diff")(cards or []):
             typer.echo(line)
         return
-    if cards or bool(benchmark) == bool(suite):
+    if cards:
+        raise ValueError(f"{str(cards[0])!r} beside {benchmark!r}: eval scores one benchmark, or all of a --suite")
+    if bool(benchmark) == bool(suite):
         raise ValueError("name one benchmark or one --suite")
     if suite and (file or save_predictions or report):
         raise ValueError("a suite writes all of its files to one folder: use --out DIR")
