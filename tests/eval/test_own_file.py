@@ -171,3 +171,24 @@ def test_a_task_is_for_data_of_ones_own(openpali, bundle: Path) -> None:
 def test_a_card_does_not_replace_the_data(openpali, bundle: Path, tmp_path: Path) -> None:
     data = write(tmp_path, [dict(FIELDS["vqa"])])
     assert "is an input and would be overwritten" in openpali("eval", data, "--model", bundle, "--json", data)
+
+
+def test_videos_are_sampled_as_asked(openpali, bundle: Path, tmp_path: Path) -> None:
+    """As those that a model was tuned with; the hash of the data, which is over what was seen, tells."""
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width = stream.height = 64
+        for i in range(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * i, np.uint8))))
+        container.mux(stream.encode())
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps({"images": ["clip.mp4"], "question": "what moves?", "answers": ["a sail boat"]}))
+    hashes = []
+    for options in ([], ["--frames", 8], ["--frames", 2], ["--frames", 2, "--stride", 1]):
+        openpali("eval", file, "--model", bundle, "--json", tmp_path / "card.json", *options)
+        hashes.append(json.loads((tmp_path / "card.json").read_text())["data"]["hash"])
+    assert hashes[0] == hashes[1]
+    assert len({*hashes}) == 3
+    for command in (["eval", "nano/vqa"], ["calibrate", bundle]):
+        assert "--frames is for your own data" in openpali(*command, "--frames", 2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openpali.cli.options import DataRoot, Device
+from openpali.cli.options import DataRoot, Device, Frames, Stride, sampling
 from openpali.cli.outputs import check_writable
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def calibrate(
             help="Without your data: samples like those of this suite: nano, pages or mini; default: nano"
         ),
     ] = "",
+    frames: Frames = None,
+    stride: Stride = None,
     device: Device = "cpu",
     data: DataRoot = None,
     limit: Annotated[int | None, typer.Option(help="Fit on the first N samples of each task", min=1)] = None,
@@ -46,8 +48,9 @@ def calibrate(
     from openpali.weights.find import find_model
     from openpali.weights.hub import SCHEME
 
-    if task and not file:
-        raise ValueError("--task is for your own data: name its file")
+    sampled = sampling(frames, stride)
+    if not file and (given := ["task"] * bool(task) + [*sampled]):
+        raise ValueError(f"--{given[0]} is for your own data: name its file")
     if suite and file:
         raise ValueError("--suite is for a model without your data: leave it out, or the file")
     if model.startswith(SCHEME):
@@ -56,7 +59,7 @@ def calibrate(
             "calibrate the copy"
         )
     suite = suite or "nano"
-    benchmarks = [own_benchmark(file, task)] if file else find_suite(suite)
+    benchmarks = [own_benchmark(file, task, sampled)] if file else find_suite(suite)
     pali, root = open_pali(model, "torch", "fp32", device), data or home() / "data"
     check_writable(*(folder / CONFIG for part, folder in pali.parts.items() if part != MASKS))
     for part, ngrams in calibrate_language(benchmarks, pali):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openpali.cli.models import open_pali
-from openpali.cli.options import DataRoot, Device, Dtype, Engine, Model
+from openpali.cli.options import DataRoot, Device, Dtype, Engine, Frames, Model, Stride, sampling
 from openpali.cli.outputs import check_not_input, check_writable
 from openpali.eval.splits import EvalSplit
 
@@ -49,6 +49,8 @@ def evaluate(
         int | None, typer.Option(help="Score only the first N samples; train probes on N", min=1)
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; with torch it changes no answer", min=1)] = 32,
+    frames: Frames = None,
+    stride: Stride = None,
     ocr: Annotated[
         str,
         typer.Option(help="Add OCR text to the prompt: tesseract (or tesseract:eng+deu), rapidocr, nano, or JSON"),
@@ -84,8 +86,10 @@ def evaluate(
         raise ValueError("--out is for suites: for one benchmark use --json, --save-predictions and --report")
     if suite and task:
         raise ValueError("--task is for your own data: the benchmarks of a suite have their tasks")
-    chosen = find_suite(suite, split) if suite else [find_benchmark(benchmark, task)]
-    own = not suite and benchmark not in benchmarks()
+    own, sampled = not suite and benchmark not in benchmarks(), sampling(frames, stride)
+    if sampled and not own:
+        raise ValueError(f"--{next(iter(sampled))} is for your own data: benchmarks say which frames they show")
+    chosen = find_suite(suite, split) if suite else [find_benchmark(benchmark, task, sampled)]
     if split != "heldout" and not suite:
         chosen = [on_split(chosen[0], split)]
     for each in filter(None, (file, report) if own else ()):

@@ -27,12 +27,21 @@ Device = Annotated[
 DataRoot = Annotated[
     Path | None, typer.Option("--data", help="Root folder of the official data sets; default: in the cache")
 ]
+Frames = Annotated[int | None, typer.Option(help="Most frames of a video of your data; default: 8", min=1)]
+Stride = Annotated[
+    int | None, typer.Option(help="Take every n-th frame of a video; default: evenly spaced frames", min=1)
+]
 Recipe = Annotated[Path, typer.Argument(help="A recipe file, such as recipes/nano/0a_siglip.toml")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="key=value, replaces a value of the recipe; scale=0.01 shortens the run"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+def sampling(frames: int | None, stride: int | None) -> dict[str, int]:
+    """The options of a source that were given: which frames of videos it takes."""
+    return {name: value for name, value in (("frames", frames), ("stride", stride)) if value is not None}
 
 
 class _FlagsWithoutType:

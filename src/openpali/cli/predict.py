@@ -18,7 +18,7 @@ import typer
 
 from openpali.cli.inputs import with_folders
 from openpali.cli.models import open_pali
-from openpali.cli.options import Device, Dtype, Engine, Json, Model
+from openpali.cli.options import Device, Dtype, Engine, Json, Model, Stride
 from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 from openpali.messages import printable
 
@@ -53,9 +53,7 @@ def predict(
     lang: Annotated[str, typer.Option(help="Language of the answer; default: en, or the sample's")] = "",
     as_frames: Annotated[bool, typer.Option("--as-frames", help="Take the images as frames of one video")] = False,
     frames: Annotated[int, typer.Option(help="Maximum number of frames of a video", min=1)] = 8,
-    stride: Annotated[
-        int | None, typer.Option(help="Take every n-th frame; default: evenly spaced frames", min=1)
-    ] = None,
+    stride: Stride = None,
     as_json: Json = False,
     format: Annotated[
         Literal["text", "json", "csv"], typer.Option(help="What to print; csv has a row for each answer, or object")

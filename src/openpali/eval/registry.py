@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pkgutil import resolve_name
+from typing import Any
 
 from openpali.data.sources.registry import holds_records
 from openpali.eval.benchmark import DEV, Benchmark, own_benchmark
@@ -25,17 +26,17 @@ def benchmarks() -> Mapping[str, Benchmark]:
     return {benchmark.name: benchmark for suite in suites().values() for benchmark in suite}
 
 
-def find_benchmark(name: str, task: str = "") -> Benchmark:
+def find_benchmark(name: str, task: str = "", options: Mapping[str, Any] | None = None) -> Benchmark:
     """A benchmark by name, or of your own data.
 
     Args:
         name: name of a benchmark, or a source.
-        task: task for a source, see :func:`~openpali.eval.benchmark.own_benchmark`.
+        task, options: of a source, see :func:`~openpali.eval.benchmark.own_benchmark`.
     """
     if task and name in benchmarks():
         raise ValueError(f"benchmark {name} defines its task: leave out --task")
     if task or (name not in benchmarks() and holds_records(name)):
-        return own_benchmark(name, task)
+        return own_benchmark(name, task, options)
     if name not in benchmarks():
         raise ValueError(f"unknown benchmark {name!r}; {hint(name, benchmarks())}")
     return benchmarks()[name]
