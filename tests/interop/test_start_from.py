@@ -16,10 +16,15 @@ from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
 from openpali.architectures.siglip.architecture import SigLIPArchitecture
 from openpali.benchmarks.xm3600 import LANGUAGES, run_retrieval
 from openpali.cli.main import main
+from openpali.distributed import ALONE
 from openpali.infer.pali import Pali
 from openpali.serve.server import Server
+from openpali.train.load import parse_recipe
+from openpali.train.start import inherit
+from openpali.train.trainer import Trainer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
-from openpali.weights.format import open_model
+from openpali.weights.format import open_model, write_merged
 from openpali.weights.quantize import write_int8
 
 from . import checkpoints
@@ -70,7 +75,7 @@ TESTS = {  # in the order of the columns
         f"{HERE}test_similarities_are_those_of_transformers",
         f"{HERE}test_retrieval_finds_what_transformers_finds",
         HALVES,
-        "",
+        f"{HERE}test_an_adapter_of_an_encoder_learns_and_embeds",
         f"{HERE}test_int8_is_close_to_transformers",
         f"{HERE}test_the_server_embeds_as_transformers_does",
         "interop.test_parts.test_export_of_a_siglip_a_bundle_and_others",
@@ -184,6 +189,34 @@ def test_retrieval_finds_what_transformers_finds(converted: Path, theirs: Theirs
     for way, axis in (("txt2img", 2), ("img2txt", 1)):
         expected = (similar.argmax(axis) == np.arange(count)).mean()
         assert scores[f"{way}_recall@1"] == pytest.approx(expected)
+
+
+def test_an_adapter_of_an_encoder_learns_and_embeds(
+    converted: Path, images: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i in range(4):
+        Image.fromarray(np.full((12, 12, 3), 60 * i, np.uint8)).save(f"{i}.png")
+    Path("mine.jsonl").write_text(
+        "".join(json.dumps({"images": f"{i}.png", "caption": "abcd"[i]}) + "\n" for i in range(4))
+    )
+    raw = {
+        "name": "more",
+        "objective": "siglip",
+        "batch": 4,
+        "workers": 0,
+        "model": {"init": {"": str(converted)}, "lora": {"rank": 2, "targets": ["vit"]}},
+        "optimizer": {"lr": 1e-2},
+        "phases": [{"samples": 16, "size": 12, "mixture": [{"source": "mine.jsonl", "task": "contrastive"}]}],
+    }
+    recipe, _ = inherit(parse_recipe(raw))
+    adapter = Trainer(recipe, tmp_path / "run", ALONE, open_tokenizer(recipe.model.tokenizer)).train()
+    assert not list(adapter.glob("model*.safetensors"))
+    write_merged(open_model(adapter), tmp_path / "merged")
+    apart, merged, before = Pali(adapter), Pali(tmp_path / "merged"), Pali(converted)
+    np.testing.assert_allclose(apart.embed_image(images), merged.embed_image(images), atol=1e-5)
+    assert np.abs(apart.embed_image(images) - before.embed_image(images)).max() > 1e-3
+    np.testing.assert_array_equal(apart.embed_text(TEXTS), before.embed_text(TEXTS))
 
 
 def test_int8_is_close_to_transformers(
