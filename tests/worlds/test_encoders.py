@@ -252,6 +252,8 @@ def test_a_limit_is_also_on_what_probes_train_on(pali: Pali, monkeypatch: pytest
 def test_stamps(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("stamps-retrieval", pali, 30)
     assert {"img2txt_recall@1", "txt2img_recall@1/en", "first/img2txt_recall@10/ja"} <= found.keys()
+    with pytest.raises(ValueError, match="limit must be at least 2, not 1"):
+        run("stamps-retrieval", pali, 1)
     monkeypatch.setattr(encoders, "LEAST", 8)
     assert 0 <= run("stamps-fewshot", pali)["acc/10-shot"] <= 1
 

@@ -32,7 +32,12 @@ def retrieve(
         Means over languages of ``img2txt_recall@k``, ``txt2img_recall@k`` and ``first/img2txt_recall@k``, and each
         with ``/<language>``; 0..1. Per-sample values are per query for a language, and per image for the means,
         since a data set samples images, not captions.
+
+    Raises:
+        ValueError: one image alone, or a language without a caption.
     """
+    if len(images) < 2:
+        raise ValueError(f"limit must be at least 2, not {len(images)}: an image is compared with others")
     by_language = {}
     values: dict[str, list[tuple[list[int], list[float]]]] = {}  # score -> per language: image, hit
     for done, (lang, texts) in enumerate(captions.items(), start=1):
