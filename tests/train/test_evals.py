@@ -138,6 +138,17 @@ def test_scores_are_those_of_the_exported_model(ema, make_trainer, tmp_path, min
     assert rows[0]["scores"]["loss"] > rows[-1]["scores"]["loss"]
 
 
+def test_images_are_decoded_as_openpali_eval_decodes_them(tmp_path, tokenizer) -> None:
+    """At full size, where training takes an eighth of a JPEG."""
+    Image.new("RGB", (608, 608)).save(tmp_path / "large.jpg")
+    (tmp_path / "held-out.jsonl").write_text(json.dumps({"images": "large.jpg", "caption": "black"}) + "\n")
+    held_out = {"source": str(tmp_path / "held-out.jsonl"), "task": "caption", "every": 8}
+    [evaluation] = open_evaluations(make_recipe(evals=[held_out]), tokenizer)
+    for each in evaluation.evaluators:
+        assert isinstance(each, AnswerEvaluator | LossEvaluator)
+        assert each.source[0].images[0].shape == (608, 608, 3)
+
+
 def test_a_task_has_the_options_of_training(make_trainer) -> None:
     entry = {"source": "nano/scene", "task": "detect", "task_options": {"bins": 16, "max_names": 3}}
     held_out = {"source": "nano/scene", "task": "detect", "every": 24, "limit": 2, "task_options": {"max_names": 2}}

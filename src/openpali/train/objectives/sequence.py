@@ -23,7 +23,6 @@ from openpali.model.losses import cross_entropy
 from openpali.model.patches import Images
 from openpali.model.vision_language import VisionLanguageModel, VisualTokens
 from openpali.tasks.base import Task
-from openpali.tasks.example import Size
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.export import task_options
@@ -145,7 +144,7 @@ class SequenceObjective(Objective[SequenceRecipe]):
             task = dataclasses.replace(_task(benchmark.task, recipe, tools, {}), **benchmark.options)
             answers = AnswerEvaluator.of(benchmark, source, task, limit=limit, batch=spec.batch)
         else:
-            source = open_source(spec.source, spec.options, min_size=_min_size(recipe))
+            source = open_source(spec.source, spec.options)
             task = _task(spec.task, recipe, tools, spec.task_options)
             answers, metric = AnswerEvaluator(spec.label, source, task, limit=limit, batch=spec.batch), task.metric
         try:
@@ -180,14 +179,6 @@ class Lockstep:
         logits = self.model.step(ids, cache).contiguous()
         copy_from_first(logits)
         return logits
-
-
-def _min_size(recipe: SequenceRecipe) -> Size | None:
-    """The smallest size at which images may be decoded for all phases; None: full size."""
-    if recipe.phases[0].tokens:
-        return None
-    largest = Size(*(max(sides) for sides in zip(*(phase.pixels for phase in recipe.phases), strict=True)))
-    return recipe.model.preprocess(largest).min_size
 
 
 def _task(name: str, recipe: SequenceRecipe, tools: Tools, options: Mapping[str, Any]) -> Task:
