@@ -76,7 +76,13 @@ def test_the_study_is_planned(capsys, monkeypatch) -> None:
         return made[-1]
 
     monkeypatch.setattr("openpali.lab.plan.planner.make_plan", make_once)
-    small = ['sizes={pico=["model.preset=pico"]}', "seeds=[1]", "batch=64", "phases.0.size=72"]
+    small = [
+        'sizes={pico=["model.preset=pico"]}',
+        "seeds=[1]",
+        "arms.dense.seeds=[1]",
+        "batch=64",
+        "phases.0.size=72",
+    ]
     monkeypatch.setattr(sys, "argv", ["openpali", "plan", str(RECIPES / "encoders.toml"), *small])
     with pytest.raises(SystemExit) as end:
         main()
