@@ -15,6 +15,10 @@ from openpali.infer.pali import Pali
 from openpali.weights.files import MAIN
 
 
+class Unanswered(UserWarning):
+    """Some samples cannot be answered, and were left out."""
+
+
 def input_moments(
     pali: Pali,
     source: Source,
@@ -52,10 +56,13 @@ def input_moments(
     finally:
         for hook in hooks:
             hook.remove()
-    errors = [f"{reply.key}: {reply.error}" for reply in asked if reply.error]
+    errors = [
+        reply.error if reply.key in reply.error else f"{reply.key}: {reply.error}" for reply in asked if reply.error
+    ]
     if len(errors) == len(asked):
         reason = f": {errors[0]}" if errors else ""
         raise ValueError(f"no sample can be answered, so that there is nothing to calibrate with{reason}")
     if errors:
-        warnings.warn(f"{len(errors)} of {len(asked)} samples cannot be answered, as {errors[0]}", stacklevel=2)
+        message = f"{len(errors)} of {len(asked)} samples cannot be answered, as {errors[0]}"
+        warnings.warn(message, Unanswered, stacklevel=2)
     return moments
