@@ -355,15 +355,22 @@ def test_prompts_are_those_of_the_processor(saved: Saved) -> None:
     for short, prompt in processor.task_prompts_without_inputs.items():
         assert DIALECT.expand(short) == prompt
     for short, prompt in processor.task_prompts_with_input.items():
-        assert (
-            DIALECT.expand(f"{short} a red dog")
-            == DIALECT.expand(f" {short}a red dog")
-            == prompt.format(input="a red dog")
-        )
+        text = "<loc_1><loc_20><loc_300><loc_999>" if short.startswith("<REGION_TO_") else "a red dog"
+        assert DIALECT.expand(f"{short} {text}") == DIALECT.expand(f" {short}{text}") == prompt.format(input=text)
         with pytest.raises(ValueError, match=short):
             DIALECT.expand(short)
     assert {*DIALECT.shorthands} == {*processor.task_prompts_without_inputs, *processor.task_prompts_with_input}
     assert DIALECT.expand("a <CAPTION> in it") == "a <CAPTION> in it"
+
+
+@pytest.mark.parametrize("short", [short for short in DIALECT.shorthands if short.startswith("<REGION_TO_")])
+@pytest.mark.parametrize(
+    "region", ["", "a red dog", "27 22 65 55", "<loc_1><loc_2><loc_3>", "<loc_1><loc_2><loc_3><loc_1000>"]
+)
+def test_what_is_no_region_is_refused(short: str, region: str) -> None:
+    """Such as pixels, to which a model would answer anything."""
+    with pytest.raises(ValueError, match=f"{short} needs a region.*<loc_52><loc_333>"):
+        DIALECT.expand(f"{short} {region}")
 
 
 @pytest.mark.parametrize(

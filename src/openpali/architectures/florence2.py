@@ -167,6 +167,12 @@ def _room(config: Florence2Config, visual: int) -> int:
 
 
 _PHRASES = "Locate the phrases in the caption: {text}"
+_OF_REGIONS = {
+    "<REGION_TO_SEGMENTATION>": ("refseg", "What is the polygon mask of region {text}"),
+    "<REGION_TO_CATEGORY>": ("vqa", "What is the region {text}?"),
+    "<REGION_TO_DESCRIPTION>": ("vqa", "What does the region {text} describe?"),
+    "<REGION_TO_OCR>": ("vqa", "What text is in the region {text}?"),
+}
 _UNNAMED = frozenset(  # banned_grounding_tokens of the published checkpoints' processor
     [
         *("I", "me", "mine", "you", "your", "yours", "he", "him", "his", "she", "her", "hers", "it"),
@@ -203,11 +209,9 @@ DIALECT = Dialect(
         "<CAPTION_TO_PHRASE_GROUNDING>": ("detect", _PHRASES),
         "<OPEN_VOCABULARY_DETECTION>": ("detect", "Locate {text} in the image."),
         "<REFERRING_EXPRESSION_SEGMENTATION>": ("refseg", "Locate {text} in the image with mask"),
-        "<REGION_TO_SEGMENTATION>": ("refseg", "What is the polygon mask of region {text}"),
-        "<REGION_TO_CATEGORY>": ("vqa", "What is the region {text}?"),
-        "<REGION_TO_DESCRIPTION>": ("vqa", "What does the region {text} describe?"),
-        "<REGION_TO_OCR>": ("vqa", "What text is in the region {text}?"),
+        **_OF_REGIONS,
     },
+    of_regions=[pattern for _, pattern in _OF_REGIONS.values()],
     ocr="OCR: {text}",
     names_joiner=" and ",
     objects_joiner="",

@@ -23,6 +23,7 @@ _SLOTS = {
     "{text} ": r"(?:(?P<text>.+) )?",
     "{text}": r"(?P<text>.+)",
 }
+_REGION = re.compile("(?:<loc_[0-9]{1,3}>){4}")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Dialect:
             uses it; other tasks may use it, too (``Task.form``).
         shorthands: what users may write in place of the beginning of a prompt -> form and pattern of the prompt.
             Tasks of that form read the answer, even if they write another prompt.
+        of_regions: patterns of prompts whose text is a region: four places.
         ocr: pattern for text that an OCR engine found; it fills ``{text}``, or follows the question there.
         names_joiner: separates the names in a prompt that asks for several.
         objects_joiner: separates the objects in an answer.
@@ -101,6 +103,7 @@ class Dialect:
     names_joiner: str
     objects_joiner: str = " "
     shorthands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    of_regions: Collection[str] = ()
     codec: type[LocationCodec] = LocationCodec
     regions: LocationCodec | None = None
     outlines: Outlines | None = None
@@ -128,12 +131,21 @@ class Dialect:
         """The names that the answer to a prompt may have for no thing."""
         return next((names for each, names in self.unnamed.items() if Template(each).read(prompt)), ())
 
+    def shorthand_in(self, text: str) -> str | None:
+        """The shorthand that a user's text begins with."""
+        return next((short for short in self.shorthands if text.lstrip().startswith(short)), None)
+
     def expand(self, text: str) -> str:
         """A user's text, or the prompt that it is short for: "<OD>" in some dialects."""
-        short = next((short for short in self.shorthands if text.lstrip().startswith(short)), None)
+        short = self.shorthand_in(text)
         if short is None:
             return text
         template, rest = Template(self.shorthands[short][1]), text.replace(short, "", 1).strip()
+        if template.pattern in self.of_regions and not _REGION.fullmatch(rest):
+            raise ValueError(
+                f"{short} needs a region behind it, such as <loc_52><loc_333><loc_932><loc_774>: left, top, right "
+                "and bottom in thousandths of the image's width and height"
+            )
         if "{text}" in template.pattern and not rest:
             raise ValueError(f"{short} needs a text behind it: what to look for")
         return template.render(rest)
