@@ -652,6 +652,14 @@ def test_shorthands_are_prompts_even_where_a_text_is_sent_as_it_is(converted: Pa
     assert found.prompt == DIALECT.expand("<OCR>")
 
 
+def test_shorthands_leave_no_place_for_a_task(converted: Path) -> None:
+    """Else the name to detect would be "<OD>"."""
+    pali = Pali.from_pretrained(converted)
+    for name, text in (("detect", "<OD>"), ("caption", "<CAPTION>"), ("vqa", " <OCR> what?")):
+        with pytest.raises(ValueError, match=f"{text.split()[0]} .*leave out the task {name}"):
+            pali.prompted(text, pali.task(name))
+
+
 def test_checkpoints_in_fp16_are_read(saved: Saved, converted: Path, tmp_path: Path) -> None:
     """As the published ones are."""
     shutil.copytree(saved[0], tmp_path / "half")
