@@ -211,6 +211,13 @@ def test_command_bulk_and_python_detect_alike(detecting: Path, tmp_path: Path) -
     assert {"iou", "f1@0.5", "ece"} <= found["scores"].keys()
     with pytest.raises(ValueError, match="has no part 'pali', which task vqa needs"):
         Pali(Path(alone)).answer([tmp_path / "noise.png"], ["what?"])
+    for model in (alone, str(detecting)):
+        with pytest.raises(ValueError, match="ask for 'dog' with task detect"):
+            CliRunner().invoke(
+                app,
+                [*command[:1], "--model", model, "--fast", str(tmp_path / "noise.png"), "dog"],
+                catch_exceptions=False,
+            )
     for answer in answers:
         assert [thing["box"] for thing in answer["objects"]] == expected
         assert {thing["name"] for thing in answer["objects"]} == {"dog"}

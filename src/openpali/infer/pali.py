@@ -340,6 +340,10 @@ class Pali(RoutedModel):
                 raise ValueError(f"{told}: leave out the language")
             known = self.task(self.recognise(text, frames), part)
             return Prompted(known, text, "" if raw else self._unknown_names(known, text, part))
+        if not task and part == SIGLIP:
+            raise ValueError(
+                f"the image encoder alone detects things: ask for {shorten(repr(text), 40)} with task detect"
+            )
         asked = task or self.task(suited(FREE_TEXT, frames))
         left_out = text.strip() if not asked.takes else ""
         if not lang:
