@@ -54,7 +54,7 @@ from openpali.train.optim.qk_clip import attentions
 from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
-from openpali.weights.bundle import open_tokenizer
+from openpali.weights.bundle import open_tokenizer, pack_bundle
 from openpali.weights.convert import convert
 from openpali.weights.export import export
 from openpali.weights.format import add_facts, open_model
@@ -650,6 +650,28 @@ def test_shorthands_are_prompts_even_where_a_text_is_sent_as_it_is(converted: Pa
     assert (asked.prompt, asked.task.name) == (DIALECT.expand("<OD>"), "detect")
     [found] = pali.predict([[np.full((20, 30, 3), 90, np.uint8)]], ["<OCR>"], decoding=Decoding(4), raw=True)
     assert found.prompt == DIALECT.expand("<OCR>")
+
+
+def test_prompts_for_all_there_is_go_to_the_decoder(converted: Path, bundle: Path, detecting: Path) -> None:
+    """An image encoder and a finder of elements look for names alone."""
+    image = np.full((20, 30, 3), 90, np.uint8)
+    [alone] = Pali(converted).predict([[image]], ["<OD>"], decoding=Decoding(4))
+    encoder = f'siglip = "{detecting.parent / "siglip"}"\n[tasks]\ndetect = "siglip"\n'
+    pages = "".join(f'{part} = "{bundle / part}"\n' for part in ("finder", "reader", "elements", "icons"))
+    for number, rest in enumerate((encoder, pages)):
+        folder = converted.parent / f"bundle{number}"
+        folder.mkdir()
+        (folder / "bundle.toml").write_text(f'[parts]\npali = "{converted}"\n{rest}')
+        pack_bundle(folder / "bundle.toml", folder / "model")
+        pali = Pali(folder / "model")
+        for prompt in ("<OD>", "<CAPTION_TO_PHRASE_GROUNDING> a dog"):
+            [found] = pali.predict([[image]], [prompt], decoding=Decoding(4))
+            assert found.part == "pali"
+        assert pali.predict([[image]], ["<OD>"], decoding=Decoding(4))[0].generation.ids == alone.generation.ids
+    fast = Pali(converted.parent / "bundle0" / "model")
+    assert fast.predict([[image]], ["<OPEN_VOCABULARY_DETECTION> dog"])[0].part == "siglip"
+    with pytest.raises(ValueError, match=r"looks for names, and 'Locate the objects.* has none"):
+        fast.predict([[image]], ["<OD>"], part="siglip")
 
 
 def test_shorthands_leave_no_place_for_a_task(converted: Path) -> None:

@@ -61,8 +61,13 @@ class RoutedModel(ModelParts):
         if not part and (len(images) == 1 or name == Detect.name) and self.asks_for_elements(name, prompt):
             part = ELEMENTS if ELEMENTS in self.parts else READER
         alone = bool(part) or len(self.parts_for(name)) == 1  # else each has options of its own
+        parts = (part,) if part else self.route(name, images)
+        if SIGLIP in parts and name == Detect.name and not Detect(dialect=dialect).names_in(prompt):
+            if part or MAIN not in self.parts:
+                raise ValueError(f"the image encoder alone looks for names, and {prompt!r} has none: ask for some")
+            parts = tuple(each for each in parts if each != SIGLIP) or (MAIN,)  # such as <OD>, for all there is
         found = {}
-        for each in (part,) if part else self.route(name, images):
+        for each in parts:
             if each == SIGLIP and name != Detect.name:
                 raise ValueError(f"the image encoder alone detects things: it does not answer task {name}")
             if each in WITHOUT_DECODER:
@@ -104,7 +109,7 @@ class RoutedModel(ModelParts):
             return finds and bool(_KINDS.intersection(counted_roles(Vqa(dialect=self.dialect).asked(prompt))))
         names = Detect(dialect=self.dialect).names_in(prompt)
         if not self.names:
-            return finds and all(ElementQuery.of(name).roles for name in names)
+            return finds and bool(names) and all(ElementQuery.of(name).roles for name in names)
         if not finds and not all(ElementQuery.of(name).words for name in names):
             return False
         # Of a known name, roles that are no part of it: "heart icon", not "gift box".
