@@ -367,6 +367,16 @@ def test_calibrating_stores_what_it_fits_and_evaluation_prints_its_error(
     assert json.loads(json.dumps(done.card.as_json()))["scores"]["ece"] == done.scores.summary["ece"]
 
 
+def test_answers_without_things_cannot_be_calibrated(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    monkeypatch.setattr(Detect, "parse", lambda *anything, **options: Answer(""))
+    with pytest.raises(ValueError, match="finds nothing in the samples of detect"):
+        [*calibrate([benchmarks()["nano/detect"]], Pali.from_pretrained(folder), Path(), limit=2)]
+
+
 # ---- what a model knows
 
 

@@ -88,6 +88,10 @@ def calibrate(
             benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark), claims=True
         )
         log_probs, right = judged(evaluator.run(pipeline).rows, task)
+        if not right:
+            raise ValueError(
+                f"{pali.name} finds nothing in the samples of {task.name}: no confidence can be fitted"
+            )
         yield _fit(pali, part, task.name, log_probs, right, offset=task.alternatives)
     for page_benchmark in benchmarks:
         if (
