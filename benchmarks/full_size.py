@@ -4,6 +4,7 @@
     python benchmarks/full_size.py --sides 224 812 1064          # the paper's largest, too: 20 minutes
     python benchmarks/full_size.py --kinds openvino int8         # what the default leaves out: 5 minutes
     python benchmarks/full_size.py --kinds int4 openvino-int4    # the language model in int4
+    python benchmarks/full_size.py --kinds int4 --group 32       # with a scale for 32 instead of 128 inputs
 
 Weights are random (no trained ones are public), so the answers are noise; times, bytes and memory equal the real
 model's. Each measurement runs in a separate process, whose peak memory the system reports (VmHWM, including pages
@@ -52,7 +53,7 @@ from openpali.model.int8 import compute_in_int8
 from openpali.tensors import give_back
 from openpali.train.machine import matmul_peak
 from openpali.weights.format import open_model
-from openpali.weights.quantize import write_int4, write_int8
+from openpali.weights.quantize import GROUP, write_int4, write_int8
 from openpali.weights.write import write_model
 
 PROMPT, NEW = 16, 16
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--preset", default="pali3-5b", choices=PRESETS)
     parser.add_argument("--sides", type=int, nargs="+", default=[224, 812], help="pixels; multiples of a patch")
     parser.add_argument("--kinds", nargs="+", default=["bf16", "torch-int8", "openvino-int8"], choices=KINDS)
+    parser.add_argument("--group", type=int, default=GROUP, help="inputs that share a scale in int4")
     parser.add_argument("--folder", type=Path, help="where the models go, 17 GB; by default a temporary folder")
     parser.add_argument("--json", type=Path, dest="file")
     parser.add_argument("--answer", nargs=3, metavar=("MODEL", "SIDE", "KIND"), help=argparse.SUPPRESS)
@@ -83,6 +85,8 @@ def main() -> None:
         print(json.dumps(answer(Path(options.answer[0]), int(options.answer[1]), options.answer[2])))
         return
     facts = machine() | {"preset": options.preset}
+    if any("int4" in kind for kind in options.kinds):
+        facts |= {"group": options.group}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         report(measure(options, Path(folder)), facts, options.file)
 
@@ -93,7 +97,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     began = time.perf_counter()
     write_random(preset, folder / "bf16")
     print(f"built and saved in bf16: {time.perf_counter() - began:.0f} s", flush=True)
-    for form, write in (("int8", write_int8), ("int4", write_int4)):
+    for form, write in (("int8", write_int8), ("int4", partial(write_int4, group=options.group))):
         if any(KINDS[kind][0] == form for kind in options.kinds):
             began = time.perf_counter()
             write(open_model(folder / "bf16"), folder / form)
@@ -111,6 +115,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     seen_files: set[str] = set()
     for kind in options.kinds:
         stored, width = KINDS[kind]
+        if stored == "int4":
+            width += 2 / options.group  # scales in bf16
         files = sum(file.stat().st_size for file in (folder / stored).glob("*.safetensors"))
         if stored not in seen_files:
             seen_files.add(stored)
