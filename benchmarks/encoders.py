@@ -44,11 +44,12 @@ def main() -> None:
 
 
 def _measure(preset: str, batch: int, rounds: int) -> Iterator[Result]:
-    study = load_study(STUDY, ["seeds=[1]"])
+    study = load_study(STUDY)
     plan = plan_study(study, STUDY.parent, [f"model.preset={preset}", f"batch={batch}"])
+    jobs = [job for job in plan.jobs if job.seed == study.seeds[0]]
     with TemporaryDirectory() as folder:
-        _write_teacher(plan.runs[plan.jobs[0].runs[0]].recipe, Path(folder))
-        steps = {job.arm: _step(plan.runs[job.runs[0]].recipe, folder) for job in plan.jobs}
+        _write_teacher(plan.runs[jobs[0].runs[0]].recipe, Path(folder))
+        steps = {job.arm: _step(plan.runs[job.runs[0]].recipe, folder) for job in jobs}
     seconds = interleaved(steps, rounds)
     for arm in steps:
         if arm != study.baseline:
