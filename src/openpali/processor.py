@@ -10,10 +10,8 @@ import torch
 
 _FEWEST = 8  # products, of which the fastest counts: where others take the core, one may wait for a second
 _SIDE = 512  # of the matrices by which dtypes are compared: a product takes .3 to 4 milliseconds
-_TURNS, _TURN = (
-    3,
-    0.02,
-)  # turns of each dtype, and their seconds: another process may hold a core for one
+_TURNS = 3  # of each dtype: another process may hold a core for one
+_TURN = 0.02  # seconds
 
 
 def multiplies_bf16(device: torch.device) -> bool:
