@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from openpali.cli.models import open_pali
-from openpali.cli.options import Overrides
+from openpali.cli.options import Overrides, sampling
 from openpali.cli.outputs import check_writable
 
 if TYPE_CHECKING:
@@ -155,5 +155,6 @@ def _calibrate_and_score(plan: Plan) -> None:
 
 def asking(task: str, model: Path, options: Mapping[str, Any]) -> list[str]:
     """The command that asks a model, about videos with the frames that it was trained on."""
-    sampled = [f"--{name}={options[name]}" for name in ("frames", "stride") if options.get(name) is not None]
+    given = sampling(options.get("frames"), options.get("stride"))
+    sampled = [f"--{name}={value}" for name, value in given.items()]
     return ["openpali", "predict", "--task", task, "--model", str(model), *sampled]
