@@ -15,7 +15,7 @@ from typing import Any
 from openpali.messages import hint
 from openpali.text.locations import LocationCodec
 from openpali.text.masks import MaskText
-from openpali.text.places import Outlines
+from openpali.text.places import REGION, Outlines
 
 _SLOTS = {
     "{lang}": r"(?P<lang>[\w-]+)",
@@ -23,7 +23,6 @@ _SLOTS = {
     "{text} ": r"(?:(?P<text>.+) )?",
     "{text}": r"(?P<text>.+)",
 }
-_REGION = re.compile("(?:<loc_[0-9]{1,3}>){4}")
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Dialect:
         if short is None:
             return text
         template, rest = Template(self.shorthands[short][1]), text.replace(short, "", 1).strip()
-        if template.pattern in self.of_regions and not _REGION.fullmatch(rest):
+        if template.pattern in self.of_regions and not REGION.fullmatch(rest):
             raise ValueError(
                 f"{short} needs a region behind it, such as <loc_52><loc_333><loc_932><loc_774>: left, top, right "
                 "and bottom in thousandths of the image's width and height"

@@ -19,6 +19,7 @@ from openpali.text.locations import Coordinates, LocationCodec
 BINS = 1000
 Polygon = NDArray[np.float64]  # [N, 2], corners (x, y) in pixels
 
+REGION = re.compile(r"(?:<loc_[0-9]{1,3}>){4}")
 _PLACE = re.compile(r"<loc_([0-9]{1,4})>")
 _PLACES = re.compile(r"(?:<loc_[0-9]{1,4}>)+")
 _PLACE_OR_WORD = re.compile(r"<loc_[0-9]{1,4}>|(?:(?!<loc_[0-9]{1,4}>)\S)+")
