@@ -828,6 +828,19 @@ def test_images_and_prompts_that_do_not_fit_are_refused_alone(converted: Path, t
     assert "text" in second
 
 
+@pytest.mark.usefixtures("data")
+def test_training_refuses_lengths_without_positions(converted: Path, tmp_path: Path) -> None:
+    positions = open_model(converted).config.text.positions
+
+    def train(key: str, length: int) -> Trainer:
+        return trainer(inherit(parse_recipe({**raw_recipe(converted), key: length})).recipe, tmp_path / key)
+
+    train("max_target", positions - 1)
+    for key in ("max_target", "max_prompt"):
+        with pytest.raises(ValueError, match=f"^{key} = {positions}, but .* positions"):
+            train(key, positions)
+
+
 def test_the_longest_prompt_is_that_beside_images_of_the_size(saved: Saved, tmp_path: Path) -> None:
     convert(saved[0], tmp_path / "large", size=(224, 224))
     large = open_model(tmp_path / "large")

@@ -132,6 +132,10 @@ class Architecture(Generic[C]):
         """
         return None
 
+    def longest_target(self, config: Any) -> int | None:
+        """Most tokens of a target, its end token included; None: any number."""
+        return None
+
     def visual_tokens(self, config: Any, size: tuple[int, int] | None = None) -> int:
         """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own)."""
         height, width = size or config.vision.image_size

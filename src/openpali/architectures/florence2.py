@@ -336,9 +336,12 @@ class Florence2Architecture(Architecture[Florence2Config]):
         if (room := _room(config, visual)) < TEXT_MULTIPLE:
             raise ValueError(
                 f"an image of {visual} tokens leaves no room for a prompt in {config.text.positions} positions: "
-                "give a smaller --size"
+                "give a smaller size"
             )
         return room
+
+    def longest_target(self, config: Florence2Config) -> int:
+        return config.text.positions - 1  # the first is of the token that starts the decoder
 
     def language(self, config: Florence2Config) -> BartConfig:
         return config.text
