@@ -45,6 +45,7 @@ from openpali.model.init import init_weights
 from openpali.model.int8 import Int8Linear
 from openpali.serve.scheduler import Scheduler
 from openpali.tasks import Answer, get_task, open_task, recognise
+from openpali.tasks.dialects import PALI3
 from openpali.tasks.example import Box, Example, Object, Size
 from openpali.tasks.registry import is_prompt
 from openpali.tensors import load_exactly
@@ -361,6 +362,13 @@ def test_prompts_are_those_of_the_processor(saved: Saved) -> None:
             DIALECT.expand(short)
     assert {*DIALECT.shorthands} == {*processor.task_prompts_without_inputs, *processor.task_prompts_with_input}
     assert DIALECT.expand("a <CAPTION> in it") == "a <CAPTION> in it"
+
+
+@pytest.mark.parametrize("text", ["<od>", "<CAPTIONS>", " <REGION_TO_CATEGORIES><loc_1><loc_2><loc_3><loc_4>"])
+def test_mistyped_shorthands_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"no prompt {text.partition('>')[0].strip()}>"):
+        DIALECT.expand(text)
+    assert PALI3.expand(text) == text
 
 
 @pytest.mark.parametrize("short", [short for short in DIALECT.shorthands if short.startswith("<REGION_TO_")])

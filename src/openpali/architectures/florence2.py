@@ -167,12 +167,6 @@ def _room(config: Florence2Config, visual: int) -> int:
 
 
 _PHRASES = "Locate the phrases in the caption: {text}"
-_OF_REGIONS = {
-    "<REGION_TO_SEGMENTATION>": ("refseg", "What is the polygon mask of region {text}"),
-    "<REGION_TO_CATEGORY>": ("vqa", "What is the region {text}?"),
-    "<REGION_TO_DESCRIPTION>": ("vqa", "What does the region {text} describe?"),
-    "<REGION_TO_OCR>": ("vqa", "What text is in the region {text}?"),
-}
 _UNNAMED = frozenset(  # banned_grounding_tokens of the published checkpoints' processor
     [
         *("I", "me", "mine", "you", "your", "yours", "he", "him", "his", "she", "her", "hers", "it"),
@@ -209,9 +203,11 @@ DIALECT = Dialect(
         "<CAPTION_TO_PHRASE_GROUNDING>": ("detect", _PHRASES),
         "<OPEN_VOCABULARY_DETECTION>": ("detect", "Locate {text} in the image."),
         "<REFERRING_EXPRESSION_SEGMENTATION>": ("refseg", "Locate {text} in the image with mask"),
-        **_OF_REGIONS,
+        "<REGION_TO_SEGMENTATION>": ("refseg", "What is the polygon mask of region {region}"),
+        "<REGION_TO_CATEGORY>": ("vqa", "What is the region {region}?"),
+        "<REGION_TO_DESCRIPTION>": ("vqa", "What does the region {region} describe?"),
+        "<REGION_TO_OCR>": ("vqa", "What text is in the region {region}?"),
     },
-    of_regions=[pattern for _, pattern in _OF_REGIONS.values()],
     ocr="OCR: {text}",
     names_joiner=" and ",
     objects_joiner="",

@@ -17,11 +17,13 @@ from openpali.text.locations import LocationCodec
 from openpali.text.masks import MaskText
 from openpali.text.places import REGION, Outlines
 
+_SHORTHAND = re.compile(r"\s*(<[A-Za-z_]+>)")
 _SLOTS = {
     "{lang}": r"(?P<lang>[\w-]+)",
     "{position}": r"(?P<position>[0-9]+)",
     "{text} ": r"(?:(?P<text>.+) )?",
     "{text}": r"(?P<text>.+)",
+    "{region}": f"(?P<region>{REGION.pattern})",
 }
 
 
@@ -32,17 +34,17 @@ class Template:
     Attributes:
         pattern: the prompt with the slots ``{text}`` (a question or names, for example), ``{lang}`` (language of
             the answer) and ``{position}`` (where a split caption continues):
-            ``"Answer in {lang}: {text} <extra_id_0>"``.
+            ``"Answer in {lang}: {text} <extra_id_0>"``; or ``{region}``, a text that is four places.
     """
 
     pattern: str
 
     def render(self, text: str = "", *, lang: str = "en", position: int = 0) -> str:
         """The prompt. If ``text`` is empty, the space after its slot is removed, too."""
-        if text and "{text}" not in self.pattern:
+        if text and not self.takes_text:
             raise ValueError(f"the prompt {self.pattern!r} has no place for a text: leave out {text!r}")
         pattern = self.pattern if text else self.pattern.replace("{text} ", "").replace("{text}", "")
-        return pattern.format(text=text, lang=lang, position=position)
+        return pattern.format(text=text, region=text, lang=lang, position=position)
 
     def read(self, prompt: str) -> Mapping[str, str] | None:
         """The inverse of :meth:`render`: slot -> its text, or ``None`` for any other prompt."""
@@ -52,6 +54,11 @@ class Template:
     def begins(self, prompt: str) -> bool:
         """Whether a prompt begins like this template, up to the first slot."""
         return self._beginning is not None and self._beginning.match(prompt) is not None
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the prompt has a place for a text or a region."""
+        return "{text}" in self.pattern or "{region}" in self.pattern
 
     @property
     def names_language(self) -> bool:
@@ -80,7 +87,6 @@ class Dialect:
             uses it; other tasks may use it, too (``Task.form``).
         shorthands: what users may write in place of the beginning of a prompt -> form and pattern of the prompt.
             Tasks of that form read the answer, even if they write another prompt.
-        of_regions: patterns of prompts whose text is a region: four places.
         ocr: pattern for text that an OCR engine found; it fills ``{text}``, or follows the question there.
         names_joiner: separates the names in a prompt that asks for several.
         objects_joiner: separates the objects in an answer.
@@ -102,7 +108,6 @@ class Dialect:
     names_joiner: str
     objects_joiner: str = " "
     shorthands: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    of_regions: Collection[str] = ()
     codec: type[LocationCodec] = LocationCodec
     regions: LocationCodec | None = None
     outlines: Outlines | None = None
@@ -135,17 +140,23 @@ class Dialect:
         return next((short for short in self.shorthands if text.lstrip().startswith(short)), None)
 
     def expand(self, text: str) -> str:
-        """A user's text, or the prompt that it is short for: "<OD>" in some dialects."""
+        """A user's text, or the prompt that it is short for: "<OD>" in some dialects.
+
+        Raises:
+            ValueError: the text begins like such a prompt, but is none, as "<od>"; or lacks what belongs behind it.
+        """
         short = self.shorthand_in(text)
         if short is None:
+            if self.shorthands and (wrong := _SHORTHAND.match(text)):
+                raise ValueError(f"there is no prompt {wrong[1]}: {hint(wrong[1].upper(), self.shorthands)}")
             return text
         template, rest = Template(self.shorthands[short][1]), text.replace(short, "", 1).strip()
-        if template.pattern in self.of_regions and not REGION.fullmatch(rest):
+        if "{region}" in template.pattern and not REGION.fullmatch(rest):
             raise ValueError(
                 f"{short} needs a region behind it, such as <loc_52><loc_333><loc_932><loc_774>: left, top, right "
                 "and bottom in thousandths of the image's width and height"
             )
-        if "{text}" in template.pattern and not rest:
+        if template.takes_text and not rest:
             raise ValueError(f"{short} needs a text behind it: what to look for")
         return template.render(rest)
 
