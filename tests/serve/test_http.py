@@ -147,13 +147,17 @@ def test_a_stream_is_the_answer_in_pieces(client: Any, encoded: Sequence[str]) -
         assert len(text_of(tokens[:-1]).strip()) < len(cut) <= len(text_of(tokens)), "it ends where it is cut"
 
 
-def test_plain_words_are_a_question(client: Any, encoded: Sequence[str]) -> None:
+def test_plain_words_are_a_question(client: Any, pali: Pali, encoded: Sequence[str]) -> None:
     def ask(text: str, **options: Any) -> tuple[str, bool]:
+        """The prompt, and whether the note says more than that the model was not trained on its task."""
         body = chat(text, encoded[0], max_tokens=4, **options)
         whole = client.post("/v1/chat/completions", json=body).json()["choices"][0]["openpali"]
         streamed = events(client, body)[-1]["choices"][0]["openpali"]
         assert (whole["prompt"], whole["note"]) == (streamed["prompt"], streamed["note"])
-        return whole["prompt"], whole["note"] is not None
+        untrained = pali.reservation(pali.recognise(whole["prompt"]))
+        assert "not trained on" in untrained
+        assert whole["note"].startswith(untrained)
+        return whole["prompt"], whole["note"] != untrained
 
     assert ask("what is this?") == ("Answer in en: what is this? <extra_id_0>", True)
     assert ask("was?", lang="de") == ("Answer in de: was? <extra_id_0>", True)
@@ -164,7 +168,7 @@ def test_plain_words_are_a_question(client: Any, encoded: Sequence[str]) -> None
     plain = client.post("/v1/completions", json={"prompt": "what?", "max_tokens": 4}).json()["choices"][0][
         "openpali"
     ]
-    assert (plain["prompt"], plain["note"]) == ("what?", None)
+    assert (plain["prompt"], plain["note"]) == ("what?", pali.reservation("vqa"))
 
 
 def test_a_stream_of_several_answers_holds_what_they_hold(client: Any, encoded: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ def own(prediction: Prediction, masks: MaskFormat = "rle", note: str = "") -> Js
     """What a prediction holds beside its text: boxes [ymin, xmin, ymax, xmax] in pixels of the image.
 
     Args:
-        note: says if the prompt is not the text that was sent.
+        note: says if the model was not trained on the task, and if the prompt is not the text that was sent.
     """
     found = {**as_json(prediction), "note": note or None}
     del found["text"]

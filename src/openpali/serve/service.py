@@ -258,7 +258,7 @@ class Service:
                 seconds=client.left,
                 watch=watch,
             )
-            ticket.note = self._without_folders(note)
+            ticket.reworded = self._without_folders(note)
             return ticket
 
         return await client.wait(self._read(asked.images, work), Ticket.cancel)

@@ -111,7 +111,7 @@ class Ticket:
         watch: see :data:`Watch`.
         submitted, started, first_token, finished: times on the same clock; 0 until then.
         turn: the attempt that is being made; at the end, the one whose answer is given.
-        note: a sentence for the sender, if the prompt is not the text that was sent.
+        reworded: a sentence for the sender, if the prompt is not the text that was sent.
     """
 
     attempts: Sequence[Attempt]
@@ -123,7 +123,7 @@ class Ticket:
     first_token: float = 0.0
     finished: float = 0.0
     turn: int = 0
-    note: str = ""
+    reworded: str = ""
     cancelled: bool = False
     future: Future[list[Generation]] = field(default_factory=Future)
 
@@ -140,6 +140,12 @@ class Ticket:
         """What generates the answer that is being made."""
         assert self.now.pipeline is not None
         return self.now.pipeline
+
+    @property
+    def note(self) -> str:
+        """Sentences for the sender: that the model was not trained on the task, and what was sent instead."""
+        untrained = self.now.pipeline.reservation(self.now.row.task.name) if self.now.pipeline else ""
+        return "; ".join(filter(None, (untrained, self.reworded)))
 
     @cached_property
     def held(self) -> int:
