@@ -24,7 +24,7 @@ from openpali.messages import shorten
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Object
 from openpali.tasks.registry import is_prompt, suited, tasks_of
-from openpali.weights.files import SIGLIP, WITHOUT_DECODER
+from openpali.weights.files import SIGLIP
 
 HELD = 2**30
 """Bytes of images of a window that are held together."""
@@ -270,8 +270,7 @@ class Asking:
         }
 
     def _note(self, asked: PreparedSample, prediction: Prediction) -> str:
-        told = prediction.part not in WITHOUT_DECODER  # they were trained on what they answer
-        reservation = self.pali.pipeline(prediction.part).reservation(asked.row.task.name) if told else ""
+        reservation = self.pali.reservation(asked.row.task.name, prediction.part)
         return "; ".join(filter(None, (reservation, asked.note)))
 
     def _prompt(self, example: Example) -> Prompted:

@@ -146,10 +146,14 @@ class ModelParts:
         """Tokens of an answer to a task, at most."""
         return self.prompts_of(task.name).longest_answer(task)
 
-    def reservation(self, task: str) -> str:
-        """A sentence if the part that answers a task was not trained on it, see :meth:`Pipeline.reservation`."""
-        # parts without a decoder do what they were trained on
-        return "" if self.part_for(task) in WITHOUT_DECODER else self.pipeline_for(task).reservation(task)
+    def reservation(self, task: str, part: str | None = None) -> str:
+        """A sentence if a part, by default the one that answers a task, was not trained on it, see
+        :meth:`Pipeline.reservation`. Parts without a decoder do what they were trained on.
+        """
+        part = self.part_for(task) if part is None else part
+        if part in WITHOUT_DECODER:
+            return ""
+        return self.pipeline(part).reservation(task)
 
     @cached_property
     def _preprocess(self) -> dict[str, AnyPreprocess]:
