@@ -86,6 +86,8 @@ def test_cells_and_values_are_found_without_elements() -> None:
         ("How many buttons are on the left?", False),
         ("How many buttons are there below Save?", False),
         ("How many of the last buttons are there?", False),
+        (" How  many buttons?!", True),
+        ("How many buttons" + " " * 200_000 + "there", False),  # took minutes
     ],
 )
 def test_what_is_counted_is_all_of_a_screen(question: str, counted: bool) -> None:

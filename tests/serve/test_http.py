@@ -501,6 +501,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("/v1/completions", {"prompt": "a", "logprobs": 6}, 400, "logprobs"),
     ("/v1/chat/completions", chat(" "), 400, "no text"),
     ("/v1/chat/completions", chat("word " * 600), 400, "shorten it"),
+    ("/v1/chat/completions", chat("how many" + " " * 20_000 + "a"), 413, "20,009 characters: send at most 20,000"),
     ("/v1/chat/completions", chat("a", task="sing"), 400, "unknown task 'sing'"),
     ("/v1/chat/completions", chat(ASK, lang="de"), 400, "leave out the language"),
     ("/v1/chat/completions", chat("a", lang="xx"), 400, "does not answer in 'xx'"),

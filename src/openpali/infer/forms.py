@@ -19,10 +19,10 @@ from openpali.tasks.base import Answer
 from openpali.tasks.example import Box
 
 _ASKING = re.compile(r"(?i)^\W*(?:what|which|who|where|when|how (?:much|many))\b")
-_COUNT = re.compile(
-    r"(?i)^\W*how many (.*?)(?: (?:are|is)(?: (?:there|here|shown|visible))?)?"
+_COUNT = re.compile(  # matches words with one space between them
+    r"how many (.*?)(?: (?:are|is)(?: (?:there|here|shown|visible))?)?"
     r"(?: (?:in total|altogether))?"
-    r"(?: (?:on|in) (?:(?:this|the) )?(?:screen|page|image|picture|window|screenshot|dialog|form|app|view))?\W*$"
+    r"(?: (?:on|in) (?:(?:this|the) )?(?:screen|page|image|picture|window|screenshot|dialog|form|app|view))?"
 )
 _FILLERS = {
     *("a", "an", "the", "of", "in", "on", "at", "for", "is", "are", "does", "do", "was", "has", "have"),
@@ -60,7 +60,7 @@ def answer_about(screen: Screen, question: str) -> Answer | None:
 
 def counted_roles(question: str) -> Sequence[str]:
     """The roles whose elements a question counts, as "How many buttons are there?" does; else none."""
-    counted = _COUNT.match(question)
+    counted = _COUNT.fullmatch(" ".join(words_of(question)))
     wanted = ElementQuery.of(counted[1]) if counted else None
     return wanted.roles if wanted and not (wanted.words or wanted.places or wanted.order is not None) else ()
 

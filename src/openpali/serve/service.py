@@ -231,6 +231,9 @@ class Service:
         """
         if len(asked.images) > self.limits.images:
             raise ApiError(400, f"{len(asked.images)} images: send at most {self.limits.images}", param="images")
+        if len(asked.text) > self.limits.characters:
+            told = f"the text has {len(asked.text):,} characters: send at most {self.limits.characters:,}"
+            raise ApiError(413, told, code="text_too_long")
         if asked.raw and asked.task:
             raise ApiError(400, "raw sends the text as the whole prompt, which a task would write", param="raw")
 
