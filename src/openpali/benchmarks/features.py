@@ -42,8 +42,8 @@ class FeatureEncoder:
             pooling (``pre_logits``), which a PaLI does not have.
         crop: resize to 256/224 of the model's size and crop the centre, as big_vision's few-shot probe does; else
             squash the whole image.
-        cache: folder to keep features in, batch by batch. The key is a hash of weights, pooling and preprocessed
-            pixels, so that no entry can be stale and a killed run continues.
+        cache: folder to keep features in, batch by batch. The key is a hash of weights, pooling, autocast's
+            dtype and preprocessed pixels, so that no entry can be stale and a killed run continues.
     """
 
     def __init__(
@@ -102,7 +102,9 @@ class FeatureEncoder:
         """Features ``[B, D]``, from the cache if they are there."""
         if self.cache is None:
             return self._encode(pixels_BHWC)
-        digest = hashlib.sha256(f"{self._weights} {pixels_BHWC.shape}".encode())
+        device = self.vit.positions.device.type
+        cast_to = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        digest = hashlib.sha256(f"{self._weights} {cast_to} {pixels_BHWC.shape}".encode())
         digest.update(pixels_BHWC.tobytes())
         path = self.cache / f"{digest.hexdigest()[:32]}.npy"
         if path.is_file():
