@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from openpali.data.sources.registry import open_source
 from openpali.distributed import ALONE
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
 from openpali.train.optim.optimizer import rate
+from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import as_toml
 from openpali.train.run_folder import RunFolder
+from openpali.train.snapshot import export_checkpoint
 from openpali.train.trainer import Trainer
 from openpali.weights.format import open_model
 
@@ -511,3 +514,40 @@ def test_only_a_finished_run_of_this_recipe_is_extended(make_trainer, tmp_path) 
         make_trainer(make_recipe(**short))
     with pytest.raises(ValueError):
         make_recipe(more_samples=10)
+
+
+def classes_of_files(folder: Path, labels: Sequence[str]) -> Recipe:
+    """A recipe that classifies the images of a JSONL file, one for each label."""
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(folder / "one.png")
+    lines = [json.dumps({"images": ["one.png"], "label": label}) + "\n" for label in labels]
+    (folder / "mine.jsonl").write_text("".join(lines))
+    line = {"source": str(folder / "mine.jsonl"), "task": "classify"}
+    return make_recipe("classify", phases__0__samples=8, phases__0__mixture=[line], keep=9, keep_every=4)
+
+
+def test_a_run_does_not_go_on_with_other_classes(make_trainer, tmp_path) -> None:
+    recipe, data = classes_of_files(tmp_path / "data", ["cubism", "fauvism"]), tmp_path / "data"
+    trainer = make_trainer(recipe)
+    kill_at(trainer, 2)
+    with pytest.raises(Killed):
+        trainer.train()
+    classes_of_files(data, ["baroque", "cubism"])
+    with pytest.raises(ValueError, match=r"has other classes than when the run began, such as 'baroque'"):
+        make_trainer(recipe)
+    folder = export_checkpoint(checkpoints(tmp_path / "run")[-1])  # does not ask the data
+    assert open_model(folder).config.labels == ("cubism", "fauvism")
+    classes_of_files(data, ["fauvism", "cubism"])
+    make_trainer(recipe).train()
+
+
+def test_a_run_says_that_its_data_has_grown(make_trainer, tmp_path, capsys) -> None:
+    recipe, data = classes_of_files(tmp_path / "data", ["cubism", "fauvism"]), tmp_path / "data"
+    trainer = make_trainer(recipe)
+    kill_at(trainer, 2)
+    with pytest.raises(Killed):
+        trainer.train()
+    classes_of_files(data, ["cubism", "fauvism", "cubism"])
+    make_trainer(recipe).train()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "has 3 samples, and had 2 when the run stopped" in shown

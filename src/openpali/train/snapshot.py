@@ -39,7 +39,9 @@ def _export(checkpoint: Path, folder: Path) -> None:
     run = checkpoint.parents[1]
     state, recipe = read_state(checkpoint), read_record((run / "recipe.json").read_text("utf-8"))
     tokenizer = open_tokenizer(recipe.model.tokenizer)
-    objective = build_objective(recipe, tokenizer, lambda: class_names(open_phases(recipe, tokenizer)))
+    objective = build_objective(
+        recipe, tokenizer, lambda: state.get("classes") or class_names(open_phases(recipe, tokenizer))
+    )
     if recipe.model.lora.rank:  # the adapter's base is not written, and so not read
         objective.model.to_empty(device="cpu")
     else:

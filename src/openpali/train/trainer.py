@@ -126,11 +126,20 @@ class Trainer:
         if first:
             self.folder.claim(recipe)
         state = {**FRESH, **(read_state(newest) if newest else {})}
+        anew = "restore them, or name another folder with --run to start anew"
         if self.base and state.get("base", self.base) != self.base:
             raise ValueError(
                 f"{self.folder.path}: the model {recipe.model.start}, which this run adapts, has other weights "
-                "than when it began: restore them, or name another folder with --run to start anew"
+                f"than when it began: {anew}"
             )
+        self.classes = list(self.objective.classes)
+        if (before := state.get("classes", self.classes)) != self.classes:
+            [other, *_] = sorted({*before} ^ {*self.classes})
+            raise ValueError(
+                f"{self.folder.path}: the data has other classes than when the run began, such as {other!r}: {anew}"
+            )
+        self.sizes = {entry.name: len(entry.source) for phase in self.phases for entry in phase.entries}
+        self.sizes_before: dict[str, int] = state.get("sizes", self.sizes)
         self.samples: int = state["samples"]
         self.step: int = state["step"]
         self.bad: int = state["bad"]
@@ -204,6 +213,12 @@ class Trainer:
             self.progress.say(note)
         if self.precision_changed:
             self.progress.say(f"the run goes on in {self.precision}, and was trained in another precision so far")
+        for name, before in self.sizes_before.items():
+            if (now := self.sizes[name]) != before:
+                self.progress.say(
+                    f"{name} has {now:,} samples, and had {before:,} when the run stopped: from here on, samples "
+                    "come in another order"
+                )
         if self.evaluations.exhausted:
             self._say_exhausted()
         try:
@@ -489,6 +504,8 @@ class Trainer:
             "unreached": sorted(self._unreached_everywhere()),
             "best": self.evaluations.state,
             "base": self.base,
+            "classes": self.classes,
+            "sizes": self.sizes,
         }
         tensors = tensors_of(self.model, self.optimizer, self.train_step.average)
         self.checkpoints.save(self.step, tensors, state, self.evaluations.kept)

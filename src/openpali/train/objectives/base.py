@@ -103,6 +103,11 @@ class Objective(ABC, Generic[R]):
         return self.recipe.model.init
 
     @property
+    def classes(self) -> Sequence[str]:
+        """What the model tells apart, in the order of its output; empty: it has no classes."""
+        return ()
+
+    @property
     def late(self) -> tuple[str, ...]:
         """Beginnings of the names of parameters that no loss reaches yet, but will."""
         return ()

@@ -62,7 +62,11 @@ class ClassifyObjective(Objective[ClassifyRecipe]):
         return config(shape.vision, tuple(self.labels()))
 
     def make_encoder(self) -> Encoder:
-        return LabelEncoder(self.config.labels)
+        return LabelEncoder(self.classes)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return cast(tuple[str, ...], self.config.labels)
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         logits = cast(Classifier, self.model)(batch["images"]).float()
@@ -75,4 +79,4 @@ class ClassifyObjective(Objective[ClassifyRecipe]):
         return {"images": blank_images(phase, rows), "label": torch.zeros(rows, dtype=torch.long)}
 
     def logit_width(self, rows: int) -> int:
-        return len(self.config.labels)
+        return len(self.classes)
