@@ -371,6 +371,9 @@ def test_each_of_several_answers_is_that_of_a_part_without_a_decoder(client: Any
     choices = client.post("/v1/chat/completions", json=body).json()["choices"]
     assert [choice["index"] for choice in choices] == [0, 1]
     assert choices[0]["message"] == choices[1]["message"]
+    text = choices[0]["message"]["content"]
+    [stopped] = client.post("/v1/chat/completions", json={**body, "n": 1, "stop": text[2:4]}).json()["choices"]
+    assert stopped["message"]["content"] == text[: text.index(text[2:4])]
     streamed = client.post("/v1/chat/completions", json={**body, "stream": True}).text
     assert streamed.count('"finish_reason":"stop"') == 2 or streamed.count('"finish_reason": "stop"') == 2
 

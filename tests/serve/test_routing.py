@@ -128,6 +128,13 @@ def test_python_bulk_server_and_evaluation_give_the_same_answers(
         assert scheduler.used <= 2
     check([ticket.predictions(0)[0] for ticket in tickets])
 
+    text = alone[0].answer.text
+    stopped = scheduler.submit([ROWS[0]], PROMPT, stops=[text[3:6]])  # decides nothing: whole answers are compared
+    while scheduler.turn():
+        pass
+    [cut] = stopped.predictions(0)
+    assert (cut.part, cut.answer.text) == (expected[0], text[: text.index(text[3:6])].strip())
+
     benchmark = AnswerBenchmark(
         name="mine",
         title="",

@@ -154,7 +154,8 @@ class Scheduler:
         if not (task or part):
             task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
         rows = pali.rows(frames, prompt, task, part)
-        attempts = [_attempt(pali, each, row, decoding, stops, alternatives) for each, row in rows.items()]
+        early = stops if len(rows) == 1 else ()  # else whole answers are compared, and the best one is cut
+        attempts = [_attempt(pali, each, row, decoding, early, alternatives) for each, row in rows.items()]
         ticket = Ticket(attempts, stops, until, watch)
         width = max((attempt.width for attempt in attempts if attempt.answer_without_decoder is None), default=0)
         if width > self.slots:

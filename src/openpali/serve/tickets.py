@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from openpali.infer.generate import Ask, Generation, Text, Written
-from openpali.infer.pipeline import Pipeline, Prediction, Row
+from openpali.infer.pipeline import Pipeline, Prediction, Row, cut_at
 from openpali.infer.routing import best, full_size_bytes, is_sure
 from openpali.serve.features import FeatureKey
 from openpali.text.tokenizer import Tokenizer
@@ -172,7 +172,7 @@ class Ticket:
         """Go on to the next attempt, if this one is complete and does not settle the answer; else settle it."""
         if self.decided:
             return False
-        made = [self._read(attempt)[0] for attempt in self.attempts[: self.turn + 1]]
+        made = [_read(attempt)[0] for attempt in self.attempts[: self.turn + 1]]
         if self.turn + 1 < len(self.attempts) and not is_sure(made[-1]):
             self.turn += 1
             return True
@@ -191,17 +191,19 @@ class Ticket:
             TimeoutError: it has none yet.
         """
         self.future.result(timeout)
-        return self._read(self.now)
+        return _read(self.now, self.stops)
 
-    def _read(self, attempt: Attempt) -> list[Prediction]:
-        """The answers of a complete attempt."""
-        if attempt.known is not None:
-            return [attempt.known] * attempt.ask.decoding.samples
-        assert attempt.pipeline is not None
-        return [
-            replace(
-                attempt.pipeline.prediction(attempt.row, each, self.stops, attempt.ood_score),
-                part=attempt.part,
-            )
-            for each in attempt.generations
-        ]
+
+def _read(attempt: Attempt, stops: Sequence[str] = ()) -> list[Prediction]:
+    """The answers of a complete attempt, each before the first of ``stops``."""
+    if attempt.known is not None:
+        answer = attempt.known.answer
+        if (text := cut_at(answer.text, stops)) != answer.text:
+            answer = replace(answer, text=text, confidence=None)
+        return [replace(attempt.known, answer=answer)] * attempt.ask.decoding.samples
+    pipeline = attempt.pipeline
+    assert pipeline is not None
+    return [
+        replace(pipeline.prediction(attempt.row, each, stops, attempt.ood_score), part=attempt.part)
+        for each in attempt.generations
+    ]
