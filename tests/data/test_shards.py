@@ -108,6 +108,7 @@ def test_frames_and_named_members_are_found(tmp_path: Path) -> None:
                 {"json": json.dumps(record).encode(), "webp": image_bytes(9, "WEBP"), "mask0.png": mask.getvalue()},
             ),
             ("named", {"json": b'{"images": ["b.png"]}', "png": image_bytes(1), "b.png": image_bytes(77)}),
+            ("scan", {"json": b"{}", "tif": image_bytes(8, "TIFF")}),
         ],
     )
     source = ShardSource(tmp_path)
@@ -116,6 +117,7 @@ def test_frames_and_named_members_are_found(tmp_path: Path) -> None:
     assert source[1].objects[0].mask is not None
     assert source[1].objects[0].mask.all()
     assert source[2].images[0][0, 0, 0] == 77
+    assert len(source[3].images) == 1
 
 
 def test_errors_name_the_missing_member(tmp_path: Path) -> None:

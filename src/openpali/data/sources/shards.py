@@ -16,13 +16,15 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from openpali.data.media.images import is_image
 from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
+from openpali.data.media.videos import is_video
 from openpali.data.sources.files import base_name, find_files, fingerprint, is_url, open_file, read_span
 from openpali.data.sources.records import Record, RecordError, RecordSource, parse_record
 from openpali.home import home
 from openpali.whole import replacing
 
-_MEDIA = re.compile(r"(?:([0-9]+)\.)?(?:jpe?g|png|webp|mp4|mov|mkv|webm|avi)")
+_MEMBER = re.compile(r"(?:([0-9]+)\.)?(\w+)")  # number and suffix of an image or video; "mask.png" is none
 _FORMAT = 2  # version of the stored tables of contents
 
 
@@ -114,8 +116,11 @@ class ShardSource(RecordSource):
         else:
             raise RecordError(f"{where}: there is no .json; the sample has {', '.join(members)}")
         if not record.images:
-            found = {name: match for name in members if (match := _MEDIA.fullmatch(name))}
-            images = tuple(sorted(found, key=lambda name: int(found[name][1] or 0)))
+            parsed = {name: match for name in members if (match := _MEMBER.fullmatch(name))}
+            media = [
+                name for name, match in parsed.items() if is_image(f"any.{match[2]}") or is_video(f"any.{match[2]}")
+            ]
+            images = tuple(sorted(media, key=lambda name: int(parsed[name][1] or 0)))
             record = record.model_copy(update={"images": images})
         return record
 
