@@ -108,6 +108,17 @@ def test_without_calibration_the_part_whose_proportions_fit_answers(readers: Pat
         assert found.generation.score != pytest.approx(alone.popitem()[1], rel=1e-4)
 
 
+def test_the_perplexity_of_an_answer_about_a_video_asks_the_part_for_videos(
+    pali: Pali, images: list[np.ndarray]
+) -> None:
+    video = [images[:2]]
+    found, own, other = (
+        pali.log_perplexity(video, "what moves?", ["a dog"], part=part) for part in (None, "video", "pali")
+    )
+    assert found == pytest.approx(own)
+    assert found != pytest.approx(other)
+
+
 def test_tasks_keep_the_options_of_their_training(pali: Pali) -> None:
     assert pali.task("detect").bins == pali.task("refseg").bins == 100
 

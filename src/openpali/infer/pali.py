@@ -270,7 +270,8 @@ class Pali(RoutedModel):
         Args:
             part: of the bundle; by default the one that answers prompts like this.
         """
-        pipeline = self.pipeline(part) if part else self.pipeline_for(self.recognise(prompt))
+        most = max(map(len, frames), default=1)
+        pipeline = self.pipeline(part) if part else self.pipeline_for(self.recognise(prompt, most))
         return pipeline.log_perplexity(frames, prompt, targets, batch=batch)
 
     def embed_image(self, images: Sequence[ImageLike]) -> Floats:
