@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
@@ -102,8 +103,22 @@ def test_predict_and_eval_take_a_checkpoint(
     assert json.loads(card.read_text())["model"]["name"].endswith(f"models/{checkpoint.name}")
 
 
+def test_data_is_checked_as_a_checkpoint_knows_it(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+    data = tmp_path / "mine.jsonl"
+    data.write_text(json.dumps({"images": ["one.png"], "objects": [{"name": "kite", "box": [1, 1, 5, 5]}]}) + "\n")
+    command = ["openpali", "data", "validate", str(data), "--model", str(checkpoints(run)[0]), "--task", "detect"]
+    monkeypatch.setattr(sys, "argv", [*command, "--json"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code, end.value.code
+    assert "detect" in capsys.readouterr().out
+
+
 def test_what_is_no_model_yet_names_the_way(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is a checkpoint, which `openpali predict`"):
+    with pytest.raises(FileNotFoundError, match="is a checkpoint: give the model folder"):
         Pali.from_pretrained(checkpoints(run)[0])
     shutil.copytree(run / "checkpoints", tmp_path / "half" / "checkpoints")
     with pytest.raises(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openpali.cli.models import written
 from openpali.cli.options import Command, Group, Json, Model
 from openpali.cli.outputs import check_drawable, check_writable
 
@@ -83,7 +84,7 @@ def validate(
     else:
         from openpali.weights.known import known_terms
 
-        terms = known_terms(model, task)
+        terms = known_terms(written(model), task)
     sheet = ContactSheet()
     found = check(path, terms, limit=limit, show=sheet.add if out else None)
     drawn = str(out) if out is not None and sheet.save(out) else ""

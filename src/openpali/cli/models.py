@@ -19,13 +19,18 @@ def open_pali(
     dtype: Dtype,
     device: str,
 ) -> Pali:
-    """As :meth:`Pali.from_pretrained`; also a checkpoint of a run, of which it writes the model folder."""
+    """As :meth:`Pali.from_pretrained`; also a checkpoint of a run, see :func:`written`."""
     from openpali.infer.pali import Pali
 
-    if (Path(model) / "state.json").is_file():
-        from openpali.train.snapshot import export_checkpoint  # slow to import
+    return Pali.from_pretrained(written(model), engine, dtype, device)
 
-        folder = export_checkpoint(Path(model))
-        typer.echo(f"{model}: its model is {folder}", err=True)
-        model = str(folder)
-    return Pali.from_pretrained(model, engine, dtype, device)
+
+def written(model: str) -> str:
+    """The name of a model as it is; of a checkpoint of a run, the model folder, which it writes."""
+    if not (Path(model) / "state.json").is_file():
+        return model
+    from openpali.train.snapshot import export_checkpoint  # slow to import
+
+    folder = export_checkpoint(Path(model))
+    typer.echo(f"{model}: its model is {folder}", err=True)
+    return str(folder)

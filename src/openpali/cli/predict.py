@@ -119,7 +119,8 @@ class _Bulk:
         from openpali.eval.provenance import hash_model
 
         options = {"frames": frames, "stride": stride} if holds_records(source) else {}
-        path = str(Path.cwd() / source) if holds_records(source) and "://" not in source else source
+        local = holds_records(source) and "://" not in source
+        path = str(Path.cwd() / Path(source).expanduser()) if local else source
         self.open_source = partial(open_source, path, options)  # also for processes with another working folder
         self.samples = open_source(source, options)
         self.pali, self.output, self.request, self.batch = pali, output, request, batch

@@ -29,8 +29,8 @@ def find_model(name: str) -> Path:
             return folder
     if (Path(name) / "state.json").is_file():
         raise FileNotFoundError(
-            f"{name} is a checkpoint, which `openpali predict` and `openpali eval` take; elsewhere give the model "
-            "folder that openpali.train.snapshot.export_checkpoint writes"
+            f"{name} is a checkpoint: give the model folder that openpali.train.snapshot.export_checkpoint writes, "
+            "as `openpali predict` does"
         )
     runs = Path(name), home() / "runs" / name
     if unfinished := [step for run in runs for step in sorted(run.glob(CHECKPOINTS))]:
