@@ -26,14 +26,14 @@ from openpali.weights.write import write_bundle, write_model
 
 def open_tokenizer(name: str) -> Tokenizer:
     """A tokenizer by the path of its file, by a model's name (as :func:`find_model` takes it), or by the name of a
-    built vocabulary (``nano-vocabulary``).
+    built vocabulary (``nano-vocabulary``). That of a bundle is its main part's.
 
     Raises:
         FileNotFoundError: none of these exists.
     """
     if not name.startswith(SCHEME) and Path(name).is_file():
         return Tokenizer.load(name)
-    for folder in candidates(name):
+    for folder in (main_part(each) for each in candidates(name)):
         if (folder / TOKENIZER).is_file():
             return Tokenizer.load(folder / TOKENIZER)
         if (folder / ADAPTER).is_file():
