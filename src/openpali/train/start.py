@@ -145,10 +145,9 @@ def _with_labels(recipe: Recipe, complete: PromptedRecipe) -> tuple[PromptedReci
             with suppress(FileNotFoundError):
                 task = open_task(own.task, own.task_options)
                 assert isinstance(task, Classify)
-                names = getattr(open_source(own.source, own.options), "labels", ())
-                labels = (
-                    sorted({task.group_of(name) for name in names}) if task.of == "image" and not task.label else []
-                )
+                source = open_source(own.source, own.options)
+                names = getattr(source, "labels", ()) if task.of == "image" and not task.label else ()
+                labels = sorted({task.group_of(name) for name in names})
                 raw["phases"][number]["mixture"][place]["task_options"]["labels"] = labels
                 if labels:
                     notes.append(f"{own.name}: answers are limited to its {len(labels)} labels")
