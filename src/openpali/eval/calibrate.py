@@ -219,7 +219,7 @@ def calibrate_ood(
             others: list[_Chosen] = [(source, some[4::5]) for source, some in zip(own, chosen, strict=True)]
         else:
             known = [(trained_on, spread(len(trained_on), limit))]
-            others = [(source, range(min(limit, len(source)))) for source in own]
+            others = [(source, spread(len(source), limit)) for source in own]
         learnt, held_out = (_features(side, pali.pipeline(part)) for side in (known, others))
         yield from _fit_ood(pali, part, learnt, held_out)
     for benchmark in benchmarks:
