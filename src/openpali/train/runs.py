@@ -92,7 +92,7 @@ def _read(name: str, folder: Path) -> StoredRun:
     try:
         total = read_record((folder / RECORD).read_text("utf-8")).samples
         samples = read_state(saved[-1])["samples"] if (saved := checkpoints(folder)) else 0
-    except ValueError:  # of another version, or damaged
+    except (OSError, ValueError):  # of another version, damaged, or deleted meanwhile
         pass
     return StoredRun(
         name,
@@ -100,7 +100,7 @@ def _read(name: str, folder: Path) -> StoredRun:
         samples,
         total,
         sum(status.st_size for status in files.values()),
-        max(status.st_mtime for file, status in files.items() if file.parent == folder),
+        max((status.st_mtime for file, status in files.items() if file.parent == folder), default=0.0),
     )
 
 
