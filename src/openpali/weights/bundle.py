@@ -130,7 +130,7 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
         averaged = len(sources[part]) > 1
         if averaged:
             facts = facts.without("calibration")
-        if part != MAIN and source.kind == "pali":
+        if part != MAIN and source.answers:
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
             weights = {k: v for k, v in weights.items() if k not in shared}
             if shared:
