@@ -125,7 +125,6 @@ class Scheduler:
         prompt: str,
         *,
         task: Task | None = None,
-        raw: bool = False,
         part: str | None = None,
         pali: Pali | None = None,
         decoding: Decoding | None = None,
@@ -137,7 +136,7 @@ class Scheduler:
         """Queue a request. Images are decoded and resized here, in the caller's thread.
 
         Args:
-            frames, prompt, task, raw, part, decoding: as for one row of :meth:`openpali.infer.pali.Pali.predict`.
+            frames, prompt, task, part, decoding: as for one row of :meth:`openpali.infer.pali.Pali.predict`.
             pali: who answers: this scheduler's model, or one that an adapter makes of it.
             stops: texts before which the answer ends.
             alternatives: how many of the most probable tokens to note at each place.
@@ -152,7 +151,7 @@ class Scheduler:
         self.check_room()
         pali = pali or self.pali
         if not (task or part):
-            task, prompt, _ = pali.prompted(prompt, frames=len(frames), raw=raw)
+            task, prompt, _ = pali.prompted(prompt, frames=len(frames))
         rows = pali.rows(frames, prompt, task, part)
         early = stops if len(rows) == 1 else ()  # else whole answers are compared, and the best one is cut
         attempts = [_attempt(pali, each, row, decoding, early, alternatives) for each, row in rows.items()]
