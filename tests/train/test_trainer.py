@@ -339,7 +339,7 @@ def test_a_codebook_is_said_to_be_neither_skipped_nor_unchanged(make_trainer) ->
     with pytest.raises(ValueError, match="not finite") as error:
         trainer.train()
     assert "skip_not_finite" not in str(error.value)
-    assert "nothing was changed" not in str(error.value)
+    assert "no weight was changed" not in str(error.value)
 
 
 @pytest.mark.parametrize("size", ["48x192", "16x192"])

@@ -371,7 +371,7 @@ class Trainer:
             self.train_step.zero_gradients()
             again = partial(self.train_step.backward, batches, weight, self.step)
             why = explain_not_finite(self.model, again, keys, self.samples, self.ranks)
-            self._skip(f"{why}; nothing was changed by this step" if self.recipe.skips else why)
+            self._skip(f"{why}; no weight was changed by this step" if self.recipe.skips else why)
 
     def _skip(self, why: str) -> None:
         """Note a step that is not finite, and leave it out, up to ``skip_not_finite`` of them."""
