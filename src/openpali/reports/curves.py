@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from openpali.weights.files import METRICS
+
 Row = Mapping[str, Any]
 
 PANELS: Mapping[str, Callable[[Row], Mapping[str, float]]] = {
@@ -76,9 +78,9 @@ def _is_score(row: Row, name: str) -> bool:
 
 def read_metrics(run: Path) -> list[Row]:
     """Reports and evaluations of a run, without an incomplete last line, as a killed run leaves it."""
-    metrics = run / "metrics.jsonl"
+    metrics = run / METRICS
     if not metrics.is_file():
-        raise FileNotFoundError(f"{run} has no curves to draw: it has no metrics.jsonl")
+        raise FileNotFoundError(f"{run} has no curves to draw: it has no {METRICS}")
     rows: list[Row] = []
     lines = metrics.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from openpali.weights.format import ModelFolder
+from openpali.weights.hub import SCHEME
 
 
 def start_of(model: ModelFolder) -> str:
@@ -24,8 +25,8 @@ def model_card(model: ModelFolder, licence: str, scores: Sequence[Path]) -> str:
     """
     recipe, start = model.facts.recipe, start_of(model)
     lines = ["---", f"license: {licence}", "library_name: openpali", "pipeline_tag: image-text-to-text"]
-    if start.startswith("hf://"):
-        lines.append(f"base_model: {start.removeprefix('hf://').partition('@')[0]}")
+    if start.startswith(SCHEME):
+        lines.append(f"base_model: {start.removeprefix(SCHEME).partition('@')[0]}")
     lines += ["---", "", f"# {model.facts.run or model.folder.name}", ""]
     kind = "A LoRA adapter" if model.adapter else f"A {model.kind}"
     samples = model.facts.samples
