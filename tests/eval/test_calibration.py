@@ -20,10 +20,11 @@ import openpali
 from openpali.cli.main import app
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import SEEDS, AnswerBenchmark
-from openpali.eval.calibrate import calibrate, calibrate_ood, confidence_scores
+from openpali.eval.calibrate import calibrate, calibrate_ood, confidence_scores, fitted_part
 from openpali.eval.registry import benchmarks, on_split
 from openpali.eval.runner import run
 from openpali.eval.splits import EvalSplit
+from openpali.eval.suites import find_suite
 from openpali.infer.bulk import Reply
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali
@@ -501,6 +502,14 @@ def test_photographs_are_told_from_pages(bundle: Path, world_with_vocabulary: Pa
         *card.scores
     }
     assert all(0 <= value <= 1 for value in card.scores.values())
+
+
+def test_each_part_of_nano_that_writes_answers_is_fitted_by_its_suite() -> None:
+    pali = Pali.from_pretrained(SHIPPED / "nano")
+    writing = {part for part, folder in pali.parts.items() if open_model(folder).answers}
+    suite = [each for each in find_suite("nano") if isinstance(each, AnswerBenchmark) and each.calibration]
+    assert {fitted_part(each, pali) for each in suite} == writing
+    assert [each for each in suite if not pali.is_calibrated(fitted_part(each, pali), each.task)] == []
 
 
 def test_nano_knows_the_demo_and_not_a_chart() -> None:

@@ -95,8 +95,11 @@ class AnswerBenchmark(Benchmark):
             the longest answer of the task in the model's dialect.
         scorer: scores the answers instead of the task, if the benchmark has another protocol.
         measure: values of an example that such a scorer needs, besides those that the task measures.
-        part: the part of a bundle whose confidence is fitted on these samples. It is asked even if the bundle lists
-            it for no task. A part that reads pages takes no prompts: there, routing decides whether it answers.
+        part: the part of a bundle whose prompts are written and whose confidence is fitted. It is asked even if the
+            bundle lists it for no task. A part that reads pages takes no prompts: there, routing decides whether it
+            answers.
+        fits: the part whose confidence is fitted, where the bundle decides who answers; by default the part that is
+            asked first.
         calibration: data root -> similar samples, neither scored nor trained on, to fit the confidence of answers
             on; None: the benchmark has none.
     """
@@ -110,6 +113,7 @@ class AnswerBenchmark(Benchmark):
     scorer: Score | None = None
     measure: Measure | None = None
     part: str | None = None
+    fits: str | None = None
     calibration: Open | None = None
 
     def __post_init__(self) -> None:

@@ -273,9 +273,14 @@ def _fitting(
     """The benchmarks that a model can be fitted on, with its part that answers and the samples for fitting."""
     for benchmark in benchmarks:
         if isinstance(benchmark, AnswerBenchmark) and benchmark.calibration is not None:
-            part = benchmark.part or pali.listed_for(benchmark.task)[0]
+            part = fitted_part(benchmark, pali)
             if part in pali.parts:
                 yield benchmark, part, benchmark.calibration(data)
+
+
+def fitted_part(benchmark: AnswerBenchmark, pali: Pali) -> str:
+    """The part whose confidence is fitted on a benchmark's samples for that; the model may lack it."""
+    return benchmark.fits or benchmark.part or pali.listed_for(benchmark.task)[0]
 
 
 def confidence_scores(rows: Sequence[Answered], task: Task) -> dict[str, float]:

@@ -41,6 +41,8 @@ def line_benchmarks(split: EvalSplit) -> list[Benchmark]:
             title="Printed lines in unseen fonts, most of them with an unseen word",
             split=told(split, SIZE),
             open=lambda root: Composed("nano", "line", seed=seed),
+            fits="line",
+            calibration=lambda root: Composed("nano", "line").for_calibration(),
             scorer=by_novelty(reading, "unseen word", "known words"),
             measure=lambda example: {NOVEL: has_novel_word(example.text)},
             seed=seed,
