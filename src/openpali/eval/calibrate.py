@@ -19,6 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from openpali.data.media.images import image_hash
 from openpali.data.sources.base import Source, spread
 from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, PageBenchmark
 from openpali.eval.evaluators import AnswerEvaluator, Watch, count, unwatched
@@ -220,7 +221,8 @@ def calibrate_ood(
         else:
             known = [(trained_on, spread(len(trained_on), limit))]
             others = [(source, spread(len(source), limit)) for source in own]
-        learnt, held_out = (_features(side, pali.pipeline(part)) for side in (known, others))
+        seen: set[str] = set()
+        learnt, held_out = (_features(side, pali.pipeline(part), seen) for side in (known, others))
         yield from _fit_ood(pali, part, learnt, held_out)
     for benchmark in benchmarks:
         if not isinstance(benchmark, PageBenchmark) or FINDER not in pali.parts:
@@ -249,13 +251,18 @@ def _fit_ood(
         yield part, len(learnt)
 
 
-def _features(samples: Sequence[_Chosen], pipeline: Pipeline) -> Tensor:
-    """Features of the images of samples, ``[N, D]``."""
+def _features(samples: Sequence[_Chosen], pipeline: Pipeline, seen: set[str]) -> Tensor:
+    """Features ``[N, D]`` of the images of samples, but for those whose hashes are in ``seen``, to which it adds.
+
+    Several samples may ask about one image, and a limit that is fitted to images that were learnt is too low.
+    """
     rows = []
     for source, own in samples:
         for some in chunked(own, BATCH):
-            if images := [image for i in some for image in _frames(source, i)]:
-                rows.append(pipeline.describe(images))
+            images = {image_hash(image): image for i in some for image in _frames(source, i)}
+            if new := [image for key, image in images.items() if key not in seen]:
+                rows.append(pipeline.describe(new))
+            seen.update(images)
     return torch.cat(rows) if rows else torch.empty(0, 0)
 
 

@@ -19,7 +19,7 @@ from openpali.worlds.benchmarks.samples import (
     CALIBRATION_SIZE,
     SIZE,
     Composed,
-    First,
+    Spread,
     in_one_language,
     mirrored,
     of_one_name,
@@ -145,7 +145,7 @@ EASY_VQA = AnswerBenchmark(
     home="the package easy-vqa; `openpali data build easy-vqa` fetches it",
     open=lambda root: open_source("easy-vqa", {"split": "test"}),
     # The part is trained on all that is not the test set. Mirrored images are new to it: the things are anywhere.
-    calibration=lambda root: First(open_source("easy-vqa", {"split": "train"}), CALIBRATION_SIZE, mirrored),
+    calibration=lambda root: Spread(open_source("easy-vqa", {"split": "train"}), CALIBRATION_SIZE, mirrored),
     task="vqa",
     scorer=answers,
     part="easy_vqa",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from openpali.data.sources.base import Source
+from openpali.data.sources.base import Source, spread
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import SEED
 from openpali.eval.splits import EvalSplit
@@ -62,20 +62,24 @@ class Composed:
 
 
 @dataclass(frozen=True)
-class First:
-    """The first examples of a source, each as ``view`` shows it."""
+class Spread:
+    """At most ``size`` examples of a source, evenly spaced, each as ``view`` shows it."""
 
     source: Source
     size: int
     view: Callable[[Example], Example] = lambda example: example
 
+    @cached_property
+    def _chosen(self) -> list[int]:
+        return spread(len(self.source), self.size)
+
     def __len__(self) -> int:
-        return min(self.size, len(self.source))
+        return len(self._chosen)
 
     def __getitem__(self, index: int, /) -> Example:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        return self.view(self.source[index])
+        return self.view(self.source[self._chosen[index]])
 
 
 def mirrored(example: Example) -> Example:
