@@ -213,8 +213,8 @@ class Trainer:
             self.progress.say(note)
         if self.precision_changed:
             self.progress.say(f"the run goes on in {self.precision}, and was trained in another precision so far")
-        for name, before in self.sizes_before.items():
-            if (now := self.sizes[name]) != before:
+        for name, now in self.sizes.items():
+            if (before := self.sizes_before.get(name, now)) != now:
                 self.progress.say(
                     f"{name} has {now:,} samples, and had {before:,} when the run stopped: from here on, samples "
                     "come in another order"
