@@ -172,7 +172,7 @@ def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(make_trainer
     trainer.model.project.bias.register_hook(lambda g: g * float("nan") if trainer.step == 3 else g)
     with pytest.raises(
         ValueError,
-        match=r"^the gradient of project.bias is not finite at sample 12, with caption@nano/single\[.*; nothing",
+        match=r"^the gradient of project.bias is not finite at sample 12, with caption@nano/single\[.*; no weight",
     ):
         trainer.train()
     assert not (tmp_path / "run" / "quarantine.jsonl").exists()
