@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from openpali.train.phases import training_terms
 from openpali.train.recipe import Recipe, SourceSpec
 from openpali.weights.bundle import open_tokenizer
 from openpali.weights.find import SHIPPED
+from openpali.weights.format import add_facts, open_model
 from openpali.weights.known import known_terms
 
 DOCS = Path(__file__).parents[2] / "docs/data.md"
@@ -245,7 +247,9 @@ def test_a_run_that_would_end_by_bad_samples_is_refused_before(folder: Path, tok
 def test_what_a_model_lacks_is_said(tmp_path) -> None:
     with pytest.raises(ValueError):
         known_terms("nano/mask_vqvae")
-    (tmp_path / "alone").symlink_to(SHIPPED / "nano/pali")
+    shutil.copytree(SHIPPED / "nano/pali", tmp_path / "alone")
+    facts = open_model(tmp_path / "alone").facts
+    add_facts(tmp_path / "alone", recipe=facts.recipe | {"model": facts.recipe["model"] | {"masks": "gone"}})
     for model, task, named in ((str(tmp_path / "alone"), "refseg", "mask VQ-VAE"), ("nano", "detcet", "'detect'")):
         with pytest.raises(ValueError, match=named):
             known_terms(model, task)
