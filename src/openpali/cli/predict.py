@@ -294,8 +294,7 @@ def _is_only_folder(text: str, task: str) -> bool:
 
 def _names_file(text: str) -> bool:
     """Whether a text is the path of a file, or looks like that of an image or a video."""
-    from openpali.data.media.images import is_image
-    from openpali.data.media.videos import is_video
+    from openpali.data.media.loader import is_media
     from openpali.data.sources.files import is_file
 
-    return (" " not in text and (is_video(text) or is_image(text))) or is_file(text)
+    return (" " not in text and is_media(text)) or is_file(text)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from openpali.data.media.images import decode_image
+from openpali.data.media.images import decode_image, is_image
 from openpali.data.media.videos import MAX_FRAMES, is_video, load_frames
 from openpali.tasks.example import FRAMES, Image, Size
+
+
+def is_media(path: str | Path) -> bool:
+    """Whether a file is an image or a video, by its suffix."""
+    return is_image(path) or is_video(path)
 
 
 @dataclass(frozen=True)

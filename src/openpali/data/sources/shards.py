@@ -16,15 +16,13 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openpali.data.media.images import is_image
-from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
-from openpali.data.media.videos import is_video
+from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader, is_media
 from openpali.data.sources.files import base_name, find_files, fingerprint, is_url, open_file, read_span
 from openpali.data.sources.records import Record, RecordError, RecordSource, parse_record
 from openpali.home import home
 from openpali.whole import replacing
 
-_MEMBER = re.compile(r"(?:([0-9]+)\.)?(\w+)")  # number and suffix of an image or video; "mask.png" is none
+_MEMBER = re.compile(r"(?:([0-9]+)\.)?\w+")  # a suffix, of a frame after its number; "mask.png" is none
 _FORMAT = 2  # version of the stored tables of contents
 
 
@@ -116,11 +114,10 @@ class ShardSource(RecordSource):
         else:
             raise RecordError(f"{where}: there is no .json; the sample has {', '.join(members)}")
         if not record.images:
-            parsed = {name: match for name in members if (match := _MEMBER.fullmatch(name))}
-            media = [
-                name for name, match in parsed.items() if is_image(f"any.{match[2]}") or is_video(f"any.{match[2]}")
-            ]
-            images = tuple(sorted(media, key=lambda name: int(parsed[name][1] or 0)))
+            found = {
+                name: match for name in members if (match := _MEMBER.fullmatch(name)) and is_media(f"any.{name}")
+            }
+            images = tuple(sorted(found, key=lambda name: int(found[name][1] or 0)))
             record = record.model_copy(update={"images": images})
         return record
 
