@@ -18,6 +18,7 @@ from openpali.data.media.images import Preprocess
 from openpali.eval.benchmark import Encoders
 from openpali.infer.batches import chunked
 from openpali.infer.generate import evaluating
+from openpali.model.layers import matmul_dtype
 from openpali.model.vit import ViT
 from openpali.tasks.example import Image
 from openpali.weights.files import MAIN, SIGLIP
@@ -42,7 +43,7 @@ class FeatureEncoder:
             pooling (``pre_logits``), which a PaLI does not have.
         crop: resize to 256/224 of the model's size and crop the centre, as big_vision's few-shot probe does; else
             squash the whole image.
-        cache: folder to keep features in, batch by batch. The key is a hash of weights, pooling, autocast's
+        cache: folder to keep features in, batch by batch. The key is a hash of weights, pooling, computing
             dtype and preprocessed pixels, so that no entry can be stale and a killed run continues.
     """
 
@@ -102,9 +103,8 @@ class FeatureEncoder:
         """Features ``[B, D]``, from the cache if they are there."""
         if self.cache is None:
             return self._encode(pixels_BHWC)
-        device = self.vit.positions.device.type
-        cast_to = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        digest = hashlib.sha256(f"{self._weights} {cast_to} {pixels_BHWC.shape}".encode())
+        dtype = matmul_dtype(self.vit.positions)
+        digest = hashlib.sha256(f"{self._weights} {dtype} {pixels_BHWC.shape}".encode())
         digest.update(pixels_BHWC.tobytes())
         path = self.cache / f"{digest.hexdigest()[:32]}.npy"
         if path.is_file():
