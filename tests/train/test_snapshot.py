@@ -114,7 +114,7 @@ def test_data_is_checked_as_a_checkpoint_knows_it(
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code, end.value.code
-    assert "detect" in capsys.readouterr().out
+    assert json.loads(capsys.readouterr().out)["feeds"]["detect"] == 1
 
 
 def test_what_is_no_model_yet_names_the_way(run: Path, tmp_path: Path) -> None:
