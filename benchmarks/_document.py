@@ -27,6 +27,7 @@ least, the median and the greatest ratio are listed first. To install the peers:
 MACHINE = ("cpu", "gpu", "cores", "threads", "load", "system", "python", "versions")  # of every script
 LONG = 30  # rows of a table; of a longer one those are left out in which both sides are equal
 COLUMNS = ("what", "ours", "peer", "unit", "ratio", "the peer")
+DIFFERENCE = "ours less the peer, 95 % interval"  # a column of tables that have it
 
 
 def document(scripts: Path, results: Path) -> str:
@@ -65,18 +66,21 @@ def table(record: Mapping[str, Any]) -> str:
     facts = record["machine"]
     options = "".join(f", {name} {value}" for name, value in facts.items() if name not in MACHINE)
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    rows = record["results"]
+    columns = (*COLUMNS, DIFFERENCE) if any("interval" in each for each in rows) else COLUMNS
     lines = [
         f"{facts['gpu'] or facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads, load before "
         f"{facts['load']}{options}; {facts['system']}, Python {facts['python']}, {versions}.",
         "",
-        _row(COLUMNS),
-        _row("---:" if name in ("ours", "peer", "ratio") else "---" for name in COLUMNS),
+        _row(columns),
+        _row("---:" if name in ("ours", "peer", "ratio") else "---" for name in columns),
     ]
-    rows = record["results"]
     shown = [each for each in rows if len(rows) <= LONG or f"{each['ratio']:.2f}" != "1.00"]
     for each in shown:
         numbers = (_number(each[name]) for name in ("ours", "peer"))
-        lines.append(_row((each["name"], *numbers, each["unit"], f"{each['ratio']:.2f}", each["peer_name"])))
+        interval = " .. ".join(f"{value:+.3f}" for value in each.get("interval", ()))
+        cells = (each["name"], *numbers, each["unit"], f"{each['ratio']:.2f}", each["peer_name"], interval)
+        lines.append(_row(cells[: len(columns)]))
     if left := len(rows) - len(shown):
         lines += ["", f"{left} more {'row has' if left == 1 else 'rows have'} a ratio of 1.00."]
     return "\n".join(lines) + "\n"

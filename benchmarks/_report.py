@@ -35,6 +35,7 @@ class Result:
     peer_name: str
     unit: str
     ratio: float
+    interval: tuple[float, float] | None = None  # of ours less the peer, 95 %
 
 
 def need(module: str, package: str) -> Any:
@@ -47,9 +48,16 @@ def need(module: str, package: str) -> Any:
         ) from error
 
 
-def rate(name: str, ours: float, peer: float, peer_name: str, unit: str) -> Result:
+def rate(
+    name: str,
+    ours: float,
+    peer: float,
+    peer_name: str,
+    unit: str,
+    interval: tuple[float, float] | None = None,
+) -> Result:
     """A result for which more is better."""
-    return Result(name, ours, peer, peer_name, unit, _ratio(ours, peer))
+    return Result(name, ours, peer, peer_name, unit, _ratio(ours, peer), interval)
 
 
 def cost(name: str, ours: float, peer: float, peer_name: str, unit: str) -> Result:
@@ -151,7 +159,8 @@ def report(results: Iterable[Result], facts: Mapping[str, Any], file: Path | Non
         print(f"{result.name}: {ours} {result.unit}, {result.peer_name} {peer}, ratio {ratio}", flush=True)
         table.add_row(result.name, ours, peer, result.unit, ratio, result.peer_name)
         if file is not None:
-            record = {"machine": facts, "results": [asdict(each) for each in found]}
+            rows = [{k: v for k, v in asdict(each).items() if v is not None} for each in found]
+            record = {"machine": facts, "results": rows}
             file.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     Console().print(table)
     return found

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from openpali.benchmarks.metrics.retrieval import language_macro, retrieval
-from openpali.metrics.bootstrap import bootstrap_interval
+from openpali.metrics.bootstrap import bootstrap_interval, cluster_interval
 from openpali.metrics.boxes import Detection, average_precision, box_iou, detection_f1, distinct
 from openpali.metrics.edit import edit_distance
 from openpali.metrics.masks import mask_scores, overlap
@@ -358,3 +358,30 @@ def test_bootstrap_of_equal_values_and_levels() -> None:
 def test_malformed_bootstrap(values: list[float], options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bootstrap_interval(values, **options)  # type: ignore[arg-type]
+
+
+def test_a_cluster_counts_once() -> None:
+    rng = np.random.default_rng(2)
+    rates = rng.uniform(0.8, 1, 30)  # of 30 pages, each seen at three sizes
+    counts = [(100 * rate, 100.0) for rate in rates for _ in range(3)]
+    pages = [str(number) for number in range(30) for _ in range(3)]
+    low, high = cluster_interval(counts, pages)
+    error = 1.96 * rates.std() / np.sqrt(30)
+    assert low == pytest.approx(rates.mean() - error, abs=0.006)
+    assert high == pytest.approx(rates.mean() + error, abs=0.006)
+    single = cluster_interval(counts, [str(number) for number in range(90)])
+    assert single[1] - single[0] < 0.75 * (high - low)
+
+
+def test_the_interval_of_a_difference_is_paired_and_weighted_by_size() -> None:
+    mine, theirs = [(9.0, 10.0), (0.0, 0.0), (800.0, 1000.0)], [(8.0, 10.0), (0.0, 0.0), (700.0, 1000.0)]
+    low, high = cluster_interval(mine, ["a", "b", "c"], theirs)
+    # 1 of 27 draws has no words at all, where both are perfect; in all others the difference is .1
+    assert (low, high) == (0, pytest.approx(0.1))
+    assert cluster_interval(mine, ["a", "b", "c"], mine) == (0, 0)
+
+
+@pytest.mark.parametrize("clusters", [[], ["a", "b"]])
+def test_each_sample_has_a_cluster(clusters: list[str]) -> None:
+    with pytest.raises(ValueError, match="one cluster per sample"):
+        cluster_interval([(1.0, 2.0)], clusters)

@@ -281,7 +281,8 @@ class PageBenchmark(Benchmark):
         learnt: data root -> samples like those that were learned from, which an OOD detector is fitted on,
             equally many of each source; the samples for calibration set its limit. None: no detector is fitted.
         texts: texts like those to read, which a language model is fitted on; None: none is.
-        kinds: names of slices; a page belongs to one if its key has that part, such as "dark".
+        kinds: name of a slice -> pattern (a regular expression) in the keys of its pages.
+        cluster: key of a page -> what it is a view of; intervals draw whole clusters.
         score: of what is found on each page, and what is there.
     """
 
@@ -295,5 +296,6 @@ class PageBenchmark(Benchmark):
     calibration: Open | None = None
     learnt: Callable[[Path], Sequence[Source]] | None = None
     texts: Callable[[], Iterable[str]] | None = None
-    kinds: Sequence[str] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    cluster: Callable[[str], str] = str
     score: Callable[[Sequence[Sequence[Detection]], Sequence[Sequence[Detection]]], Scores] = word_f1

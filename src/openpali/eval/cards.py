@@ -30,7 +30,8 @@ class Card:
     Attributes:
         n: number of samples scored.
         scores, metric: all scores by name, and the name of the main one.
-        intervals: 95 % bootstrap intervals of the scores that are means over samples (or over slices).
+        intervals: 95 % bootstrap intervals of the scores that are means over samples (or over slices), and of those
+            that are ratios of sums over pages, clustered by page.
         slices: kind of sample, or language if there are several -> ``n``, the main score, and its interval.
         paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
         model: name, hash (weights, configuration and tokenizer of every part), the part of a bundle that was asked,

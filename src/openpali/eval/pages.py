@@ -112,10 +112,6 @@ class PageAnswers:
     found: list[Detection]
     true: list[Detection]
 
-    def is_of(self, kind: str) -> bool:
-        """Whether a kind of page, such as "dark", is a part of the key; "" is every page's."""
-        return not kind or kind in self.key.split("-")
-
 
 @dataclass(frozen=True)
 class WholePageEvaluator(PageEvaluator):

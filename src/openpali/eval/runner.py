@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from openpali.eval.predictions import PredictionsFile
 from openpali.eval.provenance import hash_model, hash_samples
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
+from openpali.metrics.bootstrap import cluster_interval
 from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
@@ -206,7 +208,12 @@ def _run_pages(benchmark: PageBenchmark, pali: Pali, how: _How) -> Run:
     def score(some: Sequence[PageAnswers]) -> Scores:
         return benchmark.score([page.found for page in some], [page.true for page in some])
 
+    def intervals(some: Sequence[PageAnswers], scores: Scores) -> dict[str, tuple[float, float]]:
+        clusters = [benchmark.cluster(page.key) for page in some]
+        return {name: cluster_interval(counts, clusters) for name, counts in scores.counts.items()}
+
     scores = score(pages)
+    within = intervals(pages, scores)
     task = PAGE_TASKS[benchmark.part]
     if pali.is_calibrated(benchmark.part, task):
         confidences, right = judged_pages(benchmark, pages)
@@ -216,10 +223,11 @@ def _run_pages(benchmark: PageBenchmark, pali: Pali, how: _How) -> Run:
     seen, slices = SeenSamples(), {}
     for page in pages:
         seen.texts(page.key, page.pixels, *(thing.name for thing in page.true))
-    for kind in benchmark.kinds:
-        if some := [page for page in pages if page.is_of(kind)]:
-            value = score(some).summary[benchmark.metric]
-            slices[kind] = {"n": len(some), "value": value, "interval": None}
+    for kind, pattern in benchmark.kinds.items():
+        if some := [page for page in pages if re.search(pattern, page.key)]:
+            part = score(some)
+            interval = intervals(some, part).get(benchmark.metric)
+            slices[kind] = {"n": len(some), "value": part.summary[benchmark.metric], "interval": interval}
     card = make_card(
         benchmark,
         pali,
@@ -228,6 +236,7 @@ def _run_pages(benchmark: PageBenchmark, pali: Pali, how: _How) -> Run:
         model=once(how.ranks, lambda: hash_model(pali, benchmark.parts)),
         precision=pali.dtype,
         data={"root": str(how.data), "hash": seen.hash, "of": len(source)},
+        intervals=within,
         slices=slices,
         preprocessing={},
         seconds=time.perf_counter() - began,

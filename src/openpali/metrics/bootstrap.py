@@ -1,10 +1,11 @@
-"""Bootstrap intervals of means of per-sample scores."""
+"""Bootstrap intervals of means of per-sample scores, and of ratios of sums over clusters of samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 DRAWN = 2**20  # scores at a time
 
@@ -35,4 +36,41 @@ def bootstrap_interval(
     means = np.concatenate([scores[rng.integers(0, scores.size, (n, scores.size))].mean(1) for n in rows])
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def cluster_interval(
+    counts: Sequence[tuple[float, float]],
+    clusters: Sequence[str],
+    other: Sequence[tuple[float, float]] | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval (low, high) of a ratio of sums, as F1 over all words of all pages is one.
+
+    Whole clusters are drawn: windows of one page at several sizes err alike, and count as one observation.
+
+    Args:
+        counts: numerator and denominator of each sample.
+        clusters: name of each sample's cluster.
+        other: the same counts of another system on the same samples; the interval is then that of the difference,
+            the first minus the other.
+        resamples: how many times the clusters are drawn with replacement.
+    """
+    names = sorted(set(clusters))
+    if not names or len(clusters) != len(counts) or (other is not None and len(other) != len(counts)):
+        raise ValueError(f"{len(counts)} counts, {len(clusters)} clusters: give one cluster per sample")
+    places = [names.index(cluster) for cluster in clusters]
+    drawn = np.random.default_rng(seed).multinomial(len(names), [1 / len(names)] * len(names), resamples)
+
+    def ratios(pairs: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+        sums = np.zeros((len(names), 2))
+        np.add.at(sums, places, np.asarray(pairs, np.float64))
+        over, under = (drawn @ sums).T
+        ratio: NDArray[np.float64] = np.divide(over, under, out=np.ones_like(over), where=under > 0)
+        return ratio
+
+    values = ratios(counts) - (0 if other is None else ratios(other))
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)

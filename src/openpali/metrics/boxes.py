@@ -94,6 +94,7 @@ def detection_f1(
     per_sample = [f1(n, len(p), len(r)) for n, p, r in zip(found, predictions, references, strict=True)]
     hits, predicted, true = sum(found), sum(map(len, predictions)), sum(map(len, references))
     agree = float(predicted == true == 0)
+    counts = [(2.0 * n, float(len(p) + len(r))) for n, p, r in zip(found, predictions, references, strict=True)]
     return Scores(
         {
             f"f1@{threshold}": f1(hits, predicted, true),
@@ -101,6 +102,7 @@ def detection_f1(
             f"recall@{threshold}": hits / true if true else agree,
         },
         {f"f1@{threshold}": per_sample},
+        {f"f1@{threshold}": counts},
     )
 
 

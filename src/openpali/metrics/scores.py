@@ -16,10 +16,12 @@ class Scores:
         summary: name -> value for the whole set. Fractions in 0..1, except CIDEr, which is times 100.
         per_sample: name -> one value per sample in input order, in the unit of the summary; only for metrics that
             have a value per sample.
+        counts: name -> numerator and denominator of each sample; only for metrics that are ratios of sums.
     """
 
     summary: dict[str, float]
     per_sample: dict[str, list[float]] = field(default_factory=dict)
+    counts: dict[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
 
 def mean(values: Sequence[float]) -> float:

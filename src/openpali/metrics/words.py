@@ -33,6 +33,7 @@ def word_f1(predictions: Sequence[Sequence[Detection]], references: Sequence[Seq
             "word_recall": sum(hits) / max(1, sum(true)),
         },
         {"word_f1": per_page},
+        {"word_f1": [(2.0 * h, f + t) for h, f, t in zip(hits, found, true, strict=True)]},
     )
 
 
@@ -54,7 +55,11 @@ def pointing(predictions: Sequence[Sequence[Detection]], references: Sequence[Se
     ]
     every = [hit for page in hits for hit in page]
     per_page = [sum(page) / len(page) if page else 1.0 for page in hits]
-    return Scores({"pointing": sum(every) / max(1, len(every))}, {"pointing": per_page})
+    return Scores(
+        {"pointing": sum(every) / max(1, len(every))},
+        {"pointing": per_page},
+        {"pointing": [(sum(page), len(page)) for page in hits]},
+    )
 
 
 def right_words(found: Sequence[Detection], true: Sequence[Detection]) -> list[bool]:

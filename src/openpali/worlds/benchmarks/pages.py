@@ -44,7 +44,8 @@ _windows = partial(
     PageBenchmark,
     split="all, 60 windows",
     open=lambda root: open_source(str(SCREENS), {}),
-    kinds=("light", "dark"),
+    kinds={"light": "-light$", "dark": "-dark$"},
+    cluster=lambda key: key.partition("-")[0],  # PAGE-WIDTH-THEME
 )
 
 
@@ -92,7 +93,8 @@ def page_suite() -> list[Benchmark]:
             title="Words of real screens, half of the windows dark",
             split="all, 60 windows and 14 dialogs",
             open=lambda root: open_screens(),
-            kinds=("light", "dark", "dialog"),
+            kinds={"light": "-light$", "dark": "-dark$", "dialog": "-dialog$"},
+            cluster=lambda key: key.partition("-")[0],
             part=READER,
             parts=WORDS,
             answer=_words,
@@ -105,6 +107,7 @@ def page_suite() -> list[Benchmark]:
             title="Words of printed pages, 100 to 150 dpi",
             split="all, 20 pages",
             open=lambda root: open_source(str(DOCUMENTS), {}),
+            kinds={"Latin": " (?!ru|uk)", "Cyrillic": " (ru|uk)"},  # LANGUAGE-PAGE-DPI
             part=READER,
             parts=WORDS,
             answer=_words,
