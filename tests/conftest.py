@@ -62,6 +62,13 @@ def _runs_neither_measure_nor_count_nor_draw_boards() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _scores_of_tiny_models_are_not_recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENPALI_TESTS_LOG", str(tmp_path_factory.mktemp("log") / "tests.jsonl"))
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _old_objects_are_not_searched_for_garbage() -> None:
     """Each run of a trainer ends with a collection, which takes 0.4 s where it looks at all modules."""

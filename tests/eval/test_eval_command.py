@@ -55,6 +55,22 @@ def test_one_benchmark_writes_card_answers_and_report(openpali, bundle: Path, tm
     assert "3 samples in both: 0 better, 0 worse by acc; 0 answered differently" in printed
 
 
+def test_each_scoring_of_a_test_set_is_recorded(
+    openpali, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENPALI_TESTS_LOG", str(tmp_path / "tests.jsonl"))
+    openpali("eval", "nano/vqa", "--model", bundle, "--limit", 3, "--json", tmp_path / "card.json")
+    openpali("eval", "nano/vqa", "--model", bundle, "--limit", 3, "--split", "dev")
+    openpali("eval", "nano/ocr", "--model", bundle, "--limit", 2)
+    first, second = (json.loads(line) for line in (tmp_path / "tests.jsonl").read_text().splitlines())
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert (first["benchmark"], first["n"], second["benchmark"], second["n"]) == ("nano/vqa", 3, "nano/ocr", 2)
+    assert first["score"] == {"acc": card["scores"]["acc"]}
+    assert first["model"] == card["model"]["hash"]
+    assert first["commit"]
+    assert first["date"] <= second["date"]
+
+
 def test_the_nano_suite_runs_what_it_can_and_lists_the_rest(openpali, bundle: Path, tmp_path: Path) -> None:
     printed = openpali("eval", "--suite", "nano", "--model", bundle, "--limit", 2, "--out", tmp_path)
     for name in ("caption", "ocr", "vqa", "detect", "refseg", "video", "retrieval"):

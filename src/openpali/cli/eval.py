@@ -67,6 +67,7 @@ def evaluate(
     from openpali.eval.registry import benchmarks, find_benchmark, on_split
     from openpali.eval.runner import run
     from openpali.eval.suites import find_suite, run_suite
+    from openpali.eval.test_log import record
     from openpali.extensions import option
     from openpali.home import home
     from openpali.reports.progress import progress_bar
@@ -128,6 +129,9 @@ def evaluate(
             )
     if ranks.rank > 0:
         return
+    for each, card in [(o.benchmark, o.card) for o in outcomes] if suite else [(chosen[0], done.card)]:
+        if card is not None:
+            record(each, card)
     if suite:
         _print_suite(suite, outcomes, root, out)
     else:

@@ -66,6 +66,8 @@ class Benchmark:
         home: where to get these files.
         note: differences between our score and the paper's, if any.
         seed: of samples that are made on demand.
+        test: whether no decision may rest on its scores; each scoring is then recorded
+            (:mod:`openpali.eval.test_log`).
     """
 
     name: str
@@ -80,6 +82,7 @@ class Benchmark:
     home: str = ""
     note: str = ""
     seed: int = SEED
+    test: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

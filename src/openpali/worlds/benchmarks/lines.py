@@ -27,6 +27,7 @@ REAL_LINE = _line(
     name="real/line",
     title="Real lines from screenshots and prints",
     split="all, 200 images",
+    test=True,
     scorer=reading,
     open=lambda root: open_source(str(REAL), {}),
 )
@@ -46,6 +47,7 @@ def line_benchmarks(split: EvalSplit) -> list[Benchmark]:
             scorer=by_novelty(reading, "unseen word", "known words"),
             measure=lambda example: {NOVEL: has_novel_word(example.text)},
             seed=seed,
+            test=split == "heldout",
         ),
         EncoderBenchmark(
             name="nano/characters",

@@ -1,0 +1,45 @@
+"""The record of every scoring of a test set: how often a set was looked at is part of what its scores mean."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from openpali.eval.benchmark import Benchmark
+from openpali.eval.cards import Card
+
+_CHECKOUT = Path(__file__).parents[3]
+_FILE = "docs/results/tests.jsonl"
+
+
+def record(benchmark: Benchmark, card: Card) -> None:
+    """Append a line to the record if the benchmark is a test set.
+
+    The file is ``$OPENPALI_TESTS_LOG``, or ``docs/results/tests.jsonl`` of the checkout that this code is in; an
+    installed package without either keeps no record.
+    """
+    file = os.environ.get("OPENPALI_TESTS_LOG") or (_CHECKOUT / _FILE if (_CHECKOUT / ".git").exists() else "")
+    if not benchmark.test or not file:
+        return
+    line = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "benchmark": card.benchmark,
+        "n": card.n,
+        "model": card.model["hash"],
+        "score": {card.metric: card.scores[card.metric]},
+    }
+    with Path(file).open("a", encoding="utf-8") as opened:
+        opened.write(json.dumps(line) + "\n")
+
+
+def _commit() -> str:
+    """Of the checkout; ``-dirty`` marks changes that are not committed. Empty without git."""
+    command = ["git", "-C", str(_CHECKOUT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
