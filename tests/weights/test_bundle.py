@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
@@ -152,6 +153,12 @@ def test_a_part_may_be_an_average(tmp_path, tokenizer) -> None:
     facts = open_model(tmp_path / "bundle" / "other").facts
     assert (facts.calibration, facts.samples) == ({}, 7)
     assert not (tmp_path / "bundle" / "other" / "ood").exists()
+    lost = min(first)
+    for lacking in ("run-1", "run-2"):
+        save_file({key: value for key, value in first.items() if key != lost}, file := tmp_path / lacking / "model.safetensors")
+        with pytest.raises(ValueError, match=rf"{lacking} lacks {re.escape(lost)}"):
+            pack_bundle(description, tmp_path / "again")
+        save_file(first, file)
     config = replace(CONFIGS["pali"], text=replace(CONFIGS["pali"].text, decoder_layers=0))
     write_model(tmp_path / "run-1", first, config, preprocess=None, tokenizer=tokenizer)
     with pytest.raises(ValueError, match=r"run-1 and .*run-2 differ in shape"):

@@ -209,11 +209,15 @@ def _average(models: Sequence[ModelFolder], shares: Sequence[float]) -> Mapping[
         return last.weights()
     if other := [model for model in models if model.config != last.config]:
         raise ValueError(f"{other[0].folder} and {last.folder} differ in shape: they cannot be averaged")
-    total = {key: torch.zeros_like(value, dtype=torch.float64) for key, value in last.weights().items()}
-    for model, share in zip(models, shares, strict=True):
-        for key, value in model.weights().items():
-            total[key] += share / sum(shares) * value
-    return total
+    weights = [model.weights() for model in models]
+    every = set().union(*weights)
+    for model, of_model in zip(models, weights, strict=True):
+        if lacking := every - of_model.keys():
+            raise ValueError(f"{model.folder} lacks {min(lacking)}, which others have: they cannot be averaged")
+    parts = [share / sum(shares) for share in shares]
+    return {
+        key: sum(part * each[key].double() for part, each in zip(parts, weights, strict=True)) for key in every
+    }
 
 
 def _in_bf16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
