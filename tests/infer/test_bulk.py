@@ -192,12 +192,17 @@ def test_an_interrupt_says_that_answers_are_kept(
     assert "interrupted" not in capsys.readouterr().err
 
 
-def test_answers_of_another_run_or_file_stay(openpali, bundle: Path, questions: Path, tmp_path: Path) -> None:
+def test_answers_of_another_run_or_file_stay(
+    openpali, bundle: Path, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "answers.jsonl"
     command = ["predict", "--input", questions, "--output", out, "--model", bundle]
     openpali(*command)
     before = out.read_bytes()
     assert "answers of another run" in openpali(*command, "--task", "caption")
+    with monkeypatch.context() as upgrade:
+        upgrade.setattr("openpali.cli.predict.__version__", "0.0.1")
+        assert "answers of another run" in openpali(*command)
     assert "would be overwritten" in openpali("predict", "--input", out, "--output", out, "--model", bundle)
     first, *others = lines_of(questions)
     moved = [first, others[1], others[0], *others[2:]]

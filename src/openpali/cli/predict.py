@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from openpali import __version__
 from openpali.cli.inputs import with_folders
 from openpali.cli.models import open_pali
 from openpali.cli.options import Device, Dtype, Engine, Json, Model, Stride
@@ -124,7 +125,7 @@ class _Bulk:
         self.open_source = partial(open_source, path, options)  # also for processes with another working folder
         self.samples = open_source(source, options)
         self.pali, self.output, self.request, self.batch = pali, output, request, batch
-        settings = (hash_model(pali, pali.parts), pali.engine, pali.dtype, request, options)
+        settings = (__version__, hash_model(pali, pali.parts), pali.engine, pali.dtype, request, options)
         self.run = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
     def answer(self) -> None:
