@@ -214,10 +214,11 @@ def _average(models: Sequence[ModelFolder], shares: Sequence[float]) -> Mapping[
     for model, of_model in zip(models, weights, strict=True):
         if lacking := every - of_model.keys():
             raise ValueError(f"{model.folder} lacks {min(lacking)}, which others have: they cannot be averaged")
-    parts = [share / sum(shares) for share in shares]
-    return {
-        key: sum(part * each[key].double() for part, each in zip(parts, weights, strict=True)) for key in every
-    }
+    total = {key: torch.zeros((), dtype=torch.float64) for key in sorted(every)}
+    for of_model, share in zip(weights, shares, strict=True):
+        for key in total:
+            total[key] = total[key] + share / sum(shares) * of_model[key]
+    return total
 
 
 def _in_bf16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -163,47 +163,33 @@ def count_accuracy(predictions: Sequence[str], references: Sequence[str]) -> Sco
     return scores
 
 
-def anls(
-    predictions: Sequence[str],
-    references: Sequence[Sequence[str]],
-    *,
-    threshold: float = 0.5,
-    lower: bool = True,
-) -> Scores:
+def anls(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
     """Average normalised Levenshtein similarity, the score of DocVQA, InfographicVQA and ST-VQA.
 
-    The similarity is ``1 - ratio`` with ``ratio = distance / longer length`` in characters, or 0 if ``ratio`` is
-    above ``threshold``. White space counts as one space in the distance, and as it is in the lengths. A sample
-    scores the best over its references. Only an empty prediction matches an empty reference.
-    Source: arXiv 1907.00490 eq. 1, as the Robust Reading Competition's script has it (in Qwen-VL:
-    ``infographicsvqa_eval.py``). big_vision's ``transfers/vqa.py`` gives 0 at the threshold.
+    The similarity is ``1 - distance / longer length`` in characters, or 0 if it is below 0.5. The distance is between
+    lower-cased texts with single spaces and none at the ends; the lengths are of the texts as they are, in upper case.
+    A sample scores the best over its references.
+    Source: arXiv 1907.00490 eq. 1, as the Robust Reading Competition's script has it (Qwen-VL:
+    ``eval_mm/infographicsvqa_eval.py``). big_vision's ``transfers/vqa.py`` gives 0 at 0.5.
 
     Args:
         predictions: one answer per sample.
         references: one or more answers per sample.
-        threshold: ratio in 0..1 above which the similarity is 0.
-        lower: lower-case both sides first, as the three benchmarks do.
 
     Returns:
         ``anls`` in 0..1, with per-sample values.
     """
     check_paired(predictions, references)
     check_answers(references)
-    if not 0 < threshold <= 1:
-        raise ValueError(f"ANLS threshold must be in (0, 1], got {threshold}")
-    best = []
-    for prediction, some in zip(predictions, references, strict=True):
-        written, *right = (fold(text, lower).strip() for text in (prediction, *some))
-        best.append(max(_similarity(written, text, threshold) for text in right))
-    return mean_scores({"anls": best})
+    pairs = zip(predictions, references, strict=True)
+    return mean_scores({"anls": [max(_similarity(prediction, text) for text in some) for prediction, some in pairs]})
 
 
-def _similarity(prediction: str, reference: str, threshold: float) -> float:
-    if not prediction or not reference:
-        return float(prediction == reference)
-    distance = edit_distance(*(" ".join(text.split()) for text in (prediction, reference)))
-    ratio = distance / max(len(prediction), len(reference))
-    return 1 - ratio if ratio <= threshold else 0.0
+def _similarity(prediction: str, reference: str) -> float:
+    texts = prediction, reference
+    distance = edit_distance(*(" ".join(text.lower().split()) for text in texts))
+    similarity = 1 - distance / max(1, *(len(text.upper()) for text in texts))
+    return similarity if similarity >= 0.5 else 0.0
 
 
 def relaxed_accuracy(
