@@ -166,9 +166,9 @@ def count_accuracy(predictions: Sequence[str], references: Sequence[str]) -> Sco
 def anls(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
     """Average normalised Levenshtein similarity, the score of DocVQA, InfographicVQA and ST-VQA.
 
-    The similarity is ``1 - distance / longer length`` in characters, or 0 if it is below 0.5. The distance is between
-    lower-cased texts with single spaces and none at the ends; the lengths are of the texts as they are, in upper case.
-    A sample scores the best over its references.
+    The similarity is ``1 - distance / longer length`` in characters, or 0 if it is below 0.5. The distance is that
+    of lower-cased texts with single spaces and none at the ends; the lengths are those of the texts as they are, in
+    upper case. A sample scores the best over its references.
     Source: arXiv 1907.00490 eq. 1, as the Robust Reading Competition's script has it (Qwen-VL:
     ``eval_mm/infographicsvqa_eval.py``). big_vision's ``transfers/vqa.py`` gives 0 at 0.5.
 
@@ -182,7 +182,8 @@ def anls(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Sco
     check_paired(predictions, references)
     check_answers(references)
     pairs = zip(predictions, references, strict=True)
-    return mean_scores({"anls": [max(_similarity(prediction, text) for text in some) for prediction, some in pairs]})
+    best = [max(_similarity(prediction, text) for text in some) for prediction, some in pairs]
+    return mean_scores({"anls": best})
 
 
 def _similarity(prediction: str, reference: str) -> float:
