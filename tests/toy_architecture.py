@@ -17,7 +17,7 @@ from openpali.model.layers import Dense
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
 from openpali.tensors import MappedTensors
-from openpali.text.tokenizer import Tokenizer
+from openpali.text.load import load_tokenizer
 
 EXTENSION = Extension(architectures={"toy": "toy_architecture:ToyArchitecture"})
 
@@ -81,7 +81,7 @@ class ToyArchitecture(Architecture[ToyConfig]):
         vision = ViTConfig(**{**described["vision"], "grid": tuple(described["vision"]["grid"])})
         config = ToyConfig(vision, T5Config(**described["text"]), described["hidden"])
         weights = read(self.rules(config), skeleton(lambda: ToyModel(config)), MappedTensors(source), str(source))
-        tokenizer = Tokenizer.load(source / "tokenizer.model")
+        tokenizer = load_tokenizer(source / "tokenizer.model")
         return Stored(
             config, weights, Preprocess(*vision.image_size), tokenizer, Facts(parts={"model": str(source)})
         )

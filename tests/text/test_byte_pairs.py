@@ -18,7 +18,7 @@ from tokenizers.trainers import BpeTrainer
 from openpali.text.byte_pairs import BytePairTokenizer
 from openpali.text.choices import Choices
 from openpali.text.growing import GrowingText
-from openpali.text.tokenizer import Tokenizer
+from openpali.text.load import load_tokenizer
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 TEXTS = ["Locate the dog in the image.", "it's 12 o'clock, they'll see", "der Hund läuft", "赤い馬です。"] * 3
@@ -77,7 +77,7 @@ def test_every_text_comes_back(text: str) -> None:
 def test_it_is_a_tokenizer_like_others() -> None:
     assert (TOKENIZER.bos_id, TOKENIZER.pad_id, TOKENIZER.eos_id, TOKENIZER.unk_id) == (0, 1, 2, 3)
     assert TOKENIZER.vocab_size == REFERENCE.get_vocab_size()
-    assert isinstance(Tokenizer.load(TOKENIZER.proto), BytePairTokenizer)
+    assert isinstance(load_tokenizer(TOKENIZER.proto), BytePairTokenizer)
     again = pickle.loads(pickle.dumps(TOKENIZER))
     assert again.encode("the dog") == TOKENIZER.encode("the dog")
     assert TOKENIZER.pieces([TOKENIZER.piece_id("<loc_12>"), 10**6]) == ["<loc_12>", "<1000000>"]

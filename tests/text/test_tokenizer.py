@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2 as spm
 
+from openpali.text.load import load_tokenizer
 from openpali.text.tokenizer import MODES, Tokenizer, extend_proto, special_pieces
 
 from .conftest import train_small
@@ -175,18 +176,18 @@ def test_tokenizers_round_trip_through_files_and_pickles(tokenizer: Tokenizer, t
     path = tmp_path / "text.model"
     tokenizer.save(path)
     sentencepiece.SentencePieceProcessor(model_file=str(path))  # any reader of SentencePiece can
-    for copy in (Tokenizer.load(path), Tokenizer.load(tokenizer.proto), pickle.loads(pickle.dumps(tokenizer))):
+    for copy in (load_tokenizer(path), load_tokenizer(tokenizer.proto), pickle.loads(pickle.dumps(tokenizer))):
         assert copy.encode("A▁dog <mask_token3>") == tokenizer.encode("A▁dog <mask_token3>")
         assert copy.vocab_size == tokenizer.vocab_size
 
 
 def test_bad_input_is_refused(tokenizer: Tokenizer, tmp_path) -> None:
     with pytest.raises(FileNotFoundError):
-        Tokenizer.load(tmp_path / "absent.model")
+        load_tokenizer(tmp_path / "absent.model")
     for junk in (b"", b"no tokenizer at all"):
         (tmp_path / "junk.model").write_bytes(junk)
         with pytest.raises(ValueError, match=r"junk\.model: not a SentencePiece model"):
-            Tokenizer.load(tmp_path / "junk.model")
+            load_tokenizer(tmp_path / "junk.model")
     with pytest.raises(ValueError, match="convert"):
         Tokenizer(t5_like())
     with pytest.raises(ValueError):

@@ -24,9 +24,8 @@ from openpali.model.init import init_weights
 from openpali.tasks.dialects import PALI3
 from openpali.tasks.registry import get_task
 from openpali.train.evals import open_evaluations
-from openpali.train.export import task_options
 from openpali.train.load import load_recipe, parse_recipe, read_record
-from openpali.train.phases import open_phases, training_terms
+from openpali.train.phases import open_phases, task_options, training_terms
 from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import as_toml
 from openpali.train.start import inherit

@@ -23,11 +23,11 @@ from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
 from openpali.train.diagnose import explain_high_loss
-from openpali.train.export import task_options
 from openpali.train.machine import count_flops
 from openpali.train.monitor import Progress
 from openpali.train.objectives.base import Losses
 from openpali.train.optim.optimizer import build_optimizer
+from openpali.train.phases import task_options
 from openpali.train.start import inherit
 from openpali.weights.format import open_model
 

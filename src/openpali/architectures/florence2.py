@@ -44,6 +44,7 @@ from openpali.model.vision_language import Head, Memory, VisionLanguageModel
 from openpali.tasks.dialects import Dialect
 from openpali.tensors import MappedTensors
 from openpali.text.byte_pairs import ROLES, BytePairTokenizer
+from openpali.text.load import load_tokenizer
 from openpali.text.places import NamedFirst, Outlines
 
 
@@ -430,8 +431,9 @@ def read_tokenizer(folder: Path) -> BytePairTokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(f"no tokenizer in {folder}: put the checkpoint's tokenizer.json there")
-    tokenizer = BytePairTokenizer.load(path)
-    assert isinstance(tokenizer, BytePairTokenizer)
+    tokenizer = load_tokenizer(path)
+    if not isinstance(tokenizer, BytePairTokenizer):
+        raise ValueError(f"{path} is no tokenizer.json of BART's kind")
     ids = tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id
     if ids != (Florence2Model.pad, Florence2Model.first, Florence2Model.end):
         raise ValueError(f"{path}: pad, begin and end are ids {ids}, and 1, 0 and 2 in every Florence-2")

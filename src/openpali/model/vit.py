@@ -163,6 +163,12 @@ class ImageEncoder(nn.Module):
             )
 
 
+def vit_of(model: nn.Module) -> ImageEncoder | None:
+    """The image encoder of a model, if it has one."""
+    vit = getattr(model, "vit", None)
+    return vit if isinstance(vit, ImageEncoder) else None
+
+
 class ViT(ImageEncoder):
     """Image -> one token per patch, before any pooling.
 

@@ -149,21 +149,6 @@ class Tokenizer:
         self._bytes = [self._id(piece) for piece in _SPACE_BYTES]
 
     @classmethod
-    def load(cls, source: str | Path | bytes) -> Tokenizer:
-        """Read a tokenizer from a file, or from the file's bytes: a SentencePiece model, or a JSON object
-        (:mod:`openpali.text.byte_pairs`)."""
-        if isinstance(source, bytes):
-            return _kind_of(source)(source)
-        path = Path(source)
-        if not path.is_file():
-            raise FileNotFoundError(f"no tokenizer file {path}")
-        try:
-            proto = path.read_bytes()
-            return _kind_of(proto)(proto)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-
-    @classmethod
     def convert(cls, proto: bytes, *, sentinels: int = SENTINELS, locations: int = 0) -> Tokenizer:
         """A tokenizer from a plain SentencePiece model (T5's, mT5's), with our special pieces."""
         return cls(extend_proto(proto, special_pieces(sentinels=sentinels, locations=locations)))
@@ -305,9 +290,3 @@ class Tokenizer:
             return self.piece_id(_SPACE + token)
         except ValueError as error:
             raise ValueError(f"the vocabulary has no token {token}") from error
-
-
-def _kind_of(proto: bytes) -> type[Tokenizer]:
-    from openpali.text.byte_pairs import BytePairTokenizer  # which is a kind of tokenizer, too
-
-    return BytePairTokenizer if proto[:1] == b"{" else Tokenizer

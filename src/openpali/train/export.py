@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from openpali.architectures.facts import Facts
 from openpali.distributed import Ranks
 from openpali.model.lora import lora_names
+from openpali.model.vit import vit_of
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import adapter_of, build_adaptable
 from openpali.train.objectives.base import exported
 from openpali.train.parallel import whole
-from openpali.train.phases import dialect_of
+from openpali.train.phases import dialect_of, task_options
 from openpali.train.recipe import PromptedRecipe, Recipe
-from openpali.train.step import TrainStep, vit_of
+from openpali.train.step import TrainStep
 from openpali.weights.bundle import main_part
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
@@ -120,17 +121,3 @@ def _kept(recipe: Recipe) -> dict[str, Any]:
         return open_model(main_part(find_model(recipe.model.start))).facts.kept
     except (OSError, ValueError):  # an export must not fail for what it can do without
         return {}
-
-
-def task_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The options of each task that the run's model knows.
-
-    A task that is trained has those of its last phase, and of several entries there the options they agree on. Any
-    other task has those of the start model.
-    """
-    last = {entry.task: phase for phase in recipe.phases for entry in phase.mixture}
-    found = dict(recipe.model.knows) if isinstance(recipe, PromptedRecipe) else {}
-    for task, phase in last.items():
-        first, *others = [entry.task_options for entry in phase.mixture if entry.task == task]
-        found[task] = {k: v for k, v in first.items() if all(k in other and other[k] == v for other in others)}
-    return found

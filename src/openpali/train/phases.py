@@ -51,6 +51,20 @@ def dialect_of(recipe: Recipe) -> Dialect:
     return find_dialect(recipe.model.dialect if isinstance(recipe, PromptedRecipe) else "")
 
 
+def task_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The options of each task that the run's model knows.
+
+    A task that is trained has those of its last phase, and of several entries there the options they agree on. Any
+    other task has those of the start model.
+    """
+    last = {entry.task: phase for phase in recipe.phases for entry in phase.mixture}
+    found = dict(recipe.model.knows) if isinstance(recipe, PromptedRecipe) else {}
+    for task, phase in last.items():
+        first, *others = [entry.task_options for entry in phase.mixture if entry.task == task]
+        found[task] = {k: v for k, v in first.items() if all(k in other and other[k] == v for other in others)}
+    return found
+
+
 def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str = "") -> Terms:
     """How a recipe writes the samples of a source, to check them before training.
 

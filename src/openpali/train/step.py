@@ -20,7 +20,7 @@ from openpali.architectures.base import vision_of
 from openpali.architectures.registry import architecture_of
 from openpali.data.pipeline.encode import Batch
 from openpali.distributed import Ranks
-from openpali.model.vit import ImageEncoder, resample_positions
+from openpali.model.vit import resample_positions, vit_of
 from openpali.rng import derive_seed
 from openpali.train.adapt import freeze_base
 from openpali.train.objectives.base import Losses, Objective
@@ -231,12 +231,6 @@ def _freeze(model: nn.Module, recipe: Recipe, dtype: torch.dtype) -> None:
 def _clipped(model: nn.Module, recipe: Recipe) -> list[nn.Module]:
     """The layers whose queries and keys are clipped after each step."""
     return attentions(model) if recipe.optimizer.qk_clip else []
-
-
-def vit_of(model: nn.Module) -> ImageEncoder | None:
-    """The image encoder of a model, if it has one."""
-    vit = getattr(model, "vit", None)
-    return vit if isinstance(vit, ImageEncoder) else None
 
 
 def check_sizes(recipe: Recipe, objective: Objective[Any]) -> None:

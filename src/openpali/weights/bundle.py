@@ -16,6 +16,7 @@ from openpali.architectures.registry import architecture_of
 from openpali.extensions import added
 from openpali.home import data_folder
 from openpali.mistakes import reason
+from openpali.text.load import load_tokenizer
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.files import ADAPTER, BUNDLE, MAIN, MASKS, SIGLIP, TOKENIZER
 from openpali.weights.find import candidates, find_model, name_of
@@ -32,14 +33,14 @@ def open_tokenizer(name: str) -> Tokenizer:
         FileNotFoundError: none of these exists.
     """
     if not name.startswith(SCHEME) and Path(name).is_file():
-        return Tokenizer.load(name)
+        return load_tokenizer(name)
     for folder in (main_part(each) for each in candidates(name)):
         if (folder / TOKENIZER).is_file():
-            return Tokenizer.load(folder / TOKENIZER)
+            return load_tokenizer(folder / TOKENIZER)
         if (folder / ADAPTER).is_file():
             return open_model(folder).tokenizer
     if name in (built := added("datasets")) and (path := data_folder(name) / TOKENIZER).is_file():
-        return Tokenizer.load(path)
+        return load_tokenizer(path)
     raise FileNotFoundError(
         f"no tokenizer {name!r}: give its file, a model folder or finished run that has one, or a built vocabulary "
         f"({', '.join(each for each in built if each.endswith('-vocabulary'))})"

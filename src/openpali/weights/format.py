@@ -30,6 +30,7 @@ from openpali.model.lora import add_lora
 from openpali.model.vit import resample_positions
 from openpali.tasks.dialects import Dialect
 from openpali.tensors import MappedTensors, WidenedTensors, fingerprint, load_exactly
+from openpali.text.load import load_tokenizer
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, require_layers
 from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, LANGUAGE, OOD, OOD_FOLDERS, TOKENIZER
@@ -68,7 +69,7 @@ class ModelFolder:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that belongs to the weights."""
         own = self.folder / TOKENIZER
-        return self.base.tokenizer if self.base and not own.is_file() else Tokenizer.load(own)
+        return self.base.tokenizer if self.base and not own.is_file() else load_tokenizer(own)
 
     @property
     def has_tokenizer(self) -> bool:

@@ -17,7 +17,7 @@ from openpali.data.media.images import Preprocess, to_rgb
 from openpali.interop.transformers.modeling import IGNORED
 from openpali.interop.transformers.names import Named
 from openpali.tasks.example import Image
-from openpali.text.tokenizer import Tokenizer
+from openpali.text.load import load_tokenizer
 from openpali.weights.files import TOKENIZER
 
 CHAT_TEMPLATE = (  # PaLI answers one prompt: it is the last message's text
@@ -37,7 +37,7 @@ class PaliTokenizer(Named, PreTrainedTokenizer):
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012
 
     def __init__(self, vocab_file: str, **kwargs: Any) -> None:
-        self.core = Tokenizer.load(vocab_file)
+        self.core = load_tokenizer(vocab_file)
         self._pieces = self.core.pieces(range(self.core.vocab_size))
         self._ids = {piece: i for i, piece in enumerate(self._pieces)}
         for name, i in (("pad", self.core.pad_id), ("eos", self.core.eos_id), ("unk", self.core.unk_id)):

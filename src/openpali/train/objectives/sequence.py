@@ -22,15 +22,14 @@ from openpali.model.collectives import copy_from_first
 from openpali.model.losses import cross_entropy
 from openpali.model.patches import Images
 from openpali.model.vision_language import VisionLanguageModel, VisualTokens
+from openpali.model.vit import vit_of
 from openpali.tasks.base import Task
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
-from openpali.train.export import task_options
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch, frames_of
-from openpali.train.phases import dialect_of, open_run_task, open_tools
+from openpali.train.phases import dialect_of, open_run_task, open_tools, task_options
 from openpali.train.recipe import BenchmarkEvalSpec, EvalSpec, PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.shapes import shape_of
-from openpali.train.step import vit_of
 
 
 class SequenceRecipe(PromptedRecipe):
