@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import Benchmark
 from openpali.eval.registry import benchmarks, suites
 from openpali.eval.suites import find_suite
-from openpali.extensions import OWN, added
+from openpali.extensions import OWN, LeftOut, added
 from openpali.worlds.builders.base import Dataset, build, datasets
 
 MODULE = '''
@@ -84,19 +86,47 @@ def test_what_is_declared_here_exists() -> None:
 
 
 @pytest.mark.usefixtures("announced")
-@pytest.mark.parametrize("code", ["import no_such_module", "EXTENSION = 'of another kind'"])
-def test_an_extension_that_cannot_be_used_is_left_out(tmp_path: Path, code: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("import no_such_module", "no_such_module"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("EXTENSION = 'of another kind'", "no Extension"),
+        (MODULE.replace('"greet": ', '"mine go": '), "'mine go'"),
+        (
+            MODULE.replace('"my_package:greet"', '"no_such_module:greet", "mine go": "my_package:greet"'),
+            "no_such_mod",
+        ),
+        (MODULE.replace("greet()", "greet(file: bytearray)"), "bytearray"),
+    ],
+)
+def test_a_broken_extension_gives_one_warning_and_stops_no_command(tmp_path: Path, code: str, cause: str) -> None:
     (tmp_path / "my_package.py").write_text(code)
-    with pytest.warns(UserWarning, match="left out"):
-        assert len(extensions.extensions()) == len(OWN)
+    path = os.pathsep.join((str(tmp_path), str(Path(extensions.__file__).parents[1])))
+    run = subprocess.run(
+        [sys.executable, "-m", "openpali", "--help"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "greet" not in run.stdout
+    [line] = run.stderr.splitlines()
+    assert line.startswith("openpali: the extension my_package:EXTENSION is left out: ")
+    assert cause in line
+
+
+@pytest.mark.usefixtures("announced")
+def test_what_cannot_be_loaded_leaves_its_extension_out(tmp_path: Path) -> None:
+    (tmp_path / "my_package.py").write_text(MODULE.replace("my_package:suite", "no_such_module:suite"))
+    with pytest.warns(LeftOut, match=r"my_package:EXTENSION .*no_such_module"):
+        assert {"nano", "paper"} <= {*suites()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert "mine" not in added("sources")
+        assert "mine" not in {*suites(), *datasets(), *added("sources")}
 
 
 def test_declarations_import_nothing_that_they_name() -> None:
-    import subprocess
-
     code = "import sys, openpali.cli.main; print(*sys.modules)"  # which asks for every command
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "openpali.worlds.extension" in loaded

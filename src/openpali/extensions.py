@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 GROUP = "openpali.extensions"
 OWN = tuple(f"openpali.{name}.extension:EXTENSION" for name in ("worlds", "benchmarks", "cluster", "lab", "onnx"))
 
@@ -46,19 +47,28 @@ class Extension:
     suites: Mapping[str, str] = field(default_factory=dict)
 
 
+class LeftOut(UserWarning):
+    """An extension cannot be used."""
+
+
 @cache
-def extensions() -> Sequence[Extension]:
-    """Every extension on this machine; one that cannot be imported is left out with a warning."""
-    found = []
+def extensions() -> dict[str, Extension]:
+    """Every extension on this machine, by where it is."""
+    found: dict[str, Extension] = {}
     for name in (*OWN, *_announced()):
         try:
-            extension = resolve_name(name)
-            if not isinstance(extension, Extension):
-                raise ValueError("it is no Extension: announce module:NAME")
-            found.append(extension)
-        except (ImportError, AttributeError, ValueError) as error:
-            warnings.warn(f"the extension {name} is left out: {error}", stacklevel=2)
+            found[name] = resolve_name(name)
+            if not isinstance(found[name], Extension):
+                raise TypeError("it is no Extension: announce module:NAME")
+        except Exception as error:
+            _leave_out(found, name, error)
     return found
+
+
+def _leave_out(found: dict[str, Extension], name: str, error: Exception) -> None:
+    """Whatever another package raises, its extension is dropped with one warning: nobody else's work ends with it."""
+    found.pop(name, None)
+    warnings.warn(f"the extension {name} is left out: {type(error).__name__}: {error}", LeftOut, stacklevel=3)
 
 
 def _announced() -> list[str]:
@@ -73,7 +83,21 @@ def _announced() -> list[str]:
 
 def added(kind: str) -> dict[str, str]:
     """What all extensions add of a kind, an attribute of :class:`Extension`: name -> ``module:name``."""
-    return {name: where for each in extensions() for name, where in getattr(each, kind).items()}
+    return {name: where for each in extensions().values() for name, where in getattr(each, kind).items()}
+
+
+def loaded(kind: str, use: Callable[[str, Any], T]) -> dict[str, T]:
+    """What ``use`` makes of the name and the object of everything that extensions add of a kind.
+
+    An extension of which something cannot be imported or used is left out from then on.
+    """
+    made: dict[str, T] = {}
+    for name, each in [*extensions().items()]:
+        try:
+            made |= {word: use(word, resolve_name(where)) for word, where in getattr(each, kind).items()}
+        except Exception as error:
+            _leave_out(extensions(), name, error)
+    return made
 
 
 def option(name: str) -> Callable[..., Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 from torch import nn
@@ -23,7 +22,7 @@ from openpali.architectures.paligemma import PaliGemmaArchitecture
 from openpali.architectures.rules import read_config
 from openpali.architectures.siglip.architecture import SigLIPArchitecture
 from openpali.architectures.t5gemma2.architecture import T5Gemma2Architecture
-from openpali.extensions import added
+from openpali.extensions import loaded
 from openpali.messages import hint
 from openpali.tasks.dialects import PALI3, Dialect
 
@@ -45,8 +44,8 @@ _OWN: tuple[type[Architecture[Any]], ...] = (
 @cache
 def architectures() -> Mapping[str, Architecture[Any]]:
     """Kind -> architecture, those of extensions too."""
-    others = (resolve_name(where) for where in added("architectures").values())
-    return {each.kind: each() for each in (*_OWN, *others)}
+    others = loaded("architectures", lambda _, each: each())
+    return {each.kind: each for each in (*(own() for own in _OWN), *others.values())}
 
 
 def architecture_of(config: Any) -> Architecture[Any]:

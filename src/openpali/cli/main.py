@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +33,7 @@ from openpali.cli.runs import runs
 from openpali.cli.serve import serve
 from openpali.cli.train import train
 from openpali.cli.tune import tune
-from openpali.extensions import added
+from openpali.extensions import loaded
 
 
 def _resumable(verb: Callable[..., None], output: str) -> Callable[..., None]:
@@ -58,6 +57,14 @@ def _resumable(verb: Callable[..., None], output: str) -> Callable[..., None]:
 def _written(file: Path | None) -> int:
     """When a file was last written, in ns; 0 if there is none."""
     return file.stat().st_mtime_ns if file is not None and file.is_file() else 0
+
+
+_standard = warnings.formatwarning
+
+
+def _format_warning(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    ours = category.__module__.startswith("openpali.")
+    return f"openpali: {message}\n" if ours else _standard(message, category, *place, **line)
 
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -102,24 +109,31 @@ for name, verb in VERBS.items():
     app.command(name, cls=Command)(verb)
 app.add_typer(data.app, name="data")
 app.add_typer(recipe.app, name="recipe")
-for words, where in added("commands").items():
+
+
+def _command(words: str, verb: Callable[..., None]) -> tuple[typer.Typer, str, Callable[..., None]]:
+    """Where a command of an extension goes, its name, and the function, of which typer can make a command."""
     group, _, name = words.rpartition(" ")
-    {"": app, "data": data.app, "recipe": recipe.app}[group].command(name, cls=Command)(resolve_name(where))
+    groups = {"": app, "data": data.app, "recipe": recipe.app}
+    if group not in groups:
+        raise ValueError(f"its command {words!r} begins with neither data nor recipe: leave out the space")
+    alone = typer.Typer()
+    alone.command(name)(verb)
+    typer.main.get_command(alone)  # raises what typer would raise at every command
+    return groups[group], name, verb
+
+
+warnings.formatwarning = _format_warning
+for place, name, verb in loaded("commands", _command).values():
+    place.command(name, cls=Command)(verb)
 
 
 def main() -> None:
     """Entry point: print a user's error as one sentence on stderr, and exit with code 1."""
-    standard = warnings.formatwarning
-
-    def format_warning(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
-        ours = category.__module__.startswith("openpali.")
-        return f"openpali: {message}\n" if ours else standard(message, category, *place, **line)
-
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file is UTF-8, as what is written there says
             keeps = stream.isatty() or "PYTHONIOENCODING" in os.environ
             stream.reconfigure(errors="backslashreplace", encoding=None if keeps else "utf-8")
-    warnings.formatwarning = format_warning
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and broken EXIF; real problems are raised
     try:
         app()

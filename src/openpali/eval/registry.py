@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from pkgutil import resolve_name
 from typing import Any
 
 from openpali.data.sources.registry import holds_records
 from openpali.eval.benchmark import DEV, Benchmark, own_benchmark
 from openpali.eval.splits import EvalSplit
-from openpali.extensions import added
+from openpali.extensions import loaded
 from openpali.messages import hint
 
 
 @cache
 def suites() -> Mapping[str, Sequence[Benchmark]]:
     """Suite -> its benchmarks, with the development sets that they have, whose names end in :data:`DEV`."""
-    return {name: resolve_name(where)() for name, where in added("suites").items()}
+    return loaded("suites", lambda _, benchmarks_of: benchmarks_of())
 
 
 @cache

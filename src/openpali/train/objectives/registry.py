@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from pkgutil import resolve_name
 from typing import Any
 
 import torch
 
-from openpali.extensions import added
+from openpali.extensions import loaded
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.objectives.base import Objective
 from openpali.train.objectives.classify import ClassifyObjective
@@ -33,7 +32,7 @@ def objectives() -> dict[str, type[Objective[Any]]]:
         "find": FindObjective,
         "elements": ElementObjective,
         "read": ReadObjective,
-        **{name: resolve_name(where) for name, where in added("objectives").items()},
+        **loaded("objectives", lambda _, each: each),
     }
 
 

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from pkgutil import resolve_name
 
-from openpali.extensions import added
+from openpali.extensions import loaded
 from openpali.home import home
 from openpali.messages import hint
 from openpali.progress import Working, unseen
@@ -38,7 +37,7 @@ class Dataset:
 @cache
 def datasets() -> dict[str, Dataset]:
     """Name -> data set, of all extensions."""
-    return {name: resolve_name(where) for name, where in added("datasets").items()}
+    return loaded("datasets", lambda _, dataset: dataset)
 
 
 RATE = 5  # megabytes per second at which downloads are expected
