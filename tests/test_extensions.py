@@ -94,10 +94,10 @@ def test_what_is_declared_here_exists() -> None:
         ("EXTENSION = 'of another kind'", "no Extension"),
         (MODULE.replace('"greet": ', '"mine go": '), "'mine go'"),
         (
-            MODULE.replace('"my_package:greet"', '"no_such_module:greet", "mine go": "my_package:greet"'),
+            MODULE.replace('"my_package:greet"', '"no_module:greet", "mine go": "my_package:greet"'),
             "no_such_mod",
         ),
-        (MODULE.replace("greet()", "greet(file: bytearray)"), "bytearray"),
+        (MODULE.replace("greet()", "greet(x: complex)"), "complex"),
     ],
 )
 def test_a_broken_extension_gives_one_warning_and_stops_no_command(tmp_path: Path, code: str, cause: str) -> None:

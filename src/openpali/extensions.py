@@ -66,7 +66,7 @@ def extensions() -> dict[str, Extension]:
 
 
 def _leave_out(found: dict[str, Extension], name: str, error: Exception) -> None:
-    """Whatever another package raises, its extension is dropped with one warning: nobody else's work ends with it."""
+    """Drop an extension with one warning, whatever it raised: nobody else's work ends with it."""
     found.pop(name, None)
     warnings.warn(f"the extension {name} is left out: {type(error).__name__}: {error}", LeftOut, stacklevel=3)
 
