@@ -71,6 +71,18 @@ def test_each_scoring_of_a_test_set_is_recorded(
     assert first["date"] <= second["date"]
 
 
+@pytest.mark.parametrize(
+    ("name", "compares"), [("nano/retrieval", False), ("nano/same", False), ("nano/vqa", True)]
+)
+def test_a_limit_that_leaves_out_candidates_is_named(
+    openpali, bundle: Path, tmp_path: Path, name: str, compares: bool
+) -> None:
+    printed = openpali("eval", name, "--model", bundle, "--limit", 5, "--json", tmp_path / "a.json")
+    limited = json.loads((tmp_path / "a.json").read_text())["limited"]
+    assert (not limited) is compares
+    assert (limited in printed.splitlines()) is not compares
+
+
 def test_the_nano_suite_runs_what_it_can_and_lists_the_rest(openpali, bundle: Path, tmp_path: Path) -> None:
     printed = openpali("eval", "--suite", "nano", "--model", bundle, "--limit", 2, "--out", tmp_path)
     for name in ("caption", "ocr", "vqa", "detect", "refseg", "video", "retrieval"):

@@ -71,7 +71,8 @@ def run_retrieval(model: Encoders, root: Path, limit: int | None, advance: Advan
     seen.texts(captions)
     scores = retrieve(images, captions, model.embed_text, advance=lambda n: advance(len(entries) + n, total))
     prompt = {"text": "the caption alone", "languages": list(LANGUAGES)}
-    return Embedded(scores=scores, n=len(entries), of=len(every), data=seen.hash, prompt=prompt)
+    n, of = len(entries), len(every)
+    return Embedded(scores=scores, n=n, of=of, candidates=True, data=seen.hash, prompt=prompt)
 
 
 BENCHMARKS = (

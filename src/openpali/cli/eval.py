@@ -165,6 +165,8 @@ def print_run(done: Run, file: Path | None, report: Path | None) -> None:
     for name, value in card.scores.items():
         typer.echo(f"{name:20} {value:.4f}")
     typer.echo(f"{card.n} samples in {card.model['dtype']}, {card.seconds:.0f} s")
+    if card.limited:
+        typer.echo(card.limited)
     if file is not None:
         card.write(file)
     if report is not None:

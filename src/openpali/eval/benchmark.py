@@ -205,6 +205,7 @@ class Embedded:
         scores: the scores, with per-image values if they exist.
         n, of: number of images scored, and in total.
         train: number of images that probes were trained on, and in total; without probes (0, 0).
+        candidates: the scored images are compared with one another, so that fewer of them score higher or lower.
         data: hash of the inputs (:class:`SeenSamples`): pixels, texts and labels, in order.
         prompt: the texts that were embedded: templates, the first of them, languages.
         preprocessing: part -> preprocessing and pooling of its images; empty for the trained embeddings of the
@@ -215,6 +216,7 @@ class Embedded:
     n: int
     of: int
     train: tuple[int, int] = (0, 0)
+    candidates: bool = False
     data: str
     prompt: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -224,9 +226,15 @@ class Embedded:
         return dict(zip(("train", "train_of"), self.train, strict=True)) if self.train[1] else {}
 
     def limits(self) -> str:
-        """For a score card: a sentence if a limit left out images to train on; else empty."""
+        """For a score card: a sentence if a limit left out candidates or images to train on; else empty."""
         train, of = self.train
-        return f"Limited: probes were trained on {train:,} of {of:,} images." if train < of else ""
+        if train < of:
+            changed = f"probes were trained on {train:,} of {of:,} images"
+        elif self.candidates and self.n < self.of:
+            changed = f"images were compared with {self.n:,} of {self.of:,}"
+        else:
+            return ""
+        return f"Limited: {changed}, so scores cannot be compared with those of the whole set."
 
 
 class Encoders(Protocol):

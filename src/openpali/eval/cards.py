@@ -34,6 +34,7 @@ class Card:
             that are ratios of sums over pages, clustered by page.
         slices: kind of sample, or language if there are several -> ``n``, the main score, and its interval.
         paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
+        limited: a sentence if a limit changed what is measured, so that scores do not compare; also in the note.
         model: name, hash (weights, configuration and tokenizer of every part), the part of a bundle that was asked,
             engine, device, and the dtype that the engine computed in.
         data: split, hash of all samples scored (keys, references and pixels), and how many samples there are; for
@@ -57,6 +58,7 @@ class Card:
     paper: dict[str, float] = field(default_factory=dict)
     paper_ocr: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    limited: str = ""
     model: Json = field(default_factory=dict)
     data: Json = field(default_factory=dict)
     prompt: Json = field(default_factory=dict)
@@ -122,6 +124,7 @@ def make_card(
     data: Json,
     preprocessing: Json,
     note: str = "",
+    limited: str = "",
     **rest: Any,
 ) -> Card:
     """A card, filled in from a benchmark and a model.
@@ -133,6 +136,7 @@ def make_card(
         data: facts about the data besides its split.
         preprocessing, rest: further fields of the card.
         note: added to the benchmark's.
+        limited: as :meth:`Embedded.limits` says it; also added to the note.
     """
     engine = pali.engine if isinstance(benchmark, AnswerBenchmark) else "torch"  # torch always embeds
     return Card(
@@ -142,7 +146,8 @@ def make_card(
         metric=benchmark.metric,
         paper=dict(benchmark.paper),
         paper_ocr=dict(benchmark.paper_ocr),
-        note=" ".join(filter(None, (benchmark.note, size_note(benchmark, preprocessing), note))),
+        note=" ".join(filter(None, (benchmark.note, size_note(benchmark, preprocessing), note, limited))),
+        limited=limited,
         preprocessing=preprocessing,
         model={
             "name": pali.name,

@@ -190,7 +190,7 @@ def _run_encoder(benchmark: EncoderBenchmark, pali: Pali, how: _How) -> Run:
             "seed": benchmark.seed,
         },
         intervals=intervals_of((), found.scores),
-        note=found.limits(),
+        limited=found.limits(),
         prompt=dict(found.prompt),
         preprocessing=dict(found.preprocessing) or {"siglip": preprocessing_of(pali, "siglip")},
         seconds=time.perf_counter() - began,

@@ -42,6 +42,7 @@ def retrieval(world: str, seed: int, model: Encoders, data: Path, limit: int | N
         scores=Scores({**scores, "r@1/mean": mean(list(scores.values()))}, {**hits, "r@1/mean": per_image}),
         n=len(examples),
         of=SIZE,
+        candidates=True,
         data=seen.hash,
         prompt={"text": "the caption alone", "languages": list(source.world.languages)},
     )
@@ -67,7 +68,8 @@ def same_thing(world: str, seed: int, model: Encoders, data: Path, limit: int | 
     similar = features @ features.T
     np.fill_diagonal(similar, -np.inf)
     scores = mean_scores({"r@1": (names[similar.argmax(1)] == names).astype(float).tolist()})
-    return Embedded(scores=scores, n=count, of=SIZE, data=seen.hash, preprocessing=encoder.facts())
+    facts = encoder.facts()
+    return Embedded(scores=scores, n=count, of=SIZE, candidates=True, data=seen.hash, preprocessing=facts)
 
 
 def places(

@@ -122,7 +122,8 @@ def stamps_retrieval(model: Encoders, root: Path, limit: int | None, advance: Ad
     seen.texts(captions)
     scores = retrieve(images, captions, model.embed_text, advance=lambda done: advance(done, len(captions)))
     prompt = {"text": "the caption alone", "languages": list(captions)}
-    return Embedded(scores=scores, n=len(stamps), of=len(world.stamps), data=seen.hash, prompt=prompt)
+    of = len(world.stamps)
+    return Embedded(scores=scores, n=len(stamps), of=of, candidates=True, data=seen.hash, prompt=prompt)
 
 
 def stamps_by_category() -> tuple[list[tuple[Load, str]], list[tuple[Load, str]]]:
