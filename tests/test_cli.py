@@ -625,3 +625,17 @@ def test_names_lists_what_a_model_can_find(
     monkeypatch.setattr("sys.argv", ["openpali", "names", str(find_model("nano") / "siglip")])
     with pytest.raises(SystemExit, match="does not say which names"):
         main()
+
+
+@pytest.mark.parametrize("verb", ["read", "predict"])
+@pytest.mark.parametrize("given", ["", "ACTIVE"])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, verb: str, given: str
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    if not given:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(sys, "argv", ["openpali", verb, "nowhere.png", "a question"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["OMP_WAIT_POLICY"] == (given or "PASSIVE")

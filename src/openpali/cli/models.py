@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,12 @@ def open_pali(
     from openpali.infer.pali import Pali
 
     return Pali.from_pretrained(written(model), engine, dtype, device)
+
+
+def wait_passively() -> None:
+    """Let torch's threads sleep while they wait, where the user does not say otherwise: spinning, they take the CPU
+    from what they wait for on a busy machine. Call it before torch is imported, which reads this once."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def written(model: str) -> str:

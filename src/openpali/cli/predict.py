@@ -18,7 +18,7 @@ import typer
 
 from openpali import __version__
 from openpali.cli.inputs import with_folders
-from openpali.cli.models import open_pali
+from openpali.cli.models import open_pali, wait_passively
 from openpali.cli.options import Device, Dtype, Engine, Json, Model, Stride
 from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 from openpali.messages import printable
@@ -73,6 +73,7 @@ def predict(
     workers: Annotated[int, typer.Option(help="With --ray: models that answer at the same time", min=1)] = 1,
 ) -> None:
     """Ask a model about each image, each video, or each sample of a file."""
+    wait_passively()
     from openpali.infer.bulk import Request
 
     if as_json and format != "text":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from openpali.cli.inputs import with_folders
-from openpali.cli.models import open_pali
+from openpali.cli.models import open_pali, wait_passively
 from openpali.cli.options import Device, Model
 from openpali.cli.outputs import check_drawable, check_not_input
 from openpali.messages import printable
@@ -40,6 +40,7 @@ def read(
     pages: Annotated[str, typer.Option(help="Pages of each file to read, as 3 or 3-5; default: all")] = "",
 ) -> None:
     """Read the text of whole screens and pages, in reading order."""
+    wait_passively()
     from rich.console import Console
     from rich.progress import Progress
 
