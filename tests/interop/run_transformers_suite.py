@@ -5,7 +5,7 @@
 CHECKOUT is a source distribution of transformers at the installed version, as `make oracles` downloads it, or a
 checkout of its repository. Its tests are not part of the package, nor of this repository; they hold transformers'
 own models, too. They need ``pip install parameterized``. The source distribution lacks folders of tests, those of
-generation and of exporters: they are left out.
+generation and of exporters: they are left out, and named.
 
 What cannot apply to PaLI is listed in :data:`CANNOT_APPLY`, each with its reason; all else must be green.
 """
@@ -126,6 +126,9 @@ if __name__ == "__main__":
 
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    for name in LACKING:
+        if not Path(sys.argv[1], *name.split(".")[:-1]).is_dir():
+            print(f"left out: {name}, which {sys.argv[1]} lacks", flush=True)
     os.environ[CHECKOUT] = os.path.abspath(sys.argv[1])  # noqa: PTH100 (before anything is imported)
     sys.exit(
         pytest.main(
@@ -138,6 +141,7 @@ if __name__ == "__main__":
                 "no:cacheprovider",
                 "--disable-warnings",
                 "-q",
+                "-rs",  # what is left out, and why
                 *sys.argv[2:],
             ]
         )
