@@ -95,9 +95,9 @@ def test_what_is_declared_here_exists() -> None:
         (MODULE.replace('"greet": ', '"mine go": '), "'mine go'"),
         (
             MODULE.replace('"my_package:greet"', '"no_module:greet", "mine go": "my_package:greet"'),
-            "no_such_mod",
+            "no_module",
         ),
-        (MODULE.replace("greet()", "greet(x: complex)"), "complex"),
+        (MODULE.replace("greet()", "greet(x: int | str)"), "Union"),
     ],
 )
 def test_a_broken_extension_gives_one_warning_and_stops_no_command(tmp_path: Path, code: str, cause: str) -> None:
