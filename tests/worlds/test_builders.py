@@ -23,11 +23,12 @@ from PIL import Image
 
 from openpali.data.sources.registry import open_source
 from openpali.home import FONTS, data_folder, home
-from openpali.worlds.builders import clipart, emoji, lines, ood, output, packages, page_texts, stamps
+from openpali.worlds.builders import clipart, emoji, lines, manifest, ood, output, packages, page_texts, stamps
 from openpali.worlds.builders.base import Dataset, build, datasets, expect, named
-from openpali.worlds.builders.output import write_shards
+from openpali.worlds.builders.output import add_sample, write_shards
 from openpali.worlds.builders.pages.sources import Site
 from openpali.worlds.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
+from openpali.worlds.sources import open_rendered
 
 
 @pytest.fixture(autouse=True)
@@ -64,16 +65,17 @@ class Managers:
             case ["apt-get", "download"]:
                 if not (self.lists and self.known):
                     return failed
-                (cwd / "thing_1_all.deb").write_bytes(b"deb")
+                (cwd / "thing_1%3a2-3_all.deb").write_bytes(b"deb")
             case ["dpkg-deb", "-x"]:
                 (Path(command[3]) / "usr/share").mkdir(parents=True)
             case ["npm", "pack"]:
                 if not self.known:
                     return failed
                 with tarfile.open(cwd / "thing-1.tgz", "w:gz") as archive:
-                    member = tarfile.TarInfo("package/data.txt")
-                    member.size = 5
-                    archive.addfile(member, io.BytesIO(b"hello"))
+                    for name, content in (("data.txt", b"hello"), ("package.json", b'{"version": "1"}')):
+                        member = tarfile.TarInfo(f"package/{name}")
+                        member.size = len(content)
+                        archive.addfile(member, io.BytesIO(content))
             case ["pip", "download"]:
                 if not self.known:
                     return failed
@@ -179,6 +181,76 @@ def test_a_set_is_built_once_and_whole(cache: Path, monkeypatch: pytest.MonkeyPa
         build("toy", force=True)
     assert (cache / "data" / "toy" / "half.txt").read_text() == "2"  # the old one stays
     assert [path.name for path in (cache / "data").iterdir()] == ["toy"]
+
+
+@pytest.fixture
+def shards(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set ``toy`` of the sets a and b, of the package thing; returns the folder of committed manifests."""
+
+    def builder(folder: Path) -> None:
+        for name, count in (("a", 2), ("a-b", 1)):
+            with tarfile.open(folder / f"{name}-00000.tar", "w") as shard:
+                for number in range(count):
+                    add_sample(shard, f"{name}-{number}", {"json": b"{}", "txt": name.encode()})
+
+    manifests = cache / "manifests"
+    manifests.mkdir(parents=True)
+    monkeypatch.setattr(manifest, "_COMMITTED", manifests)
+    monkeypatch.setattr(packages.subprocess, "run", Managers())
+    toy = Dataset(builder, lambda: ["thing"], sets={"a": 3, "a-b": 1})
+    monkeypatch.setitem(datasets(), "toy", toy)
+    return manifests
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_build_writes_its_manifest_and_says_what_differs_from_the_committed_one(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    file = build("toy", tell=told.append) / "manifest.json"
+    whole = json.loads(file.read_text())
+    assert whole["packages"] == {"thing": "1:2-3"}
+    assert {name: (each["version"], each["samples"]) for name, each in whole["sets"].items()} == {
+        "a": (3, 2),
+        "a-b": (1, 1),
+    }
+    assert told == []  # nothing is committed
+    shutil.copy(file, shards / "toy.json")
+    build("toy", force=True, tell=told.append)
+    assert told == []
+    assert json.loads(file.read_text()) == whole  # the same bytes
+    whole["packages"]["thing"] = "1:2-2"
+    whole["sets"]["a"]["sha256"] = "0"
+    whole["generator"] = "other"
+    (shards / "toy.json").write_text(json.dumps(whole))
+    build("toy", force=True, tell=told.append)
+    package, code, files = told
+    assert "thing is 1:2-3 here, and was 1:2-2" in package
+    assert "code" in code
+    assert "set a " in files
+
+
+@pytest.mark.usefixtures("tools", "shards")
+def test_a_source_is_an_exact_name_and_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = build("toy")
+    for name in ("toy/a@3", "toy/a"):  # not a-b, too
+        assert len(open_rendered(name, {})) == 2
+    for name, wrong in (
+        (
+            "toy/a@2",
+            r"toy/a@2: what is built has version 3: run `openpali data build toy --force`, or name .* toy/a,",
+        ),
+        ("toy/a@new", "has version 3"),
+        ("toy/a*", "there is no source toy/a\\*"),
+        ("toy/a-c@1", "did you mean 'a-b'"),
+        ("toy", "there is no source"),
+    ):
+        with pytest.raises(ValueError, match=wrong):
+            open_rendered(name, {})
+    (folder / "manifest.json").unlink()  # built before there were versions
+    assert len(open_rendered("toy/a@1", {})) == 2
+    with pytest.raises(ValueError, match="has version 1"):
+        open_rendered("toy/a@3", {})
 
 
 @pytest.mark.usefixtures("tools")
@@ -374,7 +446,7 @@ def test_wordnet(debian: Path) -> None:
     folder = build("wordnet")
     assert {path.name for path in folder.iterdir()} == {
         *("data.noun", "index.noun", "noun.exc"),
-        *("LICENCE", "ATTRIBUTION.md"),
+        *("LICENCE", "ATTRIBUTION.md", "manifest.json"),
     }
 
 
@@ -413,12 +485,12 @@ def test_page_texts_are_what_people_see_of_pages(debian: Path, monkeypatch: pyte
     pyplot.close(figure)
     monkeypatch.setattr(packages, "fetch", lambda name: package(debian, name))
     site = Site(("site",), "html", "*.html", 1)
-    monkeypatch.setattr(page_texts, "SITES", {"site": site, "dev-site": site})
+    monkeypatch.setattr(page_texts, "SITES", {"themes": {"site": site}, "dev-themes": {"site": site}})
     monkeypatch.setattr(page_texts, "printed_files", lambda dev: [] if dev else [printed])
     folder = build("page-texts")
-    texts = {path.stem: path.read_text("utf-8").splitlines() for path in folder.iterdir()}
-    assert texts.keys() == {"site", "admin", "pdf"}
-    assert texts["site"] == ["Home", "Two bold words", "cell"]
+    texts = {path.stem: path.read_text("utf-8").splitlines() for path in folder.glob("*.txt")}
+    assert texts.keys() == {"themes-site", "admin", "pdf"}
+    assert texts["themes-site"] == ["Home", "Two bold words", "cell"]
     assert texts["admin"] == ["Salvar", "tudo"]
     assert texts["pdf"] == ["A page"]
 

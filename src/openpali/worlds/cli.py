@@ -29,7 +29,7 @@ def build(
     names = named(name)
     typer.echo(expect(names, force=force))
     for each in names:
-        typer.echo(f"{each}: {build_one(each, force=force, working=working)}")
+        typer.echo(f"{each}: {build_one(each, force=force, working=working, tell=typer.echo)}")
 
 
 def demo(

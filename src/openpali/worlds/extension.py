@@ -31,7 +31,7 @@ EXTENSION = Extension(
         "nano": "openpali.worlds.sources:open_world",
         "mini": "openpali.worlds.sources:open_world",
         "easy-vqa": "openpali.worlds.sources:open_easy_vqa",
-        "pages": "openpali.worlds.sources:open_pages",
+        "pages": "openpali.worlds.sources:open_rendered",
         "icons": "openpali.worlds.sources:open_icons",
     },
     suites={

@@ -12,6 +12,7 @@ from openpali.data.sources.shards import ShardSource
 from openpali.home import data_folder
 from openpali.tasks.example import Size
 from openpali.worlds.compose import KINDS, WorldSource
+from openpali.worlds.builders.manifest import check_version, set_files
 from openpali.worlds.icons import IconSource
 from openpali.worlds.world import World
 
@@ -40,13 +41,14 @@ def open_easy_vqa(name: str, options: dict[str, Any], min_size: Size | None = No
     return JsonlSource(path, MediaLoader(min_size))
 
 
-def open_pages(name: str, options: dict[str, Any], min_size: Size | None = None) -> ShardSource:
-    """``pages/SITE``, as in ``pages/help-*``: rendered pages with their text and elements."""
+def open_rendered(name: str, options: dict[str, Any], min_size: Size | None = None) -> ShardSource:
+    """``DATASET/SET@VERSION``, as in ``pages/help@2``: rendered screens with their text and elements."""
     check_options(name, options)
-    return ShardSource(data_folder("pages") / f"{name.removeprefix('pages/')}-*.tar", MediaLoader())
+    return ShardSource(set_files(name), MediaLoader())
 
 
 def open_icons(name: str, options: dict[str, Any], min_size: Size | None = None) -> IconSource:
-    """``icons``: drawings of icons that are learned from."""
+    """``icons@VERSION``: drawings of icons that are learned from."""
     check_options(name, options)
+    check_version(name)
     return IconSource(data_folder("icons"))

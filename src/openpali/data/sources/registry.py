@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
@@ -40,7 +41,8 @@ def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = N
             - a user's data (docs/data.md): a ``.jsonl`` file, or WebDataset shards or Parquet files by a folder, a
               file, a pattern (``shards/train-*.tar``) or a URL. The options ``frames`` and ``stride`` choose the
               frames of video files.
-            - a source of an extension, by its name alone or with more after a slash, as in ``nano/single``.
+            - a source of an extension, by its name alone or with more after a slash, as in ``nano/single``, and
+              for built data the version, as in ``pages/themes@2``.
         options: keyword options of the source.
         min_size: smallest size at which JPEG files may be decoded; ``None`` is full size.
     """
@@ -49,7 +51,7 @@ def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = N
         check_options(name, options, "frames", "stride")
         return RECORDS[suffix](name, MediaLoader(min_size, **options))
     openers = added("sources")
-    if (kind := name.partition("/")[0]) in openers:
+    if (kind := re.split("[/@]", name)[0]) in openers:
         opener: Opener = resolve_name(openers[kind])
         return opener(name, options, min_size)
     if Path(name).expanduser().is_file():

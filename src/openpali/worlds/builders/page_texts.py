@@ -14,7 +14,7 @@ import pypdfium2
 from openpali.worlds.builders import packages
 from openpali.worlds.builders.base import Dataset
 from openpali.worlds.builders.pages import printed_files
-from openpali.worlds.builders.pages.sources import ADMIN, ADMIN_LANGUAGES, PDF, SITES
+from openpali.worlds.builders.pages.sources import ADMIN, ADMIN_LANGUAGES, PDF, SITES, Site
 
 MOST = 1_300_000  # characters of a source: of a manual in one language, for example
 _INLINE = set(
@@ -25,18 +25,23 @@ _UNSEEN = {"script", "style", "noscript", "template"}
 
 def build(folder: Path) -> None:
     """Write ``SOURCE.txt``, each line of which is a paragraph, a label or the like, without repetitions."""
-    for name, site in SITES.items():
-        if not name.startswith("dev-"):
-            pages = (packages.fetch(site.packages[0]) / site.folder).glob(site.pages)
-            _write(folder / f"{name}.txt", chain.from_iterable(map(html_texts, _shuffled(pages))))
+    for name, site in _sites().items():
+        pages = (packages.fetch(site.packages[0]) / site.folder).glob(site.pages)
+        _write(folder / f"{name}.txt", chain.from_iterable(map(html_texts, _shuffled(pages))))
     _write(folder / "admin.txt", _messages(packages.fetch(ADMIN[0])))
     _write(folder / "pdf.txt", chain.from_iterable(map(_printed, _shuffled(printed_files(dev=False)))))
 
 
 def needed() -> list[str]:
     """The packages that it is built from."""
-    sites = [site.packages[0] for name, site in SITES.items() if not name.startswith("dev-")]
+    sites = [site.packages[0] for site in _sites().values()]
     return [*dict.fromkeys([*sites, ADMIN[0], PDF])]
+
+
+def _sites() -> dict[str, Site]:
+    """The sites that are learned from, by set and name."""
+    sets = {name: each for name, each in SITES.items() if not name.startswith("dev-")}
+    return {f"{name}-{site}": one for name, each in sets.items() for site, one in each.items()}
 
 
 def html_texts(path: Path) -> list[str]:

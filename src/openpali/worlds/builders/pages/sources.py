@@ -1,6 +1,7 @@
-"""The packages that pages are rendered from, and how many windows of each. No package of a test set is here.
+"""The packages that pages are rendered from, in sets, and how many windows of each. No package of a test set is here.
 
-Sources that begin with ``dev-`` are for decisions while training: nothing learns from them, and no card uses them.
+Sets that begin with ``dev-`` are for decisions while training: nothing learns from them, and no card uses them. A set
+whose pages change gets another version in :data:`VERSIONS`, so that a recipe names what it was made for.
 """
 
 from __future__ import annotations
@@ -127,60 +128,63 @@ _MATERIAL_ICONS = {
     "material-icons-round.woff2": "iconfont/material-icons-round.woff2",
 }
 _BCP = {"en-us": "en-US", "pt-br": "pt-BR"}
-SITES = {
-    **{
-        f"help-{code}": Site(
+SITES: Mapping[str, Mapping[str, Site]] = {
+    "help": {
+        code: Site(
             (f"libreoffice-help-{code}", "libreoffice-help-common"),
             "usr/share/libreoffice/help",
             f"{_BCP.get(code, code)}/text/**/*.html",
-            900,
+            240,
             ("contents.js", "bookmarks.js"),  # these take seconds, for lists that are closed
             _BCP.get(code, code),
         )
         for code in HELP
     },
-    "sneat": Site(("sneat-bootstrap-html-admin-template-free",), "", "html/*.html", 1500),
-    "dev-material": Site(("material-dashboard", "material-icons"), "", "pages/*.html", 300, files=_MATERIAL_ICONS),
-    "dev-bsb": Site(
-        ("adminbsb-materialdesign", "material-icons"), "", "pages/*/*.html", 150, files=_MATERIAL_ICONS
-    ),
-    "dev-black": Site(("black-dashboard",), "", "examples/*.html", 150),
-    "dev-now": Site(("now-ui-dashboard",), "", "examples/*.html", 150),
-    "dev-star": Site(("star-admin-free",), "", "pages/**/*.html", 150),
-    "dev-notus": Site(("notus-js",), "", "pages/a*/*.html", 150),
-    "dev-creative": Site(("paper-dashboard", "font-awesome"), "", "*.html", 150),
-    "sb-admin": Site(("startbootstrap-sb-admin", "@fortawesome/fontawesome-free@6"), "dist", "*.html", 400),
-    "sb-admin-2": Site(("startbootstrap-sb-admin-2",), "", "*.html", 800),
-    "adminlte": Site(("admin-lte@3", "@fortawesome/fontawesome-free@5"), "", "[ip][na]*/**/*.html", 1500),
     # Tabler's icons are a family to test on; here they are learned as icons, without their names.
-    "tabler": Site(("@tabler/preview",), "dist", "*.html", 1500),
-    "modular": Site(("modular-admin-html",), "", "*.html", 400),
-    "stisla": Site(("stisla", "bootstrap@4", "@fortawesome/fontawesome-free@5"), "", "*.html", 600),
-    "old-tabler": Site(("tabler-ui", "font-awesome"), "dist", "*.html", 600),
-    "adminlte2": Site(("admin-lte@2",), "", "pages/**/*.html", 1500),
-    "adminator": Site(("adminator-admin-dashboard",), "dist", "*.html", 900),
-    "sleek": Site(("sleek-dashboard", "@mdi/font@4"), "", "dist/*.html", 1500),
-    "vali": Site(("vali-admin", "bootstrap-icons"), "docs", "*.html", 300),
-    "modern-business": Site(("startbootstrap-modern-business", "bootstrap-icons"), "dist", "*.html", 150),
-    "soft-ui": Site(
-        ("soft-ui-dashboard", "@fortawesome/fontawesome-free@6"),
-        "",
-        "pages/*.html",
-        400,
-        files={"42d5adcbca.js": "js/all.js"},
-    ),
-    "soft-ui-design": Site(
-        ("soft-ui-design-system", "@fortawesome/fontawesome-free@6"),
-        "",
-        "pages/*.html",
-        200,
-        files={"42d5adcbca.js": "js/all.js"},
-    ),
-    "argon": Site(("argon-design-system-free",), "", "examples/*.html", 150),
-    "bootflat": Site(("bootflat",), "", "*.html", 200),
-    "windows-98": Site(("98.css",), "dist", "*.html", 100),
-    "windows-xp": Site(("xp.css",), "dist", "*.html", 100),
+    "themes": {
+        "sneat": Site(("sneat-bootstrap-html-admin-template-free",), "", "html/*.html", 864),
+        "adminlte": Site(("admin-lte@3", "@fortawesome/fontawesome-free@5"), "", "[ip][na]*/**/*.html", 864),
+        "adminlte2": Site(("admin-lte@2",), "", "pages/**/*.html", 864),
+        "tabler": Site(("@tabler/preview",), "dist", "*.html", 864),
+        "old-tabler": Site(("tabler-ui", "font-awesome"), "dist", "*.html", 384),
+        "modular": Site(("modular-admin-html",), "", "*.html", 288),
+        "stisla": Site(("stisla", "bootstrap@4", "@fortawesome/fontawesome-free@5"), "", "*.html", 384),
+        "sleek": Site(("sleek-dashboard", "@mdi/font@4"), "", "dist/*.html", 768),
+        "vali": Site(("vali-admin", "bootstrap-icons"), "docs", "*.html", 192),
+        "soft-ui": Site(
+            ("soft-ui-dashboard", "@fortawesome/fontawesome-free@6"),
+            "",
+            "pages/*.html",
+            240,
+            files={"42d5adcbca.js": "js/all.js"},
+        ),
+        "soft-ui-design": Site(
+            ("soft-ui-design-system", "@fortawesome/fontawesome-free@6"),
+            "",
+            "pages/*.html",
+            144,
+            files={"42d5adcbca.js": "js/all.js"},
+        ),
+        "argon": Site(("argon-design-system-free",), "", "examples/*.html", 96),
+        "bootflat": Site(("bootflat",), "", "*.html", 144),
+    },
+    "windows98": {
+        "windows-98": Site(("98.css",), "dist", "*.html", 96),
+        "windows-xp": Site(("xp.css",), "dist", "*.html", 96),
+    },
+    "dev-themes": {
+        "material": Site(("material-dashboard", "material-icons"), "", "pages/*.html", 192, files=_MATERIAL_ICONS),
+        "bsb": Site(
+            ("adminbsb-materialdesign", "material-icons"), "", "pages/*/*.html", 144, files=_MATERIAL_ICONS
+        ),
+        "black": Site(("black-dashboard",), "", "examples/*.html", 96),
+        "now": Site(("now-ui-dashboard",), "", "examples/*.html", 96),
+        "star": Site(("star-admin-free",), "", "pages/**/*.html", 96),
+        "notus": Site(("notus-js",), "", "pages/a*/*.html", 96),
+        "creative": Site(("paper-dashboard", "font-awesome"), "", "*.html", 96),
+    },
 }
+"""Set -> its sites by name."""
 
 
 @dataclass(frozen=True)
@@ -223,9 +227,7 @@ SKINS = {
     ),
 }
 """Package -> the look that it gives to Django's admin."""
-SKINNED_WINDOWS = 1500
 ADMIN = ("django", "asgiref", "sqlparse")
-ADMIN_WINDOWS = 3600
 ADMIN_PAGES = (
     "admin/",
     "admin/auth/",
@@ -246,8 +248,6 @@ ADMIN_PAGES = (
     "admin/password_change/",
     "admin/login/?anonymous=1",
 )
-MADE_WINDOWS = 6000
-THEMED_WINDOWS = 6000
 THEMES = {
     "bootswatch": "dist/*/bootstrap.min.css",
     "@coreui/coreui": "dist/css/coreui.min.css",
@@ -258,5 +258,17 @@ THEMES = {
 """Package -> its stylesheets with the classes of Bootstrap 5."""
 ICONS = "bootstrap-icons"
 PDF = "texlive-latex-recommended-doc"
-PDF_WINDOWS = {"pdf": 4500, "dev-pdf": 300}
+PDFS = ("pdf", "dev-pdf")
 """Pages of the files that are learned from, and of a tenth that is for decisions while training."""
+WINDOWS = {"admin": 1440, "skins": 1152, "made": 3360, "themed": 4320, "pdf": 1920, "dev-pdf": 192}
+"""Set -> how many windows to render, of sets that are not of :data:`SITES`."""
+VERSIONS = dict.fromkeys([*SITES, *WINDOWS], 2)
+"""Set -> version of what is rendered. Version 1 had a set for each package, and other pages."""
+HELD_OUT: Mapping[str, Sequence[str]] = {
+    "colorlib": ("gentelella", "adminator-admin-dashboard"),
+    "startbootstrap": ("startbootstrap-*",),
+    "debian": ("installation-guide-*",),
+    "documentation of others": ("nodejs-doc", "octave-doc", "erlang-doc", "libgtk-4-doc", "r-doc-*"),
+}
+"""Author -> patterns of packages that are for tests. Nothing learns from these, or from another package of the
+author."""

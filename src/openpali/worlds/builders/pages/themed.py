@@ -224,10 +224,8 @@ class ThemedPage(Writer):
         return f'<nav class="navbar navbar-expand {ground} px-2"{mode}>{inner}</nav>'
 
     def brand(self, css: str) -> str:
-        """A name, now and then with a letter in a square and a version."""
-        letter = self.avatar() if self.chance(0.4) else ""
-        version = f' <small class="fw-normal text-body-secondary">v{self.rng.integers(1, 9)}</small>'
-        return f'<a href="#" class="{css}">{letter}{self.some(1, 2)}{version if self.chance(0.2) else ""}</a>'
+        """The name of a site, with or without an icon."""
+        return f'<a href="#" class="{css}">{self.icon() + " " if self.chance(0.4) else ""}{self.some(1, 2)}</a>'
 
     def person(self) -> str:
         """Who is logged in, at the foot of a menu: a link, a button or neither."""
@@ -289,7 +287,7 @@ class ThemedPage(Writer):
         """A part of a page, mostly in a card."""
         makers = [self.figure, self.table, self.list, self.form, self.form, self.prose, self.chart, self.buttons]
         makers += [self.tabs, self.pages, self.meters, self.alerts, self.steps, self.table, self.people]
-        makers += [self.notes, self.notices, self.chat, self.blocks, self.segments, self.entry]
+        makers += [self.blocks, self.segments, self.entry]
         inner = makers[int(self.rng.integers(len(makers)))]()
         if self.chance(0.15):
             return inner
@@ -358,46 +356,6 @@ class ThemedPage(Writer):
         linked, acted = self.chance(0.5), self.chance(0.4)
         return self.several(row, 2, 6)
 
-    def notes(self) -> str:
-        """A column of a board: cards with a name that is no heading."""
-
-        def note() -> str:
-            name = f'<div class="{self.words.pick("", "fw-bold", "fw-medium")}">{self.some(2, 5)}</div>'
-            text = f'<div class="small text-body-secondary">{self.some(4, 14)}</div>' if self.chance(0.6) else ""
-            last = f'<div class="d-flex small">{self.number()}<span class="ms-auto">{self.avatar()}</span></div>'
-            return f'<div class="card p-2 mb-2">{self.several(self.badge, 0, 2)}{name}{text}{last}</div>'
-
-        count = f'<span class="badge text-bg-secondary mx-2">{self.rng.integers(1, 20)}</span>'
-        tool = f'<span class="ms-auto">{self.tool()}</span>'
-        head = f'<div class="d-flex mb-2"><b>{self.some(1, 2)}</b>{count}{tool}</div>'
-        return head + self.several(note, 1, 4)
-
-    def notices(self) -> str:
-        """What has happened: an icon on a disc, which is no button, and a text in two lines."""
-
-        def notice() -> str:
-            css = f"tint rounded-circle me-2 bg-{self.kind()}{self.words.pick('-subtle', '')}"
-            name = f'<div class="{self.words.pick("fw-bold", "fw-medium", "")}">{self.some(1, 2)}</div>'
-            text = f'{name}<div class="small text-body-secondary">{self.some(3, 10)}</div>'
-            end = f'<small class="ms-auto text-nowrap">{self.number()}</small>'
-            icon = f'<span class="{css}">{self.icon()}</span>'
-            return f'<div class="d-flex py-2 border-bottom">{icon}<div>{text}</div>{end}</div>'
-
-        return self.several(notice, 2, 6)
-
-    def chat(self) -> str:
-        """Messages on grounds with round corners, which are no buttons."""
-
-        def message() -> str:
-            own = self.chance(0.4)
-            css = f"text-bg-{self.kind()}" if own or self.chance(0.3) else "bg-body-secondary border"
-            css += f" d-inline-block px-3 py-2 rounded-{self.rng.integers(2, 6)}"
-            said = f'<div class="{css}">{self.some(2, 12)}</div>'
-            time = f'<div class="small text-body-secondary">{self.number()}</div>' if self.chance(0.5) else ""
-            return f'<div class="mb-2{" text-end" * own}">{said}{time}</div>'
-
-        return self.several(message, 2, 6)
-
     def blocks(self) -> str:
         """A chart of coloured fields with names, which are no buttons."""
         fields = (
@@ -412,8 +370,7 @@ class ThemedPage(Writer):
 
     def segments(self) -> str:
         """Buttons in one tray, of which one is chosen."""
-        texts = self.words.pick("7d 30d 90d", "Day Week Month", "1H 1D 1M 1Y", "")
-        names = texts.split() or [self.some(1, 1) for _ in range(int(self.rng.integers(2, 5)))]
+        names = [self.some(1, 1) for _ in range(int(self.rng.integers(2, 5)))]
         chosen = int(self.rng.integers(len(names)))
         buttons = "".join(
             f'<button type=button class="btn btn-sm border-0{" bg-body shadow-sm" * (n == chosen)}">{name}</button>'
