@@ -22,10 +22,7 @@ from openpali.data.pipeline.pages import (
 from openpali.model.pages import CELL
 from openpali.rng import generator
 from openpali.tasks.example import Box, Example, Line, Object, Word
-from openpali.tasks.registry import get_task
 from openpali.text.characters import CHARACTERS, numbers_of, plain
-
-OCR = get_task("ocr")
 
 
 def page(readable: bool = True) -> Example:
@@ -86,7 +83,7 @@ def test_aimed_views_show_a_short_line() -> None:
 
     def share(aimed: float) -> float:
         encoder = FindingEncoder(aimed=aimed)
-        views = [encoder.encode(corner, OCR, Preprocess(128, 128), generator(i)) for i in range(40)]
+        views = [encoder.encode(corner, None, Preprocess(128, 128), generator(i)) for i in range(40)]
         return float(np.mean([(view["text"] == 1).any() for view in views]))
 
     assert share(0.0) < 0.2
@@ -105,7 +102,7 @@ def test_a_view_moves_boxes_as_it_moves_pixels() -> None:
 
 def test_parts_of_pages_agree_with_their_cells() -> None:
     encoder = FindingEncoder((1.0, 1.0))
-    batch = encoder.collate([encoder.encode(page(), OCR, Preprocess(96, 96), generator(i)) for i in range(8)])
+    batch = encoder.collate([encoder.encode(page(), None, Preprocess(96, 96), generator(i)) for i in range(8)])
     assert batch["images"].shape == (8, 96, 96, 3)
     assert batch["text"].dtype == torch.int8
     assert (batch["text"] == 1).any()
@@ -147,7 +144,7 @@ def test_dark_or_light_tones_of_other_colours_become_alike() -> None:
 
 def test_pieces_of_lines_come_with_their_characters() -> None:
     encoder = ReadingEncoder(pieces=6, recoloured=0)
-    samples = [encoder.encode(page(), OCR, Preprocess(32, 256), generator(i)) for i in range(4)]
+    samples = [encoder.encode(page(), None, Preprocess(32, 256), generator(i)) for i in range(4)]
     batch = encoder.collate(samples)
     assert batch["lines"].shape[1] == 32
     assert batch["lines"].shape[2] % 64 == 0
@@ -163,14 +160,14 @@ def test_characters_have_places_in_their_words() -> None:
     image = np.full((60, 300, 3), 255, np.uint8)
     words = [Word("mi", Box(20, 40, 40, 80)), Word("o", Box(20, 120, 40, 140))]
     encoder = ReadingEncoder(pieces=8, recoloured=0)
-    arrays = encoder.encode(Example("x", [image], lines=[Line(words)]), OCR, Preprocess(32, 512), generator(1))
+    arrays = encoder.encode(Example("x", [image], lines=[Line(words)]), None, Preprocess(32, 512), generator(1))
     rows = zip(arrays["characters"].tolist(), arrays["places"].tolist(), arrays["columns"].tolist(), strict=True)
     whole = [(places, columns) for row, places, columns in rows if row == numbers_of("mi o")]
     assert whole
     for (m, i, space, o), columns in whole:
         assert 0 <= m < i < space < o < 4 * columns
         assert o - space > i - m  # words of one width, and m is wider than i
-    lone = encoder.encode(Example("x", [image], text="Öl"), OCR, Preprocess(32, 512), generator(1))
+    lone = encoder.encode(Example("x", [image], text="Öl"), None, Preprocess(32, 512), generator(1))
     assert lone["places"].tolist() == [[-1, -1]]  # nobody knows
 
 
@@ -181,7 +178,7 @@ def test_the_next_word_of_a_line_is_not_seen() -> None:
     whole, cut = 0, 0
     for seed in range(200):
         batch = ReadingEncoder(pieces=1, recoloured=0).encode(
-            Example("x", [image], lines=[line]), OCR, Preprocess(32, 512), generator(seed)
+            Example("x", [image], lines=[line]), None, Preprocess(32, 512), generator(seed)
         )
         [shown] = batch["lines"]
         red = bool(((shown[..., 0] > 120) & (shown[..., 1] < 60)).any())
@@ -203,7 +200,7 @@ def test_icons_say_nothing_alone_or_beside_a_line() -> None:
     seen = set()
     for seed in range(300):
         batch = ReadingEncoder(pieces=1, recoloured=0).encode(
-            Example("x", [image], lines=[line], objects=icons), OCR, Preprocess(32, 512), generator(seed)
+            Example("x", [image], lines=[line], objects=icons), None, Preprocess(32, 512), generator(seed)
         )
         [shown] = batch["lines"]
         ink = bool(((shown[..., 0] > 120) & (shown[..., 1] < 60)).any())
@@ -215,17 +212,17 @@ def test_icons_say_nothing_alone_or_beside_a_line() -> None:
 def test_what_cannot_be_read_is_a_bad_sample() -> None:
     encoder = ReadingEncoder(16)
     with pytest.raises(ValueError, match="page has no line"):
-        encoder.encode(page(readable=False), OCR, Preprocess(32, 256), generator(1))
+        encoder.encode(page(readable=False), None, Preprocess(32, 256), generator(1))
     with pytest.raises(ValueError, match="lines or text"):
-        encoder.encode(Example("x", page().images), OCR, Preprocess(32, 256), generator(1))
+        encoder.encode(Example("x", page().images), None, Preprocess(32, 256), generator(1))
     with pytest.raises(ValueError):
-        FindingEncoder().encode(Example("x", page().images), OCR, Preprocess(32, 32), generator(1))
+        FindingEncoder().encode(Example("x", page().images), None, Preprocess(32, 32), generator(1))
 
 
 def test_an_image_of_one_line_is_read_whole() -> None:
     image = np.full((20, 60, 3), 255, np.uint8)
     encoder = ReadingEncoder(recoloured=0)
-    arrays = encoder.encode(Example("x", [image], text="Öl"), OCR, Preprocess(32, 256), generator(1))
+    arrays = encoder.encode(Example("x", [image], text="Öl"), None, Preprocess(32, 256), generator(1))
     assert arrays["characters"].tolist() == [numbers_of("Öl")]
 
 

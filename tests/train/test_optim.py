@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import make_recipe
 
-from openpali.train.optim.optimizer import build_optimizer, freeze, rate
+from openpali.train.optim.optimizer import build_optimizer, freeze, rate, rate_in
 from openpali.train.recipe import OptimizerSpec
 
 
@@ -35,6 +35,37 @@ def spec(**options) -> OptimizerSpec:
 def test_schedules_by_value(options, values) -> None:
     for sample, expected in values.items():
         assert rate(spec(**options), sample, 1000) == pytest.approx(expected, abs=1e-12), sample
+
+
+def test_phases_have_learning_rates_of_their_own() -> None:
+    mixture = make_recipe().phases[0].mixture
+    phase = {"size": 72, "mixture": [entry.model_dump() for entry in mixture]}
+    recipe = make_recipe(
+        optimizer={"lr": 1e-3, "schedule": "constant", "warmup": 4, "cooldown": 8},
+        phases=[
+            {"samples": 8, **phase},
+            {"samples": 8, **phase},  # goes on with the optimizer's
+            {"samples": 8, "lr": 5e-4, "warmup": 4, **phase},
+            {"samples": 16, "lr": 2e-3, "cooldown": 16, **phase},
+        ],
+        more_samples=8,
+    )
+    wanted = {
+        0: 0.25,
+        3: 1,
+        8: 1,
+        12: 0.5,
+        15: 1 / 8,
+        16: 0.125,
+        19: 0.5,
+        23: 0.5,
+        24: 2,
+        32: 2,
+        40: 1,
+        47: 1 / 8,
+        48: 0,
+    }
+    assert {sample: rate_in(recipe.schedules, 1e-3, sample) for sample in wanted} == pytest.approx(wanted)
 
 
 @given(

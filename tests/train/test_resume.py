@@ -67,6 +67,17 @@ CHANGES = {
             ],
         },
     ),
+    "learning-rates": (
+        "find",
+        {
+            "ema": 0.5,
+            "optimizer": {"name": "muon", "lr": 1e-3, "schedule": "constant", "cooldown": 4},
+            "phases": [
+                {"samples": 12, "size": 96, "mixture": [OBJECTIVES["find"]["source"]]},
+                {"samples": 12, "size": 96, "lr": 5e-4, "warmup": 4, "mixture": [OBJECTIVES["find"]["source"]]},
+            ],
+        },
+    ),
     "phases": (
         "sequence",
         {

@@ -33,9 +33,9 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "mask_vqvae": {
         "source": {"source": "nano/scene", "task": "refseg", "options": {"min_objects": 1, "max_objects": 2}},
     },
-    "find": {"source": {"source": "pages/tiny", "task": "ocr"}, "size": 96},
-    "elements": {"source": {"source": "pages/tiny", "task": "ocr"}, "size": 32},
-    "read": {"source": {"source": "pages/tiny", "task": "ocr"}, "size": "32x192", "pieces": 3},
+    "find": {"source": {"source": "pages/tiny"}, "size": 96},
+    "elements": {"source": {"source": "pages/tiny"}, "size": 32},
+    "read": {"source": {"source": "pages/tiny"}, "size": "32x192", "pieces": 3},
 }
 
 

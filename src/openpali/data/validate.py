@@ -35,6 +35,7 @@ class Terms:
     Attributes:
         tasks: those to try; by default every task that needs no other options than a tokenizer.
         required: each task must be able to use each sample, as those that a recipe names; otherwise one is enough.
+            Without tasks, as for recipes of pages, each sample must have lines or a text.
         tokenizer: the model's; without it, texts and lengths are not checked.
         options: of the source.
         max_prompt: maximum length of a prompt in tokens; by default prompts may have any length.
@@ -107,7 +108,7 @@ def validate(
         warnings.simplefilter("always", DamagedShard)
         source = open_source(str(path), dict(terms.options))
     chosen = spread(len(source), limit)
-    tokenizer, tried = terms.tokenizer, terms.tasks or _families(terms.tokenizer)
+    tokenizer, tried = terms.tokenizer, terms.tasks or ([] if terms.required else _families(terms.tokenizer))
     found = Validation(str(path), len(source), len(chosen), {task.name: 0 for task in tried})
     for warning in damage:
         if warning.category is DamagedShard:
@@ -272,7 +273,9 @@ def _write(
             written.append((task, sample))
     for name in {task.name for task, _ in written}:
         found.feeds[name] += 1
-    if required:
+    if required and not tasks and not (example.lines or example.text.strip()):
+        found.add("unusable", f"sample {example.key} has neither lines nor a text")
+    elif required:
         for reason in reasons:
             found.add("unusable", reason)
     elif not written:

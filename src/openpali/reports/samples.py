@@ -34,6 +34,7 @@ def draw_samples(model: VisionLanguageModel, stream: Stream, counter: int, path:
         if size and model.vit.config.image_size != size:  # a later phase's
             break
         pipeline = Pipeline(model, encoder.tokenizer, preprocess, max_prompt=encoder.max_prompt)
+        assert entry.task is not None
         try:
             example = entry.source[draw.example]
             if not example.images:

@@ -121,9 +121,11 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
         phase["samples"] = shorter(phase["samples"])
     if recipe.more_samples:
         raw["more_samples"] = shorter(recipe.more_samples)
-    samples, optimizer = sum(phase["samples"] for phase in raw["phases"]), raw["optimizer"]
-    optimizer["warmup"] = min(samples, math.ceil(recipe.optimizer.warmup * scale))
-    optimizer["cooldown"] = min(samples - optimizer["warmup"], math.ceil(recipe.optimizer.cooldown * scale))
+    tables = {"optimizer": raw["optimizer"]} | {f"phases.{n}": phase for n, phase in enumerate(raw["phases"])}
+    for schedule in recipe.schedules:
+        table, samples = tables[schedule.where], sum(raw["phases"][n]["samples"] for n in schedule.phases)
+        table["warmup"] = min(samples, math.ceil(schedule.spec.warmup * scale))
+        table["cooldown"] = min(samples - table["warmup"], math.ceil(schedule.spec.cooldown * scale))
     for key in ("keep_every", "samples_every"):
         raw[key] = math.ceil(getattr(recipe, key) * scale)
     for evaluation in raw.get("evals", ()):

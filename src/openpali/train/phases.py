@@ -57,7 +57,7 @@ def task_options(recipe: Recipe) -> dict[str, dict[str, Any]]:
     A task that is trained has those of its last phase, and of several entries there the options they agree on. Any
     other task has those of the start model.
     """
-    last = {entry.task: phase for phase in recipe.phases for entry in phase.mixture}
+    last = {entry.task: phase for phase in recipe.phases for entry in phase.mixture if entry.task}
     found = dict(recipe.model.knows) if isinstance(recipe, PromptedRecipe) else {}
     for task, phase in last.items():
         first, *others = [entry.task_options for entry in phase.mixture if entry.task == task]
@@ -79,12 +79,15 @@ def training_terms(recipe: Recipe, tokenizer: Tokenizer, source: str, task: str 
         raise ValueError(f"recipe {recipe.name} does not train on {source}: its sources are {names}")
     chosen = [entry for entry in used if not task or entry.task == task]
     if not chosen:
-        known = hint(task, dict.fromkeys(entry.task for entry in used))
+        known = (
+            hint(task, dict.fromkeys(entry.task for entry in used)) if recipe.writes else "its entries have no task"
+        )
         raise ValueError(f"recipe {recipe.name} does not train {task} on {source}: {known}")
     tools = open_tools(recipe, tokenizer)
-    tasks = dict.fromkeys(open_run_task(recipe, entry.task, entry.task_options, tools) for entry in chosen)
+    written = (open_run_task(recipe, entry.task, entry.task_options, tools) for entry in chosen if entry.task)
+    tasks = dict.fromkeys(written)
     limits = (recipe.max_prompt, recipe.max_target) if isinstance(recipe, PromptedRecipe) else (None, None)
-    return Terms([*tasks], True, tokenizer, chosen[0].options, *limits)
+    return Terms([*tasks], True, tokenizer if recipe.writes else None, chosen[0].options, *limits)
 
 
 def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
@@ -94,7 +97,8 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
     seen: defaultdict[str, float] = defaultdict(float)
     for spec, phase in zip(recipe.phases, phases, strict=True):
         shown = spec.resolution if spec.tokens else " x ".join(map(str, spec.pixels)) + " pixels"
-        yield f"{phase.samples:,} samples at {shown}:"
+        rate = f", at a learning rate of {spec.lr:g}" if spec.lr else ""
+        yield f"{phase.samples:,} samples at {shown}{rate}:"
         for entry, count in zip(phase.entries, phase.mixture(recipe.seed).counts, strict=True):
             draws, size = round(phase.samples * count / BLOCK), len(entry.source)
             epochs = "endless" if size >= ENDLESS else f"{size:,} examples, {draws / size:.1f} epochs"
@@ -114,8 +118,8 @@ def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
     for line in spec.mixture:
         min_size = None if recipe.parts else preprocess.min_size
         source = open_source(line.source, line.options, min_size=min_size)
-        task = open_run_task(recipe, line.task, line.task_options, tools)
-        if task.coordinates and preprocess.policy == "pad":
+        task = open_run_task(recipe, line.task, line.task_options, tools) if line.task else None
+        if task and task.coordinates and preprocess.policy == "pad":
             raise ValueError(
                 f"task {task.name} writes coordinates, which model.resize = {quote(preprocess.policy)} would "
                 'shift: set it to "squash"'

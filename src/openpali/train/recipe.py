@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -60,20 +60,20 @@ class EntrySpec(_Table):
 
     Attributes:
         source: where its examples come from: a file, folder, pattern or URL, or the name of a data set.
-        task: the task that writes prompt and target of each.
+        task: the task that writes prompt and target of each; not for objectives of pages, which have none.
         options: of the source.
         task_options: of the task; those not given are the dialect's, or else the task's.
     """
 
     source: str
-    task: str
+    task: str = ""
     options: dict[str, Any] = {}
     task_options: dict[str, Any] = {}
 
     @property
     def name(self) -> str:
         """Its name in logs."""
-        return f"{self.task}@{self.source}"
+        return f"{self.task}@{self.source}" if self.task else self.source
 
 
 class SourceSpec(EntrySpec):
@@ -91,6 +91,10 @@ class PhaseSpec(_Table):
 
     Attributes:
         samples: its length; a multiple of ``batch``.
+        lr: peak of the learning rate from this phase on, up to the next phase that has one, instead of that of the
+            optimizer; 0 goes on with the schedule of the phase before.
+        warmup: samples in which it rises from 0, where the phase has a ``lr``.
+        cooldown: samples in which it falls to 0, at the end of the last phase that this ``lr`` is for.
         size: resolution of the images, pixels per side or "HEIGHTxWIDTH"; the position embeddings are resampled to
             it.
         tokens: most patches of an image that keeps its proportions, instead of a size; each image resamples the
@@ -101,6 +105,9 @@ class PhaseSpec(_Table):
     """
 
     samples: int = Field(gt=0)
+    lr: float = Field(0.0, ge=0)
+    warmup: int = Field(0, ge=0)
+    cooldown: int = Field(0, ge=0)
     size: Annotated[int | str, BeforeValidator(_size)] = ""
     tokens: int = Field(0, ge=0)
     mixture: list[SourceSpec] = Field(min_length=1)
@@ -130,6 +137,12 @@ class PhaseSpec(_Table):
     def _check_resolution(self) -> PhaseSpec:
         if bool(self.size) == bool(self.tokens):
             raise ValueError("a phase needs either a size, such as 224, or tokens, such as 256 in own proportions")
+        return self
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> PhaseSpec:
+        if not self.lr and (self.warmup or self.cooldown):
+            raise ValueError("warmup and cooldown of a phase are those of its own learning rate: set its lr, too")
         return self
 
 
@@ -343,16 +356,43 @@ class OptimizerSpec(_Table):
 
     @model_validator(mode="after")
     def _check_schedule(self) -> OptimizerSpec:
+        self.check_schedule("optimizer")
+        return self
+
+    def check_schedule(self, where: str) -> None:
+        """Check warmup and cooldown, which the table ``where`` of a recipe gives."""
         if self.schedule == "rsqrt" and not self.warmup:
             raise ValueError(
-                'optimizer.schedule = "rsqrt" takes its time scale from the warmup: set optimizer.warmup'
+                f'optimizer.schedule = "rsqrt" takes its time scale from the warmup: set {where}.warmup'
             )
         if self.cooldown and self.schedule in ("cosine", "linear"):
             raise ValueError(
-                f'optimizer.schedule = "{self.schedule}" already ends at 0: remove optimizer.cooldown, or choose '
+                f'optimizer.schedule = "{self.schedule}" already ends at 0: remove {where}.cooldown, or choose '
                 '"rsqrt" or "constant"'
             )
-        return self
+
+
+class Schedule(NamedTuple):
+    """The learning rate of some of the phases.
+
+    Attributes:
+        where: the table of a recipe that it is from.
+        spec: the optimizer with this learning rate, warmup and cooldown.
+        begin: samples of the run before it.
+        samples: its length.
+        phases: their indices.
+    """
+
+    where: str
+    spec: OptimizerSpec
+    begin: int
+    samples: int
+    phases: list[int]
+
+    @property
+    def end(self) -> int:
+        """Samples of the run at its end."""
+        return self.begin + self.samples
 
 
 class ParallelSpec(_Table):
@@ -424,6 +464,7 @@ class Recipe(_Table):
     kinds: ClassVar[Sequence[str]] = ()  # of models that are trained; none: all that take prompts
     native: ClassVar[bool] = False  # images may keep their proportions
     skips: ClassVar[bool] = True  # steps may be skipped: until the update of weights, they change nothing
+    writes: ClassVar[bool] = True  # a task writes each sample
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Recipe:
@@ -442,12 +483,31 @@ class Recipe(_Table):
                 "phases have several sizes, and an adapter holds no position embeddings: with model.lora, give all "
                 "phases one size"
             )
-        warmup, cooldown = self.optimizer.warmup, self.optimizer.cooldown
-        if warmup + cooldown > self.samples:
-            raise ValueError(
-                f"optimizer.warmup + optimizer.cooldown = {warmup + cooldown} is more than the run, "
-                f"{self.samples} samples"
-            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_schedules(self) -> Recipe:
+        for schedule in self.schedules:
+            spec, where = schedule.spec, schedule.where
+            spec.check_schedule(where)
+            if (needed := spec.warmup + spec.cooldown) > schedule.samples:
+                until = "the run" if schedule.samples == self.samples else "the phases that have this learning rate"
+                raise ValueError(
+                    f"{where}.warmup + {where}.cooldown = {needed} is more than {until}, {schedule.samples} samples"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_tasks(self) -> Recipe:
+        for number, phase in enumerate(self.phases):
+            for place, entry in enumerate(phase.mixture):
+                where = f"phases.{number}.mixture.{place}"
+                if self.writes and not entry.task:
+                    raise ValueError(f"{where}.task is missing: name the task that writes prompt and target")
+                if not self.writes and (entry.task or entry.task_options):
+                    raise ValueError(
+                        f'{where}: objective = "{self.objective}" asks nothing: remove task and task_options'
+                    )
         return self
 
     @model_validator(mode="after")
@@ -494,6 +554,19 @@ class Recipe(_Table):
         """Length of the run."""
         return sum(self.lengths)
 
+    @property
+    def schedules(self) -> list[Schedule]:
+        """The schedules of the learning rate, one after the other: the optimizer's, and one from each phase with a
+        learning rate of its own on."""
+        found = [Schedule("optimizer", self.optimizer, 0, 0, [])]
+        for number, (phase, samples) in enumerate(zip(self.phases, self.lengths, strict=True)):
+            if phase.lr:
+                own = self.optimizer.model_copy(update=phase.model_dump(include={"lr", "warmup", "cooldown"}))
+                found.append(Schedule(f"phases.{number}", own, found[-1].end, 0, []))
+            last = found[-1]
+            found[-1] = last._replace(samples=last.samples + samples, phases=[*last.phases, number])
+        return [schedule for schedule in found if schedule.phases]
+
     def bad_limit(self, seen: int) -> int:
         """How many of the first ``seen`` samples may be bad."""
         return self.max_bad if isinstance(self.max_bad, int) else max(FEW, int(self.max_bad * seen))
@@ -533,6 +606,14 @@ class EvaluatedRecipe(Recipe):
         reached = min(self.samples // self.batch, self.samples // every)
         at_the_end = self.samples // every == last // every  # the last step reaches no multiple
         return bool(self.model.start) + reached + at_the_end
+
+
+class PageRecipe(EvaluatedRecipe):
+    """A run on the lines and the elements of pages, which no task writes: entries have no ``task``."""
+
+    parts: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    evals: list[PageEvalSpec] = Field([])
 
 
 class PromptedRecipe(EvaluatedRecipe):

@@ -33,8 +33,8 @@ def _unknown_key(location: Place, objective: str, keys: Keys) -> str:
     if owners := [f'"{name}"' for name, known in keys.items() if generic in known]:
         return f"{where} is for objective = {' or '.join(owners)}; this recipe is {objective}"
     parent, here = generic.removesuffix(key), where.removesuffix(key)
-    known = sorted([*keys[objective], *FILE_KEYS], key=len, reverse=True)
-    anywhere = {name.rpartition(".")[2]: name for name in known}  # of several the shortest
+    known = sorted([*keys[objective], *FILE_KEYS], key=lambda name: (name.count("."), len(name)), reverse=True)
+    anywhere = {name.rpartition(".")[2]: name for name in known}  # of several the outermost
     siblings = [name.removeprefix(parent) for name in known if name.startswith(parent)]
     beside = {name: here + name for name in siblings}
     for names, cutoff in ((anywhere, 1.0), (beside, 0.6), (anywhere, 0.75)):

@@ -24,7 +24,7 @@ from openpali.model.vit import resample_positions, vit_of
 from openpali.rng import derive_seed
 from openpali.train.adapt import freeze_base
 from openpali.train.objectives.base import Losses, Objective
-from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, group_parameters, rate
+from openpali.train.optim.optimizer import build_optimizer, clip_gradients, freeze, group_parameters, rate_in
 from openpali.train.optim.qk_clip import attentions, clip_queries_and_keys
 from openpali.train.parallel import place
 from openpali.train.recipe import PhaseSpec, Recipe
@@ -86,6 +86,7 @@ class TrainStep:
         place(self.model, recipe.parallel, ranks, dtype)
         self.learning = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = build_optimizer(self.model, recipe.optimizer, dtype)
+        self.schedules = recipe.schedules
         on_stage("average")
         learning = self.learning if recipe.ema else {}
         self.average: dict[str, Tensor] = {name: p.detach().clone() for name, p in learning.items()}
@@ -108,7 +109,7 @@ class TrainStep:
         Raises:
             NotFiniteError: on all ranks.
         """
-        factor = rate(self.recipe.optimizer, number * self.recipe.batch, self.recipe.samples)
+        factor = rate_in(self.schedules, self.recipe.optimizer.lr, number * self.recipe.batch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         losses = self.backward(batches, weight, number)

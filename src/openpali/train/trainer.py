@@ -35,7 +35,7 @@ from openpali.train.export import export_model, unsharded_copy
 from openpali.train.machine import count_flops, kept_memory, matmul_peak, peak_memory, resolve_precision
 from openpali.train.monitor import HIGH, LossWatch, Progress, Report, Window
 from openpali.train.objectives.registry import build_objective
-from openpali.train.optim.optimizer import rate
+from openpali.train.optim.optimizer import rate_in
 from openpali.train.parallel import is_sharded
 from openpali.train.phases import class_names, open_phases
 from openpali.train.recipe import PromptedRecipe, Recipe
@@ -404,6 +404,7 @@ class Trainer:
         window, ranks = self.window, self.ranks
         seconds = time.perf_counter() - window.began
         everywhere, last = self._window_of_all_ranks(), self.samples - self.recipe.batch
+        peak = self.recipe.optimizer.lr
         report = Report(
             samples=self.samples,
             step=self.step,
@@ -414,7 +415,7 @@ class Trainer:
             samples_per_second=window.steps * self.recipe.batch / seconds,
             share_of_peak=window.flops / seconds / self.peak,
             data_wait=window.waited / seconds,
-            learning_rate=self.recipe.optimizer.lr * rate(self.recipe.optimizer, last, self.recipe.samples),
+            learning_rate=peak * rate_in(self.train_step.schedules, peak, last),
             memory=max(ranks.gather(peak_memory(ranks.device))),
             drawn=self.stream.drawn(self.samples),
             bad=self.bad,

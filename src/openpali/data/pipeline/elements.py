@@ -16,7 +16,7 @@ from openpali.data.pipeline.pages import recolour
 from openpali.data.pipeline.proposals import propose, shares, views
 from openpali.metrics.boxes import box_iou
 from openpali.metrics.words import holds_centre
-from openpali.tasks.base import Task, require
+from openpali.tasks.base import require
 from openpali.tasks.example import Box, Example, Image, Object, around, tight_box
 
 ROLES = (
@@ -95,7 +95,7 @@ class ElementEncoder:
     roles: Sequence[str] = ROLES
     recoloured: float = 0.4
 
-    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: None, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         image, things = first_image(example), elements_of(example)
         boxes, kinds = propose(image, [*_found_lines(example, things, rng)])
         kept = rng.random(len(boxes)) > _DROPPED

@@ -31,9 +31,10 @@ REGION_MULTIPLE = 64  # regions of a batch, and their names, are padded to a mul
 
 
 class Encoder(Protocol):
-    """The part of an objective that runs in the data workers."""
+    """The part of an objective that runs in the data workers. ``task`` is a :class:`~openpali.tasks.base.Task`, or
+    None for an objective whose recipes name none."""
 
-    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: Any, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         """One example as arrays. Raises ``ValueError`` if it cannot be used; the stream then quarantines it."""
         ...
 

@@ -17,7 +17,7 @@ from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import Arrays, Batch, first_image, stack
 from openpali.metrics.words import holds_centre
 from openpali.model.pages import CELL, CELLS, PATCH
-from openpali.tasks.base import Task, require
+from openpali.tasks.base import require
 from openpali.tasks.example import Box, Example, Image, Line, Size, Word, around
 from openpali.text.characters import numbers_of, plain
 
@@ -77,7 +77,7 @@ class FindingEncoder:
     recoloured: float = 0.3
     aimed: float = 0.4
 
-    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: None, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         lines = require(example.lines, example, "lines")
         image = PilImage.fromarray(first_image(example))
         assert isinstance(preprocess, Preprocess)
@@ -189,7 +189,7 @@ class ReadingEncoder:
     steps: int = CELLS
     recoloured: float = 0.3
 
-    def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
+    def encode(self, example: Example, task: None, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         require(example.lines or example.text.strip(), example, "lines or text")
         image = PilImage.fromarray(first_image(example))
         assert isinstance(preprocess, Preprocess)

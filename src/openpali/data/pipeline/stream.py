@@ -26,11 +26,11 @@ SUBSTITUTES = 8  # neighbours tried in place of a bad sample
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a mixture: where examples come from and the task that writes them."""
+    """One line of a mixture: where examples come from and the task that writes them, if one does."""
 
     name: str
     source: Source
-    task: Task
+    task: Task | None
     weight: float
 
 

@@ -188,7 +188,9 @@ def blank_in_batch(phase: PhaseSpec, vision: ViTConfig, *shape: int) -> Batch:
 
 def frames_of(phase: PhaseSpec, lengths: Lengths) -> int:
     """Images per row: of the longest kind in the mixture, to which all rows are padded."""
-    families = {line.task: find_family(line.task) for line in phase.mixture}
+    families = {line.task: find_family(line.task) for line in phase.mixture if line.task}
+    if not families:
+        return 1
     videos = [line.options.get("frames", FRAMES) for line in phase.mixture if families[line.task].video]
     if videos:
         return lengths.frames or max(videos)

@@ -6,7 +6,6 @@ import dataclasses
 from typing import ClassVar, cast
 
 import torch
-from pydantic import Field
 
 from openpali.data.pipeline.elements import ROLES, ElementEncoder
 from openpali.data.pipeline.encode import Batch, Encoder
@@ -16,16 +15,13 @@ from openpali.model.elements import VIEWS, ElementFinderConfig, Found, element_l
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, of_pages
 from openpali.train.objectives.base import Lengths, Losses, Objective
-from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, PageEvalSpec, PhaseSpec, Recipe
+from openpali.train.recipe import BenchmarkEvalSpec, PageRecipe, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 
 
-class ElementRecipe(EvaluatedRecipe):
-    """What one can point at on screens: where it is. Its entries have ``lines`` and ``objects``, and the task
-    ``ocr``; the ``size`` of its phases is that of a view of a proposal."""
-
-    parts: ClassVar[bool] = True
-    evals: list[PageEvalSpec] = Field([])
+class ElementRecipe(PageRecipe):
+    """What one can point at on screens: where it is. Its entries have ``lines`` and ``objects``; the ``size`` of its
+    phases is that of a view of a proposal."""
 
 
 class ElementObjective(Objective[ElementRecipe]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 import torch
-from pydantic import Field
 
 from openpali.data.pipeline.encode import Batch, Encoder
 from openpali.data.pipeline.pages import FindingEncoder
@@ -14,15 +13,12 @@ from openpali.model.pages import CELL, Cells, FinderConfig, Truth, finding_loss
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, of_pages
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
-from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, PageEvalSpec, PhaseSpec, Recipe
+from openpali.train.recipe import BenchmarkEvalSpec, PageRecipe, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 
 
-class FindRecipe(EvaluatedRecipe):
-    """Lines of text on pages: where they are. Its entries have ``lines``, and the task ``ocr``."""
-
-    parts: ClassVar[bool] = True
-    evals: list[PageEvalSpec] = Field([])
+class FindRecipe(PageRecipe):
+    """Lines of text on pages: where they are. Its entries have ``lines``."""
 
 
 class FindObjective(Objective[FindRecipe]):

@@ -17,15 +17,15 @@ from openpali.tasks.registry import Tools
 from openpali.text.characters import CHARACTERS
 from openpali.train.evaluation import Evaluation, of_pages
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
-from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, PageEvalSpec, PhaseSpec, Recipe
+from openpali.train.recipe import BenchmarkEvalSpec, PageRecipe, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 
 _GROUPS = 3  # of the lines of a batch, by width: padding costs time
 _OF_LINES = ("lines", "columns", "characters", "places")
 
 
-class ReadRecipe(EvaluatedRecipe):
-    """Lines of text that are found: what they say. Its entries have ``lines`` or ``text``, and the task ``ocr``.
+class ReadRecipe(PageRecipe):
+    """Lines of text that are found: what they say. Its entries have ``lines`` or ``text``.
 
     A phase's ``size`` is the height at which lines are read, and the widest line.
 
@@ -33,12 +33,12 @@ class ReadRecipe(EvaluatedRecipe):
         pieces: lines of a page in a sample.
         placing: weight of the loss that asks for each character near its place. CTC alone begins with a long
             plateau; later this loss stands in the way of double letters.
+        placing_until: share of the run after which that loss ends.
     """
 
     pieces: int = Field(8, gt=0)
     placing: float = Field(1.0, ge=0)
-    parts: ClassVar[bool] = True
-    evals: list[PageEvalSpec] = Field([])
+    placing_until: float = Field(1.0, gt=0, le=1)
 
     @model_validator(mode="after")
     def _check_calls(self) -> ReadRecipe:
@@ -63,6 +63,7 @@ class ReadObjective(Objective[ReadRecipe]):
     """A character for every column, by CTC."""
 
     recipe_class: ClassVar[type[Recipe]] = ReadRecipe
+    _placing = 0.0  # weight of the loss of places in this step
 
     def configure(self) -> ReaderConfig:
         shape: ReaderConfig = shape_of(self.recipe, "reader")
@@ -83,6 +84,11 @@ class ReadObjective(Objective[ReadRecipe]):
     def make_encoder(self) -> Encoder:
         return ReadingEncoder(self.recipe.pieces, self.config.steps)
 
+    def begin_step(self, number: int) -> None:
+        recipe = self.recipe
+        planned = recipe.samples - recipe.more_samples
+        self._placing = recipe.placing if number * recipe.batch < recipe.placing_until * planned else 0.0
+
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         order = batch["columns"].argsort()
         groups = [self._lines({key: batch[key][some] for key in _OF_LINES}) for some in order.chunk(_GROUPS)]
@@ -91,7 +97,7 @@ class ReadObjective(Objective[ReadRecipe]):
         count = rows.bincount()
         per_row = lines.new_zeros(len(count)).index_add_(0, rows, lines.detach()) / count
         extra = {"misread": misread.float().mean(), "misplaced": placed.detach().mean()}
-        return Losses((lines + self.recipe.placing * placed).sum() / total_weight, per_row, extra)
+        return Losses((lines + self._placing * placed).sum() / total_weight, per_row, extra)
 
     def _lines(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Of lines of like width: what reading and placing costs, and which are misread; each ``[R]``."""

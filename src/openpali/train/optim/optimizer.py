@@ -14,7 +14,7 @@ from openpali.model.layers import in_part
 from openpali.train.optim.adafactor import Adafactor
 from openpali.train.optim.muon import Muon
 from openpali.train.parallel import whole
-from openpali.train.recipe import OptimizerSpec
+from openpali.train.recipe import OptimizerSpec, Schedule
 
 # matrices without weight decay, by name, which Muon leaves to AdamW; vectors and scalars have none either
 NO_DECAY = {"embed", "positions", "probe", "table", "columns", "rows", "kind"}
@@ -96,6 +96,13 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
     for kind in kinds:
         torch.nn.utils.clip_grads_with_norm_(kind, limit, norm)
     return norm
+
+
+def rate_in(schedules: Sequence[Schedule], peak: float, sample: int) -> float:
+    """The factor on the peak learning rate ``peak`` at ``sample`` of a run with these schedules."""
+    schedule = next((each for each in schedules if sample < each.end), schedules[-1])
+    own = rate(schedule.spec, sample - schedule.begin, schedule.samples)
+    return own if schedule.spec.lr == peak else own * schedule.spec.lr / peak
 
 
 def rate(spec: OptimizerSpec, sample: int, total: int) -> float:
