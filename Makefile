@@ -7,9 +7,8 @@ UV ?= $(shell command -v uv)
 into = $(if $(UV),$(UV) pip install -q --python $(1)/python,$(1)/pip install -q --no-compile)
 INSTALL := $(call into,$(BIN))
 unexport PYTHONDONTWRITEBYTECODE  # containers set it; a process that compiles torch anew starts 4 CPU seconds later
-STAGES := $(addprefix nano/,0a_siglip 0b_ul2 0c_mask_vqvae 0d_lines 0e_sides 1_multimodal 2a_resolution 2b_resolution 3_easyvqa \
-    3_line 3_video) \
-    $(addprefix pages/,0_find 1_find $(addsuffix _read,2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18) 8_find 14_find icons elements 15_elements 16_elements 17_elements 18_elements 19_elements 20_elements 21_elements 22_elements 23_elements 24_find)
+STAGES := $(addprefix nano/,0a_siglip 0b_ul2 0c_mask_vqvae 1_multimodal 2_resolution 3_easyvqa 3_video) \
+    $(addprefix pages/,find read elements icons)
 
 # Parts of the tests, the longest first, for `make -j2`; a part is folders or files, joined by +, without what is in
 # another part. Few parts, since each imports torch; more than one, since a process that had run many hundreds of tests, or

@@ -103,6 +103,35 @@ def test_scale_shortens_in_whole_batches(recipe) -> None:
     assert (shortest.samples, shortest.optimizer.warmup, shortest.optimizer.cooldown) == (1, 1, 0)
 
 
+def test_scale_shortens_the_schedule_of_a_phase(recipe) -> None:
+    own = ["phases.0.lr=2e-3", "phases.0.warmup=40", "phases.0.cooldown=200"]
+    [schedule] = load_recipe(recipe, [*own, "scale=0.1"]).schedules
+    assert (schedule.spec.lr, schedule.spec.warmup, schedule.spec.cooldown) == (2e-3, 4, 20)
+    assert schedule.samples == 40
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wrong"),
+    [
+        (["phases.0.warmup=40"], r"phases\.0: warmup and cooldown .* set its lr"),
+        (["phases.0.lr=1e-3", "phases.0.cooldown=404"], r"phases\.0\.warmup \+ phases\.0\.cooldown = 404"),
+        (["phases.0.lr=1e-3", "optimizer.schedule=rsqrt"], r"set phases\.0\.warmup"),
+        (["phases.0.lr=-1"], r"phases\.0\.lr"),
+        (['phases.0.mixture.1.task=""'], r"phases\.0\.mixture\.1\.task is missing"),
+        (["objective=find"], r"phases\.0\.mixture\.0: .* remove task"),
+    ],
+)
+def test_schedules_and_tasks_of_phases_are_checked(recipe, overrides, wrong) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        load_recipe(recipe, overrides)
+
+
+def test_pages_need_no_task(recipe) -> None:
+    plain = ['phases.0.mixture=[{ source = "pages/pdf@2" }]', "objective=find"]
+    loaded = load_recipe(recipe, plain)
+    assert [entry.name for entry in loaded.phases[0].mixture] == ["pages/pdf@2"]
+
+
 def test_every_recipe_that_ships_has_a_hash() -> None:
     assert set(SHIPPED) == HASHES.keys()
 
@@ -118,8 +147,9 @@ def test_the_recipes_that_ship_resolve_to_the_runs_that_they_describe(name) -> N
         if not raw.get(later):
             raw.pop(later, None)
     for phase in raw["phases"]:
-        if not phase["tokens"]:
-            del phase["tokens"]
+        for later in ("tokens", "lr", "warmup", "cooldown"):
+            if not phase[later]:
+                del phase[later]
     for later in ("dialect", "knows", "resize", "filter", "padding", "text_normalisation"):
         if not raw["model"].get(later):
             raw["model"].pop(later, None)
@@ -423,7 +453,10 @@ def test_a_record_of_before_holds_the_options_of_all_objectives(objective, recip
             "objective=mask_vqvae parallel.compile=true",
             'objective = "mask_vqvae" has no transformer blocks to shard',
         ),
-        ("objective=read phases.0.size=32x192 parallel.shard=full", 'set parallel.shard = "none"'),
+        (
+            'objective=read phases.0.size=32x192 phases.0.mixture=[{source="a.tar"}] parallel.shard=full',
+            'set parallel.shard = "none"',
+        ),
         ("parallel.shard=fully", "parallel.shard = \"fully\": choose one of 'none', 'full' or 'hybrid'"),
         ("parallel.shrad=full", r"unknown key parallel.shrad \(nearest: parallel.shard\)"),
         ("objective=siglip micro=2", 'objective = "siglip" needs micro = 1'),
@@ -464,8 +497,8 @@ def test_mistakes_are_named(override, message, recipe) -> None:
     ("content", "message"),
     [
         (
-            VALID.replace("lr = 1e-3", "").replace('task = "detect"', "").encode(),
-            "optimizer.lr is missing; phases.0.mixture.1.task is missing$",
+            VALID.replace("lr = 1e-3", "").replace('source = "nano/scene"', "").encode(),
+            "optimizer.lr is missing; phases.0.mixture.1.source is missing$",
         ),
         (
             VALID.replace('objective = "sequence"', "").encode(),
