@@ -33,10 +33,12 @@ $(TESTS): .venv/dev.ready
 	    $(addprefix --ignore=,$(filter $(addsuffix /%,$(call paths,$@)),$(call paths,$(filter-out $@,$(TESTS))) $(APART)))
 
 # Kill runs 200 times at random moments and compare each resumed run with an uninterrupted one; watch the memory of
-# 1,000 steps; run the single tests that are marked as slow. Takes minutes.
+# 1,000 steps; run the single tests that are marked as slow. Takes minutes. Then compare the first losses of each stage
+# of `make nano` with those that are stored: an hour, with the data sets of `make nano`.
 soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
 	$(PYTEST) -m slow tests/lab tests/infer tests/interop tests/onnx tests/train --ignore=$(SOAK)
+	$(PYTEST) -m slow tests/stages
 
 # Send 20,000 requests to `openpali serve` from 32 clients, bad ones and disconnects among them, and watch counts and
 # memory; break off 500 streams; then send 10,000 requests that are drawn from the API's description. Takes minutes.

@@ -26,8 +26,8 @@ from openpali.data.sources.registry import open_source
 from openpali.tasks.example import Box
 from openpali.worlds.benchmarks import pages
 from openpali.worlds.builders import packages, page_texts
-from openpali.worlds.builders.manifest import code_hash
 from openpali.worlds.builders.icons import SIDE, Icon, render_sheet
+from openpali.worlds.builders.manifest import code_hash
 from openpali.worlds.builders.pages import build, check_authors, jobs, needed, render, sources
 from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
 from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script

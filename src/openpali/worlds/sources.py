@@ -11,8 +11,8 @@ from openpali.data.sources.registry import check_options
 from openpali.data.sources.shards import ShardSource
 from openpali.home import data_folder
 from openpali.tasks.example import Size
-from openpali.worlds.compose import KINDS, WorldSource
 from openpali.worlds.builders.manifest import check_version, set_files
+from openpali.worlds.compose import KINDS, WorldSource
 from openpali.worlds.icons import IconSource
 from openpali.worlds.world import World
 

@@ -20,8 +20,8 @@ from openpali.train.shapes import shape_of
 
 
 class ElementRecipe(PageRecipe):
-    """What one can point at on screens: where it is. Its entries have ``lines`` and ``objects``; the ``size`` of its
-    phases is that of a view of a proposal."""
+    """What one can point at on screens: where it is. Its entries have ``lines`` and ``objects``; the ``size`` of
+    its phases is that of a view of a proposal."""
 
 
 class ElementObjective(Objective[ElementRecipe]):

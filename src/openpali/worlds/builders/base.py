@@ -25,8 +25,8 @@ class Dataset:
         parts: data sets that it is made from; they are built first.
         minutes: to build it on two cores, without the downloads.
         in_all: whether ``openpali data build all`` builds it.
-        sets: the sets that sources open by name, as in ``pages/themes@2``, with their versions; by default the whole
-            is one, of version 1.
+        sets: the sets that sources open by name, as in ``pages/themes@2``, with their versions; by default the
+            whole is one, of version 1.
     """
 
     build: Callable[[Path], None]

@@ -1,7 +1,7 @@
 """Manifests of built data sets: of what they were made, and how to recognise them.
 
-A build writes ``manifest.json`` beside what it makes. That of the data that shipped models learned from is committed as
-``manifests/NAME.json``, and a build says what differs from it.
+A build writes ``manifest.json`` beside what it makes. That of the data that shipped models learned from is committed
+as ``manifests/NAME.json``, and a build says what differs from it.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def differences(name: str, own: Manifest, known: Manifest | None) -> Iterator[st
         got, recorded = (each.packages.get(package) for each in (own, known))
         if got != recorded:
             yield (
-                f"{name}: the package {package} is {_said(got)} here, and was {_said(recorded)} for the shipped models"
+                f"{name}: the package {package} is {_said(got)} here, and was {_said(recorded)} for the shipped "
+                "models"
             )
     if own.generator != known.generator:
         yield f"{name}: the code that makes it has changed since the data of the shipped models"
@@ -137,7 +138,10 @@ def set_files(source: str) -> Path:
     folder = data_folder(name)
     sets = {path.name[: -len("-00000.tar")] for path in folder.glob("*" + _NUMBER)}
     if wanted not in sets:
-        raise ValueError(f"there is no source {name}/{wanted}; {hint(wanted, sorted(sets))}")
+        raise ValueError(
+            f"there is no source {name}/{wanted}; {hint(wanted, sorted(sets))}. If it is newer than these, run "
+            f"`openpali data build {name} --force`"
+        )
     check_version(source)
     return folder / (wanted + _NUMBER)
 

@@ -1,7 +1,7 @@
-"""The packages that pages are rendered from, in sets, and how many windows of each. No package of a test set is here.
+"""The packages that pages are rendered from, in sets, and how many windows of each. None is of a test set.
 
-Sets that begin with ``dev-`` are for decisions while training: nothing learns from them, and no card uses them. A set
-whose pages change gets another version in :data:`VERSIONS`, so that a recipe names what it was made for.
+Sets that begin with ``dev-`` are for decisions while training: nothing learns from them, and no card uses them. A
+set whose pages change gets another version in :data:`VERSIONS`, so that a recipe names what it was made for.
 """
 
 from __future__ import annotations
