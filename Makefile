@@ -34,7 +34,7 @@ $(TESTS): .venv/dev.ready
 
 # Kill runs 200 times at random moments and compare each resumed run with an uninterrupted one; watch the memory of
 # 1,000 steps; run the single tests that are marked as slow. Takes minutes. Then compare the first losses of each stage
-# of `make nano` with those that are stored: an hour, with the data sets of `make nano`.
+# of `make nano` with those that are stored: hours on a busy machine, with the data sets of `make nano`.
 soak: .venv/dev.ready
 	OPENPALI_KILLS=200 $(PYTEST) tests/train/test_kills.py $(SOAK)
 	$(PYTEST) -m slow tests/lab tests/infer tests/interop tests/onnx tests/train --ignore=$(SOAK)

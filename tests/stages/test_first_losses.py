@@ -1,9 +1,9 @@
-"""The first losses of each stage that `make nano` trains, on its real data: they must be those that are stored, so that
-a recipe keeps making the weights that were shipped while the code moves.
+"""The first losses of each stage that `make nano` trains, on its real data: they must be those that are stored, so
+that a recipe keeps making the weights that were shipped while the code moves.
 
-``OPENPALI_REGENERATE=1 python -m pytest tests/stages -k NAME`` writes those of one stage, without -k of all.
-Each stage starts from weights that are drawn instead of those of the stage before, and so needs no run. The data sets
-are those in ``OPENPALI_HOME``; what is missing is an error that says how to build it. Takes about an hour.
+``OPENPALI_REGENERATE=1 python -m pytest tests/stages -k NAME`` writes those of one stage, without -k of all. Each
+stage starts from weights that are drawn instead of those of the stage before, and so needs no run. The data sets
+are those in ``OPENPALI_HOME``; what is missing is an error that says how to build it.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ def test_the_first_losses_of_a_stage_are_those_that_are_stored(stage: str, tmp_p
 
 
 def test_every_stage_is_a_recipe_from_nothing() -> None:
-    """At most twelve, four of them for pages; each extends one file, and starts from a stage before it or from none."""
+    """At most 12, four of them for pages; each extends one file and starts from nothing or from a stage before."""
     found = stages()
     assert len(found) <= 12
     assert len([name for name in found if name.startswith("pages/")]) <= 4
-    files = {path for kind in ("nano", "pages") for path in (ROOT / "recipes" / kind).glob("*.toml")}
-    assert {ROOT / "recipes" / f"{name}.toml" for name in found} == {path for path in files if path.stem != "bundle"}
+    files = [path for kind in ("nano", "pages") for path in (ROOT / "recipes" / kind).glob("*.toml")]
+    assert {*found} == {f"{path.parent.name}/{path.stem}" for path in files} - {"nano/bundle"}
     for number, name in enumerate(found):
         path = ROOT / "recipes" / f"{name}.toml"
         [base] = re.findall(r'^extends = "(.*)"$', path.read_text(), re.MULTILINE)

@@ -527,6 +527,27 @@ def model_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
     return {("model", key): value for key, value in open_model(run / "model").weights().items()}
 
 
+@pytest.mark.parametrize("objective", ["find", "elements", "read"])
+def test_of_pages_the_averaged_weights_are_scored_and_exported(objective, make_trainer, tmp_path) -> None:
+    evals = [{"source": "pages/tiny", "every": 24, "limit": 2}]
+    trainer = make_trainer(make_recipe(objective, evals=evals, ema=0.5), "run")
+    trainer.train()
+    exported = open_model(tmp_path / "run" / "model").weights()
+    average = trainer.train_step.average
+    assert average.keys() == trainer.train_step.learning.keys()
+    assert all(torch.equal(exported[name], value) for name, value in average.items())
+    assert any(not torch.equal(value, trainer.train_step.learning[name]) for name, value in average.items())
+    [evaluation] = trainer.evaluations.all
+    asked = open_model(tmp_path / "run" / "model").model()
+    again = {
+        name: value
+        for each in evaluation.evaluators
+        for name, value in each.run(asked, ALONE).scores.summary.items()
+    }
+    [row] = evaluations_of(tmp_path / "run")
+    assert row["scores"] == pytest.approx(again)
+
+
 @pytest.mark.parametrize(("objective", "score"), [("find", "f1@0.5"), ("elements", "f1@0.5"), ("read", "cer")])
 def test_lines_of_held_out_pages_are_found_and_read(objective, score, make_trainer, tmp_path) -> None:
     evals = [{"source": "pages/tiny", "every": 12, "limit": 2}]

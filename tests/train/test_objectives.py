@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from tiny_runs import make_recipe
 
+from openpali.data.pipeline.stream import load
+from openpali.data.validate import validate
 from openpali.infer.pipeline import Pipeline
 from openpali.model.losses import Embeddings
 from openpali.train.objectives.registry import build_objective
 from openpali.train.objectives.siglip import hits
-from openpali.train.phases import class_names, describe_phases, open_phases
+from openpali.train.phases import class_names, describe_phases, open_phases, training_terms
 
 
 def test_hits_are_the_same_in_chunks_and_have_no_gradient() -> None:
@@ -62,3 +64,27 @@ def test_a_source_that_is_drawn_too_often_is_said(tmp_path, tokenizer) -> None:
         )
         lines = [*describe_phases(recipe, open_phases(recipe, tokenizer))]
         assert sum("mostly overfit" in line for line in lines) == said
+
+
+def test_the_loss_of_places_ends_in_a_run_that_reads(make_trainer) -> None:
+    totals: list[list[float]] = []
+    for placing, until in ((1.0, 0.5), (1.0, 1.0), (0.0, 1.0)):
+        trainer = make_trainer(make_recipe("read", placing=placing, placing_until=until), f"{placing}-{until}")
+        [[group]] = [next(iter(load(trainer.stream, start=0, batch=4, workers=0)))]
+        steps = []
+        for step in (0, 2, 3, 5):  # of six
+            trainer.objective.begin_step(step)
+            steps.append(trainer.objective.losses(group.batch, 4.0).total.item())
+        totals.append(steps)
+    ends, stays, never = totals
+    assert ends == [*stays[:2], *never[2:]]
+    assert stays[0] > never[0]
+
+
+def test_pages_are_checked_as_recipes_of_pages_use_them(tiny_home, tokenizer) -> None:
+    terms = training_terms(make_recipe("find"), tokenizer, "pages/tiny")
+    found = validate("pages/tiny", terms)
+    assert found.checked == 6
+    assert found.feeds == {}
+    assert "unusable" not in found.problems
+    assert validate("nano/scene", terms, limit=3).problems["unusable"] == 3  # neither lines nor a text

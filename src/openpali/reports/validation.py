@@ -24,7 +24,8 @@ def render(found: Validation, sheet: str = "") -> RenderableType:
     for name, count in found.feeds.items():
         if count:
             feeds.add_row(name, f"{count:,} of {found.checked:,}")
-    parts.append(feeds if feeds.row_count else Text("no task can use these samples", style="red"))
+    if found.feeds:  # recipes of pages have no tasks
+        parts.append(feeds if feeds.row_count else Text("no task can use these samples", style="red"))
     if found.texts:
         share = found.lost / found.texts
         parts.append(Text(f"{share:.1%} of {found.texts:,} texts do not round-trip through the tokenizer"))

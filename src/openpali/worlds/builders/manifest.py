@@ -1,7 +1,7 @@
 """Manifests of built data sets: of what they were made, and how to recognise them.
 
-A build writes ``manifest.json`` beside what it makes. That of the data that shipped models learned from is committed
-as ``manifests/NAME.json``, and a build says what differs from it.
+A build writes ``manifest.json`` beside what it makes. That of the data that shipped models learned from is
+committed as ``manifests/NAME.json``, and a build says what differs from it.
 """
 
 from __future__ import annotations
