@@ -297,13 +297,18 @@ def test_overrides_reach_mixtures_by_name_and_by_place(named) -> None:
 
 def test_the_documents_example_resolves(tmp_path) -> None:
     text = (RECIPES.parent / "docs" / "recipes.md").read_text("utf-8")
-    child, base = re.findall(r"```toml\n(.*?)```", text, re.S)
+    child, base, rates = re.findall(r"```toml\n(.*?)```", text, re.S)
     (tmp_path / "base.toml").write_text(base)
     (tmp_path / "child.toml").write_text(child)
     loaded = load_recipe(tmp_path / "child.toml", ["phases.1.mixture.0.weight=2", "phases.0.samples=640"])
     assert weights_of(loaded) == [[("ocr", 0.8), ("caption", 0.2)], [("detect", 2.0), ("caption", 0.25)]]
     assert (loaded.optimizer.lr, loaded.optimizer.warmup) == (5e-4, 640)
     assert weights_of(load_recipe(tmp_path / "child.toml", ["phases.1.mixture=reading"]))[1][0] == ("ocr", 0.8)
+    (tmp_path / "rates.toml").write_text(f'extends = "child.toml"\n{rates}')
+    assert [(each.spec.lr, each.end) for each in load_recipe(tmp_path / "rates.toml").schedules] == [
+        (1.2e-3, 153_600),
+        (5e-4, 256_000),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,8 @@ def _sources() -> list[str]:
         "A source is one of",
         "",
         f"- your files ({files}; [data.md](data.md));",
-        "- a built data set: `easy-vqa`, `pages/SET@VERSION` ([sets of windows and pages](data.md#pages)), `icons@VERSION`;",
+        "- a built data set: `easy-vqa`, `pages/SET@VERSION` ([sets of windows and pages](data.md#pages)), "
+        "`icons@VERSION`;",
         "- `WORLD/KIND`: samples composed from a world, `nano` or `mini`, without end. The kinds are:",
         *(f"  - `{kind}`: {_summary(made)}" for kind, made in KINDS.items()),
         "",
