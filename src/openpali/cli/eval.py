@@ -129,9 +129,9 @@ def evaluate(
             )
     if ranks.rank > 0:
         return
-    for each, card in [(o.benchmark, o.card) for o in outcomes] if suite else [(chosen[0], done.card)]:
+    for scored, card in [(o.benchmark, o.card) for o in outcomes] if suite else [(chosen[0], done.card)]:
         if card is not None:
-            record(each, card)
+            record(scored, card)
     if suite:
         _print_suite(suite, outcomes, root, out)
     else:

@@ -142,14 +142,14 @@ SITES: Mapping[str, Mapping[str, Site]] = {
     },
     # Tabler's icons are a family to test on; here they are learned as icons, without their names.
     "themes": {
-        "sneat": Site(("sneat-bootstrap-html-admin-template-free",), "", "html/*.html", 864),
-        "adminlte": Site(("admin-lte@3", "@fortawesome/fontawesome-free@5"), "", "[ip][na]*/**/*.html", 864),
-        "adminlte2": Site(("admin-lte@2",), "", "pages/**/*.html", 864),
-        "tabler": Site(("@tabler/preview",), "dist", "*.html", 864),
+        "sneat": Site(("sneat-bootstrap-html-admin-template-free",), "", "html/*.html", 576),
+        "adminlte": Site(("admin-lte@3", "@fortawesome/fontawesome-free@5"), "", "[ip][na]*/**/*.html", 576),
+        "adminlte2": Site(("admin-lte@2",), "", "pages/**/*.html", 576),
+        "tabler": Site(("@tabler/preview",), "dist", "*.html", 576),
         "old-tabler": Site(("tabler-ui", "font-awesome"), "dist", "*.html", 384),
         "modular": Site(("modular-admin-html",), "", "*.html", 288),
         "stisla": Site(("stisla", "bootstrap@4", "@fortawesome/fontawesome-free@5"), "", "*.html", 384),
-        "sleek": Site(("sleek-dashboard", "@mdi/font@4"), "", "dist/*.html", 768),
+        "sleek": Site(("sleek-dashboard", "@mdi/font@4"), "", "dist/*.html", 528),
         "vali": Site(("vali-admin", "bootstrap-icons"), "docs", "*.html", 192),
         "soft-ui": Site(
             ("soft-ui-dashboard", "@fortawesome/fontawesome-free@6"),
@@ -260,7 +260,7 @@ ICONS = "bootstrap-icons"
 PDF = "texlive-latex-recommended-doc"
 PDFS = ("pdf", "dev-pdf")
 """Pages of the files that are learned from, and of a tenth that is for decisions while training."""
-WINDOWS = {"admin": 1440, "skins": 1152, "made": 3360, "themed": 4320, "pdf": 1920, "dev-pdf": 192}
+WINDOWS = {"admin": 864, "skins": 720, "made": 1728, "themed": 2592, "pdf": 1248, "dev-pdf": 192}
 """Set -> how many windows to render, of sets that are not of :data:`SITES`."""
 VERSIONS = dict.fromkeys([*SITES, *WINDOWS], 2)
 """Set -> version of what is rendered. Version 1 had a set for each package, and other pages."""
