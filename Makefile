@@ -100,8 +100,8 @@ docs: .venv-site/ready
 
 # Write the page that runs without a server in build/playground. npm gets onnxruntime-web.
 RUNTIME := build/npm/node_modules/onnxruntime-web
-playground: .venv/dev.ready $(RUNTIME)
-	$(BIN)/python -m openpali.playground build/playground --runtime $(RUNTIME)
+playground: .venv-playground/ready $(RUNTIME)
+	.venv-playground/bin/python -m openpali.playground build/playground --runtime $(RUNTIME)
 
 $(RUNTIME):
 	npm install --prefix build/npm --no-audit --no-fund --ignore-scripts 'onnxruntime-web@^1.30'
@@ -152,6 +152,12 @@ speedrun: .venv/demo.ready
 	$(PYTHON) -m venv .venv-site
 	.venv-site/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-site/needs
 	$(call into,.venv-site/bin) -r .venv-site/needs
+	touch $@
+
+# Only what writes the page: the developers' extras have torchvision, of another build than a torch for CPUs.
+.venv-playground/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-playground
+	$(call into,.venv-playground/bin) -e '.[onnx,serve]'
 	touch $@
 
 .venv/ray.ready: .venv/dev.ready

@@ -53,6 +53,19 @@ def hint(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     return f"there are: {', '.join(names)}" if names else "there are none"
 
 
+def cannot_import(needs: str, install: str, error: BaseException) -> str:
+    """The error that an optional package cannot be imported, and why at root: it may be there, and broken.
+
+    Args:
+        needs: what needs which package, as in "videos need PyAV".
+        install: what pip installs, as in "openpali[video]".
+        error: of the import. torchvision beside a torch of another build raises ``RuntimeError``.
+    """
+    while error.__cause__:
+        error = error.__cause__
+    return f"{needs}: pip install {install!r} (the import failed: {shorten(' '.join(str(error).split()), 300)})"
+
+
 def printable(text: str) -> str:
     """A text with its unpaired surrogates escaped, as in names of files: JSON can hold them, and UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()

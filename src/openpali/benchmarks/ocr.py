@@ -25,7 +25,7 @@ from openpali.eval.ocr import OcrEngine
 from openpali.eval.provenance import READERS, hash_code, hash_model
 from openpali.home import home
 from openpali.infer.pali import Pali
-from openpali.messages import shorten
+from openpali.messages import cannot_import, shorten
 from openpali.mistakes import reason
 from openpali.tasks.example import Image
 from openpali.weights.files import WORDS
@@ -117,7 +117,7 @@ class RapidOcr:
             import onnxruntime  # noqa: F401  # which RapidOCR does not require
             from rapidocr import RapidOCR
         except ImportError as error:
-            raise ValueError(f"RapidOCR cannot be imported ({error}): pip install 'openpali[ocr]'") from error
+            raise ValueError(cannot_import("this OCR needs RapidOCR", "openpali[ocr]", error)) from error
         return RapidOCR(params={"Global.log_level": "critical"})
 
 

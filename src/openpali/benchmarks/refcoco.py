@@ -22,6 +22,7 @@ from openpali.benchmarks.files import Fields, Folder, Listing, listing
 from openpali.data.sources.files import relative_to
 from openpali.data.sources.mask_formats import read_polygons, read_run_lengths
 from openpali.eval.benchmark import AnswerBenchmark
+from openpali.messages import cannot_import
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 from openpali.tasks.polygons import Polygons
 
@@ -194,7 +195,7 @@ def _draw(polygons: Polygons, size: Size) -> Mask:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise ValueError("COCO's masks need pycocotools: pip install 'openpali[eval]'") from error
+        raise ValueError(cannot_import("COCO's masks need pycocotools", "openpali[eval]", error)) from error
     drawn = mask.decode(mask.frPyObjects([corners.ravel() for corners in polygons.parts], *size))
     return np.asarray(drawn.any(axis=2))
 

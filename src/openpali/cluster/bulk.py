@@ -22,6 +22,7 @@ from openpali.infer.batches import windows
 from openpali.infer.bulk import AnswersFile, Asking, Done, Reply, Request, fetch
 from openpali.infer.lines import Json, as_lines
 from openpali.infer.pali import Pali
+from openpali.messages import cannot_import
 from openpali.tasks.example import Example
 from openpali.whole import write_whole
 
@@ -107,7 +108,7 @@ def _answer(job: Job, left: Sequence[range], workers: int, gpus: int) -> Iterato
         import ray
         import ray.data
     except ImportError as error:
-        raise ValueError("--ray needs the extra ray: pip install 'openpali[ray]'") from error
+        raise ValueError(cannot_import("--ray needs Ray", "openpali[ray]", error)) from error
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False)

@@ -13,6 +13,7 @@ from torch.export import Dim
 
 from openpali.infer.generate import evaluating
 from openpali.infer.pali import Pali
+from openpali.messages import cannot_import
 from openpali.model.attention import attending, sdpa
 from openpali.onnx.graphs import Graph, graphs_of
 from openpali.weights.files import CONFIG, TOKENIZER
@@ -117,5 +118,5 @@ def _dims(varying: Mapping[int, str], dims: dict[str, Any]) -> dict[int, Any]:
 def _need(module: str) -> Any:
     try:
         return import_module(module)
-    except ImportError as error:
-        raise ValueError("export --format onnx needs ONNX: pip install 'openpali[onnx]'") from error
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(cannot_import("export --format onnx needs ONNX", "openpali[onnx]", error)) from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from openpali.messages import cannot_import
 from openpali.weights.files import METRICS
 
 Row = Mapping[str, Any]
@@ -43,7 +44,7 @@ def draw_curves(run: Path, path: Path | None = None) -> Path:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("curves need matplotlib: pip install 'openpali[train]'") from error
+        raise ValueError(cannot_import("curves need matplotlib", "openpali[train]", error)) from error
     evaluations = [row for row in rows if "eval" in row]
     reports = [row for row in rows if "eval" not in row]
     drawn = [(title, values, reports, "") for title, values in PANELS.items()]

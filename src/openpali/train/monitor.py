@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from openpali.messages import cannot_import
 from openpali.progress import Lines, heartbeat, say_line
 from openpali.train.evals import Evaluated
 from openpali.train.objectives.base import Losses
@@ -294,7 +295,9 @@ def require_wandb(recipe: Recipe) -> Any:
     try:
         import wandb
     except ImportError as error:
-        raise ValueError(f"wandb = {recipe.wandb!r} needs wandb: pip install wandb, or drop the key") from error
+        raise ValueError(
+            cannot_import(f"wandb = {recipe.wandb!r} (drop the key to do without) needs wandb", "wandb", error)
+        ) from error
     return wandb
 
 

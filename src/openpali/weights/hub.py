@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from openpali.home import home, make_once
+from openpali.messages import cannot_import
 from openpali.weights.files import BUNDLE, LANGUAGE, OOD_FOLDERS
 
 SCHEME = "hf://"
@@ -163,7 +164,7 @@ def _library() -> Any:
         import huggingface_hub
         import huggingface_hub.errors  # no other import loads it
     except ImportError as error:
-        raise ValueError("hf:// needs the extra hub: pip install 'openpali[hub]'") from error
+        raise ValueError(cannot_import("hf:// needs huggingface_hub", "openpali[hub]", error)) from error
     return huggingface_hub
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from openpali.benchmarks.metrics.markdown_pages import FORMULA, HTML, INLINE, LATEX, Piece, cells, pieces
 from openpali.benchmarks.metrics.tables import normal_document, table_similarity
+from openpali.messages import cannot_import
 from openpali.metrics.edit import edit_distance
 from openpali.metrics.scores import Scores, check_paired, macro_values, mean
 
@@ -203,7 +204,7 @@ def _latex() -> Any:
     try:
         from pylatexenc.latex2text import LatexNodes2Text
     except ImportError as error:
-        raise ValueError("OmniDocBench's rule needs pylatexenc: pip install 'openpali[eval]'") from error
+        raise ValueError(cannot_import("OmniDocBench's rule needs pylatexenc", "openpali[eval]", error)) from error
     return LatexNodes2Text()
 
 

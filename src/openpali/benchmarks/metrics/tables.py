@@ -16,6 +16,7 @@ from html import unescape
 from typing import Any, NamedTuple
 
 from openpali.benchmarks.metrics.trees import Place, tree_distance
+from openpali.messages import cannot_import
 from openpali.metrics.edit import edit_distance
 
 NO_LITERAL = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
@@ -88,7 +89,7 @@ def _beautiful_soup() -> Any:
     try:
         from bs4 import BeautifulSoup
     except ImportError as error:
-        raise ValueError("OmniDocBench's tables need beautifulsoup4: pip install 'openpali[eval]'") from error
+        raise ValueError(cannot_import("OmniDocBench's tables need bs4", "openpali[eval]", error)) from error
     return BeautifulSoup
 
 
@@ -101,7 +102,7 @@ def lxml() -> tuple[Any, Any]:
     try:
         from lxml import etree, html
     except ImportError as error:
-        raise ValueError("similarity of tables needs lxml: pip install 'openpali[eval]'") from error
+        raise ValueError(cannot_import("similarity of tables needs lxml", "openpali[eval]", error)) from error
     return etree, html
 
 

@@ -16,6 +16,7 @@ from typing import cast
 
 from openpali.benchmarks.metrics.porter import stem
 from openpali.benchmarks.metrics.wordnet import WordNet
+from openpali.messages import cannot_import
 from openpali.metrics.boxes import f1
 from openpali.metrics.caption import MAX_ORDER, bleu_counts
 from openpali.metrics.edit import edit_distance
@@ -50,7 +51,7 @@ def chinese_words() -> Callable[[str], list[str]]:
     try:
         from jieba import Tokenizer
     except ImportError as error:
-        raise ValueError("words of Chinese text need jieba: pip install 'openpali[eval]'") from error
+        raise ValueError(cannot_import("words of Chinese text need jieba", "openpali[eval]", error)) from error
     tokenizer = Tokenizer()  # by itself, it trusts a cache in the temporary folder, where anyone may write
     tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
     tokenizer.initialized = True

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from openpali.messages import cannot_import
 from openpali.tasks.example import FRAMES, Image
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
@@ -51,7 +52,7 @@ def load_frames(
     try:
         import av
     except ImportError as error:
-        raise ValueError("videos need PyAV: pip install 'openpali[video]'") from error
+        raise ValueError(cannot_import("videos need PyAV", "openpali[video]", error)) from error
     try:
         if stride is None:
             total = sum(1 for _ in _decode(source, start, end))

@@ -11,6 +11,7 @@ import numpy as np
 from openpali.data.media.loader import DEFAULT_MEDIA, MediaLoader
 from openpali.data.sources.files import base_name, find_files, is_url, open_file, read_beside
 from openpali.data.sources.records import Record, RecordError, RecordSource, parse_record
+from openpali.messages import cannot_import
 
 ROW_GROUPS = 4  # kept in memory by each process; samples come in random order, so small row groups are faster
 
@@ -105,7 +106,7 @@ def _open(name: str, metadata: Any = None) -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise ValueError(f"{name} needs pyarrow: pip install 'openpali[parquet]'") from error
+        raise ValueError(cannot_import(f"{name} needs pyarrow", "openpali[parquet]", error)) from error
     try:
         return pq.ParquetFile(open_file(name) if is_url(name) else name, metadata=metadata, pre_buffer=False)
     except FileNotFoundError as error:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.languages import CONFIGS, Compilable, Language, language_of
 from openpali.infer.generate import evaluating
+from openpali.messages import cannot_import
 from openpali.model.attention import PLAIN, Scoring, attending, scaled, sdpa
 from openpali.model.cache import Extending, Memories, split_pairs
 from openpali.model.int4 import Int4Linear
@@ -309,7 +310,7 @@ def require_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise ValueError("engine openvino needs OpenVINO: pip install 'openpali[cpu]'") from error
+        raise ValueError(cannot_import("engine openvino needs OpenVINO", "openpali[cpu]", error)) from error
     return openvino
 
 

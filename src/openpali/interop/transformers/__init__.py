@@ -6,6 +6,8 @@ without remote code. Needs the extra ``openpali[transformers]``.
 
 from __future__ import annotations
 
+from openpali.messages import cannot_import
+
 try:
     from transformers import (
         AutoConfig,
@@ -15,8 +17,10 @@ try:
         AutoProcessor,
         AutoTokenizer,
     )
-except ImportError as error:
-    raise ImportError("transformers is missing: pip install 'openpali[transformers]'") from error
+except (ImportError, RuntimeError) as error:
+    raise ImportError(
+        cannot_import("PaLI in transformers needs transformers", "openpali[transformers]", error)
+    ) from error
 
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.interop.transformers.modeling import PaliForConditionalGeneration

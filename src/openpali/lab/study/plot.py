@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from openpali.lab.study.seeds import Estimate
 from openpali.lab.study.spec import Study
 from openpali.lab.study.table import ONE_SEED, TOO_LOW, Row, counted_seeds, curve_of, shown_samples
+from openpali.messages import cannot_import
 from openpali.whole import replacing
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def draw_table(study: Study, rows: Sequence[Row], folder: Path) -> list[Path]:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("the plot of a study needs matplotlib: pip install 'openpali[train]'") from error
+        raise ValueError(cannot_import("the plot of a study needs matplotlib", "openpali[train]", error)) from error
     whole = [row for row in rows if row.samples is None and study.compared in row.differences]
     curves: Curves = {
         (column.name, size): points

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from openpali.messages import cannot_import
 from openpali.tasks.example import Box
 from openpali.worlds.builders.pages.layout import Shot, Written, group
 
@@ -57,9 +58,8 @@ def chromium(fonts: Path | None = None, *, hinting: str = "none") -> Iterator[Br
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
-        raise FileNotFoundError(
-            "pages are rendered with playwright, which is missing: run `pip install -e '.[pages]'`"
-        ) from error
+        told = cannot_import("pages are rendered with playwright", "openpali[pages]", error)
+        raise FileNotFoundError(told) from error
     binary = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if binary is None:
         raise FileNotFoundError(
