@@ -268,6 +268,9 @@ def test_evaluations_are_part_of_the_time() -> None:
     assert any(line.startswith("  evaluation mine: 3 times 70 samples, ") for line in lines)
     assert "  evaluation endless: 3 times, which are not counted: its size is not known" in lines
     assert any(", evaluations " in line for line in lines if line.startswith("the run: "))
+    [times] = [line for line in lines if "all times are those of" in line]
+    assert "1 x h100;" in times
+    assert "--device cpu" in times
 
 
 def test_an_answer_costs_its_tokens_one_by_one() -> None:

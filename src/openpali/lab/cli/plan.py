@@ -78,3 +78,4 @@ def _plan_study(file: Path, overrides: list[str], estimate: Callable[[Recipe], P
             typer.echo(f"  {line}")
     total = sum(counts[key] * (plan.training + plan.evaluating) for key, plan in plans.items())
     typer.echo(f"the study: {len(runs)} runs one after the other, {duration(total)}; scoring is not counted")
+    typer.echo(next(iter(plans.values())).times)

@@ -178,6 +178,13 @@ class Plan:
             "assumptions": list(self.assumptions),
         }
 
+    @property
+    def times(self) -> str:
+        """A sentence that says of which machine the times are."""
+        if self.device.name == "cpu":
+            return "all times are those of this machine"
+        return f"all times are those of {self.devices} x {self.device.name}; --device cpu plans for this machine"
+
     def lines(self) -> Iterator[str]:
         """The plan as lines of text."""
         yield (
@@ -196,6 +203,7 @@ class Plan:
             yield f"  {each.line()}"
         shares = f": training {duration(self.training)}, evaluations {duration(self.evaluating)}"
         yield f"the run: {duration(self.training + self.evaluating)}" + (shares if self.evaluations else "")
+        yield self.times
         yield "assumed: " + "; ".join(self.assumptions)
 
 
