@@ -18,10 +18,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from openpali.cli.eval import print_run
 from openpali.eval import cards, provenance
 from openpali.eval.benchmark import AnswerBenchmark, Embedded, EncoderBenchmark
 from openpali.eval.breakdown import intervals_of, slices_of, worst_of
-from openpali.eval.cards import Card
+from openpali.eval.cards import FEWEST, Card
 from openpali.eval.registry import benchmarks, find_benchmark, suites
 from openpali.eval.runner import Run, run
 from openpali.eval.scales import is_error, is_good
@@ -31,6 +32,7 @@ from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
 from openpali.lab import card_diff as diff
 from openpali.lab.card_diff import read_card
+from openpali.metrics.bootstrap import wilson_interval
 from openpali.metrics.scores import Scores, mean
 from openpali.model.lora import LoraConfig
 from openpali.reports import eval_page, suite_table
@@ -185,7 +187,7 @@ def test_only_means_over_samples_or_slices_have_intervals() -> None:
 def test_slices_have_a_count_a_value_and_an_interval() -> None:
     scores = Scores({"acc": 0.5, "acc/a": 0.5, "acc/b": 0.9}, {"acc": [0, 1, 1, 0]})
     found = slices_of(rows_of("aabb"), scores, "acc")
-    assert found == {"a": {"n": 2, "value": 0.5, "interval": (0.0, 1.0)}}  # b is no mean over its samples
+    assert found == {"a": {"n": 2, "value": 0.5, "interval": wilson_interval(1, 2)}}  # b: no mean over its samples
     assert slices_of(rows_of("aabb"), Scores({"cer": 0.1}), "cer") == {}
     assert slices_of(rows_of("aabb"), Scores({"cer": 0.1}, {"cer": [0, 0, 1, 0]}), "cer") == {}  # of all characters
 
@@ -291,6 +293,20 @@ def test_the_report_is_self_contained(vqa: tuple[Run, Path], tmp_path: Path) -> 
     assert not re.search(r'(src|href)="(?!data:)|@import|url\((?!data:)', text)
     assert vqa[0].rows[0].prompt.replace("<", "&lt;").replace(">", "&gt;") in text
     assert vqa[0].card.model["hash"][:16] in text
+
+
+def test_few_samples_have_no_large_score(vqa: tuple[Run, Path], tmp_path: Path, capsys) -> None:
+    run, page, metric = vqa[0], tmp_path / "page.html", vqa[0].card.metric
+    assert run.card.n == 12
+    for n, shown in ((12, False), (FEWEST, True)):
+        done = replace(run, card=replace(run.card, n=n))
+        print_run(done, None, page, FEWEST)
+        printed = capsys.readouterr().out
+        assert (metric in printed) == shown
+        assert str(n) in printed
+        assert ('class="big"' in page.read_text("utf-8")) == shown
+    print_run(run, None, None)
+    assert metric in capsys.readouterr().out
 
 
 class Scene:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from scipy.stats import binomtest
 
 from openpali.benchmarks.metrics.retrieval import language_macro, retrieval
-from openpali.metrics.bootstrap import bootstrap_interval, cluster_interval
+from openpali.metrics.bootstrap import bootstrap_interval, cluster_interval, mean_interval, wilson_interval
 from openpali.metrics.boxes import Detection, average_precision, box_iou, detection_f1, distinct
 from openpali.metrics.edit import edit_distance
 from openpali.metrics.masks import mask_scores, overlap
@@ -337,6 +338,20 @@ def test_bootstrap_is_seeded_bracketed_and_ignores_order(values: list[float], sh
     assert (low, high) == bootstrap_interval(shuffle.sample(values, len(values)), resamples=50)
     slack = 1e-9
     assert min(values) - slack <= low <= high <= max(values) + slack
+
+
+@pytest.mark.parametrize("right", [0, 1, 7, 20])
+def test_shares_have_the_wilson_interval_of_scipy(right: int) -> None:
+    theirs = binomtest(right, 20).proportion_ci(method="wilson")
+    assert wilson_interval(right, 20) == pytest.approx((theirs.low, theirs.high))
+    assert mean_interval([1.0] * right + [0.0] * (20 - right)) == wilson_interval(right, 20)
+
+
+def test_two_right_answers_may_be_two_of_three() -> None:
+    low, high = mean_interval([1.0, 1.0])
+    assert low == pytest.approx(0.342, abs=1e-3)
+    assert high == 1
+    assert mean_interval([0.5, 1.0]) == bootstrap_interval([0.5, 1.0])
 
 
 def test_bootstrap_of_equal_values_and_levels() -> None:

@@ -1,4 +1,4 @@
-"""Scores in detail: bootstrap intervals, slices, and the worst samples."""
+"""Scores in detail: confidence intervals, slices, and the worst samples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openpali.eval.scales import PERFECT_CIDER, is_cider, is_error
-from openpali.metrics.bootstrap import bootstrap_interval
+from openpali.metrics.bootstrap import mean_interval
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali.tasks.base import Task
 from openpali.tasks.scoring import Answered
@@ -15,7 +15,7 @@ WORST = 50  # samples that a card lists
 
 
 def intervals_of(rows: Sequence[Answered], scores: Scores) -> dict[str, tuple[float, float]]:
-    """Bootstrap intervals of the scores that are means over samples, or over kinds of sample of the mean in each.
+    """Confidence intervals of the scores that are means over samples, or over kinds of sample of the mean in each.
 
     Corpus-level scores (rates, oIoU, F1) have none: they are not means of per-sample values.
     """
@@ -26,12 +26,12 @@ def intervals_of(rows: Sequence[Answered], scores: Scores) -> dict[str, tuple[fl
             continue
         value = scores.summary[name]
         if _close(mean(values), value):
-            found[name] = bootstrap_interval(values)
+            found[name] = mean_interval(values)
         elif len(values) == len(kinds):
             places = [[i for i, own in enumerate(kinds) if own == kind] for kind in sorted(set(kinds))]
             weighted = macro_values(len(kinds), [(own, [values[i] for i in own]) for own in places])
             if _close(mean(weighted), value):
-                found[name] = bootstrap_interval(weighted)
+                found[name] = mean_interval(weighted)
     return found
 
 
@@ -54,7 +54,7 @@ def slices_of(
         for name in sorted(set(names) - {"", *found}):
             own = [value for value, its in zip(values, names, strict=True) if its == name]
             if _close(mean(own), scores.summary.get(f"{metric}/{name}", mean(own))):
-                found[name] = {"n": len(own), "value": mean(own), "interval": bootstrap_interval(own)}
+                found[name] = {"n": len(own), "value": mean(own), "interval": mean_interval(own)}
     return found
 
 

@@ -1,13 +1,32 @@
-"""Bootstrap intervals of means of per-sample scores, and of ratios of sums over clusters of samples."""
+"""Confidence intervals of means of per-sample scores, and of ratios of sums over clusters of samples."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 DRAWN = 2**20  # scores at a time
+
+
+def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval (low, high) of the mean: :func:`wilson_interval` if each value is 0 or 1, of which a few
+    equal ones would have a bootstrap interval of no width; else :func:`bootstrap_interval`."""
+    if values and {*values} <= {0.0, 1.0}:
+        return wilson_interval(int(sum(values)), len(values), level=level)
+    return bootstrap_interval(values, level=level)
+
+
+def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (low, high) of a proportion (Wilson 1927; without continuity correction)."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, shrunk = successes / trials, 1 + z**2 / trials
+    centre = share + z**2 / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return max(0.0, (centre - half) / shrunk), min(1.0, (centre + half) / shrunk)
 
 
 def bootstrap_interval(

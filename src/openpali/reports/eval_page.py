@@ -11,7 +11,7 @@ from PIL import Image as PilImage
 
 from openpali.eval.benchmark import SEED
 from openpali.eval.breakdown import worst_of
-from openpali.eval.cards import Card
+from openpali.eval.cards import FEWEST, Card
 from openpali.eval.runner import Run
 from openpali.eval.scales import is_good, show, show_interval
 from openpali.reports.drawing import draw_prediction, enlarge, film_strip, sure
@@ -78,10 +78,13 @@ def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
         if card.metric in numbers:
             paper += f'<div class="paper">{label}, from its paper: {show(card.metric, numbers[card.metric])}</div>'
     score = show(card.metric, card.scores[card.metric]) if card.metric in card.scores else "-"
+    told = f'<div class="big">{score}</div><small>{card.n:,} samples{shown_interval}</small>'
+    if card.n < FEWEST:
+        told = f"<p>{card.n:,} samples are too few for a score: {FEWEST} or more are needed.</p>"
+        told += f"<small>{score} of these{shown_interval}</small>"
     yield _panel(
         escape(card.metric),
-        f'<div class="big">{score}</div><small>{card.n:,} samples{shown_interval}</small>{paper}'
-        + (f'<p class="note">{escape(card.note)}</p>' if card.note else ""),
+        f"{told}{paper}" + (f'<p class="note">{escape(card.note)}</p>' if card.note else ""),
     )
     if card.slices:
         yield _panel(f"{escape(card.metric)} by slice", _slices(card))
