@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from openpali.cli.outputs import check_not_input, check_writable
+from openpali.cli.outputs import check_not_at_root, check_not_input, check_writable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,9 @@ def pack(
 ) -> None:
     """Pack finished runs into one bundle of models, in bf16."""
     from openpali.weights.bundle import pack_bundle
+    from openpali.weights.files import BUNDLE
 
+    check_not_at_root(out / BUNDLE)
     for part, size in pack_bundle(bundle, out).items():
         typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
     typer.echo(f"bundle written to {out}")
@@ -33,7 +35,7 @@ def pack(
 
 def quantize(
     model: Annotated[
-        str, typer.Argument(help="A model folder, a finished run, or a bundle, of which the main part is written")
+        str, typer.Argument(help="A model folder, a finished run, or a bundle, of which every part is written")
     ],
     out: Annotated[Path, typer.Option(help="Folder to write")],
     bits: Annotated[
@@ -57,33 +59,36 @@ def quantize(
     ] = "",
 ) -> None:
     """Write a copy of a model with int8 weights, about half the size of bf16, or int4, for inference."""
-    from openpali.weights.bundle import main_part
-    from openpali.weights.files import CONFIG
+    from openpali.weights.bundle import main_part, open_bundle
+    from openpali.weights.files import BUNDLE, CONFIG
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
-    from openpali.weights.quantize import GROUP, write_int4, write_int8
+    from openpali.weights.quantize import GROUP
+    from openpali.weights.quantize import quantize as write
     from openpali.weights.write import check_hides_nothing
 
     if bits not in (8, 4):
         raise ValueError(f"no weights of {bits} bits: --bits takes 8 or 4")
     if task and not calibrate:
         raise ValueError("--task is of the samples of --calibrate: leave it out, or give both")
-    source = open_model(main_part(find_model(model)))
-    check_not_input(out, *source.folders)
-    check_hides_nothing(out)
-    if bits == 8:
-        if calibrate:
-            raise ValueError("8 bits are near enough without samples: leave out --calibrate, or take --bits 4")
-        if group is not None:
-            raise ValueError("8 bits have a scale for each output: leave out --group, or take --bits 4")
-        check_writable(out / CONFIG)
-        write_int8(source, out)
-    else:
-        measure = _measure(source.folder, calibrate, task) if calibrate else None
-        check_writable(out / CONFIG)  # before the samples are answered
-        write_int4(source, out, GROUP if group is None else group, measure)
-    size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
-    typer.echo(f"model written to {out}, {size / 1e6:,.2f} MB of weights")
+    if bits == 8 and calibrate:
+        raise ValueError("8 bits are near enough without samples: leave out --calibrate, or take --bits 4")
+    if bits == 8 and group is not None:
+        raise ValueError("8 bits have a scale for each output: leave out --group, or take --bits 4")
+    origin = find_model(model)
+    bundle = (origin / BUNDLE).is_file()
+    parts = [open_model(folder) for folder in open_bundle(origin).parts.values()]
+    check_not_input(out, origin, *(folder for part in parts for folder in part.folders))
+    if not bundle:
+        check_hides_nothing(out)
+    measure = _measure(main_part(origin), calibrate, task) if calibrate else None
+    check_writable(out / CONFIG)  # before the samples are answered
+    sizes = write(origin, out, 0 if bits == 8 else GROUP if group is None else group, measure)
+    for part, size in sizes.items() if bundle else ():
+        typer.echo(f"{part:12} {size / 1e6:6.2f} MB")
+    typer.echo(
+        f"{'bundle' if bundle else 'model'} written to {out}, {sum(sizes.values()) / 1e6:,.2f} MB of weights"
+    )
 
 
 def _measure(model: Path, samples: str, task: str) -> Measure:
@@ -111,11 +116,13 @@ def merge(
     out: Annotated[Path, typer.Option(help="Folder to write")],
 ) -> None:
     """Write the model that a LoRA adapter and its base are together."""
+    from openpali.weights.files import CONFIG
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model, write_merged
 
     source = open_model(find_model(adapter))
     check_not_input(out, *source.folders)
+    check_not_at_root(out / CONFIG)
     write_merged(source, out)
     typer.echo(f"model written to {out}")
 
@@ -163,10 +170,12 @@ def convert(
     from openpali.tasks.example import Size
     from openpali.weights.convert import convert as write
     from openpali.weights.convert import write_stored
+    from openpali.weights.files import CONFIG
     from openpali.weights.hub import find_checkpoint
 
     pixels, policy = Size.parse(size) if size else None, parse_head(head)
     check_not_input(out, *(each for each in (vision, text, model, masks) if each))
+    check_not_at_root(out / CONFIG)
     if (model or masks) and (vision or text):
         raise ValueError("--model and --masks read a whole model: leave out --vision and --text")
     if (locations or (head != "auto" and not report)) and not text:
@@ -208,13 +217,14 @@ def export(
     from openpali.extensions import option
     from openpali.weights.bundle import open_bundle
     from openpali.weights.export import export as write
-    from openpali.weights.files import MAIN, SIGLIP
+    from openpali.weights.files import CONFIG, MAIN, SIGLIP
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
 
     origin = find_model(model)
     parts = {name: open_model(folder) for name, folder in open_bundle(origin).parts.items()}
     check_not_input(out, origin, *(folder for part in parts.values() for folder in part.folders))
+    check_not_at_root(out / CONFIG)
     if format == "onnx":
         for file in option("export --format")(origin, out, int8=int8):
             typer.echo(f"{file.relative_to(out)}, {file.stat().st_size / 1e6:,.2f} MB")

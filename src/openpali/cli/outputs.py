@@ -13,13 +13,14 @@ def check_not_input(out: Path, *inputs: str | Path) -> None:
 
 
 def check_writable(*files: Path | None) -> None:
-    """Create the folders of the files, and check that each file can be written."""
+    """Create the folders of the files, but none at the root, and check that each file can be written."""
     seen: set[Path] = set()
     for file in filter(None, files):
         if file.resolve() in seen:
             raise ValueError(f"{file} is named for two outputs: give each a file of its own")
         seen.add(file.resolve())
         try:
+            check_not_at_root(file)
             file.parent.mkdir(parents=True, exist_ok=True)
             if file.is_dir():
                 raise OSError("it is a folder")
@@ -27,6 +28,13 @@ def check_writable(*files: Path | None) -> None:
                 raise OSError("permission denied")
         except OSError as error:
             raise OSError(f"{file} cannot be written ({error}): choose another path") from error
+
+
+def check_not_at_root(path: Path) -> None:
+    """Refuse an output whose folders would be made at the root, as by a slash too much, where root may write."""
+    missing = [each for each in path.resolve().parents if not each.exists()]
+    if missing and missing[-1].parent == Path(missing[-1].anchor):
+        raise OSError(f"there is no folder {missing[-1]}, and none is made at the root")
 
 
 def check_drawable(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Model folders with int8 and int4 weights."""
+"""Model folders and bundles with int8 and int4 weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,41 @@ from torch import Tensor
 
 from openpali.architectures.registry import build
 from openpali.model import int4, int8
-from openpali.weights.format import ModelFolder, write_again
+from openpali.weights.bundle import open_bundle
+from openpali.weights.files import BUNDLE, FINDER, MAIN
+from openpali.weights.format import ModelFolder, open_model, write_again
+from openpali.weights.write import write_bundle
 
 Measure = Callable[[Sequence[str]], Mapping[str, Tensor]]
 """Names of linear layers -> the second moments of their inputs, float ``[I, I]``."""
 
 GROUP = 128  # inputs that share a scale in int4
 MOMENTS = 1 << 29  # numbers of second moments that are in memory at a time
+
+
+def quantize(model: Path, out: Path, group: int = 0, measure: Measure | None = None) -> dict[str, int]:
+    """Write a model, or every part of a bundle, with narrow weights; returns the bytes of each part's weights.
+
+    Of a bundle, the finder of lines keeps its dtypes: its outputs are places, and words change where they move.
+
+    Args:
+        model: a model folder, or a bundle.
+        group: as for :func:`write_int4`, of the parts that have a language model; 0: all parts are int8.
+        measure: as for :func:`write_int4`, of the main part.
+    """
+    bundle, whole, sizes = open_bundle(model), (model / BUNDLE).is_file(), {}
+    for part, folder in bundle.parts.items():
+        source, to = open_model(folder), out / part if whole else out
+        if whole and part == FINDER:
+            write_again(source, to, source.weights(), source.lasting_facts)
+        elif group and (source.answers or not whole):
+            write_int4(source, to, group, measure if part == MAIN else None)
+        else:
+            write_int8(source, to)
+        sizes[part] = sum(file.stat().st_size for file in to.glob("*.safetensors"))
+    if whole:
+        write_bundle(out, [*bundle.parts], bundle.tasks, bundle.languages, bundle.about, bundle.names)
+    return sizes
 
 
 def write_int8(source: ModelFolder, out: Path) -> None:
