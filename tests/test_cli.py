@@ -31,13 +31,17 @@ from openpali.cli.main import app, main
 from openpali.cli.predict import _rows
 from openpali.data.sources.registry import open_source
 from openpali.extensions import added
+from openpali.home import DEMO
 from openpali.infer.bulk import Reply
 from openpali.infer.generate import Generation
 from openpali.infer.pali import Pali, Reworded
 from openpali.infer.pipeline import Prediction, Untrained
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
+from openpali.weights.bundle import open_bundle
+from openpali.weights.files import FINDER
 from openpali.weights.find import find_model
+from openpali.weights.format import open_model
 from openpali.worlds.importers.registry import IMPORTERS
 
 
@@ -330,6 +334,28 @@ def test_data_import_and_split(capsys, monkeypatch, tmp_path: Path) -> None:
 FOUR_BITS = ["--bits", 4, "--group", 32]
 
 
+@pytest.mark.parametrize("bits", [[], FOUR_BITS])
+def test_every_part_of_a_bundle_is_quantized(capsys, monkeypatch, bits, bundle: Path, tmp_path: Path) -> None:
+    small, before = tmp_path / "small", open_bundle(bundle)
+    printed = openpali(capsys, monkeypatch, "quantize", bundle, "--out", small, *bits)
+    after = open_bundle(small)
+    assert [*after.parts] == [*before.parts] == [line.split()[0] for line in printed.splitlines()[:-1]]
+    assert (after.tasks, after.languages, after.names) == (before.tasks, before.languages, before.names)
+    for name, folder in after.parts.items():
+        source = open_model(folder)
+        assert source.int8 == (name != FINDER)
+        assert bool(source.int4) == bool(bits and source.answers)
+        assert not source.base_folder, "each part is whole"
+
+
+@pytest.mark.slow
+def test_quantized_nano_reads_the_same_words(capsys, monkeypatch, tmp_path: Path) -> None:
+    openpali(capsys, monkeypatch, "quantize", "nano", "--out", tmp_path / "small")
+    screen = DEMO / "screen.webp"
+    small = openpali(capsys, monkeypatch, "read", screen, "--model", tmp_path / "small")
+    assert small.split() == openpali(capsys, monkeypatch, "read", screen).split()
+
+
 @pytest.mark.parametrize("bits", [[], FOUR_BITS, [*FOUR_BITS, "--calibrate", "asked.jsonl"]])
 def test_a_quantized_model_predicts(capsys, monkeypatch, bits, bundle: Path, photo: Path, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
@@ -375,7 +401,7 @@ def test_a_gpu_without_memory_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPa
     def full() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(main_module, "app", full)
+    monkeypatch.setattr(main_module, "app", lambda **_: full())
     with pytest.raises(SystemExit) as end:
         main()
     assert str(end.value.code).startswith("openpali: the GPU has too little memory")
@@ -383,7 +409,7 @@ def test_a_gpu_without_memory_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPa
     def broken() -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(main_module, "app", broken)
+    monkeypatch.setattr(main_module, "app", lambda **_: broken())
     with pytest.raises(RuntimeError):
         main()
 
@@ -413,8 +439,6 @@ def test_a_gpu_without_memory_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPa
             ["predict", "PHOTO", "--input", "a.jsonl", "--output", "b.jsonl", "--model", "BUNDLE"],
             "photo.png is a file beside --input, whose samples name their images: leave it out",
         ),
-        (["predict", "--model", "BUNDLE"], "give one or more images, then the prompt"),
-        (["predict", "what?", "--model", "BUNDLE"], "give one or more images, then the prompt"),
         (
             ["predict", "PHOTO", "PHOTO", "--model", "BUNDLE"],
             "photo.png is a file where the prompt is expected",
@@ -507,6 +531,102 @@ def test_unwritable_outputs_are_reported_before_any_work(
             main()
         assert f"openpali: {out}" in str(end.value.code)
         assert "cannot be written" in str(end.value.code)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (["predict"], "--task caption"),
+        (["predict", "what?"], "--task caption"),
+        (["predict", "--frmat", "csv"], "--format"),
+        (["predict", "x.png", "what?", "--frames", "0"], "greater than or equal to 1"),
+        (["predict", "x.png", "what?", "--engine", "onnx"], "'openvino-int8'"),
+        (["read"], "FILE..."),
+        (["pack", "bundle.toml"], "--out"),
+        (["eval"], "--suite"),
+        (["eval", "nano/vqa", "--suite", "nano"], "one benchmark or one --suite"),
+        (["evla"], "'eval'"),
+        (["data", "bild"], "'build'"),
+    ],
+)
+def test_usage_errors_are_one_line_with_the_fix(capsys, monkeypatch, arguments: list[str], fix: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["openpali", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    printed = capsys.readouterr()
+    assert not printed.out
+    [line] = printed.err.splitlines()
+    assert line.startswith("openpali: ")
+    assert fix in line
+    assert "--help` shows" in line
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"]])
+def test_a_group_alone_prints_its_help(capsys, monkeypatch, arguments: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["openpali", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    printed = capsys.readouterr()
+    assert "Commands" in printed.out + printed.err
+    assert "openpali: " not in printed.err
+
+
+def test_no_output_makes_a_folder_at_the_root(monkeypatch, photo: Path) -> None:
+    folder = Path("/no-such-folder")
+    for words in (
+        ["predict", photo, "what?", "--out", folder / "x.png"],
+        ["quantize", "nano", "--out", folder],
+        ["pack", "nowhere.toml", "--out", folder],
+        ["export", "nano", "--out", folder / "deeper"],
+        ["convert", "--vision", "nowhere", "--out", folder],
+    ):
+        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, words)])
+        with pytest.raises(SystemExit, match=f"there is no folder {folder}"):
+            main()
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "nowhere.png", "what?"],
+        ["predict", "PHOTO", "what?", "--model", "nowhere"],
+        ["predict", "--input", "nowhere.jsonl", "--output", "answers.jsonl"],
+        ["read", "nowhere.png"],
+        ["read", "PHOTO", "--model", "nowhere"],
+        ["eval", "nowhere.jsonl"],
+        ["eval", "nano/ocr", "--model", "nowhere"],
+        ["tune", "nowhere.jsonl"],
+        ["train", "nowhere.toml"],
+        ["serve", "--model", "nowhere"],
+    ],
+)
+def test_wrong_paths_are_refused_before_torch_is_imported(
+    photo: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    program = """
+import sys
+from openpali.cli.main import main
+try:
+    main()
+finally:
+    print("torch" in sys.modules)
+"""
+    words = [str(photo) if each == "PHOTO" else each for each in arguments]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        env=os.environ,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr
+    assert done.stdout == "False\n"
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_the_one_command_goes_the_whole_way(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Its commands, at the beginning of the document; the run has the start and the tasks that the data ask for."""
-    monkeypatch.chdir(draw("line", tmp_path / "line", 90))
+    monkeypatch.chdir(draw("line", tmp_path / "line", 120))
     shutil.rmtree(home() / "runs" / "mine-ocr", ignore_errors=True)  # of another document's file of that name
     for drawing in ("curves.draw_curves", "samples.draw_samples"):
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
@@ -89,6 +89,7 @@ def test_the_one_command_goes_the_whole_way(
     card = json.loads((run / "card.json").read_text())
     assert card["n"] == len(Path("mine-test.jsonl").read_text().splitlines())
     assert "openpali train mine-ocr.toml" in printed[1]
+    assert "forgets what else nano/line could do" in printed[1]
     assert open_model(run / "best").facts.calibration.keys() == {"ocr"}
     assert read_ood(run / "best") is not None
     assert "ece" in card["scores"], "the card is of the calibrated model"

@@ -321,6 +321,23 @@ def test_tuning_is_not_for_several_ranks(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("task", "told"), [("vqa", "for classify"), ("captoin", "caption"), ("contrastive", "no recipe fine-tunes")]
+)
+def test_tune_refuses_a_wrong_task_before_it_writes(
+    openpali: Command, tmp_path: Path, task: str, told: str
+) -> None:
+    file = tmp_path / "mine.jsonl"
+    for index in range(12):
+        shade = np.full((40, 40, 3), 4 * index, np.uint8)
+        (tmp_path / f"{index}.png").write_bytes(encoded(Image.fromarray(shade)))
+    file.write_text("\n".join(json.dumps({"images": [f"{i}.png"], "label": "dark"}) for i in range(12)))
+    before = {*tmp_path.iterdir()}
+    _, error = openpali("tune", file, "--task", task, "--run", tmp_path / "run")
+    assert told in error
+    assert {*tmp_path.iterdir()} == before
+
+
 def test_tune_finds_damaged_held_out_images_before_it_trains(openpali: Command, tmp_path: Path) -> None:
     file, own = tmp_path / "mine.jsonl", np.random.default_rng(0)
     for index in range(60):

@@ -117,8 +117,6 @@ def test_an_empty_home_names_the_command_that_builds_the_data(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name one benchmark or one --suite"),
-        (["nano/vqa", "--suite", "nano"], "name one benchmark or one --suite"),
         (["nano/vqa", "nano/ocr"], "'nano/ocr' beside 'nano/vqa'"),
         (["--suite", "paper", "--data", "nowhere", "--model", "BUNDLE"], "no benchmark of the suite paper can run"),
         (["--suite", "nona"], "unknown suite 'nona'"),

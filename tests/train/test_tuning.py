@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openpali.cli.tune import asking
+from openpali.cli.tune import asking, held_out_share
 from openpali.data.media.images import Preprocess
 from openpali.tasks.example import Example
 from openpali.train.load import load_recipe, parse_recipe
@@ -39,6 +39,11 @@ def test_lines_of_text_start_from_the_reader_of_lines(source: Sequence[Example],
     recipe = parse_recipe(tuning("mine-ocr", "ocr", "a.jsonl", "b.jsonl", source).recipe)
     assert isinstance(recipe, SequenceRecipe)
     assert recipe.model.start == start
+
+
+@pytest.mark.parametrize(("count", "share"), [(3, 0.25), (33, 0.25), (100, 0.2), (200, 0.1), (5000, 0.1)])
+def test_of_few_samples_more_are_held_out(count: int, share: float) -> None:
+    assert held_out_share(count) == share
 
 
 class Damaged(list[Example]):

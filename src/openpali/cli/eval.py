@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openpali.cli.models import open_pali
-from openpali.cli.options import DataRoot, Device, Dtype, Engine, Frames, Model, Stride, sampling
+from openpali.cli.models import check_model, open_pali
+from openpali.cli.options import DataRoot, Device, Dtype, Engine, Frames, Model, Stride, UsageError, sampling
 from openpali.cli.outputs import check_not_input, check_writable
 from openpali.eval.splits import EvalSplit
 
@@ -63,15 +63,8 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for a suite's cards, answers and HTML reports")] = None,
 ) -> None:
     """Score a model; print the scores and write a score card that records how they were measured."""
-    from openpali.distributed import join_ranks
-    from openpali.eval.registry import benchmarks, find_benchmark, on_split
-    from openpali.eval.runner import run
-    from openpali.eval.suites import find_suite, run_suite
-    from openpali.eval.test_log import record
+    from openpali.data.sources.registry import RECORDS, check_source
     from openpali.extensions import option
-    from openpali.home import home
-    from openpali.reports.progress import progress_bar
-    from openpali.reports.suite_table import write_run
 
     if benchmark == "diff":
         for line in option("eval diff")(cards or []):
@@ -80,13 +73,26 @@ def evaluate(
     if cards:
         raise ValueError(f"{str(cards[0])!r} beside {benchmark!r}: eval scores one benchmark, or all of a --suite")
     if bool(benchmark) == bool(suite):
-        raise ValueError("name one benchmark or one --suite")
+        raise UsageError("name one benchmark or one --suite")
     if suite and (file or save_predictions or report):
         raise ValueError("a suite writes all of its files to one folder: use --out DIR")
     if benchmark and out:
         raise ValueError("--out is for suites: for one benchmark use --json, --save-predictions and --report")
     if suite and task:
         raise ValueError("--task is for your own data: the benchmarks of a suite have their tasks")
+    if Path(benchmark).suffix in RECORDS:
+        check_source(benchmark)
+    check_writable(file, save_predictions, report, out and out / "table.md")
+    check_model(model)
+    from openpali.distributed import join_ranks
+    from openpali.eval.registry import benchmarks, find_benchmark, on_split
+    from openpali.eval.runner import run
+    from openpali.eval.suites import find_suite, run_suite
+    from openpali.eval.test_log import record
+    from openpali.home import home
+    from openpali.reports.progress import progress_bar
+    from openpali.reports.suite_table import write_run
+
     own, sampled = not suite and benchmark not in benchmarks(), sampling(frames, stride)
     if sampled and not own:
         raise ValueError(f"--{next(iter(sampled))} is for your own data: benchmarks say which frames they show")
@@ -95,7 +101,6 @@ def evaluate(
         chosen = [on_split(chosen[0], split)]
     for each in filter(None, (file, report) if own else ()):
         check_not_input(each, benchmark)
-    check_writable(file, save_predictions, report, out and out / "table.md")
     root = Path.cwd() if own else data or home() / "data"
     reader = option("eval --ocr")(ocr) if ocr else None
     with join_ranks() as ranks, progress_bar(quiet=ranks.rank > 0) as watch:
@@ -157,12 +162,18 @@ def _print_suite(name: str, outcomes: list[Outcome], root: Path, out: Path | Non
         typer.echo(f"cards, answers, reports and table.md written to {out}")
 
 
-def print_run(done: Run, file: Path | None, report: Path | None) -> None:
-    """Print the scores of a run; write its card and its report, each if there is a file for it."""
+def print_run(done: Run, file: Path | None, report: Path | None, fewest: int = 0) -> None:
+    """Print the scores of a run; write its card and its report, each if there is a file for it.
+
+    Args:
+        fewest: samples, below which no score is printed.
+    """
     from openpali.reports.eval_page import write_report
 
     card = done.card
-    for name, value in card.scores.items():
+    if card.n < fewest:
+        typer.echo(f"{card.n} samples are too few for a score: {fewest} or more are needed")
+    for name, value in card.scores.items() if card.n >= fewest else ():
         typer.echo(f"{name:20} {value:.4f}")
     typer.echo(f"{card.n} samples in {card.model['dtype']}, {card.seconds:.0f} s")
     if card.limited:

@@ -24,7 +24,7 @@ from openpali.cli.convert import convert, export, merge, pack, quantize
 from openpali.cli.eval import evaluate
 from openpali.cli.explain import explain
 from openpali.cli.names import names
-from openpali.cli.options import Command, Group
+from openpali.cli.options import Command, Group, UsageError
 from openpali.cli.plot import plot
 from openpali.cli.predict import predict
 from openpali.cli.push import push
@@ -129,14 +129,20 @@ for place, name, verb in loaded("commands", _command).values():
 
 
 def main() -> None:
-    """Entry point: print a user's error as one sentence on stderr, and exit with code 1."""
+    """Entry point: print a user's error as one sentence on stderr; exit with code 1, of wrong arguments with 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file is UTF-8, as what is written there says
             keeps = stream.isatty() or "PYTHONIOENCODING" in os.environ
             stream.reconfigure(errors="backslashreplace", encoding=None if keeps else "utf-8")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of large images and broken EXIF; real problems are raised
     try:
-        app()
+        code = app(standalone_mode=False)
+    except UsageError as error:
+        if told := _usage(error):  # of a group without arguments, typer has printed the help
+            typer.echo(f"openpali: {told}", err=True)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(1)
     except (ValueError, OSError) as error:
         sys.exit(f"openpali: {_told(error)}")
     except RuntimeError as error:
@@ -146,6 +152,12 @@ def main() -> None:
             "openpali: the GPU has too little memory: process less at a time (train: raise micro or lower batch; "
             "serve: lower --slots; else lower --batch-size), or compute in bf16"
         )
+    sys.exit(code or 0)
+
+
+def _usage(error: typer.BadParameter) -> str:
+    told = " ".join(error.format_message().split()).rstrip(".")
+    return f"{told}; `{error.ctx.command_path} --help` shows what it takes" if told and error.ctx else told
 
 
 def _told(error: ValueError | OSError) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from openpali.infer.engines.registry import Dtype, EngineName
+from openpali.weights.find import find_model
+from openpali.weights.hub import SCHEME
 
 if TYPE_CHECKING:
     from openpali.infer.pali import Pali
@@ -21,6 +23,7 @@ def open_pali(
     device: str,
 ) -> Pali:
     """As :meth:`Pali.from_pretrained`; also a checkpoint of a run, see :func:`written`."""
+    check_model(model)
     from openpali.infer.pali import Pali
 
     return Pali.from_pretrained(written(model), engine, dtype, device)
@@ -32,12 +35,22 @@ def wait_passively() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def check_model(model: str) -> None:
+    """Check that a model is here, before torch is imported; those of a hub are looked for when they are opened."""
+    if not model.startswith(SCHEME) and not _is_checkpoint(model):
+        find_model(model)
+
+
 def written(model: str) -> str:
     """The name of a model as it is; of a checkpoint of a run, the model folder, which it writes."""
-    if not (Path(model) / "state.json").is_file():
+    if not _is_checkpoint(model):
         return model
     from openpali.train.snapshot import export_checkpoint  # slow to import
 
     folder = export_checkpoint(Path(model))
     typer.echo(f"{model}: its model is {folder}", err=True)
     return str(folder)
+
+
+def _is_checkpoint(model: str) -> bool:
+    return (Path(model) / "state.json").is_file()

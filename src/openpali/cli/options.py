@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -37,6 +37,10 @@ Overrides = Annotated[
     typer.Argument(help="key=value, replaces a value of the recipe; scale=0.01 shortens the run"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+UsageError = cast(type[typer.BadParameter], typer.BadParameter.__base__)
+"""Arguments that a command cannot take. typer exports it by its subclass alone, and has it from click or itself."""
 
 
 def sampling(frames: int | None, stride: int | None) -> dict[str, int]:

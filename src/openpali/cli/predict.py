@@ -19,7 +19,7 @@ import typer
 from openpali import __version__
 from openpali.cli.inputs import with_folders
 from openpali.cli.models import open_pali, wait_passively
-from openpali.cli.options import Device, Dtype, Engine, Json, Model, Stride
+from openpali.cli.options import Device, Dtype, Engine, Json, Model, Stride, UsageError
 from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 from openpali.messages import printable
 
@@ -74,15 +74,13 @@ def predict(
 ) -> None:
     """Ask a model about each image, each video, or each sample of a file."""
     wait_passively()
-    from openpali.infer.bulk import Request
-
     if as_json and format != "text":
         raise ValueError(f"--json and --format {format} say different things: leave out one")
     if as_frames and stride is not None:
         raise ValueError("--stride is for video files, and --as-frames takes images: leave out one")
     printed = "json" if as_json else format
     paths, text = ([], " ".join(inputs or [])) if source else _split(inputs or [], task)
-    request = Request(task, text, lang, raw, fast)
+    files = None
     if source or output:
         if not source or output is None:
             raise ValueError("--input and --output go together: samples in, a line of JSON for each of them out")
@@ -92,21 +90,29 @@ def predict(
             raise ValueError("--as-frames and --out are for images on the command line, not for --input")
         if printed == "csv":
             raise ValueError("--format csv is for images on the command line: --output has lines of JSON")
+        from openpali.data.sources.registry import check_source
+
+        check_source(source)
         check_not_input(output, source)
         check_writable(output / "000000000000.jsonl" if ray else output)
-        bulk = _Bulk(open_pali(model, engine, dtype, device), source, output, request, batch_size, frames, stride)
-        bulk.answer_with_ray(workers) if ray else bulk.answer()
-        return
-    if ray:
+    elif ray:
         raise ValueError("--ray answers the samples of --input, and writes the folder --output: give both")
-    files = _Files.of(paths, as_frames, frames, stride)
-    if out is not None:
-        if len(files) > 1:
-            raise ValueError(f"--out draws one answer, and there are {len(files)} images: draw them one by one")
-        check_not_input(out, *chain(*files.rows))
-        check_drawable(out)
+    else:
+        files = _Files.of(paths, as_frames, frames, stride)
+        if out is not None:
+            if len(files) > 1:
+                raise ValueError(f"--out draws one answer, and there are {len(files)} images: draw them one by one")
+            check_not_input(out, *chain(*files.rows))
+            check_drawable(out)
     pali = open_pali(model, engine, dtype, device)
-    _answer_files(pali, files, request, batch_size, printed, out)
+    from openpali.infer.bulk import Request  # imports torch: wrong paths are refused before
+
+    request = Request(task, text, lang, raw, fast)
+    if files is not None:
+        _answer_files(pali, files, request, batch_size, printed, out)
+    elif output is not None:
+        bulk = _Bulk(pali, source, output, request, batch_size, frames, stride)
+        bulk.answer_with_ray(workers) if ray else bulk.answer()
 
 
 class _Bulk:
@@ -279,7 +285,7 @@ def _split(inputs: list[str], task: str) -> tuple[list[str], str]:
     if task and (_names_file(text) or text.endswith(os.sep) or not paths or _is_only_folder(text, task)):
         paths, text = [*paths, *filter(None, [text])], ""
     if not paths:
-        raise ValueError("give one or more images, then the prompt, or a --task, such as --task caption")
+        raise UsageError("give one or more images, then the prompt, or a --task, such as --task caption")
     if not task and _names_file(text):
         raise ValueError(f"{text} is a file where the prompt is expected: give the images, then the prompt")
     return paths, text

@@ -44,15 +44,19 @@ def read(
     from rich.console import Console
     from rich.progress import Progress
 
-    from openpali.infer.page_text import FORMATS, ReadPage, draw_page
-    from openpali.infer.pipeline import ood_warning
+    from openpali.data.media.images import check_image_file
 
     files = with_folders(files, (".pdf",), "PDF files")
     if out is not None:
         check_not_input(out, *files)
         check_drawable(out)
+    if len(files) == 1:  # of several, the others are read
+        check_image_file(files[0])
     first, last = _range(pages)
     pali = open_pali(model, "torch", "fp32", device)
+    from openpali.infer.page_text import FORMATS, ReadPage, draw_page
+    from openpali.infer.pipeline import ood_warning
+
     for part in (FINDER, READER):  # before any file is read, since the model may lack them
         pali.load(part)
     writer = FORMATS[format]()

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from openpali.cli.models import open_pali
+from openpali.cli.models import check_model, open_pali
 from openpali.cli.options import Device, Dtype, Engine, Model
+from openpali.messages import cannot_import
 from openpali.serve.limits import DRAIN, FEATURES_MIB, QUEUE, SLOTS, Limits
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -61,10 +62,11 @@ def serve(
     opens: Annotated[bool, typer.Option("--open", help="Open the page in a browser")] = False,
 ) -> None:
     """Serve a model: a web page, OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
+    check_model(model)
     try:
         from openpali.serve.server import Server, listen
     except ImportError as error:
-        raise ValueError("serving needs the extra serve: pip install 'openpali[serve]'") from error
+        raise ValueError(cannot_import("serving needs FastAPI", "openpali[serve]", error)) from error
     from openpali.serve.options import Options, open_service
 
     options = Options(

@@ -23,6 +23,9 @@ def train(
 
     With more_samples=6_400, a finished run goes on for 6,400 samples more than its recipe has.
     """
+    from openpali.train.recipe_file import read_table
+
+    read_table(recipe)  # a wrong path is refused before torch is imported
     from openpali.train.load import load_recipe
     from openpali.train.runs import folder_for
 

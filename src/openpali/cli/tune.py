@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from openpali.train.recipe import Recipe
 
 WRITTEN = "# Written by `openpali tune`"
-SHARE = 0.1  # of the images for the validation file, and for the test file
+SHARE, MOST = 0.1, 0.25  # of the images for the validation file, and for the test file: of many, and of few
 
 
 class Plan(NamedTuple):
@@ -47,13 +47,16 @@ def tune(
 
     It writes the recipe that it trains beside the samples; the same command resumes an interrupted run.
     """
-    from openpali.cli.train import run_recipe
+    from openpali.data.sources.registry import check_source
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
             "tune splits, calibrates and scores in one process: run it without torchrun; the recipe that it writes "
             "trains on several with `torchrun ... -m openpali train`"
         )
+    check_source(str(samples))  # before torch is imported
+    from openpali.cli.train import run_recipe
+
     plan = _plan(samples, task, overrides or (), run)
     _check_samples(plan)
     run_recipe(plan.recipe, plan.folder)
@@ -64,18 +67,23 @@ def _plan(samples: Path, task: str, overrides: Sequence[str], run: Path | None) 
     """Split the samples, and write the recipe."""
     from openpali.data.sources.registry import open_source
     from openpali.data.split import side_files, split_data
+    from openpali.data.validate import check_fits
     from openpali.eval.benchmark import own_benchmark
     from openpali.train.load import load_recipe
     from openpali.train.recipe_file import as_toml
     from openpali.train.runs import folder_for
-    from openpali.train.tuning import following, tuning
+    from openpali.train.tuning import check_task, following, tuning
 
-    task = own_benchmark(str(samples), task).task
+    benchmark = own_benchmark(str(samples), task)
+    task, source = benchmark.task, benchmark.open(Path.cwd())
+    check_task(task)
+    check_fits(source, task)
     path = samples.with_name(f"{samples.stem}-{task}.toml")
     check_writable(path, *side_files(samples))
     if path.exists() and not path.read_text("utf-8").startswith(WRITTEN):
         raise ValueError(f"{path} was not written by `openpali tune`, which would replace it: rename it")
-    parts = split_data(samples, SHARE, SHARE)
+    share = held_out_share(len(source))
+    parts = split_data(samples, share, share)
     for part in parts.values():
         typer.echo(f"{part.path}: {part.samples:,} samples{f' ({part.note})' if part.note else ''}")
     # in full: a run of another folder's file of this name is another run
@@ -129,6 +137,7 @@ def _calibrate_and_score(plan: Plan) -> None:
     from openpali.data.sources.registry import open_source
     from openpali.distributed import join_ranks
     from openpali.eval.benchmark import own_benchmark
+    from openpali.eval.cards import FEWEST
     from openpali.eval.runner import run as evaluate
     from openpali.reports.progress import progress_bar
 
@@ -148,9 +157,21 @@ def _calibrate_and_score(plan: Plan) -> None:
         pali = open_pali(str(best), "torch", "fp32", str(ranks.device))  # with what was fitted
         with progress_bar() as watch:
             done = evaluate(benchmark, pali, root, watch=watch(benchmark))
-    print_run(done, folder / "card.json", folder / "report.html")
+    print_run(done, folder / "card.json", folder / "report.html", FEWEST)
     command = shlex.join(asking(plan.task, best, options))
     typer.echo(f"report: {folder / 'report.html'}\nmodel: {best}, for `{command}`")
+    start = plan.recipe.model.start
+    typer.echo(
+        f"It was trained on {plan.task} alone, and forgets what else {start} could do, such as naming its objects"
+    )
+
+
+def held_out_share(samples: int) -> float:
+    """The share of the images for the validation file, and for the test file: of few samples a larger one, so that
+    as many as a score needs are held out where that leaves half to train on."""
+    from openpali.eval.cards import FEWEST
+
+    return min(MOST, max(SHARE, FEWEST / samples))
 
 
 def asking(task: str, model: Path, options: Mapping[str, Any]) -> list[str]:

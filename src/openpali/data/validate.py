@@ -20,10 +20,11 @@ from openpali.rng import generator
 from openpali.tasks.base import Sample, Task, require
 from openpali.tasks.example import Box, Example, tight_box
 from openpali.tasks.refseg import MaskCrop
-from openpali.tasks.registry import Tools, open_task, openable
+from openpali.tasks.registry import Tools, open_task, openable, tasks_of
 from openpali.text.tokenizer import Tokenizer
 
 SHOWN = 12  # number of samples to show
+LOOKED_AT = 10  # samples, evenly spaced, of which a task must fit one
 ENDS = ("missing file", "bad record", "bad image", "unusable", "long prompt")  # problems that end an evaluation
 PREFERENCE = ("detect", "vqa", "ocr", "classify", "caption", "denoise")  # tasks to show a sample as, best first
 
@@ -146,6 +147,28 @@ def check_answerable(path: str | Path, terms: Terms) -> None:
             f"{count:,} of {found.samples:,} samples in {path} cannot be asked: mend or delete them. "
             f"The first: {_first(found, ENDS)}"
         )
+
+
+def check_fits(samples: Source, task: str) -> None:
+    """Check that a task can use some of a few samples; those that cannot be read are left to other checks.
+
+    Raises:
+        ValueError: none has the fields that the task needs; the message says what the first is for.
+    """
+    writer, wrong = open_task(task, tools={"masks": _AnyMask}), ""
+    for index in spread(len(samples), LOOKED_AT):
+        try:
+            example = samples[index]
+        except (ValueError, OSError):
+            continue
+        try:
+            writer.write(example, generator(0))
+            return
+        except ValueError as error:
+            fits = " or ".join(tasks_of(example)) or "no task"
+            wrong = wrong or f"task {task} cannot use these samples: {error}; by its fields it is for {fits}"
+    if wrong:
+        raise ValueError(wrong)
 
 
 def check_trainable(path: str | Path, terms: Terms, draws: int, most: int, *, cut: bool = False) -> str:

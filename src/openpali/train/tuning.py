@@ -43,8 +43,7 @@ def tuning(name: str, task: str, train: str, validation: str, samples: Source) -
         train, validation: the sources to train on, and to choose the best checkpoint by.
         samples: ``train``, opened.
     """
-    if task not in RECIPES:
-        raise ValueError(f"no recipe fine-tunes task {task!r}; {hint(task, RECIPES)}")
+    check_task(task)
     chosen = LINE if task == "ocr" and _are_lines(samples) else RECIPES[task]
     raw = read_table(shipped_recipes()[chosen])
     [phase], [held_out], batch = raw["phases"], raw["evals"], raw["batch"]
@@ -58,6 +57,12 @@ def tuning(name: str, task: str, train: str, validation: str, samples: Source) -
     lines = "; these images are lines of text" if chosen == LINE else ""
     why = f"recipe {chosen}, from {start}{lines}: {length:,} samples, {length / len(samples):.1f} epochs"
     return Tuning(raw, why)
+
+
+def check_task(task: str) -> None:
+    """Check that a recipe fine-tunes the task."""
+    if task not in RECIPES:
+        raise ValueError(f"no recipe fine-tunes task {task!r}; {hint(task, RECIPES)}")
 
 
 def following(usual: Recipe, recipe: Recipe, overrides: Sequence[str]) -> list[str]:

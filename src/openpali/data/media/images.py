@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, ImageOps
 from PIL import Image as PILImage
 from PIL.TiffImagePlugin import TiffImageFile
-from torch.nn.functional import interpolate
 
 try:
     import simplejpeg
@@ -323,6 +321,9 @@ FILTERS = {
 
 def resize(image: Image, size: Size, filter: str) -> Image:
     """Resize RGB uint8 ``[H, W, 3]`` to ``size`` by one of :data:`FILTERS`."""
+    import torch  # not at the top: commands look for their files before they wait for it
+    from torch.nn.functional import interpolate
+
     mode, antialias = FILTERS[filter]
     pixels = torch.from_numpy(image if image.flags.writeable else image.copy())[None].permute(0, 3, 1, 2)
     if not antialias:

@@ -59,9 +59,8 @@ def find_files(pattern: str, suffix: str) -> list[str]:
         names = _list(each, suffix)
         if not names:
             of_range = each != pattern
-            raise FileNotFoundError(
-                f"no file {each}, which {pattern} names" if of_range else f"no {suffix} files at {pattern}"
-            )
+            plain = f"no data file {pattern}" if suffix == ".jsonl" else f"no {suffix} files at {pattern}"
+            raise FileNotFoundError(f"no file {each}, which {pattern} names" if of_range else plain)
         found += names
     return found
 

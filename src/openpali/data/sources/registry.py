@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from openpali.data.media.loader import MediaLoader
 from openpali.data.sources.base import Source
-from openpali.data.sources.files import is_url
+from openpali.data.sources.files import find_files, is_url
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.parquet import ParquetSource
 from openpali.data.sources.records import RecordSource
@@ -50,10 +50,22 @@ def open_source(name: str, options: dict[str, Any], *, min_size: Size | None = N
     if suffix in RECORDS:
         check_options(name, options, "frames", "stride")
         return RECORDS[suffix](name, MediaLoader(min_size, **options))
+    opener: Opener = resolve_name(_find_opener(name))
+    return opener(name, options, min_size)
+
+
+def check_source(name: str) -> None:
+    """Raise what :func:`open_source` raises for a file or folder that is not there, and open none."""
+    if not holds_records(name):
+        _find_opener(name)
+    elif not is_url(name):
+        find_files(name, _file_suffix(name))
+
+
+def _find_opener(name: str) -> str:
     openers = added("sources")
     if (kind := re.split("[/@]", name)[0]) in openers:
-        opener: Opener = resolve_name(openers[kind])
-        return opener(name, options, min_size)
+        return openers[kind]
     if Path(name).expanduser().is_file():
         raise ValueError(f"{name} cannot be a source: its name must end in {' or '.join(RECORDS)}")
     raise ValueError(
