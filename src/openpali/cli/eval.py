@@ -99,8 +99,8 @@ def evaluate(
     chosen = find_suite(suite, split) if suite else [find_benchmark(benchmark, task, sampled)]
     if split != "heldout" and not suite:
         chosen = [on_split(chosen[0], split)]
-    for each in filter(None, (file, report) if own else ()):
-        check_not_input(each, benchmark)
+    for written in filter(None, (file, report) if own else ()):
+        check_not_input(written, benchmark)
     root = Path.cwd() if own else data or home() / "data"
     reader = option("eval --ocr")(ocr) if ocr else None
     with join_ranks() as ranks, progress_bar(quiet=ranks.rank > 0) as watch:

@@ -32,8 +32,7 @@ class Card:
         n: number of samples scored.
         scores, metric: all scores by name, and the name of the main one.
         intervals: 95 % intervals of the scores that are means over samples (or over slices): Wilson's of
-            proportions, bootstrap intervals of others; and of those that are ratios of sums over pages, clustered by
-            page.
+            proportions, bootstrap intervals of others; and of ratios of sums over pages, clustered by page.
         slices: kind of sample, or language if there are several -> ``n``, the main score, and its interval.
         paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
         limited: a sentence if a limit changed what is measured, so that scores do not compare; also in the note.
