@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from openpali import tensors
+from openpali import Pali, tensors
 from openpali.architectures.facts import Facts
 from openpali.architectures.registry import build
 from openpali.architectures.rules import read_config
 from openpali.data.media.images import Preprocess
+from openpali.eval.provenance import hash_model
 from openpali.messages import Renamed
 from openpali.metrics.calibration import Calibration
 from openpali.model.init import materialise
@@ -170,6 +172,36 @@ def test_unreadable_configurations(change, tmp_path) -> None:
         file.write_text(json.dumps(described))
     with pytest.raises(ValueError, match=r"config.json is no model configuration that this version reads"):
         open_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "expected"),
+    [
+        ("text.heads", 3.5, "an integer"),
+        ("vision.depth", [], "an integer"),
+        ("text.d_head", [], "an integer"),
+        ("text.dropout", [1], "a number"),
+        ("vision.heads", "3", "an integer"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_named(place, value, expected, tmp_path, bundle) -> None:
+    described = json.loads((bundle / "pali" / "config.json").read_text())
+    half, key = place.split(".")
+    described["config"][half][key] = value
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    told = f"config.json is no model.*config.{place} = {json.dumps(value)} must be {expected}"
+    with pytest.raises(ValueError, match=re.sub(r"[\[\]]", r"\\\g<0>", told)):
+        open_model(tmp_path)
+
+
+def test_score_cards_tell_models_of_other_shapes_apart(tmp_path, bundle) -> None:
+    known = hash_model(Pali.from_pretrained(bundle))
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    file = folder / "pali" / "config.json"
+    described = json.loads(file.read_text())
+    described["config"]["vision"]["heads"] *= 2  # which no tensor tells
+    file.write_text(json.dumps(described))
+    assert hash_model(Pali.from_pretrained(folder)) != known
 
 
 def test_a_model_without_text_keeps_no_tokenizer_of_the_one_it_replaces(tmp_path, bundle) -> None:

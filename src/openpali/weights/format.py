@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from openpali.architectures.base import vision_of
 from openpali.architectures.facts import Facts
 from openpali.architectures.registry import architecture_of, architectures, build, find_dialect
 from openpali.data.media.native import AnyPreprocess, preprocess_from
-from openpali.mistakes import reason
+from openpali.messages import shorten
+from openpali.mistakes import LONGEST, Terms, mistakes, reason
 from openpali.model.int4 import use_quantized
 from openpali.model.lora import add_lora
 from openpali.model.vit import resample_positions
@@ -285,12 +287,24 @@ def _at_grid(stored: Mapping[str, Tensor], old: Any, new: Any) -> Mapping[str, T
     return ChainMap({POSITIONS: positions}, stored)  # type: ignore[arg-type]  # only read, never written
 
 
-def config_from_json(cls: type[Any], value: Any) -> Any:
-    """Nested dataclasses from nested dictionaries; lists become tuples."""
+def config_from_json(cls: type[Any], value: Any, place: str = "config") -> Any:
+    """Nested dataclasses from nested dictionaries; lists become tuples.
+
+    Args:
+        place: what errors call the value.
+
+    Raises:
+        KeyError, TypeError, ValueError: it has an unknown key, lacks one, or a value is of another type.
+    """
     if isinstance(value, dict) and dataclasses.is_dataclass(cls):
         hints = get_type_hints(cls)
-        return cls(**{key: config_from_json(hints[key], v) for key, v in value.items()})
-    return tuple(value) if isinstance(value, list) else value
+        return cls(**{key: config_from_json(hints[key], v, f"{place}.{key}") for key, v in value.items()})
+    written = json.dumps(value)
+    try:
+        return TypeAdapter(cls).validate_json(written, strict=True)
+    except ValidationError as error:
+        terms = Terms(f"{place} = {shorten(written, LONGEST)}")
+        raise ValueError(mistakes(error, terms=terms)[0].sentence) from error
 
 
 def _not_ours(described: Any) -> str:
