@@ -231,6 +231,16 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, name: str, data: by
         next(open_pages(tmp_path / name, 144))
 
 
+def test_a_page_tree_that_holds_itself_is_one_error(bundle: Path, page: Path, tmp_path: Path) -> None:
+    tree = b"2 0 obj<</Type/Pages/Kids[2 0 R 2 0 R]/Count 1000000>>endobj\n"
+    (tmp_path / "tree.pdf").write_bytes(ROOT + tree + b"trailer<</Root 1 0 R>>\n")
+    found = read(bundle, tmp_path / "tree.pdf", page)
+    assert found.exit_code == 1
+    assert str(found.exception).count("tree.pdf") == 1
+    assert len(found.stderr) < 1000
+    assert len(found.stdout) > 10  # the others are read
+
+
 def test_progress_of_many_files_is_not_in_what_is_printed(
     bundle: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from openpali.cli.inputs import with_folders
 from openpali.cli.models import open_pali, wait_passively
 from openpali.cli.options import Device, Model
 from openpali.cli.outputs import check_drawable, check_not_input
+from openpali.data.media import DPI
 from openpali.messages import printable
 from openpali.weights.files import FINDER, READER
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from openpali.infer.pages import Reading
     from openpali.infer.pali import Pali
     from openpali.tasks.example import Image
-
-DPI = 144  # a PDF page of letter size then has 1224 x 1584 pixels, as a screen
 
 
 def read(
