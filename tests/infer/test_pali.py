@@ -154,7 +154,7 @@ def test_what_is_no_prompt_is_asked_as_a_question(
     assert pali.prompted("was ist das?").prompt == "Answer in de: was ist das? <extra_id_0>"
     for each in (pali, pali.pipeline()):
         monkeypatch.setattr(each, "dialect", find_dialect("plain"))  # asks questions as they are
-    assert pali.prompted("what?")[1:] == pali.prompted("what?", raw=True)[1:] == ("what?", "")
+    assert pali.prompted("what?")[1:3] == pali.prompted("what?", raw=True)[1:3] == ("what?", "")
 
 
 @pytest.mark.parametrize("text", ["detect: café", "is this a café?"])

@@ -229,10 +229,10 @@ class Asking:
         if isinstance(sample, Reply):
             return sample
         try:
-            task, prompt, note = self._prompt(sample)
+            task, prompt, note, part, _ = self._prompt(sample)
             if note:
                 warnings.warn(note, Reworded, stacklevel=2)
-            rows = self.pali.rows(frames_of(sample), prompt, task, self.request.part)
+            rows = self.pali.rows(frames_of(sample), prompt, task, part)
         except (ValueError, OSError) as error:
             return Reply(sample.key, error=str(error), files=sample.files)
         return PreparedSample(index, sample.key, sample.files, rows, note)

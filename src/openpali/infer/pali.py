@@ -33,16 +33,18 @@ from openpali.infer.pipeline import (
     ood_warning,
     open_image,
 )
+from openpali.infer.requests import asks_about_image, asks_to_read
 from openpali.infer.routing import RoutedModel
 from openpali.infer.screens import ElementQuery, Screen
 from openpali.messages import nearest, shorten
 from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
 from openpali.tasks.example import Box, Object
+from openpali.tasks.ocr import Ocr
 from openpali.tasks.registry import FREE_TEXT, is_prompt, recognise, suited
 from openpali.text.characters import composed
 from openpali.weights.convert import write_stored
-from openpali.weights.files import BUNDLE, SIGLIP, WITHOUT_DECODER
+from openpali.weights.files import ABOUT, BUNDLE, MAIN, SIGLIP, WITHOUT_DECODER
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.hub import find_checkpoint
@@ -60,11 +62,15 @@ class Prompted(NamedTuple):
         prompt: what the model reads.
         note: a sentence if the user's text is asked as a question or left out, or holds a name that the model does
             not know; else empty.
+        part: that is to answer; None: those that the bundle lists.
+        free: whether the user's text is neither a prompt nor what a task takes.
     """
 
     task: Task
     prompt: str
     note: str = ""
+    part: str | None = None
+    free: bool = False
 
 
 class Pali(RoutedModel):
@@ -247,12 +253,12 @@ class Pali(RoutedModel):
         for rows in chunked(list(zip(frames, prompts, strict=True)), batch):
             some = []
             for row, given in rows:
-                own, prompt = task, self.dialect.expand(given)
+                own, prompt, answering = task, self.dialect.expand(given), part
                 if not (task or part or raw):
-                    own, prompt, note = self.prompted(prompt, frames=len(row))
+                    own, prompt, note, answering, _ = self.prompted(prompt, frames=len(row))
                     if note:
                         warnings.warn(note, Reworded, stacklevel=2)
-                some.append(self.rows(row, prompt, own, part))
+                some.append(self.rows(row, prompt, own, answering))
             found += self.ask(some, decoding)
         return found
 
@@ -316,7 +322,8 @@ class Pali(RoutedModel):
         part: str | None = None,
     ) -> Prompted:
         """What to ask a model for a user's text: with a task, its prompt; else the text, if it is a prompt, or else
-        the text as a question.
+        the text as a question. A bundle that lists the names it knows reads an image where it is asked to, and says
+        what it can do if the text asks nothing about an image.
 
         Args:
             task: writes the prompt, from the text that it takes; one that takes none leaves the text out.
@@ -340,22 +347,29 @@ class Pali(RoutedModel):
                 told = f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt"
                 raise ValueError(f"{told}: leave out the language")
             known = self.task(self.recognise(text, frames), part)
-            return Prompted(known, text, "" if raw else self._unknown_names(known, text, part))
+            return Prompted(known, text, "" if raw else self._unknown_names(known, text, part), part)
         if not task and part == SIGLIP:
             raise ValueError(
                 f"the image encoder alone detects things: ask for {shorten(repr(text), 40)} with task detect"
             )
-        asked = task or self.task(suited(FREE_TEXT, frames))
+        limited = not (task or part) and bool(self.names and self.about) and MAIN in self.parts
+        reads = limited and frames == 1 and asks_to_read(text)
+        asked = task or self.task(Ocr.name if reads else suited(FREE_TEXT, frames))
         left_out = text.strip() if not asked.takes else ""
         if not lang:
             lang = "en" if "en" in self.languages or not self.languages else self.languages[0]
         prompt, note = self.write_prompt(asked, "" if left_out else text, lang), ""
+        if reads:
+            return Prompted(asked, prompt, f"{shorten(repr(text), 40)} was taken to ask for all text", free=True)
+        if limited and not (frames and asks_about_image(text, self.names)):
+            told = f"{shorten(repr(text), 40)} is about no image, or none of the things that {self.name} knows"
+            return Prompted(asked, prompt, told, ABOUT, True)
         if left_out:
             note = f"task {asked.name} takes no text: {shorten(repr(left_out), 40)} was left out (task vqa asks it)"
         elif not task and prompt != text.strip():
             note = f"{shorten(repr(text), 40)} was asked as a question: {shorten(prompt, 80)} "
             note += "(with --raw, or raw=True, it is sent as it is)"
-        return Prompted(asked, prompt, note or self._unknown_names(asked, prompt, part))
+        return Prompted(asked, prompt, note or self._unknown_names(asked, prompt, part), part, not task)
 
     def _unknown_names(self, task: Task, prompt: str, part: str | None) -> str:
         """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows, or

@@ -20,11 +20,11 @@ from openpali.infer.pipeline import Frames, Prediction, Row, Sized, open_image
 from openpali.infer.screens import ElementQuery
 from openpali.tasks.base import Answer, Task
 from openpali.tasks.detect import NOTHING, Detect, alike
-from openpali.tasks.example import Box
+from openpali.tasks.example import Box, Size
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.registry import recognise
 from openpali.tasks.vqa import Vqa
-from openpali.weights.files import ELEMENTS, MAIN, PAGES, READER, SIGLIP, WITHOUT_DECODER
+from openpali.weights.files import ABOUT, ELEMENTS, MAIN, PAGES, READER, SIGLIP, WITHOUT_DECODER
 
 LINE = 72  # pixels; an image that is no higher is read as one line
 SCREEN = 256  # pixels; no side of a screen is shorter
@@ -68,6 +68,11 @@ class RoutedModel(ModelParts):
             parts = tuple(each for each in parts if each != SIGLIP) or (MAIN,)  # such as <OD>, for all there is
         found = {}
         for each in parts:
+            if each == ABOUT:
+                size = images[0].size if images else Size(0, 0)
+                own = task or self.trained_task(name, warn=False)
+                found[each] = Row(prompt, (), [image.pixels for image in images], size, own)
+                continue
             if each == SIGLIP and name != Detect.name:
                 raise ValueError(f"the image encoder alone detects things: it does not answer task {name}")
             if each in WITHOUT_DECODER:
@@ -118,6 +123,8 @@ class RoutedModel(ModelParts):
 
     def answer_without_decoder(self, part: str, row: Row) -> Prediction:
         """The answer of a part that has no decoder: things or elements that are asked for, or what is written."""
+        if part == ABOUT:
+            return self._answer_or_say_what_it_can(row)
         [pixels] = row.images
         task, score = row.task, None
         if isinstance(task, Detect):
@@ -147,6 +154,17 @@ class RoutedModel(ModelParts):
             sure = [word.confidence for line in page.lines for word in line.words]
             answer = Answer("\n".join(line.text for line in page.lines), confidence=mean(sure) if sure else 0.0)
         return Prediction(row.prompt, answer, Generation([], [], 0.0, "eos"), score, part)
+
+    def _answer_or_say_what_it_can(self, row: Row) -> Prediction:
+        """What a screen says to a text that names nothing else that the bundle knows, or else what that is."""
+        ended = Generation([], [], 0.0, "eos")
+        if len(row.images) == 1 and ELEMENTS in self.parts and min(row.size) >= SCREEN:
+            screen = self.reader.screen(row.images[0])
+            if answer := answer_about(screen, row.task.asked(row.prompt)):
+                return Prediction(row.prompt, answer, ended, screen.ood_score, ELEMENTS)
+        return Prediction(
+            row.prompt, Answer(f"This is no question about an image. {self.about}"), ended, None, ABOUT
+        )
 
     def route(self, task: str, images: Sequence[Sized]) -> tuple[str, ...]:
         """The parts that may answer a task about these images.

@@ -151,7 +151,7 @@ class Scheduler:
         self.check_room()
         pali = pali or self.pali
         if not (task or part):
-            task, prompt, _ = pali.prompted(prompt, frames=len(frames))
+            task, prompt, _, part, _ = pali.prompted(prompt, frames=len(frames))
         rows = pali.rows(frames, prompt, task, part)
         early = stops if len(rows) == 1 else ()  # else whole answers are compared, and the best one is cut
         attempts = [_attempt(pali, each, row, decoding, early, alternatives) for each, row in rows.items()]

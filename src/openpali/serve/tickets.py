@@ -112,6 +112,7 @@ class Ticket:
         submitted, started, first_token, finished: times on the same clock; 0 until then.
         turn: the attempt that is being made; at the end, the one whose answer is given.
         reworded: a sentence for the sender, if the prompt is not the text that was sent.
+        warning: ends the answer if the images are out of distribution; empty where programs read the answer.
     """
 
     attempts: Sequence[Attempt]
@@ -124,6 +125,7 @@ class Ticket:
     finished: float = 0.0
     turn: int = 0
     reworded: str = ""
+    warning: str = ""
     cancelled: bool = False
     future: Future[list[Generation]] = field(default_factory=Future)
 
@@ -191,7 +193,12 @@ class Ticket:
             TimeoutError: it has none yet.
         """
         self.future.result(timeout)
-        return _read(self.now, self.stops)
+        found = _read(self.now, self.stops)
+        return [self._warned(each) if each.out_of_distribution and self.warning else each for each in found]
+
+    def _warned(self, prediction: Prediction) -> Prediction:
+        answer = prediction.answer
+        return replace(prediction, answer=replace(answer, text=f"{answer.text} ({self.warning})".strip()))
 
 
 def _read(attempt: Attempt, stops: Sequence[str] = ()) -> list[Prediction]:

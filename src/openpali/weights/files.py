@@ -23,7 +23,8 @@ WORDS = (FINDER, READER)
 PAGES = (*WORDS, ELEMENTS, ICONS)
 """The parts that read pages and screens, and take no prompts."""
 SIGLIP = "siglip"  # the part of a bundle that compares images and texts
-WITHOUT_DECODER = (*PAGES, SIGLIP)
+ABOUT = "about"  # no folder: what says what a bundle can do, where a text is no question that it answers
+WITHOUT_DECODER = (*PAGES, SIGLIP, ABOUT)
 """The parts that answer without a decoder."""
 PAGE_TASKS = {READER: "ocr", ELEMENTS: "detect"}
 """The tasks that those parts answer."""
