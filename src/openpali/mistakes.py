@@ -67,6 +67,12 @@ def mistakes(
     return [_mistake(each, model, terms, unknown) for each in error.errors(include_url=False)]
 
 
+def deepest_mistake(error: ValidationError, model: type[BaseModel], terms: Terms) -> Mistake:
+    """Of the mistakes of :func:`mistakes` the first that is farthest within the value."""
+    deepest = max(error.errors(include_url=False), key=lambda each: len(each["loc"]))
+    return _mistake(deepest, model, terms, None)
+
+
 def reason(error: BaseException) -> str:
     """The message of an error, with its type (``KeyError: 'config'``) unless it is a plain ``ValueError``; of
     pydantic's, the first mistake."""
@@ -80,7 +86,8 @@ def _mistake(
 ) -> Mistake:
     kind, context = error["type"], error.get("ctx", {})
     way, known = _follow(model, error["loc"], extra=kind == "extra_forbidden") if model else (error["loc"], [])
-    place, value = ".".join(map(str, way)), terms.write(error["input"])
+    place = ".".join(map(str, way))
+    value = "" if kind in ("extra_forbidden", "missing") else terms.write(error["input"])
     named = f"{place} = {value}" if place and len(value) <= LONGEST else place or terms.whole
 
     def sentence() -> str:
@@ -91,7 +98,9 @@ def _mistake(
             case "extra_forbidden":
                 if unknown:
                     return unknown(way)
-                return f"unknown {terms.key} {place}" + (f"; {hint(str(way[-1]), known)}" if model else "")
+                return f"unknown {terms.key} {place}" + (
+                    f"; {hint(str(way[-1])[:LONGEST], known)}" if model else ""
+                )
             case "missing":
                 return f"{place} is missing"
             case "json_invalid":

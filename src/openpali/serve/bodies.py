@@ -9,34 +9,52 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from openpali.mistakes import Terms, mistakes
+from openpali.mistakes import Terms, deepest_mistake
 from openpali.serve.errors import ApiError
 from openpali.serve.schemas import Body
 
 B = TypeVar("B", bound=Body)
 TERMS = Terms("the body", "parameter")
+PUNCTUATION = 50_000  # commas, colons and brackets of a JSON body: more would hold the interpreter for too long
+MISTAKES = 100  # pydantic writes all of them at once
 _REFERENCE = "#/components/schemas/{model}"
 
 
 async def read_body(request: Request, schema: type[B]) -> B:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        fields: Any = await _read_form(request, schema)
-    elif kind == "application/json":
-        try:
-            fields = json.loads(await request.body())
-        except (ValueError, RecursionError) as error:
-            raise ApiError(400, "the body is not JSON") from error
-    else:
-        raise ApiError(415, "send JSON (Content-Type: application/json), or a form with files")
+        fields = await _read_form(request, schema)
+        return await run_in_threadpool(lambda: _validated(fields, schema))
+    if kind == "application/json":
+        body = await request.body()
+        return await run_in_threadpool(lambda: _validated(_parsed(body), schema))
+    raise ApiError(415, "send JSON (Content-Type: application/json), or a form with files")
+
+
+def _parsed(body: bytes) -> Any:
+    if sum(map(body.count, b",:[{")) > PUNCTUATION:
+        told = f"the body has more than {PUNCTUATION:,} commas, colons and brackets: send fewer values"
+        raise ApiError(413, told, code="request_too_large")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, "the body is not JSON") from error
+
+
+def _validated(fields: Any, schema: type[B]) -> B:
     try:
         return schema.model_validate(fields)
     except ValidationError as error:
-        raise _explain(error, schema) from error
+        if (count := error.error_count()) > MISTAKES:
+            raise ApiError(400, f"the body has {count:,} mistakes: /docs shows what it takes") from error
+        first = deepest_mistake(error, schema, TERMS)  # of a union, the kind that fits best
+        code = "unknown_parameter" if first.kind == "extra_forbidden" else "invalid_value"
+        raise ApiError(400, first.sentence, param=first.place[:200] or None, code=code) from error
 
 
 async def _read_form(request: Request, schema: type[Body]) -> dict[str, Any]:
@@ -62,13 +80,6 @@ async def _read_form(request: Request, schema: type[Body]) -> dict[str, Any]:
 def _takes_several(annotation: Any) -> bool:
     """Whether a type is a list, or a union with one."""
     return get_origin(annotation) is list or any(map(_takes_several, get_args(annotation)))
-
-
-def _explain(error: ValidationError, schema: type[Body]) -> ApiError:
-    found = mistakes(error, schema, TERMS)
-    first = max(found, key=lambda each: each.place.count("."))  # of a union, the kind that fits best
-    code = "unknown_parameter" if first.kind == "extra_forbidden" else "invalid_value"
-    return ApiError(400, first.sentence, param=first.place[:200] or None, code=code)
 
 
 def describe_body(schema: type[Body], *, form: bool = False) -> dict[str, Any]:

@@ -36,6 +36,9 @@ class Connection(H11Protocol):
             self._limit(self.transport.close)  # these are the first bytes of the next request
 
     def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None:  # no answer of the application can follow this one
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:  # the answer has begun: h11 raises for a second one

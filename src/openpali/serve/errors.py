@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openpali.messages import printable
+from openpali.messages import printable, shorten
 
+LONGEST = 1000  # characters of a message, which may repeat what a client sent
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -32,7 +33,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code = status, code
-        self.message = printable(message)
+        self.message = printable(shorten(message, LONGEST))
         self.param = None if param is None else printable(param)
         self.headers = dict(headers or {})
 
