@@ -55,7 +55,7 @@ class _Response:
 def ask(replicas: Replicas) -> httpx.Response:
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(create_door(Options(), replicas))
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.post("/v1/caption", content=b"image")
 
     return asyncio.run(send())

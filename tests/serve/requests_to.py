@@ -41,7 +41,7 @@ def data_url(image: Image) -> str:
 
 def service_of(pali: Pali, limits: Limits = LIMITS, key: str | None = None, **options: Any) -> Service:
     metrics = Metrics()
-    own = {name: options.pop(name) for name in ("history", "origins", "adapters") if name in options}
+    own = {name: options.pop(name) for name in ("history", "origins", "hosts", "adapters") if name in options}
     scheduler = Scheduler(pali, finished=metrics.finished, **options)
     metrics.watch(scheduler)
     return Service(scheduler, "tiny", limits, Media(limits), metrics, ApiKey(key), **own)

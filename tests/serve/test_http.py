@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
+from openpali.data.media.documents import open_pages
 from openpali.infer.generate import Decoding, Generation, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
@@ -171,6 +173,26 @@ def test_plain_words_are_a_question(client: Any, pali: Pali, encoded: Sequence[s
     assert (plain["prompt"], plain["note"]) == ("what?", pali.reservation("vqa"))
 
 
+def test_chat_that_asks_nothing_about_an_image(
+    client: Any, pali: Pali, encoded: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pali, "names", ["red apple"])
+    monkeypatch.setattr(pali, "about", "It knows drawings.")
+    for images in ((), encoded[:1]):
+        body = chat("Who is the president of France?", *images)
+        [choice] = client.post("/v1/chat/completions", json=body).json()["choices"]
+        assert pali.about in choice["message"]["content"]
+        assert (choice["finish_reason"], choice["openpali"]["confidence"]) == ("stop", None)
+        assert text_of_events(events(client, body)) == choice["message"]["content"]
+    read = client.post("/v1/ocr", json={"image": encoded[2]}).json()["text"]
+    [choice] = client.post("/v1/chat/completions", json=chat("Read the text", encoded[2])).json()["choices"]
+    assert choice["message"]["content"] == read
+
+
+def text_of_events(stream: Sequence[Any]) -> str:
+    return "".join(choice["delta"].get("content", "") for each in stream for choice in each["choices"])
+
+
 def test_a_stream_of_several_answers_holds_what_they_hold(client: Any, encoded: Sequence[str]) -> None:
     body = chat(ASK, encoded[1], max_tokens=9, n=2, temperature=1, seed=3, logprobs=True)
     whole = client.post("/v1/chat/completions", json=body).json()["choices"]
@@ -226,6 +248,22 @@ def test_an_image_that_the_model_does_not_know(
         for found in (own, whole, streamed):
             assert found["out_of_distribution"] is ood
             assert (found["ood_score"] is None) == (ood is None)
+
+
+@pytest.mark.parametrize(("text", "told"), [("what is it?", True), (ASK, False)])
+def test_an_answer_to_a_question_says_that_it_cannot_be_trusted(
+    pali: Pali, encoded: Sequence[str], monkeypatch: pytest.MonkeyPatch, text: str, told: bool
+) -> None:
+    d = 2 * pali.pipeline().model.vit.config.width
+    known = OodDetector(torch.ones(d), torch.eye(d), torch.ones(1, d), torch.tensor(1e-6))
+    monkeypatch.setattr(pali.pipeline("pali"), "ood", known)
+    body = chat(text, encoded[4], max_tokens=4)
+    with serving(service_of(pali)) as url, httpx.Client(base_url=url, timeout=60) as fresh:
+        [choice] = fresh.post("/v1/chat/completions", json=body).json()["choices"]
+        streamed = events(fresh, body)
+    assert choice["openpali"]["out_of_distribution"] is True
+    assert ("out of the distribution" in choice["message"]["content"]) is told
+    assert text_of_events(streamed) == choice["message"]["content"]
 
 
 def test_the_openai_client(url: str, pali: Pali, images: Sequence[Image], encoded: Sequence[str]) -> None:
@@ -433,6 +471,41 @@ def test_pages_are_read_whole(client: Any, pali: Pali, images: Sequence[Image]) 
     assert boxes == [[round(edge, 1) for edge in word.box] for line in expected for word in line.words]
 
 
+def pdf(pages: Sequence[Image]) -> bytes:
+    first, *others = map(PILImage.fromarray, pages)
+    first.save(file := io.BytesIO(), "pdf", save_all=True, append_images=others, resolution=72)
+    return file.getvalue()
+
+
+def test_every_page_of_a_pdf_file_is_read(client: Any, pali: Pali, images: Sequence[Image], tmp_path: Path) -> None:
+    (tmp_path / "pages.pdf").write_bytes(pdf(images[:2]))
+    found = client.post("/v1/read", files={"image": ("pages.pdf", pdf(images[:2]))})
+    assert found.status_code == 200, found.text
+    url = f"data:application/pdf;base64,{base64.b64encode(pdf(images[:2])).decode()}"
+    assert client.post("/v1/read", json={"image": url}).json() == found.json()
+    expected = [pali.read_page(page) for page in open_pages(tmp_path / "pages.pdf", 144)]
+    told = found.json()["pages"]
+    assert [page["page"] for page in told] == [1, 2]
+    assert [page["text"].split("\n") for page in told] == [[line.text for line in lines] for lines in expected]
+    assert found.json()["text"] == "\n\n".join(page["text"] for page in told)
+    assert [(page["height"], page["width"]) for page in told] == [
+        (2 * image.shape[0], 2 * image.shape[1]) for image in images[:2]
+    ]
+    answer = client.post("/v1/caption", files={"image": ("pages.pdf", pdf(images[:1]))})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_image")
+
+
+@pytest.mark.parametrize(
+    ("pages", "size", "status", "code"),
+    [(4, 20, 413, "too_many_pages"), (1, 300, 400, "invalid_image"), (3, 155, 413, "image_too_large")],
+)
+def test_long_and_large_pdf_files_are_refused(pali: Pali, pages: int, size: int, status: int, code: str) -> None:
+    data = pdf([np.zeros((size, size, 3), np.uint8)] * pages)
+    with serving(service_of(pali, replace(LIMITS, pages=3))) as url:
+        answer = httpx.post(f"{url}/v1/read", files={"image": ("a.pdf", data)}, timeout=60)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
 def test_masks_are_run_lengths_or_a_png(pali: Pali) -> None:
     mask = np.zeros((4, 6), bool)
     mask[1:3, 2:5] = True
@@ -572,7 +645,7 @@ def test_what_utf8_cannot_write_is_escaped_in_the_error(client: Any) -> None:
 def test_bodies_that_are_no_json(client: Any) -> None:
     for content, kind, status in (
         (b"{", "application/json", 400),
-        (b"[" * 100_000, "application/json", 400),
+        (b"[" * 40_000, "application/json", 400),
         (b"a=1", "text/plain", 415),
         (b"--", "multipart/form-data", 400),
     ):
@@ -581,6 +654,47 @@ def test_bodies_that_are_no_json(client: Any) -> None:
     twice = client.post("/v1/detect", files=[("name", (None, "cat")), ("name", (None, "dog"))])
     assert (twice.status_code, twice.json()["error"]["param"]) == (400, "name")
     assert "name is given twice" in twice.json()["error"]["message"]
+
+
+MESSAGES = '"messages": [{"role": "user", "content": "x"}]'
+KEYS = [f'"k{number}": 1' for number in range(20_000)]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (f"{{{MESSAGES}, {', '.join(KEYS)}}}", 400),
+        (f"{{{MESSAGES}, {', '.join(KEYS[:90])}}}", 400),
+        ('{"messages": [' + "1, " * 45_000 + "1]}", 400),
+        (f"[{'[], ' * 300_000}1]", 413),
+        ("{" + MESSAGES + ', "' + "k" * 1_000_000 + '": 1}', 400),
+        ('{"messages": [{"role": "' + "r" * 1_000_000 + '"}]}', 400),
+        ("{" + MESSAGES + ', "task": "' + "t" * 1_000_000 + '"}', 400),
+    ],
+    ids=["many keys", "keys", "wrong elements", "many arrays", "a long key", "a long role", "a long task"],
+)
+def test_a_hostile_body_holds_up_no_other_request(pali: Pali, body: str, status: int) -> None:
+    stalls, ended = [0.0], threading.Event()
+    with serving(service_of(pali, Limits())) as url, httpx.Client(base_url=url, timeout=60) as client:
+
+        def watch() -> None:
+            with httpx.Client(base_url=url, timeout=60) as probe:
+                while not ended.is_set():
+                    began = time.perf_counter()
+                    probe.get("/health/live")
+                    stalls.append(time.perf_counter() - began)
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        began = time.perf_counter()
+        answer = client.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+        seconds = time.perf_counter() - began
+        ended.set()
+        watching.join()
+    assert answer.status_code == status
+    assert len(answer.content) < 2000
+    assert max(stalls) < 1  # .1 s on a machine that does nothing else
+    assert seconds < 2
 
 
 def test_bombs_and_long_bodies_are_refused(client: Any, images: Sequence[Image]) -> None:
@@ -629,7 +743,7 @@ def connect(url: str) -> socket.socket:
 
 def post(path: str, body: bytes, length: int | None = None) -> bytes:
     """A request as it is sent."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
 
 
@@ -662,7 +776,7 @@ def test_silent_and_dribbling_clients_are_sent_away(pali: Pali) -> None:
         began = time.monotonic()
         silent, headers, second, stopped, slow = clients.map(
             attempt,
-            [b"", b"GET / HTTP/1.1\r\nX: ", b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", body, body],
+            [b"", b"GET / HTTP/1.1\r\nX: ", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n", body, body],
             [b"", b"x", b"G", b"", b" "],
         )
         assert time.monotonic() - began < 20
@@ -674,7 +788,7 @@ def test_silent_and_dribbling_clients_are_sent_away(pali: Pali) -> None:
 
 def test_a_bad_request_after_an_answer_ends_the_connection(url: str, caplog: pytest.LogCaptureFixture) -> None:
     with connect(url) as connection:
-        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         answer = connection.recv(1000)
         connection.sendall(b"\0 nonsense\r\n\r\n")
         answer += until_closed(connection)
@@ -683,11 +797,24 @@ def test_a_bad_request_after_an_answer_ends_the_connection(url: str, caplog: pyt
     assert not [record for record in caplog.records if record.exc_info]
 
 
+def test_a_body_that_breaks_off_is_refused_once_and_logs_no_traceback(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(url) as connection:
+        head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + b"\0 nonsense\r\n\r\n")
+        answer = until_closed(connection)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert httpx.get(f"{url}/health/live").status_code == 200  # the server has gone on meanwhile
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 def test_a_client_that_reads_nothing_is_sent_away(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
     service = service_of(pali, Limits(pause=0.5))
     monkeypatch.setattr(service.metrics, "text", lambda: bytes(50_000_000))  # no socket buffers so much
     with serving(service) as url, connect(url) as connection:
-        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         time.sleep(1.6)
         assert len(until_closed(connection)) < 50_000_000
 
@@ -779,7 +906,7 @@ def test_slots_of_a_client_that_goes_away_are_free_soon(url: str, service: Servi
     turn = service.scheduler.turn
     for stream in (True, False):
         body = json.dumps(chat(ASK, encoded[0], max_tokens=300, stream=stream, temperature=2, seed=1)).encode()
-        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += f"Content-Length: {len(body)}\r\n\r\n"
         service.scheduler.turn = lambda: (time.sleep(0.05), steps.append(1), turn())[2]  # type: ignore[method-assign, assignment]
         with socket.create_connection((host, int(port))) as connection:
@@ -891,7 +1018,7 @@ def direct(pali: Pali) -> Any:
     """A client of an application whose scheduler rests."""
 
     def open_client(service: Service) -> Any:
-        return httpx.Client(transport=_Transport(create_app(service)), base_url="http://x")
+        return httpx.Client(transport=_Transport(create_app(service)), base_url="http://localhost")
 
     return open_client
 
@@ -902,7 +1029,9 @@ class _Transport(httpx.BaseTransport):
 
     def handle_request(self, request: Any) -> Any:
         async def send() -> Any:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://x") as client:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(self.app), base_url="http://localhost"
+            ) as client:
                 return await client.request(
                     request.method, request.url, content=request.read(), headers=request.headers
                 )
@@ -1068,7 +1197,9 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali, tmp_path: Path) -> 
         Options(api_key_file=tmp_path / "p0.png").key()
     for host in ("https://example.org", "example.org:8080", ""):
         with pytest.raises(ValueError):
-            _ = Options(allow_media=[host]).hosts
+            _ = Options(allow_media=[host]).media_hosts
+        with pytest.raises(ValueError, match="--allow-host"):
+            _ = Options(allow_host=[host]).hosts
     for origin in ("https://example.org/", "example.org", "https://Example.org", "https://me@example.org", ""):
         with pytest.raises(ValueError, match="--allow-origin"):
             _ = Options(allow_origin=[origin]).origins
@@ -1081,6 +1212,24 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali, tmp_path: Path) -> 
     for secret, status in (("clé à part, ключ à", 200), ("clé à part", 401)):
         header = {"Authorization": f"Bearer {secret}".encode()}
         assert client.get("/v1/models", headers=header).status_code == status
+
+
+def test_a_name_that_leads_here_reads_no_answers(direct: Any, pali: Pali) -> None:
+    client = direct(service_of(pali, hosts=["pali.example"]))
+    hosts = ("localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "10.1.2.3", "Pali.example:80")
+    for path in ("/v1/models", "/", "/health/live", "/metrics"):
+        for host in hosts:
+            assert client.get(path, headers={"Host": host}).status_code == 200
+        for host in (
+            "evil.example",
+            "evil.example:8000",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[::",
+        ):
+            answer = client.get(path, headers={"Host": host})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (421, "host_not_allowed")
+    assert direct(service_of(pali, key="secret")).get("/", headers={"Host": "pali.example"}).status_code == 200
 
 
 def test_requests_of_a_client_and_origins_are_limited(direct: Any, pali: Pali) -> None:

@@ -268,6 +268,30 @@ def test_a_page_is_read_as_text_to_select_and_copy(
     expect(page.locator(".curl pre")).to_contain_text("/v1/read")
 
 
+def test_a_pdf_file_is_read_and_a_screenshot_offers_reading_first(
+    page: Page, photo: Path, tmp_path: Path, images: Sequence[Image]
+) -> None:
+    tasks = page.locator("[name=task]")
+    page.set_input_files("#files", photo)
+    assert tasks.evaluate_all("each => each.map(({ value }) => value)")[:2] == ["caption", "vqa"]
+    screen = tmp_path / "screen.png"
+    PILImage.new("RGB", (400, 300)).save(screen)
+    page.set_input_files("#files", screen)
+    expect(page.locator("#about")).to_have_text("screen.png · 400 × 300")
+    assert tasks.evaluate_all("each => each.map(({ value }) => value)")[:2] == ["read", "detect"]
+    expect(page.get_by_role("radio", name="Read", exact=True)).to_be_checked()
+    choose(page, "Describe")
+    first, second = (PILImage.fromarray(each) for each in images[:2])
+    first.save(tmp_path / "two.pdf", save_all=True, append_images=[second], resolution=72)
+    page.set_input_files("#files", tmp_path / "two.pdf")
+    expect(page.locator("#about")).to_have_text("two.pdf")
+    expect(page.get_by_role("radio", name="Read", exact=True)).to_be_checked()
+    enter(page)
+    expect(page.locator(".raw pre").first).to_contain_text('"page": 2')
+    page.get_by_role("button", name="Copy text").click()
+    expect(page.locator(".card .said").first).not_to_be_empty()
+
+
 def test_no_confidence_is_shown_for_an_image_that_the_model_does_not_know(page: Page, photo: Path) -> None:
     page.set_input_files("#files", photo)
     choose(page, "Find", text="an unknown")

@@ -79,7 +79,7 @@ def send(url: str, numbers: Sequence[int]) -> Counter[str]:
                 status = str(client.get(path).status_code)
             elif kind in ("leaves", "breaks"):
                 data = json.dumps(body).encode()
-                head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 with socket.create_connection((host, int(port)), timeout=300) as connection:
                     connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
                     if kind == "breaks":

@@ -44,6 +44,13 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(help="Origin of web pages that may call the API (CORS); repeat it for more")
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name by which clients may call a server without a key, beside localhost, --host and addresses; "
+            "repeat it for more"
+        ),
+    ] = None,
     slots: Annotated[int, typer.Option(help="Answers that are generated together", min=1)] = SLOTS,
     queue: Annotated[int, typer.Option(help="Requests that may wait; more are answered with 429", min=1)] = QUEUE,
     image_cache: Annotated[int, typer.Option(help="MiB of image features to keep", min=0)] = FEATURES_MIB,
@@ -85,10 +92,11 @@ def serve(
         history=history,
         allow_media=allow_media or [],
         allow_origin=allow_origin or [],
+        allow_host=[*(allow_host or ()), *([] if ":" in host else [host])],
         api_key=api_key,
         api_key_file=api_key_file,
     )
-    _ = options.key(), options.hosts, options.origins  # bad ones are refused before a model is loaded
+    _ = options.key(), options.media_hosts, options.hosts, options.origins  # bad ones are refused at once
     pali = open_pali(model, options.shared_engine, dtype, device)
     typer.echo(f"loading {', '.join([pali.name, *options.adapters])}", err=True)
     service = open_service(pali, options)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from collections import Counter
+from collections.abc import Collection
+from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openpali.messages import shorten
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import ApiKey, Limits
 from openpali.serve.metrics import Metrics
@@ -24,12 +29,18 @@ class Guard:
     Args:
         app: what it guards.
         key, limits: who may pass, with what.
+        hosts: names by which the server may be called, in lower case. Without a key it answers to no other: a web
+            page could have its own name lead here, and would read the answers as those of its own server. No page
+            does so with an address, which always passes.
         metrics: counts the answers.
     """
 
-    def __init__(self, app: ASGIApp, key: ApiKey, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, key: ApiKey, limits: Limits, metrics: Metrics, hosts: Collection[str] = ()
+    ) -> None:
         self._app = app
         self._key, self._limits, self._metrics = key, limits, metrics
+        self._hosts = {"localhost", *hosts}
         self._clients: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,6 +59,7 @@ class Guard:
         is_open = scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDERS)
         self._clients[client] += not is_open
         try:
+            self._check_host(scope)
             if not is_open:
                 self._check(scope, client)
             await self._app(scope, self._limited(receive), counted)
@@ -66,6 +78,22 @@ class Guard:
                 del self._clients[client]
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, str(status)).inc()
+
+    def _check_host(self, scope: Scope) -> None:
+        sent = Headers(scope=scope).get("host")
+        if self._key.required or sent is None:  # browsers send it
+            return
+        try:
+            host = urlsplit(f"//{sent}").hostname or ""
+            if host in self._hosts or ipaddress.ip_address(host):
+                return
+        except ValueError:  # neither
+            pass
+        raise ApiError(
+            421,
+            f"no server of the name {shorten(sent, 80)}: call it by its address, or allow the name (--allow-host)",
+            code="host_not_allowed",
+        )
 
     def _check(self, scope: Scope, client: str) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -57,7 +57,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(_health_router(service))
     _add_error_handlers(app)
     app.openapi = lambda: _describe(app, service)  # type: ignore[method-assign]
-    protect(app, service.key, service.limits, service.metrics, service.origins)
+    protect(app, service.key, service.limits, service.metrics, service.origins, service.hosts)
     return app
 
 
@@ -123,14 +123,21 @@ def _add_error_handlers(app: FastAPI) -> None:
         return JSONResponse(ApiError(500, "internal server error: see the server's log").as_json(), 500)
 
 
-def protect(app: Starlette, key: ApiKey, limits: Limits, metrics: Metrics, origins: Sequence[str]) -> None:
+def protect(
+    app: Starlette,
+    key: ApiKey,
+    limits: Limits,
+    metrics: Metrics,
+    origins: Sequence[str],
+    hosts: Sequence[str],
+) -> None:
     """Add the middleware for authentication, limits and CORS.
 
     Args:
-        key, limits, metrics: see :class:`openpali.serve.guard.Guard`.
+        key, limits, metrics, hosts: see :class:`openpali.serve.guard.Guard`.
         origins: web pages that may call it (CORS).
     """
-    app.add_middleware(Guard, key=key, limits=limits, metrics=metrics)
+    app.add_middleware(Guard, key=key, limits=limits, metrics=metrics, hosts=hosts)
     if origins:  # in front of the guard: a browser asks whether it may send a key without sending it
         app.add_middleware(
             CORSMiddleware,
@@ -153,6 +160,7 @@ def _model(served: Served, limits: Limits) -> dict[str, Any]:
             "languages": list(served.pali.languages),
             "about": served.pali.about,
             "max_images": limits.images,
+            "max_pages": limits.pages if {FINDER, READER} <= served.pali.parts.keys() else 0,
             "takes_prompts": MAIN in served.pali.parts,
             "reads_pages": {FINDER, READER} <= served.pali.parts.keys(),
             "embeds": SIGLIP in served.pali.parts,

@@ -27,6 +27,7 @@ class Limits:
         pixels: of one image; a larger one is refused before it is decoded.
         all_pixels: of all images of a request, which are held in memory together.
         images: of one prompt.
+        pages: of one PDF file.
         characters: of one prompt; a longer one is refused before it is compared with the names that a model knows.
         new_tokens: that a request may generate.
         texts: texts or images of one call for embeddings.
@@ -40,6 +41,7 @@ class Limits:
     pixels: int = 50_000_000
     all_pixels: int = 100_000_000
     images: int = 16
+    pages: int = 16
     characters: int = 20_000
     new_tokens: int = 1024
     texts: int = 256

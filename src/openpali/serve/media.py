@@ -16,8 +16,11 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from openpali.data.media import DPI
+from openpali.data.media.documents import pdf_pages
 from openpali.data.media.images import TooManyPixels, begins_pdf, load_image
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import Limits
@@ -29,6 +32,13 @@ LONGEST = 65_535  # pixels of a side, as in JPEG: a strip of a pixel's height ha
 _PORTS = {"http": 80, "https": 443}
 _PATH = "/%:@!$&'()*+,;=~?"  # what stands in a path or a query as it is
 _EMBEDDING = [ipaddress.IPv6Network(each) for each in ("::/96", "::ffff:0:0/96", "64:ff9b::/96")]  # end in IPv4
+
+
+class Page(NamedTuple):
+    """A page of a PDF file, or an image, which has no number."""
+
+    image: Image
+    number: int = 0
 
 
 class Media:
@@ -50,20 +60,45 @@ class Media:
             url: a data URL, or a URL of an allowed host.
             param: what error messages call it.
         """
-        data = self.fetch(url, param) if is_remote(url) else _read_data_url(url, param)
-        return self.decode(data, param)
+        return self.decode(self._data(url, param), param)
+
+    def _data(self, url: str, param: str) -> bytes:
+        return self.fetch(url, param) if is_remote(url) else _read_data_url(url, param)
 
     def images(self, named: Sequence[tuple[str, str]]) -> Iterator[Image]:
         """The pixels of several images, each with what error messages call it; read one after another."""
-        pixels = 0
+        return self._within((self.image(url, param), param) for url, param in named)
+
+    def pages(self, named: Sequence[tuple[str, str]]) -> Iterator[Page]:
+        """As :meth:`images`, with the pages of PDF files."""
         for url, param in named:
-            image = self.image(url, param)
+            data = self._data(url, param)
+            if begins_pdf(data):
+                pages = self._within((page, param) for page in self._pdf(data, param))
+                yield from (Page(image, number) for number, image in enumerate(pages, 1))
+            else:
+                yield Page(self.decode(data, param))
+
+    def _within(self, images: Iterator[tuple[Image, str]]) -> Iterator[Image]:
+        """Images, each with what error messages call it, as long as they may be held together."""
+        pixels = 0
+        for image, param in images:
             pixels += image.shape[0] * image.shape[1]
             if pixels > self.limits.all_pixels:
                 most = f"{self.limits.all_pixels:,} pixels"
                 told = f"the images up to {param} have more than {most}: send smaller ones"
                 raise ApiError(413, told, param=param, code="image_too_large")
             yield image
+
+    def _pdf(self, data: bytes, param: str) -> Iterator[Image]:
+        try:
+            for number, page in enumerate(pdf_pages(data, param, DPI, max_pixels=self.limits.pixels), 1):
+                if number > self.limits.pages:
+                    told = f"{param} has more than {self.limits.pages} pages: send it in parts"
+                    raise ApiError(413, told, param=param, code="too_many_pages")
+                yield page()
+        except ValueError as error:
+            raise ApiError(400, str(error), param=param, code="invalid_image") from error
 
     def decode(self, data: bytes, param: str) -> Image:
         """The pixels of an image file."""
@@ -72,7 +107,11 @@ class Media:
         except TooManyPixels as error:
             raise ApiError(413, str(error), param=param, code="image_too_large") from error
         except ValueError as error:
-            told = f"{param} is a PDF file: send its pages as images" if begins_pdf(data) else str(error)
+            told = (
+                f"{param} is a PDF file: /v1/read takes it, others take images of its pages"
+                if begins_pdf(data)
+                else str(error)
+            )
             raise ApiError(400, told, param=param, code="invalid_image") from error
         if max(image.shape) > LONGEST:
             told = f"{param} has a side of more than {LONGEST:,} pixels: send it in parts"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -35,6 +36,7 @@ class Options(BaseModel):
         history: what to do with chats of several messages.
         allow_media: hosts from which images may be fetched.
         allow_origin: web pages that may call the API (CORS).
+        allow_host: names by which clients may call a server without a key, beside localhost and addresses.
         api_key, api_key_file: the key that clients must send; by default ``OPENPALI_API_KEY``, if there is one.
     """
 
@@ -55,16 +57,19 @@ class Options(BaseModel):
     history: History = "last-turn"
     allow_media: list[str] = []
     allow_origin: list[str] = []
+    allow_host: list[str] = []
     api_key: str | None = None
     api_key_file: Path | None = None
 
     @property
-    def hosts(self) -> list[str]:
+    def media_hosts(self) -> list[str]:
         """From which images may be fetched."""
-        for host in self.allow_media:
-            if not host or set(host) & set("/:@ "):
-                raise ValueError(f"--allow-media takes the name of a host, such as example.org, not {host!r}")
-        return self.allow_media
+        return _host_names("--allow-media", self.allow_media)
+
+    @property
+    def hosts(self) -> list[str]:
+        """Names by which the server may be called."""
+        return _host_names("--allow-host", self.allow_host)
 
     @property
     def origins(self) -> list[str]:
@@ -121,16 +126,24 @@ def open_service(pali: Pali, options: Options) -> Service:
         scheduler,
         name=name,
         limits=limits,
-        media=Media(limits, options.hosts),
+        media=Media(limits, options.media_hosts),
         metrics=metrics,
         key=options.key(),
         history=options.history,
         origins=options.origins,
+        hosts=options.hosts,
         adapters=adapters,
     )
     for each in (pali, *adapters.values()):
         each.load_all()
     return service
+
+
+def _host_names(option: str, hosts: Sequence[str]) -> list[str]:
+    for host in hosts:
+        if not host or set(host) & set("/:@ "):
+            raise ValueError(f"{option} takes the name of a host, such as example.org, not {host!r}")
+    return [host.lower() for host in hosts]
 
 
 def _name(model: str, pali: Pali) -> str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MaskFormat = Literal["rle", "png"]
 Stops = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=4)]
+Language = Annotated[str, Field(max_length=64)]
 DataUrl = Annotated[str, Field(description="data:image/png;base64,..., or a URL of an allowed host")]
 
 
@@ -138,8 +139,10 @@ class ChatRequest(Generating):
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20, description="Likeliest tokens at each place; needs logprobs")
     response_format: dict[Literal["type"], Literal["text"]] | None = None
-    task: str = Field("", description="Write this task's prompt around the text: caption, vqa, ocr, detect, ...")
-    lang: str = Field("", description="Language of the answer to a task or a question; default: en")
+    task: str = Field(
+        "", max_length=64, description="Write this task's prompt around the text: caption, vqa, ocr, detect, ..."
+    )
+    lang: Language = Field("", description="Language of the answer to a task or a question; default: en")
     raw: bool = Field(False, description="Send the text as a whole prompt, even if it reads like a question")
     # what OpenAI's clients may send without effect
     store: Literal[False] | None = None
@@ -189,7 +192,7 @@ class ImageRequest(Body):
 
 
 class ReadRequest(Body):
-    """Find and read all text of a screen or a page."""
+    """Find and read all text of a screen, a page or a PDF file (data:application/pdf;base64,...)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"image": _PIXEL}]})
 
@@ -201,7 +204,7 @@ class CaptionRequest(ImageRequest):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"image": _PIXEL, "lang": "en"}]})
 
-    lang: str = ""
+    lang: Language = ""
 
 
 class DetectRequest(ImageRequest):

@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from openpali.infer.generate import Decoding, Written
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Prediction
+from openpali.infer.pipeline import Prediction, ood_warning
 from openpali.serve.answers import Json
 from openpali.serve.chat import History
 from openpali.serve.clients import Client, first, stopping, too_late
@@ -28,6 +28,7 @@ from openpali.serve.tickets import Failed, QueueFull, Ticket, TooLate, Unavailab
 from openpali.tasks.example import Image
 from openpali.tasks.registry import suited
 
+R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
@@ -92,6 +93,7 @@ class Service:
         adapters: by name, what :meth:`Pali.adapted` makes of it.
         history: what to do with chats of several messages.
         origins: web pages that may call it (CORS).
+        hosts: names by which it may be called.
     """
 
     scheduler: Scheduler
@@ -102,6 +104,7 @@ class Service:
     key: ApiKey = field(default_factory=lambda: ApiKey(None))
     history: History = "last-turn"
     origins: Sequence[str] = ()
+    hosts: Sequence[str] = ()
     adapters: Mapping[str, Pali] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -180,19 +183,21 @@ class Service:
             images, tokens = prepared
             return work(images), tokens
 
-        return await self.in_turn(request, named, prepare, compute)
+        return await self.in_turn(request, self.media.images(named), named, prepare, compute)
 
     async def in_turn(
         self,
         request: Request,
+        images: Iterator[R],
         named: Sequence[tuple[str, str]],
-        prepare: Callable[[Iterator[Image]], S],
+        prepare: Callable[[Iterator[R]], S],
         work: Callable[[S], T],
     ) -> T:
         """Run work that no scheduler shares, one call after another.
 
         Args:
-            named: data URLs or URLs of images, with the name that errors give them.
+            images: read from ``named`` by :class:`Media`.
+            named: data URLs or URLs, with the name that errors give them.
             prepare: takes the images; calls that wait hold what it returns.
             work: takes that.
 
@@ -210,7 +215,7 @@ class Service:
 
         async def wait() -> T:
             try:
-                prepared = await self._read(named, lambda: prepare(self._images(named, client)))
+                prepared = await self._read(named, lambda: prepare(_while_waiting(images, client)))
                 return await self._told(computed(prepared))
             finally:
                 self._waiting -= 1
@@ -241,19 +246,19 @@ class Service:
 
         def work() -> Ticket:
             self.scheduler.check_room()
-            images = list(self._images(asked.images, client))
+            images = list(_while_waiting(self.media.images(asked.images), client))
             pali = asked.model.pali
             named = pali.task(suited(asked.task, len(images)), asked.part) if asked.task else None
             if named and "images" in named.needs and not images:
                 raise ApiError(400, f"task {named.name} is about an image: send one", param="images")
-            task, prompt, note = pali.prompted(
+            task, prompt, note, part, free = pali.prompted(
                 asked.text, named, lang=asked.lang, frames=len(images), raw=asked.raw, part=asked.part
             )
             ticket = self.scheduler.submit(
                 images,
                 prompt,
                 task=task,
-                part=asked.part,
+                part=part,
                 pali=pali,
                 decoding=asked.decoding(min(pali.longest_answer(task), self.limits.new_tokens)),
                 stops=asked.stops,
@@ -262,6 +267,7 @@ class Service:
                 watch=watch,
             )
             ticket.reworded = self._without_folders(note)
+            ticket.warning = ood_warning(asked.model.name) if free else ""
             return ticket
 
         return await client.wait(self._read(asked.images, work), Ticket.cancel)
@@ -319,9 +325,10 @@ class Service:
         async with limit:
             return await self.run(work)
 
-    def _images(self, named: Sequence[tuple[str, str]], client: Client) -> Iterator[Image]:
-        """The pixels of images, as long as their client waits."""
+
+def _while_waiting(images: Iterator[R], client: Client) -> Iterator[R]:
+    """Images that are read one after another, as long as their client waits."""
+    client.check()
+    for image in images:
+        yield image
         client.check()
-        for image in self.media.images(named):
-            yield image
-            client.check()

@@ -15,6 +15,7 @@ from openpali.infer.pipeline import Floats
 from openpali.serve.answers import Json, own, usage
 from openpali.serve.bodies import describe_body, read_body
 from openpali.serve.errors import ApiError
+from openpali.serve.media import Page
 from openpali.serve.schemas import (
     CaptionRequest,
     DetectRequest,
@@ -71,16 +72,21 @@ def vision_router(service: Service) -> APIRouter:
 
     @router.post("/v1/read", openapi_extra=describe_body(ReadRequest, form=True))
     async def read(request: Request) -> Response:
-        """Find and read all text of a screen or a page: lines and words with boxes, in reading order."""
+        """Find and read all text of a screen or a page: lines and words with boxes, in reading order.
+
+        For a PDF file, the text of all its pages, and a list of `pages`, each like the answer to an image."""
         body = await read_body(request, ReadRequest)
         model = service.model(body.model)
 
-        def work(images: Sequence[Image]) -> ReadPage:
-            [image] = images
-            return ReadPage.of(image, model.pali.page(image))
+        def work(pages: Sequence[Page]) -> list[tuple[int, ReadPage]]:
+            return [(number, ReadPage.of(image, model.pali.page(image))) for image, number in pages]
 
-        page = await service.in_turn(request, [(body.image, "image")], list, work)
-        return JSONResponse({"model": model.name, **page.as_json()})
+        named = [(body.image, "image")]
+        pages = await service.in_turn(request, service.media.pages(named), named, list, work)
+        told: list[Json] = [{**({"page": number} if number else {}), **page.as_json()} for number, page in pages]
+        if pages[0][0]:
+            told = [{"text": "\n\n".join(page.text for _, page in pages), "pages": told}]
+        return JSONResponse({"model": model.name, **told[0]})
 
     @router.post("/v1/detect", openapi_extra=describe_body(DetectRequest, form=True))
     async def detect(request: Request) -> Response:

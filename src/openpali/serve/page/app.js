@@ -1,7 +1,7 @@
 // The page: images on one side, questions and their answers on the other.
 
 import { Refused, ask, askWhole, curl, fetchFiles, findExamples, findModels, watchLoading } from "./api.js";
-import { dataUrl, readFiles } from "./images.js";
+import { PDF, dataUrl, readFiles } from "./images.js";
 import { coloursOf, draw, fill, fillText, labelOf, percent } from "./overlay.js";
 
 const TASKS = {
@@ -14,6 +14,7 @@ const TASKS = {
   compare: { label: "Compare", hint: "Texts, one a line (Shift+Enter)", finish: finishComparison },
   "": { label: "Prompt", hint: "Answer in en: what is it? <extra_id_0>" },
 };
+const SCREEN = 256; // pixels; no side of a screenshot or page is shorter
 const RETRY = 3000; // milliseconds between looks for a server that does not answer
 
 const $ = (id) => document.getElementById(id);
@@ -152,7 +153,10 @@ function refresh() {
 }
 
 $("models").addEventListener("change", () => take(state.models[$("models").selectedIndex]));
-$("tasks").addEventListener("change", changeTask);
+$("tasks").addEventListener("change", () => {
+  state.chosen = true;
+  changeTask();
+});
 $("text").addEventListener("input", () => {
   state.texts[task().name] = $("text").value;
   grow();
@@ -215,7 +219,7 @@ async function add(files) {
   say("");
   document.body.classList.add("reading");
   try {
-    const some = await readFiles(files);
+    const some = await readFiles(files, state.model?.openpali.max_pages);
     const room = state.model?.openpali.max_images ?? Infinity;
     const video = some.length > 1 && [...files].every((file) => file.type.startsWith("video/"));
     state.images = video ? some : [...state.images, ...some];
@@ -225,6 +229,7 @@ async function add(files) {
       say(`${state.model.id} takes ${room} ${room > 1 ? "images" : "image"} at a time here: the newest ${room > 1 ? "stay" : "stays"}.`);
     }
     select(video ? state.images[0] : state.images.at(-1));
+    offerReading(state.current);
   } catch (error) {
     say(error.message);
   } finally {
@@ -250,10 +255,21 @@ function select(image, answer = null) {
     $("image").src = image.url;
     $("image").alt = image.name;
     $("picture").style.setProperty("--ratio", image.width / image.height);
-    $("about").textContent = `${image.name} · ${image.width} × ${image.height}`;
+    const size = image.blob.type === PDF ? "" : ` · ${image.width} × ${image.height}`;
+    $("about").textContent = image.name + size;
   }
   showObjects();
   refresh();
+}
+
+/** On what may be a screenshot or a page, Read and Find come first, and Read is chosen until another task was. */
+function offerReading({ width, height, blob }) {
+  const [read, find] = ["read", "detect"].map((name) => document.querySelector(`[name=task][value=${name}]`)?.parentNode);
+  if (!read || Math.min(width, height) < SCREEN) return;
+  $("tasks").firstElementChild.after(...[read, find].filter(Boolean));
+  if (state.chosen && blob.type !== PDF) return;
+  read.firstChild.checked = true;
+  changeTask();
 }
 
 function thumbOf(image) {
@@ -367,16 +383,20 @@ function tell(answer, milliseconds, raw) {
 
 function finishPage(answer, found, milliseconds) {
   tell(answer, milliseconds, JSON.stringify(found, null, 1));
-  answer.lines = found.lines;
+  answer.lines = found.lines ?? []; // the pages of a PDF file are told as text
   answer.card.classList.add("page");
   answer.card.querySelector(".copy-text").hidden = !found.text;
-  const gap = (line, i) => (i && line.block !== found.lines[i - 1].block ? "\n" : "");
-  answer.said.textContent = found.lines.map((line, i) => gap(line, i) + line.text).join("\n") || "No text.";
-  if (found.out_of_distribution) {
+  answer.said.textContent = (found.pages ?? [found]).map(textOfPage).join("\n\n").trim() || "No text.";
+  if ((found.pages ?? [found]).some((page) => page.out_of_distribution)) {
     warn(answer);
-    for (const word of found.lines.flatMap((line) => line.words)) word.confidence = null;
+    for (const word of answer.lines.flatMap((line) => line.words)) word.confidence = null;
   }
   if (answer.images.includes(state.current)) show(answer);
+}
+
+/** Its lines, with an empty one between blocks. */
+function textOfPage({ lines }) {
+  return lines.map((line, i) => (i && line.block !== lines[i - 1].block ? "\n" : "") + line.text).join("\n");
 }
 
 function finishComparison(answer, found, milliseconds) {

@@ -1,14 +1,17 @@
 // Images as the page holds them: {name, blob, url, width, height}, and of a video the frames that are sent.
 
 const FRAMES = 8; // of a video, as `openpali predict` takes
+export const PDF = "application/pdf"; // of which no browser shows pages as images
 const LONGEST = 1920; // pixels of a frame's longer side: eight fit into a request
 
-/** The images in files; a video becomes its frames. Throws an Error that says which file cannot be read. */
-export async function readFiles(files) {
+/** The images in files; a video becomes its frames, and a PDF file, if those are taken, stays one.
+ * Throws an Error that says which file cannot be read. */
+export async function readFiles(files, documents) {
   const found = [];
   for (const file of files) {
-    if (file.type === "application/pdf") throw new Error(`${file.name} is a PDF file: choose images of its pages.`);
-    if (file.type.startsWith("video/")) found.push(...(await framesOf(file)));
+    if (file.type === PDF && !documents) throw new Error(`${file.name} is a PDF file: choose images of its pages.`);
+    if (file.type === PDF) found.push({ name: file.name, blob: file, url: "page/document.svg", width: 300, height: 400 });
+    else if (file.type.startsWith("video/")) found.push(...(await framesOf(file)));
     else found.push(await readImage(file, file.name || "pasted.png"));
   }
   return found;
