@@ -168,6 +168,8 @@ def test_names_are_told_apart_in_longer_expressions(expression) -> None:
         ("progress bar", "progressbar"),
         ("toggle button", "switch"),
         ("text box", "textbox"),
+        ("inputs", "textbox"),
+        ("dropdowns", "combobox"),
     ],
 )
 def test_roles_of_two_words_are_one(text, role) -> None:
@@ -201,6 +203,79 @@ def test_elements_are_ordered_row_by_row() -> None:
         found = screen.point(expression)
         assert found is not None
         assert found.box == rows[index].box, expression
+
+
+@pytest.mark.parametrize(
+    ("expression", "index"),
+    [
+        ("second last button", 2),
+        ("the second to last button", 2),
+        ("the last but one button", 2),
+        ("the third from the last", 1),
+        ("third button from the end", 1),
+        ("the third from the right", 1),
+        ("2nd button from the left", 1),
+        ("the fourth button", 3),
+        ("the second from last button", 2),
+    ],
+)
+def test_elements_are_counted_from_either_end(expression, index) -> None:
+    row = [element("button", 10, 100 * i, 30, 100 * i + 60) for i in range(4)]
+    found = Screen(row, []).point(expression)
+    assert found is not None
+    assert found.box == row[index].box
+    assert Screen(row[:1], []).point(expression) is None
+
+
+STACKED = Screen(
+    [
+        element("textbox", 40, 20, 70, 300),
+        element("textbox", 110, 20, 140, 300),
+        element("checkbox", 160, 20, 174, 34),
+        element("checkbox", 160, 150, 174, 164),
+        element("button", 110, 310, 140, 370),
+    ],
+    [
+        line(20, ("Name", 20)),
+        line(90, ("City", 20)),
+        line(117, ("Oslo", 30)),
+        line(159, ("Remember", 40)),
+        line(159, ("News", 170)),
+        line(117, ("Find", 320)),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("expression", "index"),
+    [
+        ("the field below Name", 0),
+        ("textbox below City", 1),
+        ("the input under the City", 1),
+        ("below Name", 0),
+        ("the field below the Name field", 1),
+        ("the text box above City", 0),
+        ("the field next to Name", 0),
+        ("the checkbox left of Remember", 2),
+        ("check box left of News", 3),
+        ("the checkbox right of Remember", 3),
+        ("the button right of City", 4),
+        ("the field left of Find", 1),
+        ("the button right of Oslo", 4),
+    ],
+)
+def test_a_label_is_a_neighbour_of_what_it_names(expression, index) -> None:
+    found = STACKED.point(expression)
+    assert found is not None
+    assert found.box == STACKED.elements[index].box
+
+
+def test_the_next_field_is_found_where_labels_stand_far_left() -> None:
+    fields = [element("textbox", 50 * i, 200, 50 * i + 40, 400) for i in range(6)]
+    names = [line(50 * i + 12, (name, 120)) for i, name in enumerate(("Name", "City", "Mail", "Age", "Zip", "Job"))]
+    found = Screen(fields, names).point("the field below Name")
+    assert found is not None
+    assert found.box == fields[1].box
 
 
 def test_wide_fields_are_ordered_row_by_row() -> None:

@@ -26,27 +26,30 @@ from openpali.metrics.boxes import box_iou
 from openpali.metrics.words import holds_centre
 from openpali.tasks.example import Box, Object, around
 
-_OWN = ("button", "heading", "icon", "image", "link", "radio", "slider", "tab")
-"""Roles that people name as they are."""
-_ROLES: dict[str, tuple[str, ...]] = {
-    **{word: (role,) for role in _OWN for word in (role, f"{role}s")},
-    **{word: ("checkbox",) for word in ("checkbox", "checkboxes", "tickbox")},
-    **{word: ("columnheader",) for word in ("columnheader", "column", "columns")},
-    **{word: ("combobox", "listbox") for word in ("combobox", "dropdown", "select", "listbox", "list")},
-    **{word: ("heading",) for word in ("title", "header")},
-    **{word: ("image",) for word in ("picture", "photo", "avatar", "logo")},
-    **{word: ("progressbar",) for word in ("progressbar", "progress")},
-    **{word: ("switch",) for word in ("switch", "switches", "toggle")},
-    **{word: ("textbox",) for word in ("textbox", "textboxes", "field", "fields", "input", "searchbox", "box")},
-    **dict(btn=("button",), symbol=("icon",), radiobutton=("radio",)),
-    **{word: ("radio",) for word in ("radio button", "radio buttons")},
-    **{word: ("checkbox",) for word in ("check box", "check boxes", "tick box", "tick boxes")},
-    **{word: ("columnheader",) for word in ("column header", "column headers")},
-    **{word: ("combobox",) for word in ("combo box", "combo boxes")},
-    **{word: ("combobox", "listbox") for word in ("select box", "select boxes", "list box", "list boxes")},
-    **{word: ("combobox", "listbox") for word in ("drop down", "drop downs")},
-    **{word: ("progressbar",) for word in ("progress bar", "progress bars")},
-    **{word: ("switch",) for word in ("toggle button", "toggle buttons", "toggle switch", "toggle switches")},
+_WORDS = {
+    ("button",): ("button", "btn"),
+    ("checkbox",): ("checkbox", "check box", "tickbox", "tick box"),
+    ("columnheader",): ("columnheader", "column header", "column"),
+    ("combobox", "listbox"): (
+        *("combobox", "combo box", "listbox", "list box", "list"),
+        *("dropdown", "drop down", "select", "select box"),
+    ),
+    ("heading",): ("heading", "title", "header"),
+    ("icon",): ("icon", "symbol"),
+    ("image",): ("image", "picture", "photo", "avatar", "logo"),
+    ("link",): ("link",),
+    ("progressbar",): ("progressbar", "progress bar", "progress"),
+    ("radio",): ("radio", "radiobutton", "radio button"),
+    ("slider",): ("slider",),
+    ("switch",): ("switch", "toggle", "toggle button", "toggle switch"),
+    ("tab",): ("tab",),
+    ("textbox",): ("textbox", "textarea", "field", "input", "searchbox", "box"),
+}
+_ROLES = {
+    form: roles
+    for roles, words in _WORDS.items()
+    for word in words
+    for form in (word, f"{word}es" if word.endswith(("s", "x", "ch")) else f"{word}s")
 }
 """Words that name roles."""
 _FILLERS = {
@@ -55,8 +58,11 @@ _FILLERS = {
 }
 _BESIDE = re.compile(r"\b(?:to the |on the )?(right of|left of|above|below|under|over|next to|beside|near)\b", re.I)
 _PLACES = {"top": (0, -1), "upper": (0, -1), "bottom": (0, 1), "lower": (0, 1), "left": (1, -1), "right": (1, 1)}
-_ORDER = {"first": 0, "second": 1, "third": 2, "last": -1}
-_OTHERWISE = frozenset((*_ROLES, *_PLACES, *_ORDER))
+_ALONG = {f"from {side}": (axis, -sign) for side, (axis, sign) in _PLACES.items()}
+_ORDINALS = ("first 1st", "second 2nd", "third 3rd", "fourth 4th", "fifth 5th", "sixth 6th")
+_ORDER = {word: number for number, words in enumerate(_ORDINALS) for word in words.split()}
+_ORDER |= {"last": -1, "from last": -1, "from end": -1}
+_OTHERWISE = frozenset((*_ROLES, *_PLACES, *_ALONG, *_ORDER))
 """Words that say what or where an element is, or are a part of its name."""
 _LABELS = {
     **dict.fromkeys(("textbox", "combobox", "listbox", "slider", "progressbar"), ("left of", "above")),
@@ -76,29 +82,33 @@ class ElementQuery(NamedTuple):
         words: that name the element.
         roles: that it may have; empty: any.
         places: axis (0: down, 1: right) and sign of where it is.
-        order: its number among those that fit, in reading order.
+        order: its number among those that fit, from 0, or from -1 backwards.
+        along: axis and sign of the direction in which they are counted; None: reading order.
     """
 
     words: Sequence[str]
     roles: Sequence[str]
     places: Sequence[tuple[int, int]]
     order: int | None
+    along: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, text: str) -> ElementQuery:
         words: list[str] = []
         roles: list[str] = []
-        places, order = [], None
+        places, order, along = [], None, None
         for word in _terms(text):
             if word in _ROLES:
                 roles += _ROLES[word]
             elif word in _PLACES:
                 places.append(_PLACES[word])
+            elif word in _ALONG:
+                along = _ALONG[word]
             elif word in _ORDER:
-                order = _ORDER[word]
+                order = _ORDER[word] - (order or 0)  # "second last" is -2
             elif word not in _FILLERS:
                 words.append(word)
-        return cls(words, roles, places, order)
+        return cls(words, roles, places, order, along)
 
     @classmethod
     def named(cls, text: str) -> ElementQuery:
@@ -159,8 +169,8 @@ class Screen:
         begins_name = beside and not beside.start() and self._begins_name(expression, beside.end())
         if not beside or begins_name or self._exactly(expression):
             return self._best(expression)
-        if anchor := self._best(expression[beside.end() :]):
-            return self._beside(anchor, beside[1].casefold(), ElementQuery.of(expression[: beside.start()]))
+        if anchors := self._anchors(expression[beside.end() :]):
+            return self._beside(anchors, beside[1].casefold(), ElementQuery.of(expression[: beside.start()]))
         return self._best(expression)
 
     def _begins_name(self, expression: str, end: int) -> bool:
@@ -169,12 +179,29 @@ class Screen:
         texts = [words_of(text) for text in (*(t.name for t in self.named), *(line.text for line in self.lines))]
         return any(begins == words[i : i + len(begins)] for words in texts for i in range(len(words)))
 
-    def _beside(self, anchor: Object, relation: str, wanted: ElementQuery) -> Object | None:
-        """The nearest that fits, in a direction from an element."""
-        fitting = [(self._fit(wanted, thing), thing) for thing in self.named if thing.box != anchor.box]
+    def _anchors(self, text: str) -> list[Box]:
+        """Where what a text means is: the element, and the label that names it, unless the text says its role."""
+        if not (anchor := self._best(text)):
+            return []
+        words, label = _telling(text), self.label(anchor)
+        beside, within = (likeness(words, _telling(text_of(each))) for each in (label, self.inside(anchor)))
+        if beside <= within or anchor.role in ElementQuery.of(text).roles:
+            return [anchor.box]
+        return [anchor.box, around(word.box for word in label)]
+
+    def _beside(self, anchors: Sequence[Box], relation: str, wanted: ElementQuery) -> Object | None:
+        """The nearest that fits, in a direction from one of the anchors."""
+        fitting = [(self._fit(wanted, thing), thing) for thing in self.named if [thing.box] != anchors]
         most = max((fit for fit, _ in fitting), default=0.0)
-        near = [(thing, away(anchor.box, thing.box, relation)) for fit, thing in fitting if fit >= 0.8 * most > 0]
-        return min((pair for pair in near if pair[1] < np.inf), key=lambda pair: pair[1], default=(None, 0.0))[0]
+        near = [
+            (away(anchor, thing.box, relation), thing)
+            for fit, thing in fitting
+            if fit >= 0.8 * most > 0
+            for anchor in anchors
+            if thing.box != anchor
+        ]
+        distance, found = min(near, key=lambda pair: pair[0], default=(np.inf, None))
+        return found if distance < np.inf else None
 
     def _best(self, text: str) -> Object | None:
         if exact := self._exactly(text):
@@ -216,8 +243,8 @@ class Screen:
             return None
         if wanted.order is not None:
             fitting = _in_half(some, wanted.places)
-            ordered = _row_by_row(fitting)
-            return ordered[wanted.order] if wanted.order < len(ordered) else None
+            ordered = _counted(fitting, *wanted.along) if wanted.along else _row_by_row(fitting)
+            return ordered[wanted.order] if -len(ordered) <= wanted.order < len(ordered) else None
         if wanted.places:
             return max(some, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
         return max(some, key=confidence_of)
@@ -281,6 +308,11 @@ def _row_by_row(things: Sequence[Object]) -> list[Object]:
     return [thing for row in rows for thing in sorted(row, key=lambda thing: thing.box.xmin)]
 
 
+def _counted(things: Sequence[Object], axis: int, sign: int) -> list[Object]:
+    """Things along an axis, or against it."""
+    return sorted(things, key=lambda thing: sign * thing.box.centre[axis])
+
+
 def _in_half(things: Sequence[Object], places: Sequence[tuple[int, int]]) -> Sequence[Object]:
     """Those in each half, such as the left one, that places name (:class:`ElementQuery`)."""
     for axis, sign in places:
@@ -295,10 +327,11 @@ def words_of(text: str) -> list[str]:
 
 
 def _terms(text: str) -> list[str]:
-    """Words; those that name a role together, such as "radio button", are one term."""
+    """Words; those that say one thing together, such as "radio button" and "from right", are one term."""
     terms: list[str] = []
-    for word in words_of(text):
-        if terms and (pair := f"{terms[-1]} {word}") in _ROLES:
+    text = " ".join(words_of(text)).replace("last but one", "second last").replace("from the ", "from ")
+    for word in text.split():
+        if terms and (pair := f"{terms[-1]} {word}") in _OTHERWISE:
             terms[-1] = pair
         else:
             terms.append(word)
