@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from openpali import Pali
 from openpali.infer.forms import answer_about, counted_roles
 from openpali.infer.pages import ReadLine, ReadWord
 from openpali.infer.pipeline import Sized
-from openpali.infer.screens import Screen
+from openpali.infer.screens import Screen, text_of
 from openpali.metrics.calibration import Calibration
 from openpali.tasks.example import Box, Example, Line, Object, Size, Word, around
 from openpali.weights.format import add_facts
@@ -101,10 +102,13 @@ def test_radio_buttons_are_no_buttons() -> None:
     assert said.text == "2"
 
 
-def test_that_nothing_was_found_has_no_confidence() -> None:
-    said = answer_about(Screen([], []), "How many tabs are there?")
-    assert said is not None
-    assert (said.text, said.confidence) == ("0", 0.0)
+def test_the_confidence_of_a_count_is_the_probability_of_that_count() -> None:
+    tabs = [element("tab", 10, x, 30, x + 60) for x in (10, 100)]
+    doubtful = [replace(tab, confidence=0.3) for tab in tabs] + [element("button", 300, 400, 330, 460)]
+    for found, sure in (([], 0.7**2), (tabs, 0.8**2 * 0.7**2 + 2 * 0.8 * 0.2 * 2 * 0.3 * 0.7 + 0.2**2 * 0.3**2)):
+        said = answer_about(Screen(found, [], doubtful=doubtful), "How many tabs are there?")
+        assert said is not None
+        assert (said.text, said.confidence) == (str(len(found)), pytest.approx(sure))
 
 
 @pytest.mark.parametrize("question", ["What is the weather?", "Why?", "", "What is the Salary of Bob?"])
@@ -156,3 +160,41 @@ def test_the_values_of_a_row_of_names_stand_below_it_and_those_of_a_list_beside_
         said = answer_about(screen, question)
         assert said is not None
         assert said.text == answer
+
+
+NAMES = ("Name", "City", "Order no.", "Tel.", "Qty", "Addr.")
+VALUES = ("Ann Lee", "Oslo", "4711", "555 123", "3", "Elm Street 5")
+QUESTIONS = {
+    "What is the name?": "Ann Lee",
+    "What is the order number?": "4711",
+    "What is the order no.?": "4711",
+    "What is the telephone number?": "555 123",
+    "What is the phone number?": "555 123",
+    "What is the quantity?": "3",
+    "What is the address?": "Elm Street 5",
+}
+
+
+@pytest.mark.parametrize("filled", [True, False])
+@pytest.mark.parametrize("left", [104, 180, 300])
+def test_fields_are_named_by_what_stands_at_their_left(left: int, filled: bool) -> None:
+    fields = [element("textbox", 40 * i, left, 40 * i + 30, left + 200) for i in range(6)]
+    names = [line(40 * i + 7, 20, name) for i, name in enumerate(NAMES)]
+    values = [line(40 * i + 7, left + 10, value) for i, value in enumerate(VALUES) if filled]
+    screen = Screen(fields, [*names, *values])
+    assert [text_of(screen.label(field)) for field in fields] == [*NAMES]
+    for question, answer in QUESTIONS.items() if filled else ():
+        said = answer_about(screen, question)
+        assert said is not None
+        assert said.text == answer
+
+
+def test_what_stands_between_fields_is_no_label_of_the_next() -> None:
+    tops, lefts = (100, 170, 240), (20, 340)
+    places = [(top, left) for top in tops for left in lefts]
+    fields = [element("textbox", top + 22, left, top + 52, left + 300) for top, left in places]
+    names = [line(top, left, name) for (top, left), name in zip(places, NAMES, strict=True)]
+    values = [line(top + 29, left + 10, value) for (top, left), value in zip(places, VALUES, strict=True)]
+    units = [*(line(top + 29, 322, "k") for top in tops), *(line(top + 29, 2, "#") for top in tops)]
+    screen = Screen(fields, [*names, *values, *units])
+    assert [text_of(screen.label(field)) for field in fields] == [*NAMES]

@@ -480,7 +480,7 @@ def test_elements_are_counted_by_the_part_that_finds_them(bundle, screenshot) ->
     prompts = [pali.write_prompt(pali.task("vqa"), question) for question in questions]
     counted, none, others = pali.predict([[screenshot]] * 3, prompts)
     assert (counted.part, counted.answer.text) == ("elements", str(len(buttons)))
-    assert (none.part, none.answer.text, none.confidence) == ("elements", "0", 0.0)
+    assert (none.part, none.answer.text, none.confidence) == ("elements", "0", 1.0)
     assert others.part != "elements"
     for frames in ([], [screenshot] * 2):  # no screen
         [answer] = pali.predict([frames], prompts[:1])

@@ -13,6 +13,7 @@ from openpali.model.layers import device_of
 from openpali.tasks.example import Box, Image, Object
 
 LEAST = 0.55  # probability of an element that is found: F1 is highest so, on the development windows
+DOUBTFUL = 0.1  # least probability that counts for how many elements there are; chosen there, too
 _SAME = 0.4  # IoU from which on two boxes are one element
 
 

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from openpali.infer.elements import confidence_of
 from openpali.infer.pages import ReadLine, ReadWord
 from openpali.infer.screens import ElementQuery, Screen, away, likeness, text_of, words_of
+from openpali.metrics.calibration import probability_of_count
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box
 
@@ -28,6 +30,12 @@ _FILLERS = {
     *("a", "an", "the", "of", "in", "on", "at", "for", "is", "are", "does", "do", "was", "has", "have"),
     *("value", "text", "say", "says", "written", "entered", "selected", "shown", "there"),
 }
+_SHORT = {
+    **dict.fromkeys(("no", "nr"), "number"),
+    **dict.fromkeys(("tel", "phone"), "telephone"),
+    **dict(qty="quantity", addr="address", amt="amount", acct="account", ref="reference", dept="department"),
+}
+"""Abbreviations, as labels have them, and other words for the same."""
 _FIELDS = ("textbox", "combobox", "listbox")
 _LEAST = 0.6  # least likeness of a question to the names that it asks about
 _LOOSE = 0.9  # how well a name fits beside which no field is
@@ -45,10 +53,11 @@ class _Said(NamedTuple):
 def answer_about(screen: Screen, question: str) -> Answer | None:
     """What a screen says to a question, with a confidence; None: it names nothing that is there."""
     if roles := counted_roles(question):
-        found = [thing for thing in screen.elements if thing.role in roles]
-        # That none was found says little: what is missed lowers no product.
-        sure = prod(each.confidence or 0.0 for each in found) if found else 0.0
-        return Answer(str(len(found)), confidence=sure)
+        found, doubtful = (
+            [confidence_of(thing) for thing in things if thing.role in roles]
+            for things in (screen.elements, screen.doubtful)
+        )
+        return Answer(str(len(found)), confidence=probability_of_count([*found, *doubtful], len(found)))
     names = _names(_ASKING.sub("", question))
     said = [*_in_fields(screen, names), *_in_tables(screen, names), *_beside(screen, names)]
     best = max(said, key=lambda each: each.fit, default=None)
@@ -66,7 +75,7 @@ def counted_roles(question: str) -> Sequence[str]:
 
 
 def _names(text: str) -> list[str]:
-    return [word for word in words_of(text) if word not in _FILLERS]
+    return [_SHORT.get(word, word) for word in words_of(text) if word not in _FILLERS]
 
 
 def _in_fields(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:

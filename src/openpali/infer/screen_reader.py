@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from openpali.data.pipeline.pages import without_margin
-from openpali.infer.elements import confidence_of, find_elements
+from openpali.infer.elements import DOUBTFUL, confidence_of, find_elements
+from openpali.infer.elements import LEAST as LEAST_ELEMENT
 from openpali.infer.icons import name_icons
 from openpali.infer.pages import Reading, ReadLine, find_text, read_lines, read_page
 from openpali.infer.screens import Screen
@@ -92,8 +93,8 @@ class ScreenReader:
         last = self._last
         if last is None or not np.array_equal(last[0], image):
             page = self.page(image)
-            elements = self._elements(image, page.lines) if ELEMENTS in self.parts else []
-            self._last = last = image.copy(), Screen(elements, page.lines, page.ood_score)
+            elements, doubtful = self._elements(image, page.lines) if ELEMENTS in self.parts else ([], [])
+            self._last = last = image.copy(), Screen(elements, page.lines, page.ood_score, doubtful)
         return last[1]
 
     def name_icons(self, image: Image, boxes: Sequence[Box]) -> list[tuple[str, float]]:
@@ -103,17 +104,19 @@ class ScreenReader:
         with self._autocast():
             return name_icons(cast(IconClassifier, self.load(ICONS)[1]), image, boxes)
 
-    def _elements(self, image: Image, lines: Sequence[ReadLine]) -> list[Object]:
-        """Elements with calibrated confidence; the name of an icon is what it shows."""
+    def _elements(self, image: Image, lines: Sequence[ReadLine]) -> tuple[list[Object], list[Object]]:
+        """Elements, and doubtful ones, with calibrated confidence; the name of an icon is what it shows."""
         finder = self.load(ELEMENTS)[1]
         with self._autocast():
-            elements = find_elements(cast(ElementFinder, finder), image, [line.extent for line in lines])
+            found = find_elements(cast(ElementFinder, finder), image, [line.extent for line in lines], DOUBTFUL)
+        count = sum(confidence_of(e) >= LEAST_ELEMENT for e in found)  # the most probable come first
         if calibration := self._calibration(ELEMENTS, Detect.name):
-            elements = [replace(e, confidence=calibration.of(e.confidence, e.role)) for e in elements]
-            elements.sort(key=confidence_of, reverse=True)
+            found = [replace(e, confidence=calibration.of(e.confidence, e.role)) for e in found]
+        elements, doubtful = sorted(found[:count], key=confidence_of, reverse=True), found[count:]
         icons = [thing.box for thing in elements if thing.is_icon] if ICONS in self.parts else []
         names = iter(self.name_icons(image, icons))
-        return [replace(e, name=next(names, (e.name, 0.0))[0]) if e.is_icon else e for e in elements]
+        named = [replace(e, name=next(names, (e.name, 0.0))[0]) if e.is_icon else e for e in elements]
+        return named, doubtful
 
     def _calibrated(
         self, lines: list[ReadLine], least: Callable[[ReadLine], float] = lambda line: 0.0

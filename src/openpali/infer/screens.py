@@ -73,6 +73,8 @@ _OTHER_ROLE = 0.75  # factor of the score if the name fits and the role does not
 _PART = 0.8  # factor of the score if only a part of what is written fits
 _ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
 _NEAR = 2.5  # heights of an element within which its label stands
+_FAR = 20.0  # heights of a label within which it stands in the row of an element
+_IN_ROW = 0.1  # factor of that distance; chosen on development themes
 
 
 class ElementQuery(NamedTuple):
@@ -126,11 +128,13 @@ class Screen:
         elements: with their roles; the name of an icon is what it shows.
         lines: in reading order.
         ood_score: as of :class:`~openpali.infer.pages.Reading`.
+        doubtful: what may be an element, but is less probable: for the confidence in how many there are.
     """
 
     elements: Sequence[Object]
     lines: Sequence[ReadLine]
     ood_score: float | None = None
+    doubtful: Sequence[Object] = ()
 
     @cached_property
     def named(self) -> Sequence[Object]:
@@ -284,17 +288,41 @@ class Screen:
         return [word for line in self.lines for word in line.words if holds_centre(thing.box, word.box)]
 
     def label(self, thing: Object) -> Sequence[ReadWord]:
-        """The words of the nearest line on the side where labels of its role stand."""
+        """The words of the nearest line on the side where labels of its role stand, one in its row before others."""
         sides = _LABELS.get(thing.role, ())
         reach = _NEAR * thing.box.height
+        beside = self._in_row(thing) if "left of" in sides else []
         near = [
             (distance, line)
-            for line in self.lines
+            for line in (self._free if beside else self.lines)
             if line.words and not holds_centre(thing.box, line.box)
             for distance in [min((away(thing.box, line.box, side) for side in sides), default=np.inf)]
             if distance <= reach
         ]
-        return min(near, key=lambda pair: pair[0])[1].words if near else ()
+        return min([*near, *beside], key=lambda pair: pair[0])[1].words if near or beside else ()
+
+    def _in_row(self, thing: Object) -> list[tuple[float, ReadLine]]:
+        """The lines at the left of an element that may be its label: not those that are nearer to another one."""
+        return [
+            (_IN_ROW * distance, line)
+            for line in self._free
+            if thing.box.ymin <= line.box.centre[0] <= thing.box.ymax
+            for distance in [away(thing.box, line.box, "left of")]
+            if distance <= _FAR * line.box.height
+            if not any(away(other.box, line.box, "") < distance for other in self._labelled)
+        ]
+
+    @cached_property
+    def _labelled(self) -> Sequence[Object]:
+        """Elements whose labels stand beside them."""
+        return [thing for thing in self.elements if thing.role in _LABELS]
+
+    @cached_property
+    def _free(self) -> Sequence[ReadLine]:
+        """Lines with words that are written on no element of these roles: the others may have labels in them."""
+        taken = [thing.box for thing in self.elements if thing.role in (*_LABELS, "button", "tab", "heading")]
+        lines = (line for line in self.lines if words_of(line.text))
+        return [line for line in lines if not any(holds_centre(box, line.box) for box in taken)]
 
 
 def _row_by_row(things: Sequence[Object]) -> list[Object]:

@@ -109,6 +109,14 @@ def expected_calibration_error(confidences: Sequence[float], right: Sequence[boo
     return math.fsum(len(part) * abs(float(p[part].mean() - y[part].mean())) for part in parts) / len(p)
 
 
+def probability_of_count(probabilities: Sequence[float], count: int) -> float:
+    """Probability in 0..1 that exactly ``count`` of independent events happen (Poisson binomial)."""
+    counts = np.array([1.0])
+    for p in probabilities:
+        counts = np.convolve(counts, (1 - p, p))
+    return float(counts[count])
+
+
 def auroc(low: Sequence[float], high: Sequence[float]) -> float:
     """Probability that a value of ``high`` is above one of ``low``, a tie counting half; 0..1, by chance 0.5."""
     if not len(low) or not len(high):
