@@ -288,7 +288,7 @@ class Screen:
         return [word for line in self.lines for word in line.words if holds_centre(thing.box, word.box)]
 
     def label(self, thing: Object) -> Sequence[ReadWord]:
-        """The words of the nearest line on the side where labels of its role stand, one in its row before others."""
+        """The words of the nearest line on the side where labels of its role stand; one in its row comes first."""
         sides = _LABELS.get(thing.role, ())
         reach = _NEAR * thing.box.height
         beside = self._in_row(thing) if "left of" in sides else []
