@@ -10,6 +10,7 @@ from typing import Any
 from openpali.rng import named_generator
 from openpali.tasks.example import Example
 from openpali.worlds.lines import line
+from openpali.worlds.printed import printed
 from openpali.worlds.sampler import Sampler
 from openpali.worlds.scenes import scene, single
 from openpali.worlds.splits import Split
@@ -25,6 +26,7 @@ KINDS: dict[str, Callable[..., Example]] = {
     "video": video,
     "document": document,
     "line": line,
+    "printed": printed,
     "text": text,
 }
 

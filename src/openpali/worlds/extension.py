@@ -19,6 +19,7 @@ EXTENSION = Extension(
         "fashion-mnist": f"{_BUILDERS}.fashion_mnist:DATASET",
         "wordnet": f"{_BUILDERS}.wordnet:DATASET",
         "lines": f"{_BUILDERS}.lines:DATASET",
+        "printed": f"{_BUILDERS}.printed:DATASET",
         "ood": f"{_BUILDERS}.ood:DATASET",
         "emoji": f"{_BUILDERS}.emoji:DATASET",
         "pages": f"{_BUILDERS}.pages:DATASET",

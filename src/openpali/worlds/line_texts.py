@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from openpali.worlds.sampler import TRIES, Sampler
 from openpali.worlds.splits import is_heldout
 
-# Templates, three spaces apart. The function of its name in _FIELDS fills a {field}.
+# Templates, three spaces apart. The function of its name in FIELDS fills a {field}.
 NUMBERS = """
 {count}   {count}   {count}.{nn}   {count},{nn}   {count},{nnn}   {count}.{nnn}   {count},{nn} €
 € {count}.{nnn},{nn}   ${count}.{nn}   £{count}.{nn}   {count}%   {count} %   {day}.{month}.{year}
@@ -98,7 +98,7 @@ def _cutting(sampler: Sampler, language: str, most: int) -> str:
 
 
 def _filled(sampler: Sampler, template: str, language: str) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: _FIELDS[found[1]](sampler, language), template)
+    return re.sub(r"\{(\w+)\}", lambda found: FIELDS[found[1]](sampler, language), template)
 
 
 def _word(sampler: Sampler, language: str) -> str:
@@ -128,7 +128,7 @@ def _letters(alphabet: str, most: int) -> Callable[[Sampler, str], str]:
     return draw
 
 
-_FIELDS: Mapping[str, Callable[[Sampler, str], str]] = {
+FIELDS: Mapping[str, Callable[[Sampler, str], str]] = {
     "word": _word,
     "Word": lambda sampler, language: _word(sampler, language).capitalize(),
     "WORD": lambda sampler, language: _word(sampler, language).upper(),
@@ -152,8 +152,8 @@ _FIELDS: Mapping[str, Callable[[Sampler, str], str]] = {
 }
 
 
-def _templates(table: str) -> list[str]:
+def templates(table: str) -> list[str]:
     return [template for line in table.strip().splitlines() for template in line.split("   ")]
 
 
-_NUMBERS, _LABELS, _CODE = map(_templates, (NUMBERS, LABELS, CODE))
+_NUMBERS, _LABELS, _CODE = map(templates, (NUMBERS, LABELS, CODE))

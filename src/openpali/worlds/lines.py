@@ -50,7 +50,7 @@ def line(sampler: Sampler, *, max_letters: int = 24, stops: float = 0.0) -> Exam
     size = math.exp(sampler.uniform(*map(math.log, EM)))
     scale = SCALES[sampler.integer(0, len(SCALES) - 1)] if sampler.uniform(0, 1) < 0.25 else 1.0
     ink, boxes = _printed(sampler, text, file, max(8, round(size / scale)))
-    image = _worn(sampler, _coloured(sampler, ink), scale)
+    image = _worn(sampler, coloured(sampler, ink), scale)
     sides = np.array(image.shape[:2] * 2)
     letters = [Object(letter, Box(*(box * sides).tolist())) for letter, box in zip(text, boxes, strict=True)]
     return Example(
@@ -140,7 +140,7 @@ def _reduced(ink: NDArray[np.float32], *, coloured: bool) -> Coverage:
     return np.asarray(smooth, np.float32).reshape(len(rows), -1, FINE)
 
 
-def _coloured(sampler: Sampler, ink: Coverage) -> Image:
+def coloured(sampler: Sampler, ink: Coverage) -> Image:
     """Ink on a ground, in colours that can be told apart."""
     chance = sampler.uniform(0, 1)
     if chance < 0.3:
