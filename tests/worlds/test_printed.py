@@ -79,3 +79,8 @@ def test_fonts_that_others_test_on_are_no_family() -> None:
         family for family in FAMILIES if is_heldout("font", family) or family in printed.ASIDE
     }
     assert not any("6x13" in names or "koi" in names for files in FAMILIES.values() for _, names in files)
+
+
+def test_clones_of_fonts_that_lines_hold_out_share_their_family() -> None:
+    families = {package: family for family, sources in FAMILIES.items() for package, _ in sources}
+    assert is_heldout("font", families["fonts-cmu"])

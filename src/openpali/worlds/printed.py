@@ -153,8 +153,8 @@ def _placed(sampler: Sampler, text: str, row: glyphs.Row, write: partial[glyphs.
         last = sampler.integer(first + 1, len(text))
         if sampler.uniform(0, 1) < 0.5:
             first, last = 0, len(text)
-        part = image[:, starts[first] : starts[last]]
-        part[:] = 255 - part
+        selected = image[:, starts[first] : starts[last]]
+        selected[:] = 255 - selected
     elif icon is not None:
         side = max(6, round(height * sampler.uniform(0.7, 1)))
         small = icon.resize((side, side), PILImage.Resampling.BILINEAR)

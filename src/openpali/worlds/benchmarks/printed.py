@@ -43,5 +43,5 @@ def errors(model: Pali, examples: list[Example]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    pali = Pali.from_pretrained(*sys.argv[1:])
+    pali = Pali.from_pretrained(sys.argv[1] if len(sys.argv) > 1 else "nano")
     print(json.dumps({kind: errors(pali, dev_lines(kind)) for kind in KINDS}, indent=2))
