@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from openpali import Pali
 from openpali.cli.main import app
 from openpali.data.media.documents import open_pages
 from openpali.eval.provenance import hash_model
-from openpali.infer.page_text import LEGEND, draw_page
-from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.page_text import LEGEND, HocrFormat, ReadPage, TextFormat, TsvFormat, draw_page
+from openpali.infer.pages import Reading, ReadLine, ReadWord
 from openpali.tasks.example import Box
 from openpali.weights.files import WORDS
 from typed_commands import run_typed
@@ -59,26 +60,72 @@ def test_json_has_boxes_and_confidences(bundle: Path, page: Path) -> None:
 
 def test_every_format_says_the_same(bundle: Path, page: Path) -> None:
     record = json.loads(read(bundle, page, "--format", "json").stdout)
-    blocks = groupby(record["lines"], lambda line: line["block"])
-    assert (
-        read(bundle, page).stdout
-        == "\n\n".join("\n".join(line["text"] for line in lines) for _, lines in blocks) + "\n\f"
-    )
-    assert [line.text for line in Pali.from_pretrained(bundle).read_page(page)] == record["text"].split("\n")
+    assert [line.text for line in Pali.from_pretrained(bundle).read_page(page)] == [
+        line["text"] for line in record["lines"]
+    ]
+    rows = [[*lines] for _, lines in groupby(record["lines"], lambda line: line["row"])]
+    texts = ["  ".join(line["text"] for line in row) for row in rows]
+    assert record["text"].split("\n") == texts
+    assert [line for line in read(bundle, page).stdout.strip("\f\n").split("\n") if line] == texts
 
     tsv = io.StringIO(read(bundle, page, "--format", "tsv").stdout)
-    rows = list(csv.DictReader(tsv, delimiter="\t", quoting=csv.QUOTE_NONE))
-    blocks_of = [int(row["block_num"]) for row in rows if row["level"] == "4"]
-    assert blocks_of == [line["block"] + 1 for line in record["lines"]]
-    table = [row for row in rows if row["level"] == "5"]
-    assert [row["text"] for row in table] == words_of(record)
-    assert all(0 <= float(row["conf"]) <= 100 for row in table)
+    table = list(csv.DictReader(tsv, delimiter="\t", quoting=csv.QUOTE_NONE))
+    blocks_of = [int(row["block_num"]) for row in table if row["level"] == "4"]
+    assert blocks_of == [row[0]["block"] + 1 for row in rows]
+    words = [row for row in table if row["level"] == "5"]
+    assert [row["text"] for row in words] == words_of(record)
+    assert all(0 <= float(row["conf"]) <= 100 for row in words)
 
     whole = ElementTree.fromstring(read(bundle, page, "--format", "hocr").stdout.split("\n", 2)[2])
     spans = [e for e in whole.iter() if e.get("class") == "ocrx_word"]
     assert [span.text for span in spans] == words_of(record)
     [shown] = [e for e in whole.iter() if e.get("class") == "ocr_page"]
     assert f'image "{page}"; bbox 0 0 200 90' in (shown.get("title") or "")
+
+
+def page_of(rows: Sequence[Sequence[str]], angle: float = 0.0, legibility: float = 1.0) -> ReadPage:
+    """A table of words of one letter height, 100 pixels apart."""
+    lines = [
+        ReadLine([ReadWord(text, box, 0.9)], box, block=0, row=i)
+        for i, row in enumerate(rows)
+        for j, text in enumerate(row)
+        for box in [Box(20 * i, 100 * j, 20 * i + 12, 100 * j + 60)]
+    ]
+    return ReadPage(90, 300, Reading(lines, 0.5, angle, legibility))
+
+
+DF = [["Filesystem", "Size", "Use%"], ["/dev/sda1", "252G", "17"], ["tmpfs", "12G", "3"]]
+
+
+def test_cells_that_share_a_baseline_are_a_row_in_each_format() -> None:
+    page = page_of(DF)
+    assert TextFormat().page(page) == "Filesystem  Size  Use%\n/dev/sda1  252G  17\ntmpfs  12G  3\n\f"
+    assert page.as_json()["text"].split("\n")[1] == "/dev/sda1  252G  17"
+    assert [(line["text"], line["row"]) for line in page.as_json()["lines"]] == [
+        (text, i) for i, row in enumerate(DF) for text in row
+    ]
+    rows = [row.split("\t") for row in TsvFormat().page(page).splitlines()]
+    lines = [row for row in rows if row[0] == "4"]
+    assert [(int(row[6]), int(row[8])) for row in lines] == [(0, 260)] * 3
+    assert [(row[4], row[5], row[11]) for row in rows if row[0] == "5"] == [
+        (str(i), str(j), text) for i, row in enumerate(DF, 1) for j, text in enumerate(row, 1)
+    ]
+    spans = ElementTree.fromstring(HocrFormat().page(page))
+    assert [[word.text for word in line] for line in spans] == DF
+
+
+def test_the_angle_of_a_page_and_why_it_cannot_be_read_are_said() -> None:
+    turned = page_of(DF, angle=-93.5, legibility=0.2)
+    record = turned.as_json()
+    assert (record["angle"], record["out_of_distribution"], record["reason"]) == (-93.5, True, "text")
+    [line, *_] = ElementTree.fromstring(HocrFormat().page(turned))
+    assert (line.get("title") or "").endswith("; textangle -93.5")
+    upright = page_of(DF)
+    record = upright.as_json()
+    assert (record["angle"], record["out_of_distribution"], record["reason"]) == (0, False, None)
+    assert "textangle" not in HocrFormat().page(upright)
+    assert Reading([], 1.5).reason == "image"
+    assert Reading([]).out_of_distribution is None
 
 
 def test_pages_of_several_files_are_told_apart(bundle: Path, page: Path, tmp_path: Path) -> None:
@@ -244,6 +291,7 @@ def test_a_page_tree_that_holds_itself_is_one_error(bundle: Path, page: Path, tm
 def test_progress_of_many_files_is_not_in_what_is_printed(
     bundle: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("openpali.infer.pages._LEGIBLE", 0)  # of random weights, or there would be a warning
     alone = read(bundle, page)
     assert not alone.stderr
     monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, a terminal

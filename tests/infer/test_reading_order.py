@@ -52,7 +52,7 @@ LAYOUTS = {
 
 
 def order_of(boxes: Sequence[Box]) -> list[int]:
-    return [i for block in reading_order(boxes) for i in block]
+    return [i for block in reading_order(boxes) for row in block for i in row]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -62,9 +62,33 @@ def test_layouts_are_read_as_people_read_them(layout: str) -> None:
 
 def test_paragraphs_and_columns_are_blocks() -> None:
     page = [*lines(0, 0, PROSE), *lines(0, 125, PROSE), *lines(440, 0, PROSE)]
-    assert [len(block) for block in reading_order(page)] == [5, 5, 5]
-    assert [len(block) for block in reading_order(TABLE)] == [len(TABLE)]
-    assert [len(block) for block in reading_order(MENU)] == [len(MENU)]
+    assert [sum(map(len, block)) for block in reading_order(page)] == [5, 5, 5]
+    assert [sum(map(len, block)) for block in reading_order(TABLE)] == [len(TABLE)]
+    assert [sum(map(len, block)) for block in reading_order(MENU)] == [len(MENU)]
+
+
+def test_cells_of_a_row_are_together_and_columns_of_prose_are_not() -> None:
+    def rows_of(boxes: Sequence[Box]) -> list[int]:
+        return [len(row) for block in reading_order(boxes) for row in block]
+
+    assert rows_of(TABLE) == [3] * 6
+    assert rows_of(LAYOUTS["menu with badges"]) == [1 + i % 2 for i in range(len(MENU))]
+    assert rows_of(LAYOUTS["labels and wrapped texts"]) == [2, 1] * 4
+    justified = [
+        box for i in range(6) for box in (*lines(0, 20 * i, [190 + 9 * i]), *lines(205 + 9 * i, 20 * i, [180]))
+    ]
+    assert rows_of(justified) == [2] * 6
+    form = [
+        box
+        for i in range(3)
+        for left in (0, 300)
+        for box in (*lines(left, 40 * i, [60]), *lines(left + 80, 40 * i, [90]))
+    ]
+    assert rows_of(form) == [4] * 3
+    columns = LAYOUTS["two columns on the same lines"]
+    assert rows_of(columns) == [1] * len(columns)
+    beside = [*MENU, *lines(300, 20, [400, 390, 395, 400, 180])]
+    assert rows_of(beside) == [1] * len(beside)
 
 
 def test_a_long_page_of_equal_gaps_is_read() -> None:

@@ -571,7 +571,10 @@ def test_pages_are_one_image(bundle, screenshot) -> None:
         pali.predict([[screenshot]], ["detect: " + "x " * limit])
 
 
-def test_confidence_of_words_is_calibrated_where_the_reader_says_how(bundle, screenshot, tmp_path) -> None:
+def test_confidence_of_words_is_calibrated_where_the_reader_says_how(
+    bundle, screenshot, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("openpali.infer.pages._LEGIBLE", 0)  # or random weights would be doubted
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     raw = Pali.from_pretrained(bundle).read_words(screenshot)
     middle = sorted(word.confidence for word in raw)[len(raw) // 2]
@@ -602,11 +605,27 @@ def test_lone_letters_are_left_out_unless_they_are_sure(bundle, tmp_path, monkey
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     add_facts(copy / "reader", calibration={"ocr": Calibration(1.0)})
     box = Box(0, 0, 9, 9)
-    said = [("x", 0.8), ("7", 0.95), ("ab", 0.5), ("OK", 0.7), ("abc", 0.4), ("a b", 0.2)]
-    lines = [ReadLine([ReadWord(word, box, sure) for word in text.split()], box) for text, sure in said]
+    said = [("x", 0.8), ("7", 0.95), ("8", 0.8), ("17", 0.4), ("ab", 0.5), ("OK", 0.7), ("abc", 0.4), ("a b", 0.2)]
+    row = [("Qty", 0.9), ("3", 0.4), ("y", 0.4)]
+    lines = [
+        ReadLine([ReadWord(word, box, sure) for word in text.split()], box, row=min(i, len(said)))
+        for i, (text, sure) in enumerate(said + row)
+    ]
     monkeypatch.setattr(screen_reader, "read_page", lambda *_: Reading(lines))
     page = Pali.from_pretrained(copy).read_page(np.zeros((9, 9, 3), np.uint8))
-    assert [line.text for line in page] == ["7", "OK", "abc"]
+    assert [line.text for line in page] == ["7", "17", "OK", "abc", "Qty", "3"]
+
+
+def test_words_of_a_page_that_cannot_be_read_are_doubted(bundle, tmp_path, monkeypatch) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    add_facts(copy / "reader", calibration={"ocr": Calibration(1.0)})
+    box = Box(0, 0, 9, 9)
+    for legibility, confidence in ((0.6, 0.9), (0.2, 0.18)):
+        reading = Reading([ReadLine([ReadWord("word", box, 0.9)], box)], None, 0.0, legibility)
+        monkeypatch.setattr(screen_reader, "read_page", lambda *_, reading=reading: reading)
+        page = Pali.from_pretrained(copy).page(np.zeros((9, 9, 3), np.uint8))
+        assert page.lines[0].words[0].confidence == pytest.approx(confidence)
+        assert page.reason == ("text" if legibility < 0.5 else None)
 
 
 def test_words_that_are_hardly_right_are_left_out_of_lines() -> None:

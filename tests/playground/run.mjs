@@ -60,7 +60,7 @@ const FUNCTIONS = {
   within: pages.within,
   calibrated: (lines, fit) => {
     const { calibration, routing } = tables.numbers;
-    return pages.calibrated(lines, fit, calibration, (text) => pages.leastOf(text, routing));
+    return pages.calibrated(lines, fit, calibration, pages.leastIn(lines, routing));
   },
   lines: (rows, columns, text, up, down) => {
     const cells = Object.entries({ text, up, down }).map(([name, values]) => [name, Float32Array.from(values)]);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from openpali.infer.ctc import greedy, read_columns
 from openpali.infer.generate import Generation
 from openpali.infer.pages import ReadLine, ReadWord, _lines, _look_twice, _pieces
 from openpali.infer.reading_order import reading_order
-from openpali.infer.screen_reader import _least
+from openpali.infer.screen_reader import least_in
 from openpali.metrics.calibration import Calibration
 from openpali.model.pages import PATCH, Reader
 from openpali.playground.tables import Json
@@ -324,14 +325,19 @@ def test_boxes_end_where_the_page_does_as_in_python(run: Run) -> None:
 
 def test_words_that_are_not_sure_are_left_out_as_in_python(run: Run) -> None:
     fit, box = Calibration(1.4, 1.2), Box(0, 0, 9, 9)
-    texts = ["x", "7", "ab", "OK", "abc", "a b", "two words", "𝒳"]
+    texts = ["x", "7", "17", "ab", "OK", "abc", "a b", "two words", "𝒳"]
     lines = [
-        ReadLine([ReadWord(word, box, sure) for word in text.split()], box)
-        for text in texts
+        ReadLine([ReadWord(word, box, sure) for word in text.split()], box, row=row)
+        for row, text in enumerate(texts)
         for sure in np.linspace(0.02, 0.99, 12).tolist()
     ]
-    plain = [{"words": [word.__dict__ for word in line.words], "box": list(line.box), "block": 0} for line in lines]
-    kept = [found for line in lines if (found := line.calibrated(fit, _least(line)))]
+    lines += [replace(line, row=len(texts) + i) for i, line in enumerate(lines)]  # alone in their rows
+    plain = [
+        {"words": [word.__dict__ for word in line.words], "box": list(line.box), "block": 0, "row": line.row}
+        for line in lines
+    ]
+    least = least_in(lines)
+    kept = [found for line in lines if (found := line.calibrated(fit, least(line)))]
     assert 0 < len(kept) < len(lines)
     [theirs] = run([["calibrated", plain, [fit.temperature, fit.offset]]])
     assert [line["text"] for line in theirs] == [line.text for line in kept]

@@ -69,7 +69,7 @@ def read(
                 count += 1
                 typer.echo(writer.page(ReadPage.of(image, said, printable(file), number)), nl=False)
                 if said.out_of_distribution:
-                    typer.echo(f"openpali: {file}, page {number}: {ood_warning(pali.name)}", err=True)
+                    typer.echo(f"openpali: {file}, page {number}: {ood_warning(pali.name, said.reason)}", err=True)
                 if out is not None:
                     drawn = _numbered(out, count)
                     check_not_input(drawn, *files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
 from typing import Any, ClassVar
@@ -14,8 +14,7 @@ from PIL import ImageDraw
 
 from openpali import __version__
 from openpali.infer.pages import Reading, ReadLine, ReadWord
-from openpali.tasks.example import Box, Image
-from openpali.weights.ood import is_out
+from openpali.tasks.example import Box, Image, around
 
 _COLUMNS = (
     *("level", "page_num", "block_num", "par_num", "line_num", "word_num"),
@@ -41,23 +40,21 @@ class ReadPage:
 
     Attributes:
         height, width: in pixels.
-        lines: in reading order.
+        reading: what it says.
         file: its name; may be empty.
         number: of the page in its file, from 1 on.
-        ood_score: as of :class:`~openpali.infer.pages.Reading`.
     """
 
     height: int
     width: int
-    lines: Sequence[ReadLine]
+    reading: Reading
     file: str = ""
     number: int = 1
-    ood_score: float | None = None
 
     @classmethod
     def of(cls, image: Image, said: Reading, file: str = "", number: int = 1) -> ReadPage:
         """Of an image ``[H, W, 3]``."""
-        return cls(image.shape[0], image.shape[1], said.lines, file, number, said.ood_score)
+        return cls(image.shape[0], image.shape[1], said, file, number)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; boxes are [ymin, xmin, ymax, xmax] in pixels of the page."""
@@ -65,24 +62,32 @@ class ReadPage:
             **({"file": self.file, "page": self.number} if self.file else {}),
             "height": self.height,
             "width": self.width,
-            "out_of_distribution": is_out(self.ood_score),
-            "ood_score": self.ood_score,
+            "angle": self.reading.angle,
+            "out_of_distribution": self.reading.out_of_distribution,
+            "reason": self.reading.reason,
+            "ood_score": self.reading.ood_score,
             "text": self.text,
             "lines": [
                 {
                     "text": line.text,
                     "block": line.block,
+                    "row": line.row,
                     **_placed(line),
                     "words": [{"text": w.text, **_placed(w)} for w in line.words],
                 }
-                for line in self.lines
+                for line in self.reading.lines
             ],
         }
 
     @property
     def text(self) -> str:
-        """A row of text for each line."""
-        return "\n".join(line.text for line in self.lines)
+        """The rows, with two spaces between columns."""
+        return "\n".join(map(_text, self.rows))
+
+    @property
+    def rows(self) -> list[list[ReadLine]]:
+        """The lines, those of a row together."""
+        return [[*lines] for _, lines in groupby(self.reading.lines, lambda line: line.row)]
 
 
 class TextFormat:
@@ -100,8 +105,8 @@ class TextFormat:
         self.pages = 0
 
     def page(self, page: ReadPage) -> str:
-        blocks = groupby(page.lines, lambda line: line.block)
-        return "\n\n".join("\n".join(line.text for line in lines) for _, lines in blocks) + "\n\f"
+        blocks = groupby(page.rows, lambda row: row[0].block)
+        return "\n\n".join("\n".join(map(_text, rows)) for _, rows in blocks) + "\n\f"
 
 
 class JsonFormat(TextFormat):
@@ -112,14 +117,14 @@ class JsonFormat(TextFormat):
 
 
 class TsvFormat(TextFormat):
-    """The columns of ``tesseract ... tsv``; lines are numbered through the page."""
+    """The columns of ``tesseract ... tsv``; a line is a row of the page, and rows are numbered through it."""
 
     head = "\t".join(_COLUMNS) + "\n"
 
     def page(self, page: ReadPage) -> str:
         self.pages += 1
         rows = [self._row(_PAGE, (self.pages, 0, 0, 0, 0), Box(0, 0, page.height, page.width))]
-        for i, line in enumerate(page.lines, 1):
+        for i, line in enumerate(map(_one_line, page.rows), 1):
             place = self.pages, line.block + 1, 1, i
             rows.append(self._row(_LINE, (*place, 0), line.box))
             for j, word in enumerate(line.words, 1):
@@ -133,7 +138,7 @@ class TsvFormat(TextFormat):
 
 
 class HocrFormat(TextFormat):
-    """hOCR 1.2 (https://kba.github.io/hocr-spec/1.2/): pages, lines and words with boxes and confidence."""
+    """hOCR 1.2 (https://kba.github.io/hocr-spec/1.2/): pages, rows and words with boxes and confidence."""
 
     head = _HOCR.format(version=__version__) + "\n"
     tail = "</body>\n</html>\n"
@@ -149,9 +154,10 @@ class HocrFormat(TextFormat):
             f"<div class='ocr_page' id='page_{self.pages}' "
             f"title='image &quot;{image}&quot;; {whole}; ppageno {self.pages - 1}'>"
         )
-        for i, line in enumerate(page.lines, 1):
+        turned = f"; textangle {page.reading.angle:g}" if page.reading.angle else ""
+        for i, line in enumerate(map(_one_line, page.rows), 1):
             name = f"{self.pages}_{i}"
-            yield f"<span class='ocr_line' id='line_{name}' title='{_hocr_box(line.box)}'>"
+            yield f"<span class='ocr_line' id='line_{name}' title='{_hocr_box(line.box)}{turned}'>"
             for j, word in enumerate(line.words, 1):
                 title = f"{_hocr_box(word.box)}; x_wconf {round(100 * word.confidence)}"
                 yield f"<span class='ocrx_word' id='word_{name}_{j}' title='{title}'>{escape(word.text)}</span>"
@@ -177,6 +183,15 @@ def draw_page(image: Image, lines: Sequence[ReadLine]) -> PilImage.Image:
         draw.line((6 + i, height + 6, 6 + i, height + LEGEND - 7), _colour(i / 59))
     draw.text((72, height + LEGEND // 2), "confidence, 0 to 1", "black", anchor="lm")
     return drawn
+
+
+def _text(row: Sequence[ReadLine]) -> str:
+    return "  ".join(line.text for line in row)
+
+
+def _one_line(row: Sequence[ReadLine]) -> ReadLine:
+    words = [word for line in row for word in line.words]
+    return replace(row[0], words=words, box=around(line.box for line in row))
 
 
 def _colour(confidence: float) -> tuple[int, int, int]:

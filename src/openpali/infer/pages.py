@@ -6,7 +6,7 @@ of either, and of the cells of the page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise, product
 from math import prod
@@ -24,6 +24,7 @@ from openpali.infer.batches import chunked
 from openpali.infer.ctc import Letter, read_columns
 from openpali.infer.reading_order import reading_order
 from openpali.infer.tiles import cells_of
+from openpali.infer.upright import Turn, skew_of
 from openpali.metrics.calibration import Calibration
 from openpali.model.layers import device_of
 from openpali.model.pages import CELL, PATCH, Finder, Reader
@@ -41,6 +42,10 @@ _ENDS = 0.3  # the same of a cell at either end of a line, where text begins or 
 _SUREST = 0.7  # least probability of the most probable cell of a line
 _SURE = 0.05  # a line whose text has this probability is not seen in negative, too; most lines are long
 _SPACE = 0.18  # heights of a box; what is narrower is the room between two letters
+_CLEAR = 0.7  # least confidence of a line that surely is text: where nothing is written, lines are faint
+_SHORTEST = 0.5  # heights; a shorter line counts as one of this length
+_LEGIBLE = 0.5  # least legibility of a page that can be read, and is turned no further
+_WHOLLY = 0.9  # least legibility of a page whose skew, if there is one, does no harm
 _LIGHT = 128  # mean of the pixels of a line, 0..255, below which it is light on dark
 
 
@@ -72,11 +77,13 @@ class ReadLine:
 
     Attributes:
         block: number of the paragraph, column or table that it is in, from 0 on.
+        row: number of its row on the page, from 0 on: the cells of a row of a table share it.
     """
 
     words: Sequence[ReadWord]
     box: Box
     block: int = 0
+    row: int = 0
 
     @property
     def extent(self) -> Box:
@@ -93,10 +100,25 @@ class ReadLine:
         """The words, with a space between two."""
         return " ".join(word.text for word in self.words)
 
+    @property
+    def legibility(self) -> float:
+        """The share of its characters that are in words of a confidence above .5; 0 without words."""
+        lengths = [len(word.text) for word in self.words]
+        sure = sum(length for length, word in zip(lengths, self.words, strict=True) if word.confidence > 0.5)
+        return sure / max(1, sum(lengths))
+
     def within(self, size: Size) -> ReadLine:
         """The line with boxes that end where its page does: cells and the height of a line may reach beyond."""
-        words = [replace(word, box=word.box.within(size)) for word in self.words]
-        return replace(self, words=words, box=self.box.within(size))
+        return self.moved(lambda box: box.within(size))
+
+    def moved(self, to: Callable[[Box], Box]) -> ReadLine:
+        """The line with its box and those of its words replaced."""
+        words = [replace(word, box=to(word.box)) for word in self.words]
+        return replace(self, words=words, box=to(self.box))
+
+    def doubted(self, factor: float) -> ReadLine:
+        """The line with the confidence of each word multiplied."""
+        return replace(self, words=[replace(word, confidence=factor * word.confidence) for word in self.words])
 
     def calibrated(self, calibration: Calibration, least: float = 0.0) -> ReadLine | None:
         """The line with calibrated confidence, without words of less than ``least``; None if that leaves none."""
@@ -113,15 +135,27 @@ class Reading:
         lines: in reading order.
         ood_score: out-of-distribution score of the page, above 1 for one in a hundred pages of the training
             distribution; None without a detector.
+        angle: at which its text runs, in counter-clockwise degrees above -180 up to 180; 90: from bottom to top.
+        legibility: the share of the text that was read: see :attr:`ReadLine.legibility`.
     """
 
     lines: list[ReadLine]
     ood_score: float | None = None
+    angle: float = 0.0
+    legibility: float = 1.0
+
+    @property
+    def reason(self) -> str | None:
+        """Why the page is out of distribution: "image", it is unlike pages and screens, or "text", its text cannot
+        be read, such as that of another script; None: it is not, as far as is known."""
+        if self.legibility < _LEGIBLE:
+            return "text"
+        return "image" if is_out(self.ood_score) else None
 
     @property
     def out_of_distribution(self) -> bool | None:
         """Whether the page is out of distribution, so that no word can be trusted; None: not known."""
-        return is_out(self.ood_score)
+        return bool(self.reason) if self.reason or self.ood_score is not None else None
 
 
 def read_page(
@@ -131,24 +165,64 @@ def read_page(
     language: LanguageModel | None = None,
     detector: OodDetector | None = None,
 ) -> Reading:
-    """Read a page ``[H, W, 3]`` uint8; lines without a character are left out. Boxes end where the page does."""
-    seen = find_text(finder, image)
-    boxes = [line.box for line in seen.lines]
-    order = [(i, block) for block, some in enumerate(reading_order(boxes)) for i in some]
-    lines = read_lines(reader, image, [boxes[i] for i, _ in order], language)
-    placed = [line.within(Size(*image.shape[:2])) for line in lines]  # last: crops keep what is around them
-    said = [replace(line, block=block) for line, (_, block) in zip(placed, order, strict=True) if line.words]
-    return Reading(said, None if detector is None else float(detector.score(seen.features[None])))
+    """Read a page ``[H, W, 3]`` uint8; lines without a character are left out. Boxes end where the page does.
+
+    A page that is skewed, or of which little can be read, is turned, too; the most legible turn is kept.
+    """
+    looks: list[Reading] = []
+
+    def look(angle: float) -> float:
+        turn = Turn(Size(*image.shape[:2]), 180 - (180 - angle) % 360)
+        upright = turn.upright(image)
+        seen = find_text(finder, upright)
+        found = _in_order(seen.lines)
+        read = read_lines(reader, upright, [line.box for line, _, _ in found], language)
+        lines = [replace(line, block=b, row=r) for line, (_, b, r) in zip(read, found, strict=True) if line.words]
+        size = Size(*upright.shape[:2])  # boxes are cut last: the reader sees what is around them
+        placed = [line.within(size).moved(lambda box: turn.given(box, size)) for line in lines]
+        score = None if detector is None else float(detector.score(seen.features[None]))
+        clear = [line for line, (own, _, _) in zip(read, found, strict=True) if own.confidence >= _CLEAR]
+        looks.append(Reading(placed, score, turn.angle, _legibility(clear)))
+        return seen.skew
+
+    def is_legible() -> bool:
+        return max(reading.legibility for reading in looks) >= _LEGIBLE
+
+    for side in (0.0, 90.0):
+        skew = look(side)
+        if skew and looks[-1].legibility < _WHOLLY:
+            look(side + skew)
+        if not is_legible():
+            look(side + skew + 180)
+        if is_legible():
+            break
+    best = max(looks, key=lambda reading: reading.legibility)
+    return best if best.legibility >= _LEGIBLE else looks[0]
+
+
+def _in_order(found: Sequence[FoundLine]) -> list[tuple[FoundLine, int, int]]:
+    """Lines in reading order, with the numbers of their blocks and rows."""
+    blocks = reading_order([line.box for line in found])
+    rows = [(block, row) for block, some in enumerate(blocks) for row in some]
+    return [(found[i], block, number) for number, (block, row) in enumerate(rows) for i in row]
+
+
+def _legibility(lines: Sequence[ReadLine]) -> float:
+    """The share of lines, by their length in heights, that was read; 1 of none."""
+    lengths = [max(_SHORTEST, line.box.width / line.box.height) for line in lines]
+    return float(np.average([line.legibility for line in lines], weights=lengths)) if lines else 1.0
 
 
 # ---- the first pass
 
 
 class FoundText(NamedTuple):
-    """What the finder sees on a page: lines, and its features for an OOD detector, float ``[2 D]``."""
+    """What the finder sees on a page: lines, its features for an OOD detector, float ``[2 D]``, and its skew, as
+    of :func:`~openpali.infer.upright.skew_of`."""
 
     lines: list[FoundLine]
     features: Tensor
+    skew: float = 0.0
 
 
 def find_lines(finder: Finder, image: Image) -> list[FoundLine]:
@@ -167,7 +241,8 @@ def find_text(finder: Finder, image: Image) -> FoundText:
         return torch.stack(list(finder.judge(own, cells)), 1)
 
     logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size), device_of(finder))
-    return FoundText(_lines(logits.sigmoid().numpy(), up.numpy(), down.numpy()), tokens.features)
+    text = logits.sigmoid().numpy()
+    return FoundText(_lines(text, up.numpy(), down.numpy()), tokens.features, skew_of(text > _TEXT))
 
 
 class _Run(NamedTuple):

@@ -178,14 +178,14 @@ class Pali(RoutedModel):
         """Find and read all text of a screen or a page, of any size: its lines in reading order.
 
         Warns:
-            OutOfDistribution: the image is none of a screen or a page.
+            OutOfDistribution: the image is no screen or page, or its text cannot be read.
 
         Raises:
             ValueError: the image cannot be read, or the model has no parts that read pages.
         """
         page = self.page(image)
         if page.out_of_distribution:
-            warnings.warn(ood_warning(self.name), OutOfDistribution, stacklevel=2)
+            warnings.warn(ood_warning(self.name, page.reason), OutOfDistribution, stacklevel=2)
         return page.lines
 
     def page(self, image: ImageLike) -> Reading:

@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
-def reading_order(boxes: Sequence[Box]) -> list[list[int]]:
-    """Indices of the boxes of lines, block by block, in reading order.
+def reading_order(boxes: Sequence[Box]) -> list[list[list[int]]]:
+    """Indices of the boxes of lines in reading order: blocks, their rows, and the lines side by side in each.
 
     A region is cut at its widest gap, into columns or into what is above and below, and each part again. Lines that
     are not cut are read row by row.
@@ -31,16 +31,17 @@ def reading_order(boxes: Sequence[Box]) -> list[list[int]]:
         return []
     edges = np.array(boxes, np.float64)  # [N, 4]
     height = float(np.median(edges[:, 2] - edges[:, 0]))
-    return [block.tolist() for block in _blocks(edges, np.lexsort(edges.T[::-1]), height)]
+    blocks = _blocks(edges, np.lexsort(edges.T[::-1]), height)
+    return [[row.tolist() for row in rows] for rows in blocks]
 
 
-def _blocks(edges: Floats, some: Indices, height: float) -> list[Indices]:
+def _blocks(edges: Floats, some: Indices, height: float) -> list[list[Indices]]:
     def alike(above: Indices, below: Indices) -> bool:
         """Whether two bands have the same columns."""
         both = np.concatenate([above, below])
         return len({len(_split(edges, part, 1, _ALLEY * height)) for part in (above, below, both)}) == 1
 
-    blocks: list[Indices] = []
+    blocks: list[list[Indices]] = []
     regions: list[tuple[Indices, list[Indices], Floats]] = [(some, [], np.zeros(0))]  # with known bands and gaps
     while regions:  # no recursion: a long page may be cut a thousand times
         some, bands, gaps = regions.pop()
@@ -64,7 +65,7 @@ def _blocks(edges: Floats, some: Indices, height: float) -> list[Indices]:
         gaps = _gaps(edges, rows, 0)
         usual = np.median(gaps) if len(gaps) else 0.0
         breaks = [0, *(1 + np.flatnonzero(gaps > usual + _BREAK * height)), len(rows)]
-        blocks += [np.concatenate(rows[a:b]) for a, b in pairwise(breaks)]
+        blocks += [rows[a:b] for a, b in pairwise(breaks)]
     return blocks
 
 

@@ -5,7 +5,7 @@ import { paste } from "./masks.js";
 import { Models, integers, tensor } from "./models.js";
 import { Detector } from "./ood.js";
 import { readingOrder } from "./order.js";
-import { calibrated, cellsOf, leastOf, linesOf, readLines, within } from "./pages.js";
+import { calibrated, cellsOf, leastIn, linesOf, readLines, within } from "./pages.js";
 import { GRAPHS, Pali } from "./pali.js";
 import { Parser } from "./parse.js";
 import { decode, scaled } from "./pixels.js";
@@ -117,10 +117,11 @@ export class Engine {
       return Object.fromEntries(Object.entries(said).map(([name, { data }]) => [name, data]));
     };
     const boxes = linesOf(await cellsOf(image, find, parts[FINDER], numbers.pages), numbers.pages);
-    const order = readingOrder(boxes, numbers.order).flatMap((some, block) => some.map((i) => ({ box: boxes[i], block })));
+    const rows = readingOrder(boxes, numbers.order).flatMap((some, block) => some.map((row) => ({ row, block })));
+    const order = rows.flatMap(({ row: some, block }, row) => some.map((i) => ({ box: boxes[i], block, row })));
     const words = await this.words(image, order.map(({ box }) => box), check);
-    const lines = order.map(({ box, block }, i) => ({ words: words[i], box, block })).filter((line) => line.words.length);
-    return this.sure(lines.map((line) => within(image, line)), (text) => leastOf(text, numbers.routing));
+    const lines = order.map((line, i) => ({ words: words[i], ...line })).filter((line) => line.words.length);
+    return this.sure(lines.map((line) => within(image, line)), leastIn(lines, numbers.routing));
   }
 
   async readLine(image, { check }) {
@@ -128,7 +129,7 @@ export class Engine {
     const room = (image.height * margin) / (1 + 2 * margin);
     const box = [room, room, image.height - room, image.width - room];
     const [words] = await this.words(image, [box], check);
-    return this.sure([{ words, box, block: 0 }], () => 0);
+    return this.sure([{ words, box, block: 0, row: 0 }], () => 0);
   }
 
   async words(image, boxes, check) {

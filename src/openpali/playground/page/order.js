@@ -1,6 +1,6 @@
 // The order in which the lines of a page are read: an X-Y cut that keeps tables whole. Boxes are [ymin, xmin, ymax, xmax].
 
-/** Indices of the boxes of lines, block by block, in reading order. */
+/** Indices of the boxes of lines in reading order: blocks, their rows, and the lines side by side in each. */
 export function readingOrder(boxes, numbers) {
   if (!boxes.length) return [];
   const order = boxes.map((_, i) => i).sort((a, b) => compare(boxes[a], boxes[b]) || a - b);
@@ -33,7 +33,7 @@ class Cutter {
     const found = [];
     rows.forEach((row, i) => {
       if (!i || gaps[i - 1] > usual + this.numbers.break * this.height) found.push([]);
-      found.at(-1).push(...row);
+      found.at(-1).push(row);
     });
     return found;
   }

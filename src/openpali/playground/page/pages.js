@@ -332,8 +332,15 @@ export function within({ height, width }, { words, box, ...rest }) {
   return { words: words.map((word) => ({ ...word, box: part(word.box) })), box: part(box), ...rest };
 }
 
-/** The least confidence of the words of a line that says so: a lone letter is often an icon. */
-export const leastOf = (text, { least, least_alone }) => least_alone[[...text].length] ?? least;
+/** The least confidence of the words of each line of a page: a lone letter is often an icon, a digit in a row is not. */
+export function leastIn(lines, { least, least_alone }) {
+  const rows = new Map();
+  for (const { row } of lines) rows.set(row, (rows.get(row) ?? 0) + 1);
+  return (text, row) => {
+    const isNumber = /^[0-9]+$/.test(text) && (text.length > 1 || rows.get(row) > 1);
+    return isNumber ? least : (least_alone[[...text].length] ?? least);
+  };
+}
 
 /** Lines with calibrated confidence, if there is a fit, without words of less than the least for their text. */
 export function calibrated(lines, fit, numbers, least) {
@@ -341,11 +348,11 @@ export function calibrated(lines, fit, numbers, least) {
   return lines
     .map((line) => {
       const words = line.words.map((word) => ({ ...word, confidence: sure(word) }));
-      const from = least(words.map(({ text }) => text).join(" "));
+      const from = least(words.map(({ text }) => text).join(" "), line.row);
       const own = fit ? words.filter((word) => word.confidence >= from) : words;
       const box = around([line.box, ...line.words.map((word) => word.box)]);
       const both = own.reduce((all, word) => all * word.confidence, 1);
-      return { text: own.map(({ text }) => text).join(" "), block: line.block, box, confidence: both, words: own };
+      return { text: own.map(({ text }) => text).join(" "), block: line.block, row: line.row, box, confidence: both, words: own };
     })
     .filter((line) => line.words.length || !fit);
 }

@@ -394,9 +394,10 @@ function finishPage(answer, found, milliseconds) {
   if (answer.images.includes(state.current)) show(answer);
 }
 
-/** Its lines, with an empty one between blocks. */
+/** Its rows, with two spaces between columns, and an empty one between blocks. */
 function textOfPage({ lines }) {
-  return lines.map((line, i) => (i && line.block !== lines[i - 1].block ? "\n" : "") + line.text).join("\n");
+  const gap = (line, before) => (line.row === before.row ? "  " : line.block === before.block ? "\n" : "\n\n");
+  return lines.map((line, i) => (i ? gap(line, lines[i - 1]) : "") + line.text).join("");
 }
 
 function finishComparison(answer, found, milliseconds) {
