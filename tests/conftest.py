@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import settings
 
+import openpali.infer.engines.openvino as openvino_module
 import unmeasured
 from openpali.architectures.facts import Facts
 from openpali.architectures.pali import PaliModel
@@ -50,6 +52,7 @@ from world_fixture import world, world_home, write_world
 __all__ = ["world", "world_home"]  # fixtures
 
 OPTIMIZER = {"lr": 1e-3}
+_RAN_OPENVINO: list[str] = []
 
 settings.register_profile("busy", deadline=None)  # no test is about the time it takes
 settings.load_profile("busy")
@@ -67,6 +70,36 @@ def _scores_of_tiny_models_are_not_recorded(tmp_path_factory: pytest.TempPathFac
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENPALI_TESTS_LOG", str(tmp_path_factory.mktemp("log") / "tests.jsonl"))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that run OpenVINO come last: see below."""
+    items.sort(key=lambda item: item.get_closest_marker("openvino") is not None)
+
+
+@pytest.fixture
+def ran_openvino() -> list[str]:
+    """Tests of this process that ran OpenVINO, in their order."""
+    return _RAN_OPENVINO
+
+
+@pytest.fixture(autouse=True)
+def _training_does_not_follow_openvino(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On processors with AMX, training after OpenVINO can end in a segmentation fault, which names no test."""
+    train, compiled = Trainer.train, openvino_module._compiled
+
+    def remember(*args: Any, **options: Any) -> Any:
+        _RAN_OPENVINO.append(request.node.nodeid)
+        return compiled(*args, **options)
+
+    def train_alone(trainer: Trainer, *args: Any, **options: Any) -> Path:
+        before = [test for test in _RAN_OPENVINO if test != request.node.nodeid]
+        if before:
+            raise RuntimeError(f"{before[0]} ran OpenVINO in this process: mark it with pytest.mark.openvino")
+        return train(trainer, *args, **options)
+
+    monkeypatch.setattr(openvino_module, "_compiled", remember)
+    monkeypatch.setattr(Trainer, "train", train_alone)
 
 
 @pytest.fixture(autouse=True, scope="module")

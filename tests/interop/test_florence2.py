@@ -591,6 +591,7 @@ def test_commands_take_it(
     assert equal(load_file(saved[0] / "model.safetensors"), load_file("exported/model.safetensors"))
 
 
+@pytest.mark.openvino
 def test_it_answers_and_the_server_says_the_same(converted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Pali.from_pretrained(converted, engine="auto").engine == "openvino"
     pali = Pali.from_pretrained(converted)
@@ -628,6 +629,7 @@ def test_a_prompt_with_padding_in_it_is_refused(converted: Path) -> None:
         Pali(converted).pipeline().prompt_ids("what <pad> is it?")
 
 
+@pytest.mark.openvino
 def test_it_answers_in_int4(converted: Path, tmp_path: Path) -> None:
     """The language model alone, and not its embedding, which is the head: as the floats that are stored so."""
     made = open_model(converted)

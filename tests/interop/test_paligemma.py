@@ -225,6 +225,7 @@ def test_the_command_converts_and_compares(
 
 
 @pytest.mark.parametrize(("engine", "taken"), [("auto", "torch"), ("torch-int8", "torch-int8")])
+@pytest.mark.openvino
 def test_its_tasks_answer(engine: EngineName, taken: EngineName, bundle: Path) -> None:
     pali = Pali.from_pretrained(bundle, engine)
     assert pali.engine == taken

@@ -203,7 +203,7 @@ def test_the_way_with_an_adapter_runs(
     short = ["batch=2", "workers=0", "phases.0.samples=4", "phases.0.size=8", "optimizer.warmup=0", "max_target=40"]
     for line in lines:
         run_typed(line, monkeypatch, capsys, {"train": [*short, "evals.0.limit=1"], "plan": short})
-    small, best = open_model(Path("models/small")), world_with_vocabulary / "runs" / "mine-lora" / "best"
+    small, best = open_model(Path("models/small/pali")), world_with_vocabulary / "runs" / "mine-lora" / "best"
     assert small.int8
     assert open_model(best).adapter is not None
     assert open_model(Path("models/merged")).adapter is None

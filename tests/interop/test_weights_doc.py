@@ -40,6 +40,7 @@ def test_commands_within_the_text_are_verbs_alone() -> None:
     assert {verb for command in INLINE for verb in command.split()[1:]} <= {*VERBS, *added("commands")}
 
 
+@pytest.mark.openvino
 def test_from_two_folders_to_a_pali_that_trains_and_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,7 +59,8 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     np.savez("vae-oid.npz", **mask_codec_arrays())
     for folder in ("siglip-base-patch16-224", "siglip2-base-patch16-naflex", "t5-v1_1-base"):
         (Path(folder) / "spiece.model").write_bytes(checkpoints.small_proto())
-    Path("recipes").symlink_to(ROOT / "recipes")
+    for name in ("recipes", "src"):
+        Path(name).symlink_to(ROOT / name)
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
     for name in ("mine-train.jsonl", "mine-validation.jsonl"):
@@ -67,7 +69,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     assert [shlex.split(command)[1] for command in COMMANDS] == [
         "convert", "train", "predict", "convert", "export", "convert", "convert", "export", "convert", "predict",
         "train", "quantize", "export", "convert", "predict", "train", "export", "convert", "predict", "predict",
-        "train", "export", "quantize", "quantize", "predict", "predict", "predict", "predict",
+        "train", "export", "quantize", "quantize", "predict", "predict", "predict", "predict", "quantize", "read",
     ]  # fmt: skip
     for drawing in ("curves.draw_curves", "samples.draw_samples"):  # takes most of the time
         monkeypatch.setattr(f"openpali.reports.{drawing}", lambda *anything: None)
@@ -98,7 +100,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
         assert min(drawn.size) > 0
     tuned = open_model(Path("home/runs/tuned/model"))
     assert (tuned.kind, tuned.facts.recipe["model"]["masks"]) == ("paligemma", "models/paligemma/mask_vqvae")
-    assert open_model(Path("models/paligemma-int8")).int8
+    assert open_model(Path("models/paligemma-int8/pali")).int8
     assert open_model(Path("models/smaller")).int4
 
     names: dict[str, object] = {}

@@ -143,6 +143,7 @@ def test_text_beside_transformers(tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.openvino
 def test_florence2_beside_transformers(tmp_path) -> None:
     found = results_of(
         "florence2.py", tmp_path / "x.json", "--tiny", "--tokens", "3", "--rounds", "1", run=run_here
@@ -162,6 +163,7 @@ def test_florence2_beside_transformers(tmp_path) -> None:
 
 @pytest.mark.slow
 @needs_proc
+@pytest.mark.openvino
 def test_full_size_on_a_small_preset(tmp_path) -> None:
     kinds = ("bf16", "openvino-int8", "openvino-int4")  # torch-int8 has the rows of bf16
     found = results_of(
@@ -244,6 +246,7 @@ def test_layers_are_halved_until_the_plan_fits(capsys, monkeypatch) -> None:
     assert "stage 1, nano: left out" in capsys.readouterr().out
 
 
+@pytest.mark.openvino
 def test_the_quality_of_int8(tmp_path) -> None:
     """By torch's kernels, for which nothing is compiled."""
     options = ["--sets", "nano/ocr", "--limit", "2", "--engine", "torch-int8"]

@@ -301,10 +301,11 @@ def config_from_json(cls: type[Any], value: Any, place: str = "config") -> Any:
         return cls(**{key: config_from_json(hints[key], v, f"{place}.{key}") for key, v in value.items()})
     written = json.dumps(value)
     try:
-        return TypeAdapter(cls).validate_json(written, strict=True)
+        valid = TypeAdapter(cls).validate_json(written, strict=True)
     except ValidationError as error:
         terms = Terms(f"{place} = {shorten(written, LONGEST)}")
         raise ValueError(mistakes(error, terms=terms)[0].sentence) from error
+    return value if value == valid else valid  # an integer stays one where a float is asked for
 
 
 def _not_ours(described: Any) -> str:
