@@ -362,7 +362,7 @@ class Pali(RoutedModel):
         if reads:
             return Prompted(asked, prompt, f"{shorten(repr(text), 40)} was taken to ask for all text", free=True)
         if limited and not (frames and asks_about_image(text, self.names)):
-            told = f"{shorten(repr(text), 40)} is about no image, or none of the things that {self.name} knows"
+            told = f"{shorten(repr(text), 40)} names nothing that {self.name} knows: a form or a table may answer"
             return Prompted(asked, prompt, told, ABOUT, True)
         if left_out:
             note = f"task {asked.name} takes no text: {shorten(repr(left_out), 40)} was left out (task vqa asks it)"
