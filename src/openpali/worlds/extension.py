@@ -23,6 +23,7 @@ EXTENSION = Extension(
         "ood": f"{_BUILDERS}.ood:DATASET",
         "emoji": f"{_BUILDERS}.emoji:DATASET",
         "pages": f"{_BUILDERS}.pages:DATASET",
+        "native": f"{_BUILDERS}.native:DATASET",
         "page-texts": f"{_BUILDERS}.page_texts:DATASET",
         "icons": f"{_BUILDERS}.icons:DATASET",
         "nano-vocabulary": f"{_BUILDERS}.vocabularies:NANO",
@@ -33,6 +34,7 @@ EXTENSION = Extension(
         "mini": "openpali.worlds.sources:open_world",
         "easy-vqa": "openpali.worlds.sources:open_easy_vqa",
         "pages": "openpali.worlds.sources:open_rendered",
+        "native": "openpali.worlds.sources:open_rendered",
         "icons": "openpali.worlds.sources:open_icons",
     },
     suites={

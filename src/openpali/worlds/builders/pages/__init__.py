@@ -68,23 +68,31 @@ def build(folder: Path) -> None:
     """Write shards ``SET-00000.tar`` of PNG files with their truth, and ``sheet.png`` with some of them. Takes
     hours, and goes on where it was stopped.
     """
-    parts = home() / "data" / f".pages-parts-{code_hash(Path(__file__))}"
-    parts.mkdir(parents=True, exist_ok=True)
     check_authors(needed())
     with chromium():  # fails before hours are spent
         pass
-    todo = [job for job in jobs() if not (parts / f"{job[0]}-{job[1]:05d}.tar").exists()]
+    render_all("pages", Path(__file__), jobs(), render, folder)
+    write_sheet(folder)
+
+
+def render_all(
+    name: str, code: Path, todo: Sequence[tuple[str, int]], render: Callable[[Path, str, int], None], folder: Path
+) -> None:
+    """Write the shards ``todo`` of the data set ``name`` into ``folder``, each by ``render``, whose folder is
+    ``code``. Those that were written before this was stopped are taken up."""
+    parts = home() / "data" / f".{name}-parts-{code_hash(code)}"
+    parts.mkdir(parents=True, exist_ok=True)
+    missing = [job for job in todo if not (parts / f"{job[0]}-{job[1]:05d}.tar").exists()]
     workers = max(1, (os.cpu_count() or 1))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(functools.partial(render, parts), *zip(*todo, strict=True)) if todo else ():
+        for _ in pool.map(functools.partial(render, parts), *zip(*missing, strict=True)) if missing else ():
             pass
-    for name, number in jobs():
-        part = parts / f"{name}-{number:05d}.tar"
+    for source, number in todo:
+        part = parts / f"{source}-{number:05d}.tar"
         try:
             os.link(part, folder / part.name)
         except OSError:  # a file system without hard links
             shutil.copy(part, folder / part.name)
-    write_sheet(folder)
     shutil.rmtree(parts)
 
 

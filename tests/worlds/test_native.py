@@ -1,0 +1,136 @@
+"""Windows of toolkits: what they show is drawn by chance alone, and stands where they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from openpali.data.media.images import Preprocess
+from openpali.data.pipeline.elements import ElementEncoder
+from openpali.data.pipeline.pages import FindingEncoder, ReadingEncoder
+from openpali.data.sources.registry import open_source
+from openpali.tasks.example import Box
+from openpali.tasks.registry import get_task
+from openpali.worlds.builders import native, packages
+from openpali.worlds.builders.native import screen, terminals, texts, windows
+from openpali.worlds.builders.native.screen import Layer, compose
+from openpali.worlds.builders.native.terminals import Page, grid_answer
+from openpali.worlds.builders.native.texts import Texts, mnemonic_of
+
+FETCHED = all(map(packages.is_fetched, native.needed()))
+try:
+    screen.check_installed()
+    INSTALLED = True
+except FileNotFoundError:
+    INSTALLED = False
+NEEDS_TEXTS = pytest.mark.skipif(not FETCHED, reason="packages are missing: openpali data build native")
+NEEDS_TOOLKITS = pytest.mark.skipif(
+    not INSTALLED, reason="programs are missing: openpali data build native names them"
+)
+
+
+def test_mnemonics_are_marked_by_both_toolkits() -> None:
+    assert mnemonic_of("Save _As") == ("Save As", 5)
+    assert mnemonic_of("&Open") == ("Open", 0)
+    assert mnemonic_of("a & b") == ("a & b", -1)
+
+
+def test_no_test_program_is_a_source_of_texts_and_dev_fonts_are_apart() -> None:
+    forbidden = ("abiword", "geany", "gedit", "gnumeric", "audacious", "baobab", "mousepad", "evince", "filezilla")
+    forbidden += ("erlang", "octave", "libgtk-4", "nodejs", "startbootstrap", "fltk", "wx", "motif")
+    assert not [name for name in native.needed() if name.startswith(forbidden)]
+    assert set(native.needed()) <= set(packages.MEGABYTES)
+    assert not set(terminals.BITMAPS.values()) & set(terminals.DEV_BITMAPS.values())
+    assert not set(terminals.FAMILIES) & set(terminals.DEV_FAMILIES)
+    assert len(terminals.DEV_BITMAPS) >= 0.3 * len([*terminals.BITMAPS, *terminals.DEV_BITMAPS])
+    shares = {name: count / 8000 for name, count in native.WINDOWS.items() if not name.startswith("dev-")}
+    assert sum(shares.values()) == pytest.approx(1, abs=0.01)
+    assert 0.2 <= shares["native-terminal"] <= 0.26
+    assert len(set(native.jobs())) == len(native.jobs())
+
+
+def answer() -> Layer:
+    """A window of 100 x 60 with two words and a button, of which all is seen."""
+    pixels = np.full((60, 100, 3), 200, np.uint8)
+    words = [["one", 10, 28, 20, 10], ["two", 40, 58, 20, 10]]
+    clip = [0, 0, 100, 60]
+    button = [clip, "button", "Go", [5, 30, 45, 50]]
+    return Layer(Image.fromarray(pixels), (0, 0), [[clip, words, False, [False, False]]], [button], [])
+
+
+def test_what_another_window_covers_is_not_told() -> None:
+    above = Layer(Image.new("RGB", (60, 20)), (38, 8))
+    alone = compose([(answer(), (0, 0))], None)
+    assert [line.text for line in alone.lines] == ["one", "two"]
+    assert alone.lines[0].box == Box(11.5, 10, 22.5, 28)
+    assert [each["name"] for each in alone.elements] == ["Go"]
+    covered = compose([(answer(), (0, 0)), (above, (0, 0))], None)
+    assert [line.text for line in covered.lines] == ["one"]
+    assert not covered.ignored  # nothing of it is seen
+    half = compose([(answer(), (0, 0)), (above, (10, 0))], None)
+    assert half.ignored == [Box(11.5, 40, 22.5, 58)]
+    button = compose([(answer(), (0, 0)), (Layer(Image.new("RGB", (60, 60)), (20, 0)), (0, 0))], None)
+    assert button.elements == []
+
+
+def test_words_that_are_cut_are_ignored() -> None:
+    layer = answer()
+    layer.texts[0][0] = [0, 0, 50, 60]
+    shot = compose([(layer, (0, 0))], None)
+    assert [line.text for line in shot.lines] == ["one"]
+    assert shot.ignored == [Box(11.5, 40, 22.5, 50)]
+
+
+@NEEDS_TEXTS
+def test_descriptions_and_pages_are_the_same_each_time() -> None:
+    icons = {16: [Path("icons/16x16/a/one.png")]}
+    first, again = (windows.draw_window(np.random.default_rng(5), icons) for _ in range(2))
+    assert first == again
+    assert json.dumps(first)
+    pages = [terminals.draw_terminal(np.random.default_rng(7)) for _ in range(2)]
+    assert pages[0][0].output() == pages[1][0].output()
+    assert pages[0][1] == pages[1][1]
+
+
+@NEEDS_TEXTS
+def test_words_of_a_terminal_stand_in_its_grid() -> None:
+    page = Page(Texts(np.random.default_rng(1), "en"), 24, 80)
+    page.lines = [[("ab ", ""), ("cd│ef", "1;31")], [], [("── x", "")]]
+    assert [tuple(word) for word in page.words()] == [
+        ("ab", 0, 0, 2),
+        ("cd", 0, 3, 5),
+        ("ef", 0, 6, 8),
+        ("x", 2, 3, 4),
+    ]
+    told = grid_answer(page, [20, 20, 520, 400], [22, 22], [6, 13])
+    [word, left, right, baseline, size] = told["texts"][-1][2][0]
+    assert (word, left, right) == ("x", 22 + 3 * 6, 22 + 4 * 6)
+    assert (baseline - 0.85 * size, baseline + 0.25 * size) == pytest.approx((22 + 2 * 13, 22 + 3 * 13))
+
+
+@NEEDS_TEXTS
+def test_labels_can_be_read_in_each_language() -> None:
+    for language in texts.LANGUAGES:
+        drawn = [Texts(np.random.default_rng(i), language).label() for i in range(5)]
+        assert all(0 < len(label) <= 48 for label in drawn)
+
+
+@NEEDS_TEXTS
+@NEEDS_TOOLKITS
+@pytest.mark.parametrize("name", [name for name in native.WINDOWS if name != "dev-native-terminal"])
+def test_windows_are_samples_of_each_objective(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "CHUNK", 2)
+    native.render(tmp_path, name, 0)
+    source = open_source(str(tmp_path), {})
+    assert len(source) == 2
+    rng, task = np.random.default_rng(0), get_task("ocr")
+    for i in range(2):
+        example = source[i]
+        assert example.lines
+        assert FindingEncoder().encode(example, task, Preprocess(1024, 1024), rng)["text"].max() == 1
+        assert ReadingEncoder().encode(example, task, Preprocess(32, 512), rng)["characters"].size
+        assert len(ElementEncoder(16).encode(example, task, Preprocess(64, 64), rng)["boxes"])
