@@ -22,7 +22,7 @@ from openpali.worlds.builders import packages
 
 FILE = "manifest.json"
 _COMMITTED = Path(__file__).parent / "manifests"
-_CODE = (".py", ".js", ".css")
+_CODE = (".py", ".js", ".css", ".java")
 _NUMBER = "-" + "[0-9]" * 5 + ".tar"  # of a shard
 
 
@@ -60,7 +60,7 @@ def code_hash(module: Path) -> str:
     """Of the code of a builder: the file of a module, or all files of the folder of a package."""
     files = [module]
     if module.name == "__init__.py":
-        files = sorted(file for file in module.parent.iterdir() if file.suffix in _CODE)
+        files = sorted(file for file in module.parent.rglob("*") if file.suffix in _CODE)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
 
 

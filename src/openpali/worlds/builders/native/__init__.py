@@ -312,6 +312,8 @@ def _windows(
             mono = fonts.mono[int(rng.integers(len(fonts.mono)))]
             scheme = _SCHEMES[int(rng.integers(len(_SCHEMES)))]
             window = windows.draw_window(rng, icons)
+            if toolkit == "swing" and window["language"] in texts.OTHER_SCRIPTS:
+                family = mono = "DejaVu Sans"  # Java takes no letters from other fonts
             window |= {side: int(window[side] / scale) for side in ("width", "height")}
             looks = {
                 "gtk": _gtk(rng, look, _GTK3 if toolkit == "gtk3" else _GTK4, f"{family} {points}"),
@@ -389,4 +391,4 @@ def _terminals(
             driver.close()
 
 
-DATASET = Dataset(build, needed, minutes=240, in_all=False)  # needs programs of Debian, and hours
+DATASET = Dataset(build, needed, minutes=240, in_all=False, sets=dict.fromkeys(WINDOWS, 1))  # needs programs of Debian, and hours

@@ -355,7 +355,7 @@ public class Swing {
             i = end;
         }
         boolean starts = !Character.isWhitespace(text.charAt(0)), ends = !Character.isWhitespace(text.charAt(text.length() - 1));
-        texts.add(List.of(windows.size() - 1, clip, words, text.endsWith("..."), List.of(starts, ends)));
+        texts.add(List.of(windows.size() - 1, clip, words, text.endsWith("...") || font.canDisplayUpTo(text) >= 0, List.of(starts, ends)));
     }
 
     /** Draws into an image that nobody sees, and notes texts and icons. */
