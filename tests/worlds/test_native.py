@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.elements import ElementEncoder
@@ -47,9 +52,9 @@ def test_no_test_program_is_a_source_of_texts_and_dev_fonts_are_apart() -> None:
     assert not set(terminals.BITMAPS.values()) & set(terminals.DEV_BITMAPS.values())
     assert not set(terminals.FAMILIES) & set(terminals.DEV_FAMILIES)
     assert len(terminals.DEV_BITMAPS) >= 0.3 * len([*terminals.BITMAPS, *terminals.DEV_BITMAPS])
-    shares = {name: count / 8000 for name, count in native.WINDOWS.items() if not name.startswith("dev-")}
-    assert sum(shares.values()) == pytest.approx(1, abs=0.01)
-    assert 0.2 <= shares["native-terminal"] <= 0.26
+    learned = [count for name, count in native.WINDOWS.items() if not name.startswith("dev-")]
+    assert native.WINDOWS["terminal"] / sum(learned) == pytest.approx(0.25, abs=0.01)
+    assert not [count for count in native.WINDOWS.values() if count % native.CHUNK]
     assert len(set(native.jobs())) == len(native.jobs())
 
 
@@ -113,6 +118,51 @@ def test_words_of_a_terminal_stand_in_its_grid() -> None:
 
 
 @NEEDS_TEXTS
+@pytest.mark.parametrize("dev", [False, True])
+def test_each_monospaced_font_is_there(dev: bool, tmp_path: Path) -> None:
+    fonts = native._Fonts(tmp_path, dev=dev)
+    files = [file for link in (tmp_path / "fonts").iterdir() for file in link.resolve().rglob("*.[to]t[fcb]")]
+    found = {str(ImageFont.truetype(str(file), 16).getname()[0]).lower() for file in files}
+    assert {name.lower() for name in fonts.mono} <= found
+
+
+def test_a_driver_that_ends_or_hangs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(screen.StoppedError, match="ended: no display"):
+        screen.Driver([sys.executable, "-c", "raise SystemExit('no display')"], os.environ).ask({})
+    monkeypatch.setattr(screen, "LIMIT", 0.2)
+    start = time.monotonic()
+    with pytest.raises(screen.StoppedError, match=r"did not answer in 0.2 seconds"):
+        screen.Driver([sys.executable, "-c", "import time; time.sleep(60)"], os.environ).ask({})
+    assert time.monotonic() - start < 30
+
+
+@NEEDS_TEXTS
+@NEEDS_TOOLKITS
+def test_a_driver_that_crashes_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, asked = screen.Driver.ask, itertools.count(1)
+
+    def crash(driver: screen.Driver, request: dict[str, Any]) -> dict[str, Any]:
+        if next(asked) % 3 == 0:
+            driver._process.kill()
+        return ask(driver, request)
+
+    monkeypatch.setattr(screen.Driver, "ask", crash)
+    monkeypatch.setattr(native, "CHUNK", 4)
+    native.render(tmp_path, "tk", 0)
+    assert len(open_source(str(tmp_path), {})) == 4
+    assert next(asked) > 5
+
+
+@NEEDS_TEXTS
+@NEEDS_TOOLKITS
+def test_a_driver_that_always_crashes_ends_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(native._COMMANDS, "tk", (sys.executable, "-c", "raise SystemExit('gone')"))
+    with pytest.raises(OSError, match=r"^tk: 5 times in a row, .* ended: gone"):
+        native.render(tmp_path, "tk", 0)
+    assert not [*tmp_path.iterdir()]
+
+
+@NEEDS_TEXTS
 def test_labels_can_be_read_in_each_language() -> None:
     for language in texts.LANGUAGES:
         drawn = [Texts(np.random.default_rng(i), language).label() for i in range(5)]
@@ -121,7 +171,7 @@ def test_labels_can_be_read_in_each_language() -> None:
 
 @NEEDS_TEXTS
 @NEEDS_TOOLKITS
-@pytest.mark.parametrize("name", [name for name in native.WINDOWS if name != "dev-native-terminal"])
+@pytest.mark.parametrize("name", [name for name in native.WINDOWS if name != "dev-terminal"])
 def test_windows_are_samples_of_each_objective(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "CHUNK", 2)
     native.render(tmp_path, name, 0)

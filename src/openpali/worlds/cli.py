@@ -16,8 +16,8 @@ def build(
         str,
         typer.Argument(
             help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, ood, emoji, pages, native, page-texts, "
-            "icons, nano-vocabulary, mini-vocabulary, or all (without emoji, pages, native, page-texts and icons, which need "
-            "npm or programs of Debian)"
+            "icons, nano-vocabulary, mini-vocabulary, or all (without emoji, pages, native, page-texts and icons, "
+            "which need npm or programs of Debian)"
         ),
     ],
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,

@@ -1,6 +1,7 @@
-"""``native``: windows of several toolkits and terminals under Xvfb, with every word, element and icon and its place.
+"""``native``: windows of toolkits and terminals under Xvfb, with every word, element and icon and its place.
 
-Drivers, one for each toolkit, show windows that are described as plain data and tell where the toolkit has put what.
+Drivers, one for each toolkit, show windows that are described as plain data, and return where the toolkit has put
+what. A shard that is rendered again has the same records; of its pixels, the cursor of a terminal may differ.
 """
 
 from __future__ import annotations
@@ -33,30 +34,56 @@ from openpali.worlds.splits import is_heldout
 
 CHUNK = 48  # windows of a shard
 WINDOWS = {
-    "native-gtk3": 1296,
-    "native-gtk4": 1248,
-    "native-qt5": 1200,
-    "native-qt6": 1248,
-    "native-tk": 1008,
-    "native-terminal": 2016,
-    "dev-native-swing": 240,
-    "dev-native-terminal": 96,
+    "gtk3": 720,
+    "gtk4": 720,
+    "qt5": 624,
+    "qt6": 624,
+    "tk": 528,
+    "terminal": 1056,
+    "dev-swing": 144,
+    "dev-terminal": 96,
 }
-"""Windows of each source. Nothing learns from those that begin with ``dev-``."""
-THEMES = ("arc-theme", "numix-gtk-theme", "greybird-gtk-theme", "breeze-gtk-theme", "blackbird-gtk-theme")
+"""Windows of each set. Nothing learns from those that begin with ``dev-``."""
+THEMES: tuple[str, ...] = (
+    "arc-theme",
+    "numix-gtk-theme",
+    "greybird-gtk-theme",
+    "breeze-gtk-theme",
+    "blackbird-gtk-theme",
+)
 THEMES += ("bluebird-gtk-theme", "orchis-gtk-theme")
 ICONS = ("tango-icon-theme", "gnome-icon-theme", "mate-icon-theme", "lxde-icon-theme", "oxygen-icon-theme")
 MONOSPACED = ("fonts-terminus-otb", "fonts-go", "fonts-agave")
 DEV_MONOSPACED = ("fonts-spleen", "fonts-3270", "fonts-monofur", "fonts-noto-mono")
 PICTURES = "mate-backgrounds"
-_GTK3 = ("Adwaita", "Adwaita", "HighContrast", "HighContrastInverse", "Arc", "Arc-Dark", "Arc-Darker", "Numix")
+_GTK3: tuple[str, ...] = (
+    "Adwaita",
+    "Adwaita",
+    "HighContrast",
+    "HighContrastInverse",
+    "Arc",
+    "Arc-Dark",
+    "Arc-Darker",
+    "Numix",
+)
 _GTK3 += ("Greybird", "Greybird-dark", "Breeze", "Breeze-Dark", "Blackbird", "Bluebird", "Orchis", "Orchis-Dark")
-_GTK4 = ("Default", "Default", "Default", "Default-hc", "Arc", "Arc-Dark", "Breeze", "Breeze-Dark", "Greybird")
+_GTK4: tuple[str, ...] = (
+    "Default",
+    "Default",
+    "Default",
+    "Default-hc",
+    "Arc",
+    "Arc-Dark",
+    "Breeze",
+    "Breeze-Dark",
+    "Greybird",
+)
 _GTK4 += ("Orchis", "Orchis-Dark")
 _QT = ("Fusion", "Fusion", "Windows", "Breeze")
 _TK = ("clam", "alt", "default", "classic")
 _SWING = ("metal", "nimbus", "gtk")
 _GROUP = 8  # windows that one process shows
+_CRASHES = 5  # groups that may end without a window, one after the other
 _CORE = 0.6  # share of terminals with a bitmap font of the X server
 _TWO = 0.15  # share of images with two windows
 _BACKED = 0.1  # share of single windows on a background
@@ -85,25 +112,13 @@ class Shown(NamedTuple):
 def needed() -> list[str]:
     """The packages that it is built from; :data:`.screen.INSTALL` lists those that are installed instead."""
     fonts = [package for family in _families() for package, _ in lines.FAMILIES[family]]
-    return [
-        *dict.fromkeys(
-            [
-                *texts.CATALOGUES,
-                *texts.MANUALS.values(),
-                *THEMES,
-                *ICONS,
-                *MONOSPACED,
-                *DEV_MONOSPACED,
-                PICTURES,
-                *fonts,
-            ]
-        )
-    ]
+    written = [*texts.CATALOGUES, *texts.MANUALS.values()]
+    return [*dict.fromkeys([*written, *THEMES, *ICONS, *MONOSPACED, *DEV_MONOSPACED, PICTURES, *fonts])]
 
 
 def build(folder: Path) -> None:
     """Write shards ``SOURCE-00000.tar`` of PNG files with their truth, and ``sheet.png`` with some of them. Takes
-    hours, and goes on where it was stopped.
+    an hour, and goes on where it was stopped.
     """
     screen.check_installed()
     render_all("native", Path(__file__), jobs(), render, folder)
@@ -136,21 +151,27 @@ def _images(name: str, rng: np.random.Generator) -> Generator[tuple[Shot, dict[s
     pictures = sorted((packages.debian(PICTURES) / "usr/share/backgrounds").rglob("*.jpg"))
     show = _terminals if name.endswith("terminal") else functools.partial(_windows, name.rpartition("-")[2])
     with tempfile.TemporaryDirectory() as work, screen.display() as display:
-        fonts = _Fonts(Path(work), dev=dev)
+        fonts, crashes = _Fonts(Path(work), dev=dev), 0
         while True:
             # Of the generator a group takes one number, so that a window that fails moves no other group.
             own = np.random.default_rng(int(rng.integers(2**63)))
             with fonts.environment(own, display) as (environment, look):
                 before: Shown | None = None
-                with closing(show(own, environment, look, fonts, dev)) as shown:
-                    for each in itertools.islice(shown, _GROUP):
-                        two = before if own.random() < _TWO else None
-                        try:
-                            shot = _compose([*([two] if two else []), each], pictures, own).legible()
-                        except ValueError:
-                            continue
-                        yield shot, {**each.about, "windows": 2 if two else 1}
-                        before = each
+                try:
+                    with closing(show(own, environment, look, fonts, dev)) as shown:
+                        for each in itertools.islice(shown, _GROUP):
+                            crashes = 0
+                            two = before if own.random() < _TWO else None
+                            try:
+                                shot = _compose([*([two] if two else []), each], pictures, own).legible()
+                            except ValueError:
+                                continue
+                            yield shot, {**each.about, "windows": 2 if two else 1}
+                            before = each
+                except screen.StoppedError as error:  # the next group has a driver of its own
+                    crashes += 1
+                    if crashes == _CRASHES:
+                        raise screen.StoppedError(f"{name}: {crashes} times in a row, {error}") from error
 
 
 def _compose(shown: Sequence[Shown], pictures: Sequence[Path], rng: np.random.Generator) -> Shot:
@@ -165,10 +186,11 @@ def _compose(shown: Sequence[Shown], pictures: Sequence[Path], rng: np.random.Ge
         by = int(rng.integers(0, max(1, int(right - x)))), int(rng.integers(0, max(1, int(bottom - y))))
         moved += [(layer, by) for layer in other.layers]
     far = [max(layer.box[side] + by[side - 2] for layer, by in moved) for side in (2, 3)]
-    size = tuple(min(most, int(end) + int(rng.integers(4, 60))) for most, end in zip((1500, 940), far, strict=True))
+    width, height = (int(end) + int(rng.integers(4, 60)) for end in far)
+    size = min(1500, width), min(940, height)
     if rng.random() < 0.5:
-        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
-        ground = Image.new("RGB", size, colour)
+        red, green, blue = (int(c) for c in rng.integers(0, 256, 3))
+        ground = Image.new("RGB", size, (red, green, blue))
     else:
         with Image.open(pictures[int(rng.integers(len(pictures)))]) as opened:
             ground = opened.convert("RGB").resize(size)
@@ -301,10 +323,8 @@ def _windows(
 ) -> Generator[Shown, None, None]:
     shares = [packages.debian(name) / "usr/share/icons" for name in ICONS]
     icons = _icons(shares[int(rng.integers(len(shares)))])
-    scale = {"tk": 1.0, "swing": 1.0, "gtk3": int(look["scale"]) if look["scale"] != 1.5 else 1}.get(
-        toolkit, look["scale"]
-    )
-    scale = int(scale) if toolkit == "gtk4" and scale != 1.5 else 1 if toolkit == "gtk4" else scale
+    whole = 2 if look["scale"] == 2 else 1  # of GTK
+    scale = {"gtk3": whole, "gtk4": whole, "qt5": look["scale"], "qt6": look["scale"]}.get(toolkit, 1.0)
     driver = screen.Driver(_COMMANDS[toolkit], environment)
     try:
         for _ in range(_GROUP):
@@ -331,15 +351,10 @@ def _windows(
             at = [int(20 / scale)] * 2
             answer = driver.ask({**window, "at": at, "look": looks})
             about = {**look, "scale": scale, "toolkit": toolkit, "font": family, "points": points}
-            about |= (
-                {"language": window["language"], "theme": looks["gtk"]["gtk-theme-name"]}
-                if "gtk" in toolkit
-                else {}
-            )
-            yield Shown(
-                screen.layers(screen.grab(environment["DISPLAY"]), answer),
-                {"language": window["language"], **about},
-            )
+            about["language"] = window["language"]
+            if "gtk" in toolkit:
+                about["theme"] = looks["gtk"]["gtk-theme-name"]
+            yield Shown(screen.layers(screen.grab(environment["DISPLAY"]), answer), about)
     finally:
         driver.close()
 
@@ -383,7 +398,7 @@ def _terminals(
             try:
                 with closing(terminals.Emulator(name, page, looks, font, environment)) as emulator:
                     shown = screen.layers(screen.grab(environment["DISPLAY"]), emulator.answer)
-            except screen.StoppedError:  # larger than the display
+            except terminals.TooLargeError:
                 continue
             yield Shown(shown, about)
     finally:
@@ -391,4 +406,5 @@ def _terminals(
             driver.close()
 
 
-DATASET = Dataset(build, needed, minutes=240, in_all=False, sets=dict.fromkeys(WINDOWS, 1))  # needs programs of Debian, and hours
+# not in `all`: needs programs of Debian, and an hour
+DATASET = Dataset(build, needed, minutes=60, in_all=False, sets=dict.fromkeys(WINDOWS, 1))

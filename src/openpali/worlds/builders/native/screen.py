@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,14 +31,14 @@ INSTALL = (
 """Debian packages that have to be installed: programs and libraries, which cannot be used unpacked."""
 PYTHON = "/usr/bin/python3"  # the system's, whose packages Debian's toolkits are
 _DRIVERS = Path(__file__).parent / "drivers"
-_PATIENCE = 20  # seconds until a display is there
+LIMIT = 60.0  # seconds for an answer of a driver, on a busy machine
 _PAUSE = 0.06  # seconds between two pictures that have to be equal
 _OVER = 1.5  # pixels by which a word may reach beyond what is seen of it
 _SEEN = 0.6  # share of an element that is not covered
 
 
-class StoppedError(RuntimeError):
-    """A driver ended or did not answer."""
+class StoppedError(OSError):
+    """A program ended or did not answer."""
 
 
 def check_installed() -> None:
@@ -58,20 +59,10 @@ def check_installed() -> None:
 def display() -> Iterator[str]:
     """A display without a window manager, in a process of its own; yields its name, such as ``:91``."""
     read, write = os.pipe()
-    command = [
-        "Xvfb",
-        "-displayfd",
-        str(write),
-        "-screen",
-        "0",
-        f"{SIZE[0]}x{SIZE[1]}x24",
-        "-nolisten",
-        "tcp",
-        "-dpi",
-        "96",
-    ]
-    with open(os.devnull, "w") as null:
-        process = subprocess.Popen(command, pass_fds=[write], stdout=null, stderr=null)
+    size = f"{SIZE[0]}x{SIZE[1]}x24"
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", size, "-nolisten", "tcp", "-dpi", "96"]
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, pass_fds=[write], stdout=quiet, stderr=quiet)
     os.close(write)
     try:
         with os.fdopen(read) as pipe:
@@ -86,6 +77,7 @@ class Driver:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self._command = command
         self._process = subprocess.Popen(
             command,
             cwd=_DRIVERS,
@@ -98,7 +90,13 @@ class Driver:
         )
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Show something, and say what is where: see ``drivers/common.py``."""
+        """Show something, and say what is where: see ``drivers/common.py``.
+
+        Raises:
+            StoppedError: the program ended, or did not answer in time and was killed.
+        """
+        end, alarm = time.monotonic() + LIMIT, threading.Timer(LIMIT, self._process.kill)
+        alarm.start()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -106,11 +104,15 @@ class Driver:
             self._process.stdin.flush()
             answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         except (BrokenPipeError, ValueError) as error:
+            late = time.monotonic() >= end
+            self._process.kill()
             self._process.wait()
             self._errors.seek(0)
             told = [line for line in self._errors.read().splitlines() if line.strip() and not line.startswith("\t")]
-            reason = (told or ["no message"])[-1]
-            raise StoppedError(f"{self._process.args} ended: {reason}") from error
+            reason = f"did not answer in {LIMIT:g} seconds" if late else f"ended: {(told or ['no message'])[-1]}"
+            raise StoppedError(f"{' '.join(self._command)} {reason}") from error
+        finally:
+            alarm.cancel()
         return answer
 
     def close(self) -> None:
@@ -165,7 +167,7 @@ def layers(seen: Image.Image, answer: Mapping[str, Any]) -> list[Layer]:
 
 
 def compose(panes: Sequence[tuple[Layer, tuple[int, int]]], ground: Image.Image | None) -> Shot:
-    """Windows on a background, each moved by some pixels, the lowest first; without one, the first is the background."""
+    """Windows on a background, each moved by some pixels, the lowest first; without one, the first is it."""
     boxes = []
     for layer, (right, down) in panes:
         x0, y0, x1, y1 = layer.box

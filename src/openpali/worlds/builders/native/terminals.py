@@ -28,8 +28,6 @@ BITMAPS = {
     "ter-16": "-*-terminus-medium-r-normal-*-16-*-*-*-*-*-iso10646-1",
     "ter-20": "-*-terminus-medium-r-normal-*-20-*-*-*-*-*-iso10646-1",
     "ter-16b": "-*-terminus-bold-r-normal-*-16-*-*-*-*-*-iso10646-1",
-    "neep-13": "-jmk-neep-medium-r-*-*-13-*-*-*-c-*-iso10646-1",
-    "neep-18": "-jmk-neep-medium-r-*-*-18-*-*-*-c-*-iso10646-1",
     "courier-12": "-adobe-courier-medium-r-normal-*-12-*-75-75-*-*-iso10646-1",
     "courier-14": "-adobe-courier-bold-r-normal-*-14-*-75-75-*-*-iso10646-1",
 }
@@ -41,15 +39,24 @@ DEV_BITMAPS = {
     "8x13b": "-misc-fixed-bold-r-normal-*-13-*-*-*-c-80-iso10646-1",
     "ter-12": "-*-terminus-medium-r-normal-*-12-*-*-*-*-*-iso10646-1",
     "ter-18": "-*-terminus-medium-r-normal-*-18-*-*-*-*-*-iso10646-1",
+    "neep-13": "-jmk-neep-medium-r-*-*-13-*-*-*-c-*-iso10646-1",
+    "neep-18": "-jmk-neep-medium-r-*-*-18-*-*-*-c-*-iso10646-1",
     "lucida-12": "-b&h-lucidatypewriter-medium-r-normal-*-12-*-75-75-*-*-iso10646-1",
 }
-"""Those of development and test sets, among them the default of xterm."""
+"""Those of development and test sets, among them the default of xterm, and what printed lines hold out."""
 LATIN = ("neep", "courier", "lucida")
 """Beginnings of the names of those without letters of other scripts."""
-FAMILIES = ("DejaVu Sans Mono", "Liberation Mono", "JetBrains Mono", "Hack", "Mononoki", "Cascadia Mono", "PT Mono")
-FAMILIES += ("Anonymous Pro", "Fira Code", "Nimbus Mono PS", "Latin Modern Mono", "Go Mono", "Terminus", "agave")
+FAMILIES: tuple[str, ...] = (
+    "DejaVu Sans Mono",
+    "Liberation Mono",
+    "JetBrains Mono",
+    "Hack",
+    "mononoki",
+    "Cascadia Mono",
+)
+FAMILIES += ("Fira Code", "Nimbus Mono PS", "Go Mono", "Terminus", "Agave")
 """Monospaced fonts that are learned from."""
-DEV_FAMILIES = ("Noto Mono", "Inconsolata", "Courier Prime", "Spleen", "IBM 3270", "Monofur")
+DEV_FAMILIES = ("Noto Mono", "Inconsolata", "Courier Prime", "Spleen 8x16", "IBM 3270", "monofur")
 """Those of development and test sets."""
 VTE = 0.35
 """Share of groups of windows in VTE; the others are in emulators of their own."""
@@ -81,6 +88,10 @@ _PLACE = ("Absolute upper-left X", "Absolute upper-left Y", "Width", "Height", "
 _PATIENCE = 8.0  # seconds for an emulator to start and to print
 
 
+class TooLargeError(ValueError):
+    """A terminal is larger than the display."""
+
+
 class Cell(NamedTuple):
     """A word of a terminal: its row, and the columns from its first to after its last character."""
 
@@ -110,17 +121,9 @@ class Page:
             self._add_status()
 
     def _programs(self) -> list[Callable[[], list[list[Span]]]]:
-        programs = [self._files, self._files, self._disks, self._processes, self._code, self._code, self._manual]
-        return [
-            *programs,
-            self._log,
-            self._diff,
-            self._box,
-            self._table,
-            self._progress,
-            self._tree,
-            self._settings,
-        ]
+        files = [self._files, self._files, self._tree, self._disks, self._progress]
+        code = [self._code, self._code, self._diff, self._log, self._processes]
+        return [*files, *code, self._manual, self._box, self._table, self._settings]
 
     def words(self) -> list[Cell]:
         """The words; lines and blocks are none."""
@@ -171,7 +174,7 @@ class Page:
         command = t.pick(
             ["ls -la", "df -h", "ps aux", "cat", "grep -rn", "git log", "vim", "make -j4", "cd", "sudo apt install"]
         )
-        return f"{command} {t.pick([t.file, t.path, t.term, lambda: '--' + t.term()])()}"
+        return f"{command} {t.pick([t.file(), t.path(), t.term(), '--' + t.term()])}"
 
     def _colour(self) -> str:
         return self.t.pick(
@@ -207,8 +210,8 @@ class Page:
     def _processes(self) -> list[list[Span]]:
         t = self.t
         load = ", ".join(f"{t.rng.uniform(0, 9):.2f}" for _ in range(3))
-        up = f"top - {t.between(0, 23):02}:{t.between(0, 59):02}:09 up {t.between(1, 90)} days,  {t.between(1, 9)} users,"
-        rows: list[list[Span]] = [[(f"{up}  load average: {load}", "")]] if t.chance(0.5) else []
+        up = f"{t.between(0, 23):02}:{t.between(0, 59):02}:09 up {t.between(1, 90)} days,  {t.between(1, 9)} users"
+        rows: list[list[Span]] = [[(f"top - {up},  load average: {load}", "")]] if t.chance(0.5) else []
         for name in ("CPU", "Mem", "Swp") if t.chance(0.4) else ():
             used = t.between(0, 30)
             bar: list[Span] = [
@@ -218,12 +221,14 @@ class Page:
                 (f"{3.3 * used:.1f}%]", "90"),
             ]
             rows.append(bar)
-        head = f"{'PID':>7} {'USER':9} {'PR':>3} {'NI':>3} {'VIRT':>7} {'RES':>6} {'SHR':>6} S {'%CPU':>5} {'%MEM':>5} {'TIME+':>9} COMMAND"
+        head = f"{'PID':>7} {'USER':9} {'PR':>3} {'NI':>3} {'VIRT':>7} {'RES':>6} {'SHR':>6} S"
+        head += f" {'%CPU':>5} {'%MEM':>5} {'TIME+':>9} COMMAND"
         rows.append([(head, "7")])
         for _ in range(t.between(4, 22)):
             text = f"{t.between(1, 99999):>7} {t.term()[:8]:9} {t.between(-20, 20):>3} {t.between(-19, 19):>3} "
-            text += f"{t.between(0, 999999):>7} {t.size().replace(' ', '')[:5]:>6} {t.between(0, 9999):>6} {t.pick([*'SRDTZI'])} "
-            text += f"{t.rng.uniform(0, 100):>5.1f} {t.rng.uniform(0, 20):>5.1f} {t.between(0, 99)}:{t.between(0, 59):02}.{t.between(0, 99):02} "
+            text += f"{t.between(0, 999999):>7} {t.size().replace(' ', '')[:5]:>6} {t.between(0, 9999):>6} "
+            text += f"{t.pick([*'SRDTZI'])} {t.rng.uniform(0, 100):>5.1f} {t.rng.uniform(0, 20):>5.1f} "
+            text += f"{t.between(0, 99)}:{t.between(0, 59):02}.{t.between(0, 99):02} "
             rows.append([(text, self._colour() if t.chance(0.1) else ""), (t.pick([t.term, t.path])(), "")])
         return rows
 
@@ -294,14 +299,12 @@ class Page:
     def _box(self) -> list[list[Span]]:
         t = self.t
         wide = min(self.columns - 2, t.between(24, 70))
-        (tl, tr, bl, br, h, v) = t.pick(["┌┐└┘─│", "╔╗╚╝═║", "╭╮╰╯─│", "++++-|"])
+        tl, tr, bl, br, h, v = (*t.pick(["┌┐└┘─│", "╔╗╚╝═║", "╭╮╰╯─│", "++++-|"]),)
         look, indent = t.pick(["", "37;44", "30;47", "7", "36"]), " " * t.between(0, 4)
         title = f" {t.label(20)} "
         rows = [tl + h * 2 + title + h * (wide - len(title) - 4) + tr]
         for _ in range(t.between(3, 12)):
-            text = t.pick(
-                [t.label, lambda: f"[{t.pick(['x', ' ', '*'])}] {t.label()}", lambda: t.words(3, 9), lambda: ""]
-            )()
+            text = t.pick([t.label(), f"[{t.pick(['x', ' ', '*'])}] {t.label()}", t.words(3, 9), ""])
             rows.append(f"{v} {text[: wide - 4]:{wide - 4}} {v}")
         rows.append(f"{v}{f'<{t.label(8)}>   <{t.label(10)}>':^{wide - 2}}{v}"[: wide - 1] + v)
         rows.append(bl + h * (wide - 2) + br)
@@ -327,7 +330,7 @@ class Page:
         t, rows = self.t, []
         for _ in range(t.between(1, 6)):
             share, wide = t.rng.random(), t.between(10, 30)
-            full, empty = t.pick(["#.", "█░", "= ", "━─", "##", "▓░", "*-"])
+            full, empty = (*t.pick(["#.", "█░", "= ", "━─", "##", "▓░", "*-"]),)
             bar = (full * int(share * wide)).ljust(wide, empty)
             rows.append(
                 [
@@ -386,7 +389,7 @@ def draw_terminal(rng: np.random.Generator, *, latin: bool = False) -> tuple[Pag
 
 
 def grid_answer(page: Page, box: Sequence[float], at: Sequence[float], cell: Sequence[float]) -> dict[str, Any]:
-    """The words of a grid of cells as drivers answer: ``box`` is of the window, ``at`` of the first cell's corner."""
+    """The words of a grid of cells as drivers answer; ``box`` is of the window, ``at`` the corner of its cells."""
     wide, high = cell
     size = high / 1.1  # boxes of words are 1.1 sizes high: here as high as a cell
     texts = []
@@ -419,18 +422,8 @@ class Emulator:
         if name == "st":
             command = ["st", "-g", f"{grid}+20+20", *font, "-e", *shell]
         else:
-            command = [
-                name,
-                "-geometry",
-                f"{grid}+20+20",
-                "-fg",
-                look["ink"],
-                "-bg",
-                look["ground"],
-                "+sb",
-                "-b",
-                "2",
-            ]
+            place = ["-geometry", f"{grid}+20+20", "-fg", look["ink"], "-bg", look["ground"]]
+            command = [name, *place, "+sb", "-b", "2"]
             resources = {f"color{i}": colour for i, colour in enumerate(look["palette"])}
             resources |= {"scrollBar": "false", "cursorBlink": "false", "boldMode": "false"}
             more = [each for key, value in resources.items() for each in ("-xrm", f"*{key}: {value}")]
@@ -447,7 +440,7 @@ class Emulator:
         time.sleep(0.1)
         try:
             self.answer = self._look(page, look, environment)
-        except StoppedError:
+        except (StoppedError, TooLargeError):
             self.close()
             raise
 
@@ -469,7 +462,7 @@ class Emulator:
             x, y = x + border, y + border
             room = (width - wide * look["columns"]) / 2, (height - high * look["rows"]) / 2
             if min(room) < 0:
-                raise StoppedError("a terminal is larger than the display")
+                raise TooLargeError
             return grid_answer(page, [x, y, x + width, y + height], [x + room[0], y + room[1]], [wide, high])
         raise StoppedError("a terminal has no window")
 

@@ -1,4 +1,4 @@
-"""What is written in windows: labels of menus and dialogs from the catalogues of libraries, sentences of manuals, and
+"""What is written in windows: labels of menus and dialogs from catalogues of libraries, sentences of manuals, and
 values such as dates, sizes, paths and versions."""
 
 from __future__ import annotations
@@ -26,16 +26,8 @@ CATALOGUES = {
     "apt": 2,
     "iso-codes": 1,
 }
-"""Debian packages with translated messages of libraries and desktops -> weight. No program of a test is among them."""
-MANUALS = {
-    "en": "manpages",
-    "de": "manpages-de",
-    "fr": "manpages-fr",
-    "es": "manpages-es",
-    "pl": "manpages-pl",
-    "ru": "manpages-ru",
-    "uk": "manpages-uk",
-}
+"""Debian packages with translated messages of libraries and desktops -> weight. No program of a test is here."""
+MANUALS = {"en": "manpages", **{code: f"manpages-{code}" for code in ("de", "fr", "es", "pl", "ru", "uk")}}
 LANGUAGES = {
     "en": 0.34,
     "de": 0.08,
@@ -55,24 +47,9 @@ LANGUAGES = {
 }
 T = TypeVar("T")
 OTHER_SCRIPTS = ("ru", "uk", "bg", "el")
-_ENDINGS = [
-    "txt",
-    "pdf",
-    "png",
-    "jpg",
-    "html",
-    "py",
-    "c",
-    "h",
-    "tar.gz",
-    "zip",
-    "odt",
-    "csv",
-    "log",
-    "conf",
-    "json",
-]
-_ENDINGS += ["xml", "sh", "md", "mp3", "svg", "db", "so.6", "service", "desktop", "deb", "toml", "js", "css", "bak"]
+_ENDINGS = ["txt", "pdf", "png", "jpg", "html", "py", "c", "h", "tar.gz", "zip", "odt", "csv", "log"]
+_ENDINGS += ["conf", "json", "xml", "sh", "md", "mp3", "svg", "db", "so.6", "service"]
+_ENDINGS += ["desktop", "deb", "toml", "js", "css", "bak"]
 _ROOTS = ["/etc", "/usr/share", "/var/lib", "/home/anna", "/home/user", "~", "/opt", "/usr/lib/x86_64-linux-gnu"]
 _KEYS = [
     *"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
@@ -100,7 +77,7 @@ def mnemonic_of(message: str) -> tuple[str, int]:
 
 @lru_cache(maxsize=4)
 def labels(language: str) -> tuple[list[list[str]], list[float]]:
-    """Short messages of each catalogue in a language, marks of mnemonics included, and weights of the catalogues."""
+    """Short messages of each catalogue in a language, with marks of mnemonics, and weights of the catalogues."""
     found, weights = [], []
     for package, weight in CATALOGUES.items():
         own = "de" if language == "en" else language
@@ -271,7 +248,7 @@ class Texts:
         return "".join(self.pick([*"0123456789abcdef"]) for _ in range(self.pick([7, 8, 12, 16, 40])))
 
     def keys(self) -> str:
-        key = self.pick(_KEYS)
+        key: str = self.pick(_KEYS)
         if self.chance(0.06):
             return self.pick(["⌘", "⇧⌘", "⌥⌘"]) + key
         held = self.pick(["Ctrl+", "Ctrl+", "Ctrl+", "Ctrl+Shift+", "Alt+", "Shift+", ""])

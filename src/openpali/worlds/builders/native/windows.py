@@ -1,7 +1,7 @@
 """Descriptions of windows, which drivers of toolkits show: trees of widgets as plain data, by chance.
 
-A widget is a mapping with its kind, ``k``, and what is told below. ``grow``: it takes the room that is left. ``off``:
-it is disabled. Widgets with children have them in ``c``.
+A widget is a mapping with its kind, ``k``, and what is set below. ``grow``: it takes the room that is left.
+``off``: it is disabled. Widgets with children have them in ``c``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ACCELS = {"Ctrl": "<Control>", "Alt": "<Alt>", "Shift": "<Shift>"}
 
 
 def draw_window(rng: np.random.Generator, icons: Icons, language: str = "") -> Node:
-    """A window: ``title``, ``width``, ``height``, ``tree``, ``language`` and maybe ``bar``, a button in its title."""
+    """A window: ``title``, ``width``, ``height``, ``tree``, ``language`` and maybe ``bar``, a button in its bar."""
     language = language or str(rng.choice([*LANGUAGES], p=[*LANGUAGES.values()]))
     return Window(Texts(rng, language), icons).draw()
 

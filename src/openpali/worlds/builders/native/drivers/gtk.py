@@ -480,7 +480,7 @@ def walk(truth, widget, clip, within="", top=None):
     box = box_of(widget)
     clip = meet(clip, box) if not isinstance(widget, Gtk.Label) else clip
     role = next((role for kind, role in ROLES if isinstance(widget, kind)), "")
-    if (FOUR and type(widget).__name__ == "ModelButton") or widget.get_css_name() == "modelbutton":
+    if widget.get_css_name() == "modelbutton" or (FOUR and isinstance(widget.get_parent(), Gtk.PopoverMenuBar)):
         role = "menuitem"
     if role == "checkbox" and (getattr(widget, "role", "") or (FOUR and "radio" in widget.get_css_name())):
         role = "radio"

@@ -64,8 +64,8 @@ class Recorder(QtGui.QPaintDevice):
         known = {
             kinds.PdmWidth: w.width, kinds.PdmHeight: w.height, kinds.PdmDpiX: w.logicalDpiX,
             kinds.PdmDpiY: w.logicalDpiY, kinds.PdmPhysicalDpiX: w.logicalDpiX, kinds.PdmWidthMM: w.widthMM,
-            kinds.PdmPhysicalDpiY: w.logicalDpiY, kinds.PdmHeightMM: w.heightMM, kinds.PdmNumColors: lambda: 1 << 24,
-            kinds.PdmDepth: lambda: 32, kinds.PdmDevicePixelRatio: lambda: 1,
+            kinds.PdmPhysicalDpiY: w.logicalDpiY, kinds.PdmHeightMM: w.heightMM, kinds.PdmDepth: lambda: 32,
+            kinds.PdmNumColors: lambda: 1 << 24, kinds.PdmDevicePixelRatio: lambda: 1,
             kinds.PdmDevicePixelRatioScaled: lambda: int(w.devicePixelRatioFScale()),
         }  # fmt: skip
         return known[metric]() if metric in known else 0
@@ -414,7 +414,9 @@ def icons_of(widget):
 def walk(truth, widget, wanted):
     if not widget.isVisible():
         return
-    seen = widget.visibleRegion().boundingRect()
+    # the viewport of a header covers it
+    top = widget.viewport() if isinstance(widget, W.QHeaderView) else widget
+    seen = top.visibleRegion().boundingRect()
     if not seen.isEmpty():
         clip = sides(seen, at(widget))
         add_elements(truth, clip, widget)

@@ -240,7 +240,7 @@ BUILD = {
     "col": col, "row": row, "form": form, "group": group, "tabs": tabs, "button": button, "toggle": button,
     "check": choice, "radio": choice, "switch": choice, "field": field, "combo": combo, "spin": spin,
     "slider": slider, "progress": progress, "table": table, "text": text, "bar": bar, "menubar": menubar,
-    "status": status, "link": link, "label": label, "icon": picture, "space": lambda parent, node: ttk.Frame(parent),
+    "status": status, "link": link, "label": label, "icon": picture, "space": lambda parent, _: ttk.Frame(parent),
 }  # fmt: skip
 
 
