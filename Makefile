@@ -121,11 +121,12 @@ release: .venv/dev.ready
 	$(PYTEST) $(WHEEL)
 
 # Train the shipped checkpoint from scratch: hours on two cores, as two ranks of one thread each, which is faster than one
-# rank of two threads. It can be interrupted; the same command resumes it. Needs Chromium and npm for pages and icons.
+# rank of two threads. It can be interrupted; the same command resumes it. Needs Chromium and npm for pages
+# and icons, and the programs that docs/data.md lists for native windows.
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node 2 -m openpali train
 nano: .venv/demo.ready
 	$(INSTALL) -e '.[train,pages]'
-	set -e; for name in all pages page-texts icons; do $(BIN)/openpali data build $$name; done
+	set -e; for name in all pages native page-texts icons; do $(BIN)/openpali data build $$name; done
 	set -e; for stage in $(STAGES); do $(TRAIN) recipes/$$stage.toml; done
 	$(BIN)/openpali pack recipes/nano/bundle.toml --out src/openpali/models/nano
 	set -e; for suite in nano pages; do $(BIN)/openpali calibrate src/openpali/models/nano --suite $$suite; done

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,55 @@ def test_a_driver_that_always_crashes_ends_the_build(tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match=r"^tk: 5 times in a row, .* ended: gone"):
         native.render(tmp_path, "tk", 0)
     assert not [*tmp_path.iterdir()]
+
+
+@NEEDS_TEXTS
+@NEEDS_TOOLKITS
+@pytest.mark.parametrize("name", ["gtk3", "gtk4", "qt5", "qt6", "tk"])
+def test_menus_headers_and_icons_of_trees_are_found(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(rng: np.random.Generator, icons: windows.Icons) -> windows.Node:
+        one, two = map(str, icons[16][:2])
+        items = [{"text": "Quit", "mnemonic": -1}]
+        menus = [{"text": text, "mnemonic": -1, "items": items} for text in ("File", "Edit")]
+        tree = {"k": "table", "head": ["Name", "Size"], "rows": [["first", "1"], ["second", "2"], ["third", "3"]]}
+        tree |= {"icons": ["", one, two], "depths": [0, 1, 0], "selected": -1, "right": [1], "grow": True}
+        found.update(icons=[Path(one).stem, Path(two).stem])
+        body = {"k": "col", "c": [{"k": "menubar", "menus": menus, "open": -1}, tree]}
+        return {"title": "Files", "width": 500, "height": 400, "tree": body, "language": "en"}
+
+    found: dict[str, list[str]] = {}
+    monkeypatch.setattr(windows, "draw_window", draw)
+    monkeypatch.setattr(native, "CHUNK", 1)
+    native.render(tmp_path, name, 0)
+    example = open_source(str(tmp_path), {})[0]
+    names = {role: [o.name for o in example.objects if o.role == role] for role in ("menuitem", "columnheader")}
+    assert names == {"menuitem": ["File", "Edit"], "columnheader": ["Name", "Size"]}
+    icons = sorted((o for o in example.objects if o.is_icon), key=lambda o: o.box.ymin)
+    assert [icon.name for icon in icons] == found["icons"]
+    [word] = [line.box for line in example.lines if line.text == "second"]
+    assert icons[0].box.xmax <= word.xmin
+    assert icons[0].box.ymin < word.ymax
+    assert icons[0].box.ymax > word.ymin
+
+
+@NEEDS_TOOLKITS
+@pytest.mark.parametrize("version", ["5", "6"])
+def test_arrows_of_trees_are_no_icons(version: str, tmp_path: Path) -> None:
+    files = [str(tmp_path / f"{name}.png") for name in ("one", "two")]
+    for file in files:
+        Image.new("RGB", (16, 16), "#c00").save(file)
+    tree = {"k": "table", "head": [], "rows": [["first"], ["second"], ["third"]], "icons": ["", *files]}
+    tree |= {"depths": [0, 1, 0], "selected": -1}
+    window = {"title": "", "width": 400, "height": 300, "at": [20, 20], "tree": {"k": "col", "c": [tree]}}
+    with screen.display() as display:
+        environment = {**os.environ, "DISPLAY": display, "QT_QPA_PLATFORM": "xcb"}
+        with closing(screen.Driver([screen.PYTHON, "qt.py", version], environment)) as driver:
+            for points in range(8, 17):  # Fusion draws some as pictures of an icon's size
+                look = {"style": "Fusion", "palette": {}, "font": ["DejaVu Sans", points], "mono": ""}
+                icons = driver.ask({**window, "look": look})["icons"]
+                assert [(name, x1 - x0) for _, _, name, (x0, _, x1, _) in icons] == [("one", 16), ("two", 16)]
 
 
 @NEEDS_TEXTS

@@ -37,7 +37,7 @@ class Engine(QtGui.QPaintEngine):
         pass
 
     def drawPixmap(self, box, pixmap, part):
-        self.pictures.append((self.painter().combinedTransform().mapRect(box), pixmap.cacheKey()))
+        self.pictures.append(self.painter().combinedTransform().mapRect(box))
 
     def drawImage(self, *_):
         pass
@@ -389,26 +389,30 @@ def add_drawn(truth, clip, widget, wanted):
 
         cut = text.endswith("…") and text.split()[-1] not in wanted
         truth.text(seen, text, where, y + place.y(), size, cut=cut)
-    names = [n for n in icons_of(widget)]
-    for box, _ in recorder.engine.pictures:
-        if 14 <= box.width() <= 64 and abs(box.width() - box.height()) < 3 and names:
-            truth.icon(clip, names.pop(0), sides(box, (x, y)))
+    boxes = [box for box in recorder.engine.pictures if 14 <= box.width() <= 64]
+    boxes = [box for box in boxes if abs(box.width() - box.height()) < 3]
+    for path, within in icons_of(widget):
+        box = next((box for box in boxes if within.contains(box.center().toPoint())), None)
+        if box is not None:
+            truth.icon(clip, stem(path), sides(box, (x, y)))
 
 
 def icons_of(widget):
+    """Files of icons, and where each is: styles draw other pictures, too, as the arrows of trees."""
     node = NODES.get(id(widget), (None, {}))[1]
     if isinstance(widget, W.QMenu):
-        return [stem(path) for path in widget.icons]
+        return [
+            (path, widget.actionGeometry(action)) for action, path in zip(widget.actions(), widget.icons) if path
+        ]
     if isinstance(widget.parent(), W.QTreeWidget) and widget is widget.parent().viewport():
-        tree = widget.parent()
-        node = NODES[id(tree)][1]
-        found, place = [], W.QTreeWidgetItemIterator(tree)
-        for icon in node["icons"]:
+        tree, found = widget.parent(), []
+        place = W.QTreeWidgetItemIterator(tree)
+        for icon in NODES[id(tree)][1]["icons"]:
             item, place = place.value(), place.__iadd__(1)
             if icon and tree.visualItemRect(item).intersects(widget.rect()):
-                found.append(stem(icon))
+                found.append((icon, tree.visualItemRect(item)))
         return found
-    return [stem(node["icon"])] if node.get("icon") else []
+    return [(node["icon"], widget.rect())] if node.get("icon") else []
 
 
 def walk(truth, widget, wanted):
@@ -478,9 +482,7 @@ def show(request):
         if node["k"] == "menubar" and node["open"] >= 0:
             action = widget.actions()[node["open"]]
             menu = action.menu()
-            menu.icons = [
-                item["icon"] for item in node["menus"][node["open"]]["items"] if item and item.get("icon")
-            ]
+            menu.icons = [item and item.get("icon") for item in node["menus"][node["open"]]["items"]]
             place = widget.mapToGlobal(widget.actionGeometry(action).bottomLeft())
             widget.setActiveAction(action)
             menu.popup(place)
