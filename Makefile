@@ -126,7 +126,7 @@ release: .venv/dev.ready
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node 2 -m openpali train
 nano: .venv/demo.ready
 	$(INSTALL) -e '.[train,pages]'
-	set -e; for name in all pages native page-texts icons; do $(BIN)/openpali data build $$name; done
+	set -e; for name in all pages native printed page-texts icons; do $(BIN)/openpali data build $$name; done
 	set -e; for stage in $(STAGES); do $(TRAIN) recipes/$$stage.toml; done
 	$(BIN)/openpali pack recipes/nano/bundle.toml --out src/openpali/models/nano
 	set -e; for suite in nano pages; do $(BIN)/openpali calibrate src/openpali/models/nano --suite $$suite; done

@@ -29,7 +29,6 @@ from openpali.worlds.builders.native.screen import Layer
 from openpali.worlds.builders.output import add_sample, json_bytes
 from openpali.worlds.builders.pages import render_all
 from openpali.worlds.builders.pages.layout import Shot
-from openpali.worlds.builders.pages.sheet import write_sheet
 from openpali.worlds.splits import is_heldout
 
 CHUNK = 48  # windows of a shard
@@ -122,7 +121,6 @@ def build(folder: Path) -> None:
     """
     screen.check_installed()
     render_all("native", Path(__file__), jobs(), render, folder)
-    write_sheet(folder)
 
 
 def jobs() -> list[tuple[str, int]]:

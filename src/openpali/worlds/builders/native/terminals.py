@@ -17,13 +17,6 @@ from openpali.worlds.builders.native.texts import LANGUAGES, Texts
 
 _FIXED = "-misc-fixed-medium-r-{wide}-*-{size}-*-*-*-*-*-iso10646-1"
 BITMAPS = {
-    "6x9": _FIXED.format(wide="normal", size=9),
-    "6x10": _FIXED.format(wide="normal", size=10),
-    "6x12": "-misc-fixed-medium-r-semicondensed-*-12-*-*-*-*-*-iso10646-1",
-    "7x13": "-misc-fixed-medium-r-normal-*-13-*-*-*-c-70-iso10646-1",
-    "7x14": "-misc-fixed-medium-r-normal-*-14-*-*-*-c-70-iso10646-1",
-    "8x13": "-misc-fixed-medium-r-normal-*-13-*-*-*-c-80-iso10646-1",
-    "9x18": "-misc-fixed-medium-r-normal-*-18-*-*-*-c-90-iso10646-1",
     "ter-14": "-*-terminus-medium-r-normal-*-14-*-*-*-*-*-iso10646-1",
     "ter-16": "-*-terminus-medium-r-normal-*-16-*-*-*-*-*-iso10646-1",
     "ter-20": "-*-terminus-medium-r-normal-*-20-*-*-*-*-*-iso10646-1",
@@ -31,8 +24,15 @@ BITMAPS = {
     "courier-12": "-adobe-courier-medium-r-normal-*-12-*-75-75-*-*-iso10646-1",
     "courier-14": "-adobe-courier-bold-r-normal-*-14-*-75-75-*-*-iso10646-1",
 }
-"""Bitmap fonts of the X server that are learned from."""
+"""Bitmap fonts of the X server that are learned from: none of misc-fixed, by which others test."""
 DEV_BITMAPS = {
+    "6x9": _FIXED.format(wide="normal", size=9),
+    "6x10": _FIXED.format(wide="normal", size=10),
+    "6x12": "-misc-fixed-medium-r-semicondensed-*-12-*-*-*-*-*-iso10646-1",
+    "7x13": "-misc-fixed-medium-r-normal-*-13-*-*-*-c-70-iso10646-1",
+    "7x14": "-misc-fixed-medium-r-normal-*-14-*-*-*-c-70-iso10646-1",
+    "8x13": "-misc-fixed-medium-r-normal-*-13-*-*-*-c-80-iso10646-1",
+    "9x18": "-misc-fixed-medium-r-normal-*-18-*-*-*-c-90-iso10646-1",
     "6x13": "-misc-fixed-medium-r-semicondensed-*-13-*-*-*-*-*-iso10646-1",
     "9x15": "-misc-fixed-medium-r-normal-*-15-*-*-*-c-90-iso10646-1",
     "10x20": "-misc-fixed-medium-r-normal-*-20-*-*-*-c-100-iso10646-1",

@@ -72,14 +72,13 @@ def build(folder: Path) -> None:
     with chromium():  # fails before hours are spent
         pass
     render_all("pages", Path(__file__), jobs(), render, folder)
-    write_sheet(folder)
 
 
 def render_all(
     name: str, code: Path, todo: Sequence[tuple[str, int]], render: Callable[[Path, str, int], None], folder: Path
 ) -> None:
-    """Write the shards ``todo`` of the data set ``name`` into ``folder``, each by ``render``, whose folder is
-    ``code``. Those that were written before this was stopped are taken up."""
+    """Write the shards ``todo`` of the data set ``name`` and their sheet into ``folder``, each by ``render``, whose
+    folder is ``code``. Those that were written before this was stopped are taken up."""
     parts = home() / "data" / f".{name}-parts-{code_hash(code)}"
     parts.mkdir(parents=True, exist_ok=True)
     missing = [job for job in todo if not (parts / f"{job[0]}-{job[1]:05d}.tar").exists()]
@@ -93,6 +92,7 @@ def render_all(
             os.link(part, folder / part.name)
         except OSError:  # a file system without hard links
             shutil.copy(part, folder / part.name)
+    write_sheet(folder)
     shutil.rmtree(parts)
 
 
