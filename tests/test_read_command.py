@@ -339,4 +339,4 @@ def test_real_pages_are_evaluated(bundle: Path, tmp_path: Path, name: str) -> No
     assert written["scores"].keys() == {"word_f1", "word_precision", "word_recall"}
     pali = Pali.from_pretrained(bundle)
     assert written["model"]["hash"] == hash_model(pali, WORDS) != hash_model(pali)
-    assert set(written["slices"]) == ({"light", "dark"} if name == "real/screens" else set())
+    assert set(written["slices"]) == ({"light", "dark"} if name == "real/screens" else {"Latin"})

@@ -124,6 +124,7 @@ def test_the_loss_beside_open_clip(tmp_path) -> None:
 _BOTH = (("1 rank", "open_clip"), ("2 ranks", "open_clip bidir"))
 
 
+@pytest.mark.openvino
 def test_text_beside_transformers(tmp_path) -> None:
     """CTranslate2's rows are there where it is."""
     shapes = ["--tiny", "--batches", "1", "8", "--rounds", "1"]

@@ -41,7 +41,7 @@ _CHANGES = {
     _HEAD: f'{_HEAD}\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
     '  <a href="docs">API</a>\n': "",
     "They go to this server and nowhere else.": "It stays on this machine: the model runs in this browser.",
-    'accept="image/*,video/*" multiple': 'accept="image/*"',
+    'accept="image/*,video/*,application/pdf" multiple': 'accept="image/*"',
     "Choose images or a video": "Choose an image",
     "Drop images or a video": "Drop an image",
 }

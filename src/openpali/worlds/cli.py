@@ -15,9 +15,9 @@ def build(
     name: Annotated[
         str,
         typer.Argument(
-            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, ood, emoji, pages, native, page-texts, "
-            "icons, nano-vocabulary, mini-vocabulary, or all (without emoji, pages, native, page-texts and icons, "
-            "which need npm or programs of Debian)"
+            help="stamps, clipart, easy-vqa, fashion-mnist, wordnet, lines, printed, ood, emoji, pages, native, "
+            "page-texts, icons, nano-vocabulary, mini-vocabulary, or all (without emoji, pages, native, printed, "
+            "page-texts and icons, which need npm, programs of Debian or many fonts)"
         ),
     ],
     force: Annotated[bool, typer.Option(help="Build again what exists")] = False,
