@@ -1,25 +1,28 @@
 """How pages are read that are turned, skewed, noisy, or in another script: derived from development windows.
 
     openpali data build pages
-    OMP_NUM_THREADS=1 python benchmarks/turned.py            # 3 windows of each package
-    OMP_NUM_THREADS=1 python benchmarks/turned.py --plain    # as they are given: neither turned nor doubted
+    OMP_NUM_THREADS=1 python benchmarks/turned.py --json turned.json
 
-Printed are, for each kind of page, F1 of words, how many were read, mean confidence and calibration error, the
-largest error of the angle, how many pages are said to be out of distribution for their text, and CPU seconds.
-No word of a page in another script (Japanese or Korean letters in the places of all its lines) is right.
+The peer is nano that neither turns nor doubts what it is given. For each kind of page there are F1 of words and the
+expected calibration error of their confidence, and CPU seconds. No word of a page in another script (Japanese or
+Korean letters in the places of all its lines) is right.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
+from _report import Result, cost, machine, rate, report
 from openpali import Pali
 from openpali.data.sources.registry import open_source
 from openpali.eval.pages import counted_words
@@ -31,7 +34,7 @@ from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.words import right_words
 from openpali.tasks.example import Box, Example, Size
 
-SITES = ("black", "bsb", "creative", "material", "notus", "now", "star")
+PEER = "as it is given"
 ANGLES = (0, 90, 180, -90, 1, 2, 4, -7, 10, 94, -176)
 NOISE = 12  # standard deviation; of pages at angles that are no quarters
 SCRIPTS = (
@@ -76,44 +79,74 @@ def foreign(example: Example, rng: np.random.Generator) -> Example:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--per-site", type=int, default=3)
-    parser.add_argument("--plain", action="store_true")
-    asked = parser.parse_args()
-    if asked.plain:
-        pages._WHOLLY = pages._LEGIBLE = 0.0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, default=7)
+    parser.add_argument("--json", type=Path, dest="file")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    pali, rng = Pali.from_pretrained("nano"), np.random.default_rng(0)
-    examples = []
-    for site in SITES:
-        source = open_source(f"pages/dev-{site}", {})
-        examples += [source[int((i + 0.5) * len(source) / asked.per_site)] for i in range(asked.per_site)]
-    every: list[tuple[float, bool]] = []
+    report(measure(Pali.from_pretrained("nano"), options.windows), machine("openpali"), options.file)
+
+
+def measure(pali: Pali, windows: int) -> Iterator[Result]:
+    """Both on each kind of page."""
+    source = open_source("pages/dev-themes@2", {})
+    examples = [source[int((i + 0.5) * len(source) / windows)] for i in range(windows)]
+    every: list[list[Read]] = [[], []]
     for kind in (*ANGLES, "foreign"):
+        rng = np.random.default_rng(0)
+        made = [foreign(each, rng) if kind == "foreign" else turned(each, float(kind), rng) for each in examples]
+        ours = Read.of(pali, made)
+        with as_given():
+            plain = Read.of(pali, made)
+        label = f"{kind} degrees" if kind != "foreign" else "another script"
+        yield rate(f"{label}: word F1", ours.f1, plain.f1, PEER, "F1")
+        yield cost(f"{label}: calibration error", ours.error, plain.error, PEER, "share")
+        yield cost(f"{label}: time", ours.seconds, plain.seconds, PEER, "CPU s a page")
+        for all_of, one in zip(every, (ours, plain), strict=True):
+            all_of += [one] if kind else []
+    errors = [calibration([word for one in some for word in one.words]) for some in every]
+    yield cost("all but the upright: calibration error", *errors, PEER, "share")
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was read on pages: confidence of each word and whether it is right, F1, CPU seconds a page."""
+
+    words: list[tuple[float, bool]]
+    f1: float
+    seconds: float
+
+    @classmethod
+    def of(cls, pali: Pali, pages: Sequence[Example]) -> Read:
         found: list[tuple[float, bool]] = []
-        hits, said, angles, unread, start = 0, 0, [], 0, time.process_time()
-        for example in examples:
-            page = foreign(example, rng) if kind == "foreign" else turned(example, kind, rng)
-            reading = pali.page(page.images[0])
-            words, true = counted_words(page, [word for line in reading.lines for word in line.words])
-            right = right_words(words, true)
-            found += zip((word.score for word in words), right, strict=True)
-            hits, said = hits + sum(right), said + len(true)
-            unread += reading.reason == "text"
-            if kind != "foreign" and reading.reason is None:
-                angles.append(abs(180 - (180 - reading.angle + kind) % 360))
-        seconds = (time.process_time() - start) / len(examples)
-        confidence = [sure for sure, _ in found]
-        error = expected_calibration_error(confidence, [hit for _, hit in found])
-        print(
-            f"{kind:>8} F1 {f1(hits, len(found), said):.3f}, {len(found):5} words, confidence "
-            f"{np.mean(confidence):.3f}, error of it {error:.3f}, of the angle {max(angles, default=0):.2f}, "
-            f"{unread} of {len(examples)} cannot be read, {seconds:.2f} s",
-            flush=True,
-        )
-        every += found if kind else []
-    error = expected_calibration_error([sure for sure, _ in every], [hit for _, hit in every])
-    print(f"calibration error of all but the upright: {error:.3f}")
+        written, began = 0, time.process_time()
+        for page in pages:
+            lines = pali.page(page.images[0]).lines
+            words, true = counted_words(page, [word for line in lines for word in line.words])
+            found += zip((word.score for word in words), right_words(words, true), strict=True)
+            written += len(true)
+        seconds = (time.process_time() - began) / len(pages)
+        return cls(found, f1(sum(right for _, right in found), len(found), written), seconds)
+
+    @property
+    def error(self) -> float:
+        return calibration(self.words)
+
+
+def calibration(words: Sequence[tuple[float, bool]]) -> float:
+    """Expected calibration error; 0 without words."""
+    return expected_calibration_error([sure for sure, _ in words], [right for _, right in words]) if words else 0.0
+
+
+@contextmanager
+def as_given() -> Iterator[None]:
+    """Pages are neither turned nor doubted."""
+    kept = pages._WHOLLY, pages._LEGIBLE
+    pages._WHOLLY = pages._LEGIBLE = 0.0
+    try:
+        yield
+    finally:
+        pages._WHOLLY, pages._LEGIBLE = kept
 
 
 if __name__ == "__main__":
