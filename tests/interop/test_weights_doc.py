@@ -40,7 +40,7 @@ def test_commands_within_the_text_are_verbs_alone() -> None:
     assert {verb for command in INLINE for verb in command.split()[1:]} <= {*VERBS, *added("commands")}
 
 
-@pytest.mark.openvino
+@pytest.mark.openvino(trains=True)
 def test_from_two_folders_to_a_pali_that_trains_and_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
