@@ -85,13 +85,17 @@ def documents(rng: np.random.Generator, folder: Path) -> Iterator[tuple[str, Sho
             yield f"{language}-{number}-{dpi}", print_page(path, int(number), dpi)
 
 
-def write(path: Path, shots: Iterator[tuple[str, Shot]], colours: int) -> None:
+def write(path: Path, shots: Iterator[tuple[str, Shot]], colours: int, kind: str = "png") -> None:
     with tarfile.open(path, "w") as shard:
         for key, shot in shots:
             small = io.BytesIO()
-            Image.open(io.BytesIO(shot.png)).convert("RGB").quantize(colours).save(small, "png", optimize=True)
+            image = Image.open(io.BytesIO(shot.png)).convert("RGB").quantize(colours)
+            if kind == "webp":
+                image.convert("RGB").save(small, kind, lossless=True, quality=40, method=2)
+            else:
+                image.save(small, kind, optimize=True)
             shown = replace(shot, png=small.getvalue()).legible()
-            add_sample(shard, key, {"json": json_bytes(shown.record({"source": key})), "png": shown.png})
+            add_sample(shard, key, {"json": json_bytes(shown.record({"source": key})), kind: shown.png})
 
 
 if __name__ == "__main__":

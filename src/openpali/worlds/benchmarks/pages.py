@@ -30,6 +30,12 @@ _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"
 """Made once by ``tests/eval/make_real_pages.py``; only for evaluation."""
 
+THEMES, PRINTED = _FOLDER / "real_themes.tar", _FOLDER / "real_printed.tar"
+NATIVE = _FOLDER / "real_native.tar"  # those of toolkits that say what elements are where
+TERMINALS = _FOLDER / "real_terminals.tar"
+"""Made once by ``tests/eval/make_test_sets.py`` and ``make_test_windows.py``, from the packages of
+:data:`openpali.worlds.builders.tested.TESTED`."""
+
 _SPOKEN = {
     **{role: role for role in ("button", "checkbox", "heading", "link", "slider", "switch", "tab")},
     "columnheader": "column",
@@ -39,6 +45,10 @@ _SPOKEN = {
 }
 """What people call the roles of elements that have names."""
 _LONGEST = 40  # characters of a name
+_CONTROLS = frozenset(
+    ("button", "checkbox", "columnheader", "combobox", "listbox", "progressbar", "radio", "slider", "switch", "tab")
+) | {"textbox"}
+"""Roles that toolkits tell: they do not tell what is an icon or a heading."""
 
 _windows = partial(
     PageBenchmark,
@@ -46,6 +56,22 @@ _windows = partial(
     open=lambda root: open_source(str(SCREENS), {}),
     kinds={"light": "-light$", "dark": "-dark$"},
     cluster=lambda key: key.partition("-")[0],  # PAGE-WIDTH-THEME
+)
+_themes = partial(
+    PageBenchmark,
+    split="all, 40 windows of 5 packages",
+    open=lambda root: open_source(str(THEMES), {}),
+    kinds={"light": "-light$", "dark": "-dark$"},
+    cluster=lambda key: key.rsplit("-", 2)[0],  # PACKAGE_PAGE-WIDTH-THEME
+    test=True,
+)
+_native = partial(
+    PageBenchmark,
+    split="all, 19 windows of as many programs",
+    open=lambda root: open_source(str(NATIVE), {}),
+    kinds={"wxWidgets": " wx", "GTK": " gtk"},  # TOOLKIT_PACKAGE-THEME
+    cluster=lambda key: key.rpartition("-")[0],
+    test=True,
 )
 
 
@@ -87,7 +113,7 @@ def page_suite() -> list[Benchmark]:
     return [
         PageBenchmark(
             name="real/screens",
-            title="Words of real screens, half of the windows dark",
+            title="Words of real screens, half of the windows dark (for development)",
             split="all, 60 windows and 14 dialogs",
             open=lambda root: open_screens(),
             kinds={"light": "-light$", "dark": "-dark$", "dialog": "-dialog$"},
@@ -101,7 +127,7 @@ def page_suite() -> list[Benchmark]:
         ),
         PageBenchmark(
             name="real/documents",
-            title="Words of printed pages, 100 to 150 dpi",
+            title="Words of printed pages, 100 to 150 dpi (for development)",
             split="all, 20 pages",
             open=lambda root: open_source(str(DOCUMENTS), {}),
             kinds={"Latin": " (?!ru|uk)", "Cyrillic": " (ru|uk)"},  # LANGUAGE-PAGE-DPI
@@ -111,7 +137,7 @@ def page_suite() -> list[Benchmark]:
         ),
         _windows(
             name="real/elements",
-            title="Elements of real screens by role, such as buttons",
+            title="Elements of real screens by role, such as buttons (for development)",
             metric="f1@0.5",
             part=ELEMENTS,
             answer=elements_by,
@@ -121,7 +147,81 @@ def page_suite() -> list[Benchmark]:
         ),
         _windows(
             name="real/points",
-            title="Elements of real screens by name and role: the point lies in the element",
+            title="Elements of real screens by name and role: the point lies in the element (for development)",
+            metric="pointing",
+            part=READER,
+            answer=points_by,
+            right=None,
+            score=pointing,
+        ),
+        _themes(
+            name="real/themes",
+            title="Words of themes by authors that nothing is learnt from, half of them dark",
+            part=READER,
+            parts=WORDS,
+            answer=_words,
+        ),
+        _themes(
+            name="real/themes-elements",
+            title="Elements of these themes by role",
+            metric="f1@0.5",
+            part=ELEMENTS,
+            answer=elements_by,
+            right=right_boxes,
+            score=detection_f1,
+        ),
+        _themes(
+            name="real/themes-points",
+            title="Elements of these themes by name and role: the point lies in the element",
+            metric="pointing",
+            part=READER,
+            answer=points_by,
+            right=None,
+            score=pointing,
+        ),
+        PageBenchmark(
+            name="real/printed",
+            title="Words of manuals in ten languages, 100 to 150 dpi",
+            split="all, 32 pages of 11 packages",
+            open=lambda root: open_source(str(PRINTED), {}),
+            kinds={"Latin": " (?!ru|uk)", "Cyrillic": " (ru|uk)"},  # LANGUAGE_PACKAGE-FILE-PAGE-DPI
+            part=READER,
+            parts=WORDS,
+            answer=_words,
+            test=True,
+        ),
+        _native(
+            name="real/native",
+            title="Words of windows of programs that nothing is learnt from",
+            split="all, 31 windows of as many programs",
+            open=lambda root: open_source(str(_FOLDER / "real_native*.tar"), {}),
+            kinds={"FLTK": " fltk", "wxWidgets": " wx", "GTK": " gtk"},
+            part=READER,
+            parts=WORDS,
+            answer=_words,
+        ),
+        PageBenchmark(
+            name="real/terminals",
+            title="Words of terminals in bitmap fonts that nothing is learnt from",
+            split="all, 10 windows",
+            open=lambda root: open_source(str(TERMINALS), {}),
+            part=READER,
+            parts=WORDS,
+            answer=_words,
+            test=True,
+        ),
+        _native(
+            name="real/native-elements",
+            title="Elements of these windows by role, without icons, links and headings",
+            metric="f1@0.5",
+            part=ELEMENTS,
+            answer=controls_by,
+            right=right_boxes,
+            score=detection_f1,
+        ),
+        _native(
+            name="real/native-points",
+            title="Elements of these windows by name and role: the point lies in the element",
             metric="pointing",
             part=READER,
             answer=points_by,
@@ -151,6 +251,17 @@ def page_suite() -> list[Benchmark]:
             ),
         ),
     ]
+
+
+def controls_by(pali: Pali) -> AnswerPage:
+    """The elements of windows of toolkits, named by their roles."""
+    ask = elements_by(pali)
+
+    def answer(example: Example) -> tuple[list[Detection], list[Detection]]:
+        found, true = ([each for each in some if each.name in _CONTROLS] for some in ask(example))
+        return found, true
+
+    return answer
 
 
 def points_by(pali: Pali) -> AnswerPage:

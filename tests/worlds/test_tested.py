@@ -1,0 +1,87 @@
+"""No package of a test set, or of its author, is among those that are learned from."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from openpali.data.sources.registry import open_source
+from openpali.worlds.benchmarks import pages
+from openpali.worlds.builders.base import datasets
+from openpali.worlds.builders.pages import check_authors
+from openpali.worlds.builders.tested import TESTED
+
+LEARNED = sorted({package for dataset in datasets().values() for package in dataset.needed()})
+SCRIPTS = Path(__file__).parents[1] / "eval"
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def is_tested(package: str) -> bool:
+    """Whether a package, or for Debian a package that it is a part of, is among those of test sets."""
+    name = re.sub(r"(?<=.)@.*", "", package)
+    return any(name == each or name.startswith(f"{each}-") for each in TESTED)
+
+
+def test_packages_of_test_sets_are_not_learned_from() -> None:
+    assert len(LEARNED) > 100
+    assert not [name for name in LEARNED if is_tested(name)]
+    assert is_tested("uikit@3")
+    assert is_tested("aptitude-doc-fi")
+
+
+def test_authors_of_test_sets_are_not_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
+    folder = tmp_path / "packages/one"
+    folder.mkdir(parents=True)
+    (folder / "package.json").write_text(json.dumps({"author": "Themesberg"}))
+    with pytest.raises(ValueError, match="one is by themesberg"):
+        check_authors(["one"])
+
+
+def test_what_makes_the_sets_takes_the_packages_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets, windows = (script(name, monkeypatch) for name in ("make_test_sets", "make_test_windows"))
+    programs = [each.package for each in windows.PROGRAMS]
+    used = [*sets.THEMES, *sets.MANUALS, *programs]
+    assert all(map(is_tested, used))
+    assert len(TESTED) == len(
+        {each for each in TESTED for name in used if re.match(f"{re.escape(each)}(@|-|$)", name)}
+    )
+
+
+def test_keys_name_the_packages_of_test_sets() -> None:
+    keys = {
+        path.name: [example.key.rpartition(" ")[2] for example in open_source(str(path), {})]
+        for path in (pages.THEMES, pages.PRINTED, pages.NATIVE, pages.NATIVE.with_name("real_native_fltk.tar"))
+    }
+    assert len(keys["real_themes.tar"]) == 40
+    assert len({key.partition("_")[0] for key in keys["real_themes.tar"]}) == 5
+    assert len({key.partition("_")[0] for key in keys["real_printed.tar"]}) == 10
+    native = keys["real_native.tar"] + keys["real_native_fltk.tar"]
+    for toolkit, count in (("fltk", 12), ("wx", 10), ("gtk", 9)):
+        assert sum(key.startswith(toolkit) for key in native) == count
+    named = {each.replace(".", "-") for each in TESTED}
+    assert {key.partition("_")[2].rpartition("-")[0] for key in native} <= named
+
+
+def test_only_new_sets_are_for_tests() -> None:
+    tests = {each.name for each in pages.page_suite() if each.test}
+    assert tests == {
+        *("real/themes", "real/themes-elements", "real/themes-points", "real/printed"),
+        *("real/native", "real/native-elements", "real/native-points", "real/terminals"),
+    }
