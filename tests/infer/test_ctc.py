@@ -72,6 +72,13 @@ def test_columns_that_say_anything_say_something(language: LanguageModel) -> Non
     assert read_columns(scores[:0], language) == []
 
 
+def test_a_line_that_is_found_says_something_where_columns_are_unsure(language: LanguageModel) -> None:
+    """No language model expects a lone digit."""
+    assert said(read_columns(columns("4", **{"4": 0.55}), language)) == "4"
+    assert said(read_columns(columns("4", **{"4": 0.45}), language)) == "4"
+    assert read_columns(columns("4", **{"4": 0.3}), language) == []  # the blank is sure
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_search_finds_the_best_text(
     seed: int, language: LanguageModel, monkeypatch: pytest.MonkeyPatch

@@ -265,7 +265,11 @@ def test_columns_are_read_with_the_language_model_as_in_python(run: Run) -> None
         scores = rng.random((30, 1 + len(CHARACTERS))) * 1e-4
         scores[:, [0, *letters]] += rng.dirichlet([3.0, *[0.05] * len(letters)], 30)
         several.append((scores / scores.sum(1, keepdims=True)).astype(np.float32))
+    lone = np.zeros((3, 1 + len(CHARACTERS)), np.float32)
+    lone[:, 0], lone[1, [0, *letters[:2]]] = 1, (0.5, 0.3, 0.2)
+    several.append(lone)
     ours = [read_columns(scores, language) for scores in several]
+    assert len(ours[-1]) == 1
     about = {"ngrams": language.ngrams.tolist(), "order": ORDER, "bits": BITS}
     about |= {"logProbs": language.log_probs.tolist(), "backoffs": language.backoffs.tolist()}
     [theirs] = run([["columns", [scores.tolist() for scores in several], about]])

@@ -57,10 +57,10 @@ def read_columns(scores: Scores, language: LanguageModel | None = None) -> list[
     if language is None:
         return greedy(scores)
     letters: list[Letter] = []
-    context = SPACE
-    for first, last in pairwise(_cuts(scores)):
+    context, cuts = SPACE, _cuts(scores)
+    for first, last in pairwise(cuts):
         own = scores[first:last]
-        part = greedy(own) if own.max(-1).prod() >= SURE else search(own, language, context)
+        part = greedy(own) if own.max(-1).prod() >= SURE else search(own, language, context, len(cuts) > 2)
         for letter in part:
             letters.append(letter._replace(column=first + letter.column))
             context = extended(context, letter.number)
@@ -112,12 +112,14 @@ class _Beam(NamedTuple):
 Beams = dict[Text, _Beam]
 
 
-def search(scores: Scores, language: LanguageModel, context: int) -> list[Letter]:
+def search(scores: Scores, language: LanguageModel, context: int, may_be_empty: bool = True) -> list[Letter]:
     """What a part of a line says, by a prefix beam search (Hannun et al., arXiv 1408.2873).
 
     Args:
         scores: as for :func:`read_columns`.
         context: what is before the part, for the language model.
+        may_be_empty: a part of a line may say nothing; of a whole line, the language model would rate nothing above
+            a lone digit.
     """
     beams: Beams = {(): _Beam(1.0, 0.0, 1.0, context, ())}
     blanks = scores[:, 0].clip(1e-9).tolist()  # a 0 would leave no alignment
@@ -129,7 +131,8 @@ def search(scores: Scores, language: LanguageModel, context: int) -> list[Letter
         if some or any(beam.other for beam in beams.values()):
             best = sorted(some, key=lambda pair: -pair[1])[:CHOICES]
             beams = _best(_step(beams, column, blanks[column], best, language))
-    text = max(beams, key=lambda each: beams[each].score)
+    texts = beams if may_be_empty else [text for text in beams if text] or beams
+    text = max(texts, key=lambda each: beams[each].score)
     share = beams[text].score / sum(beam.score for beam in beams.values())
     letters = []
     for number, (first, last) in zip(text, pairwise([*beams[text].columns, len(scores)]), strict=True):

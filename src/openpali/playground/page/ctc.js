@@ -12,7 +12,7 @@ export function readColumns(rows, language, numbers) {
   for (let i = 0; i + 1 < cuts.length; i++) {
     const some = rows.slice(cuts[i], cuts[i + 1]);
     const sure = some.reduce((all, row) => all * row.reduce((one, other) => Math.max(one, other)), 1);
-    const part = sure >= numbers.sure ? greedy(some) : search(some, language, context, numbers);
+    const part = sure >= numbers.sure ? greedy(some) : search(some, language, context, numbers, cuts.length > 2);
     for (const { number, column, probability } of part) {
       letters.push({ number, column: cuts[i] + column, probability });
       context = language.extended(context, number);
@@ -43,7 +43,7 @@ function cutsOf(rows, cut) {
 }
 
 /** What a part of a line says: the best of texts that are held as {blank, other, prior, context, letters}. */
-function search(rows, language, context, numbers) {
+function search(rows, language, context, numbers, mayBeEmpty) {
   let beams = new Map([["", { blank: 1, other: 0, prior: 1, context, letters: [] }]]);
   rows.forEach((row, column) => {
     const sure = row[0] >= numbers.blank;
@@ -53,7 +53,8 @@ function search(rows, language, context, numbers) {
     }
   });
   const found = [...beams.values()];
-  const first = found.reduce((one, other) => (score(other) > score(one) ? other : one));
+  const texts = found.filter(({ letters }) => mayBeEmpty || letters.length);
+  const first = (texts.length ? texts : found).reduce((one, other) => (score(other) > score(one) ? other : one));
   const share = score(first) / found.reduce((all, beam) => all + score(beam), 0);
   return first.letters.map(({ number, column }, i, { length }) => {
     const end = Math.max(first.letters[i + 1]?.column ?? rows.length, column + 1);
