@@ -105,7 +105,7 @@ class Grey:
         return self.example
 
 
-def test_hashes_change_with_the_data_and_the_weights(pali: Pali, bundle: Path, tmp_path: Path) -> None:
+def test_hashes_change_with_data_weights_and_configuration(pali: Pali, bundle: Path, tmp_path: Path) -> None:
     def data_hash(source: Grey) -> str:
         benchmark = AnswerBenchmark(
             name="grey",
@@ -137,6 +137,9 @@ def test_hashes_change_with_the_data_and_the_weights(pali: Pali, bundle: Path, t
     one, other = (provenance.hash_model(Pali.from_pretrained(tmp_path / name)) for name in ("same", "other"))
     assert one == provenance.hash_model(Pali.from_pretrained(tmp_path / "same"))
     assert one != other
+    config = tmp_path / "same" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    assert one != provenance.hash_model(Pali.from_pretrained(tmp_path / "same"))
 
 
 def test_the_same_samples_have_one_hash_whatever_codec_writes_their_masks() -> None:
