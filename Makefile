@@ -71,10 +71,10 @@ test-ocr: .venv/dev.ready
 	$(PYTEST) tests/benchmarks/test_rapidocr.py
 
 # Score what nano reads, finds and points at on real screens and pages and in the drawn world, and let Tesseract and
-# RapidOCR read the screens and pages. The cards are written to build/reading. Takes about three quarters of an hour.
+# RapidOCR read the screens and pages. The cards are written to build/reading. Takes over an hour.
 # Needs Tesseract with its languages: benchmarks/reading.py names the packages.
 reading: .venv/dev.ready
-	$(INSTALL) -e '.[ocr]' 'rapidocr==3.10.*'  # of the numbers in docs/reading.md
+	$(INSTALL) -e '.[ocr,cpu]' 'rapidocr==3.10.*'  # of the numbers in docs/reading.md
 	$(BIN)/python benchmarks/reading.py --check
 	set -e; for name in lines ood stamps clipart; do $(BIN)/openpali data build $$name; done
 	mkdir -p build/reading

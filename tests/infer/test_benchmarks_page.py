@@ -45,3 +45,15 @@ def test_a_script_and_its_results_become_a_section(tmp_path: Path) -> None:
         "",
         "Slow on Sundays.",
     ]
+
+
+def test_a_long_table_leaves_out_equal_rows_unless_they_have_an_interval(tmp_path: Path) -> None:
+    machine = {"cpu": "Abacus", "gpu": None, "cores": 2, "threads": 1, "load": 0.5, "system": "Linux x86_64"}
+    row = {"ours": 2.0, "peer": 2.0, "peer_name": "a hand", "unit": "/s", "ratio": 1.0}
+    rows = [{**row, "name": f"beads {i}"} for i in range(30)] + [{**row, "name": "score", "interval": [-0.1, 0.1]}]
+    (tmp_path / "speed.py").write_text('"""How fast."""')
+    record = {"machine": machine | {"python": "3.11", "versions": {}}, "results": rows}
+    (tmp_path / "speed.json").write_text(json.dumps(record))
+    page = document(tmp_path, tmp_path)
+    assert "| score | 2 | 2 | /s | 1.00 | a hand | -0.100 .. +0.100 |" in page.splitlines()
+    assert "beads" not in page

@@ -136,7 +136,7 @@ def evaluate(
         return
     for scored, card in [(o.benchmark, o.card) for o in outcomes] if suite else [(chosen[0], done.card)]:
         if card is not None:
-            record(scored, card)
+            record(scored, card.n, card.model["hash"], card.scores[card.metric])
     if suite:
         _print_suite(suite, outcomes, root, out)
     else:

@@ -9,14 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from openpali.eval.benchmark import Benchmark
-from openpali.eval.cards import Card
 
 _CHECKOUT = Path(__file__).parents[3]
 _FILE = "docs/results/tests.jsonl"
 
 
-def record(benchmark: Benchmark, card: Card) -> None:
+def record(benchmark: Benchmark, n: int, model: str, score: float) -> None:
     """Append a line to the record if the benchmark is a test set.
+
+    Args:
+        n: samples that were scored.
+        model: hash of the parts that were asked (:func:`openpali.eval.provenance.hash_model`).
+        score: by the benchmark's metric.
 
     The file is ``$OPENPALI_TESTS_LOG``, or ``docs/results/tests.jsonl`` of the checkout that this code is in; an
     installed package without either keeps no record.
@@ -27,10 +31,10 @@ def record(benchmark: Benchmark, card: Card) -> None:
     line = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "benchmark": card.benchmark,
-        "n": card.n,
-        "model": card.model["hash"],
-        "score": {card.metric: card.scores[card.metric]},
+        "benchmark": benchmark.name,
+        "n": n,
+        "model": model,
+        "score": {benchmark.metric: score},
     }
     with Path(file).open("a", encoding="utf-8") as opened:
         opened.write(json.dumps(line) + "\n")
