@@ -75,7 +75,7 @@ def foreign(example: Example, rng: np.random.Generator) -> Example:
         text = "".join(rng.choice(letters, max(1, round((xmax - xmin) / size))))
         font = ImageFont.truetype(FONTS / "NotoSansCJK-Subset.otf", size)
         draw.text((xmin, (ymin + ymax) / 2), text, tuple(ink.tolist()), font, anchor="lm")
-    return replace(example, images=[np.array(page)], lines=[], ignored=[])
+    return replace(example, images=[np.array(page)], lines=[])  # what is ignored keeps its script
 
 
 def main() -> None:
@@ -91,6 +91,7 @@ def measure(pali: Pali, windows: int) -> Iterator[Result]:
     """Both on each kind of page."""
     source = open_source("pages/dev-themes@2", {})
     examples = [source[int((i + 0.5) * len(source) / windows)] for i in range(windows)]
+    pali.page(examples[0].images[0])  # loads the model
     every: list[list[Read]] = [[], []]
     for kind in (*ANGLES, "foreign"):
         rng = np.random.default_rng(0)
