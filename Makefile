@@ -4,6 +4,7 @@ BIN := .venv/bin
 # uv, if installed, installs five times as fast as pip, but does not read pip's settings: `make UV= test` installs with pip.
 # --no-compile: most modules are never imported.
 UV ?= $(shell command -v uv)
+comma := ,
 into = $(if $(UV),$(UV) pip install -q --python $(1)/python,$(1)/pip install -q --no-compile)
 INSTALL := $(call into,$(BIN))
 unexport PYTHONDONTWRITEBYTECODE  # containers set it; a process that compiles torch anew starts 4 CPU seconds later
@@ -15,18 +16,22 @@ STAGES := $(addprefix nano/,0a_siglip 0b_ul2 0c_mask_vqvae 1_multimodal 2_resolu
 # OpenVINO's, has died when it forked. They share a tiny bundle.
 TESTS := tests tests/eval+tests/interop+tests/train/test_parallel.py+tests/train/test_benchmarks.py \
     tests/train tests/infer+tests/model+tests/lab/plan tests/serve tests/data
+ALONE := packages/openpali/tests packages/openpali-screen/tests
 SOAK := tests/train/test_memory.py
 CLUSTER := tests/cluster
 WHEEL := tests/wheel
 APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/benchmarks/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve served oracles test-ocr reading test-ray test-playground demo test lint docs site playground nano speedrun release $(TESTS)
+.PHONY: soak soak-serve served oracles test-ocr reading test-ray test-playground demo test lint docs site playground nano speedrun release $(TESTS) $(ALONE)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
 
 PYTEST := OMP_NUM_THREADS=1 OPENPALI_TESTS_BUNDLE=$(shell mktemp -du) $(BIN)/python -m pytest
-test: $(TESTS)
+test: $(TESTS) $(ALONE)
+# Each in an environment without the packages above it.
+$(ALONE): packages/%/tests: .venv-%/ready
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -m "not slow" $@
 paths = $(subst +, ,$(1))
 $(TESTS): .venv/dev.ready
 	$(PYTEST) -m "not slow" $(call paths,$@) \
@@ -67,14 +72,14 @@ oracles: .venv/dev.ready
 
 # Read images with RapidOCR itself; other tests have a stand-in for it.
 test-ocr: .venv/dev.ready
-	$(INSTALL) -e '.[ocr]'
+	$(INSTALL) $(call packages,,ocr)
 	$(PYTEST) tests/benchmarks/test_rapidocr.py
 
 # Score what nano reads, finds and points at on real screens and pages and in the drawn world, and let Tesseract and
 # RapidOCR read the screens and pages. The cards are written to build/reading. Takes over an hour.
 # Needs Tesseract with its languages: benchmarks/reading.py names the packages.
 reading: .venv/dev.ready
-	$(INSTALL) -e '.[ocr,cpu]' 'rapidocr==3.10.*'  # of the numbers in docs/reading.md
+	$(INSTALL) $(call packages,cpu,ocr) 'rapidocr==3.10.*'  # of the numbers in docs/reading.md
 	$(BIN)/python benchmarks/reading.py --check
 	set -e; for name in lines ood stamps clipart; do $(BIN)/openpali data build $$name; done
 	mkdir -p build/reading
@@ -101,7 +106,7 @@ docs: .venv-site/ready
 # Write the page that runs without a server in build/playground. npm gets onnxruntime-web.
 RUNTIME := build/npm/node_modules/onnxruntime-web
 playground: .venv-playground/ready $(RUNTIME)
-	.venv-playground/bin/python -m openpali.playground build/playground --runtime $(RUNTIME)
+	.venv-playground/bin/python -m openpali_lab.playground build/playground --runtime $(RUNTIME)
 
 $(RUNTIME):
 	npm install --prefix build/npm --no-audit --no-fund --ignore-scripts 'onnxruntime-web@^1.30'
@@ -112,11 +117,11 @@ test-playground: .venv/dev.ready playground
 	$(PYTEST) -m slow -s tests/playground
 
 # Build a wheel and an sdist in dist/, check both, and use the wheel in an empty environment. Takes minutes. The version is
-# in src/openpali/__init__.py.
+# in packages/openpali/src/openpali/__init__.py.
 release: .venv/dev.ready
 	$(INSTALL) build 'twine>=6.1'
-	rm -rf build/lib build/bdist* dist
-	$(BIN)/python -m build
+	rm -rf packages/*/build dist
+	set -e; for each in packages/*; do $(BIN)/python -m build --outdir dist $$each; done
 	$(BIN)/twine check --strict dist/*
 	$(PYTEST) $(WHEEL)
 
@@ -125,42 +130,56 @@ release: .venv/dev.ready
 # and icons, and the programs that docs/data.md lists for native windows.
 TRAIN := OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node 2 -m openpali train
 nano: .venv/demo.ready
-	$(INSTALL) -e '.[train,pages]'
+	$(INSTALL) $(call packages,train,pages)
 	set -e; for name in all pages native printed page-texts icons; do $(BIN)/openpali data build $$name; done
 	set -e; for stage in $(STAGES); do $(TRAIN) recipes/$$stage.toml; done
-	$(BIN)/openpali pack recipes/nano/bundle.toml --out src/openpali/models/nano
-	set -e; for suite in nano pages; do $(BIN)/openpali calibrate src/openpali/models/nano --suite $$suite; done
+	$(BIN)/openpali pack recipes/nano/bundle.toml --out packages/openpali/src/openpali/models/nano
+	set -e; for suite in nano pages; do $(BIN)/openpali calibrate packages/openpali/src/openpali/models/nano --suite $$suite; done
 
 # Train a small model from nothing, score it and serve its page; the same command goes on where it was interrupted.
 # SPEEDRUN has options, as in `make speedrun SPEEDRUN='--size pico --seed 1'`.
 speedrun: .venv/demo.ready
-	$(INSTALL) -e '.[train,serve]'
+	$(INSTALL) $(call packages,train$(comma)serve)
 	set -e; for name in stamps clipart nano-vocabulary; do $(BIN)/openpali data build $$name; done
 	$(BIN)/openpali speedrun $(SPEEDRUN)
 
-.venv/demo.ready: pyproject.toml
+# The packages of this repository, with extras: $(call packages,EXTRAS OF openpali,EXTRAS OF openpali-lab)
+packages = -e 'packages/openpali$(if $(1),[$(1)])' -e packages/openpali-screen -e 'packages/openpali-lab$(if $(2),[$(2)])'
+PROJECTS := $(wildcard packages/*/pyproject.toml)
+
+.venv/demo.ready: $(PROJECTS)
 	$(PYTHON) -m venv .venv
-	$(INSTALL) -e '.[video]'
+	$(INSTALL) $(call packages,video)
 	touch $@
 
-.venv/dev.ready: pyproject.toml
+.venv/dev.ready: $(PROJECTS)
 	$(PYTHON) -m venv .venv
-	$(INSTALL) -e '.[dev]'
+	$(INSTALL) $(call packages,,dev)
 	touch $@
 
 # Only the extra docs, without the package: its pages are made from the text of the sources.
-.venv-site/ready: pyproject.toml
+.venv-site/ready: packages/openpali-lab/pyproject.toml
 	$(PYTHON) -m venv .venv-site
-	.venv-site/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-site/needs
+	.venv-site/bin/python -c 'import tomllib; print(*tomllib.load(open("$<", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-site/needs
 	$(call into,.venv-site/bin) -r .venv-site/needs
 	touch $@
 
 # Only what writes the page: the developers' extras have torchvision, of another build than a torch for CPUs.
-.venv-playground/ready: pyproject.toml
+.venv-playground/ready: $(PROJECTS)
 	$(PYTHON) -m venv .venv-playground
-	$(call into,.venv-playground/bin) -e '.[onnx,serve]'
+	$(call into,.venv-playground/bin) $(call packages,onnx$(comma)serve)
+	touch $@
+
+.venv-openpali/ready: packages/openpali/pyproject.toml
+	$(PYTHON) -m venv .venv-openpali
+	$(call into,.venv-openpali/bin) -e 'packages/openpali[test]'
+	touch $@
+
+.venv-openpali-screen/ready: packages/openpali/pyproject.toml packages/openpali-screen/pyproject.toml
+	$(PYTHON) -m venv .venv-openpali-screen
+	$(call into,.venv-openpali-screen/bin) -e packages/openpali -e 'packages/openpali-screen[test]'
 	touch $@
 
 .venv/ray.ready: .venv/dev.ready
-	$(INSTALL) -e '.[dev,ray]'
+	$(INSTALL) $(call packages,,dev$(comma)ray)
 	touch $@

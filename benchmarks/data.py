@@ -1,6 +1,6 @@
 """Shards of JPEGs -> normalised 224-pixel batches: ours, webdataset + torchvision, and decoding alone.
 
-    pip install -e '.[bench]'
+    pip install -e 'packages/openpali-lab[bench]'
     OMP_NUM_THREADS=1 python benchmarks/data.py --json data.json
 
 One thread and no workers, measured in CPU seconds, so that other programs on the machine do not distort the result.
@@ -36,7 +36,7 @@ from openpali.data.sources.shards import ShardSource
 from openpali.tasks.registry import get_task
 from openpali.train.machine import kept_memory
 from openpali.train.objectives.classify import LabelEncoder
-from openpali.worlds.builders.output import write_shards
+from openpali_lab.worlds.builders.output import write_shards
 
 webdataset, simplejpeg = need("webdataset", "webdataset"), need("simplejpeg", "simplejpeg")
 vision_io, transforms = need("torchvision.io", "torchvision"), need("torchvision.transforms", "torchvision")

@@ -19,14 +19,14 @@ import torch
 
 from _report import Result, cost, interleaved, machine, report
 from openpali.distributed import ALONE
-from openpali.lab.plan.planner import build_without_data
-from openpali.lab.study.runs import plan_study
-from openpali.lab.study.spec import load_study
 from openpali.train.machine import resolve_precision
 from openpali.train.objectives.base import Lengths, exported
 from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
 from openpali.weights.write import write_model
+from openpali_lab.plan.planner import build_without_data
+from openpali_lab.study.runs import plan_study
+from openpali_lab.study.spec import load_study
 
 STUDY = Path(__file__).parents[1] / "recipes" / "study" / "encoders.toml"
 CPU = torch.device("cpu")

@@ -1,6 +1,6 @@
 """Florence-2 on CPUs beside transformers: image encoding, and tokens per second at batch 1.
 
-    pip install -e '.[bench]'
+    pip install -e 'packages/openpali-lab[bench]'
     python benchmarks/florence2.py --json florence2.json
     python benchmarks/florence2.py --tiny     # a quick check that it works
 
@@ -29,14 +29,19 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from _report import Result, cost, interleaved, machine, rate, report
-from openpali.architectures.florence2 import Florence2Architecture, Florence2Config, Florence2Model, write_florence2
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Ask, Decoding, Model, write
-from openpali.model.bart import BartConfig
-from openpali.model.davit import DaViTConfig
 from openpali.model.init import init_weights
 from openpali.model.int8 import compute_in_int8
 from openpali.processor import multiplies_bf16
+from openpali_lab.florence2.architecture import (
+    Florence2Architecture,
+    Florence2Config,
+    Florence2Model,
+    write_florence2,
+)
+from openpali_lab.florence2.bart import BartConfig
+from openpali_lab.florence2.davit import DaViTConfig
 
 PROMPT = 16
 PEERS = {"fp32": "transformers, float32", "bf16": "transformers, bf16"}

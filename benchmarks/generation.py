@@ -1,6 +1,6 @@
 """Text generation on CPUs: ours against transformers and CTranslate2, same weights, inputs and lengths.
 
-    pip install -e '.[bench]'
+    pip install -e 'packages/openpali-lab[bench]'
     python benchmarks/generation.py --json generation.json
     python benchmarks/generation.py --tiny     # a quick check that it works
 
@@ -38,10 +38,10 @@ from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.architectures.siglip.architecture import read_siglip
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Decoding, generate
-from openpali.lab.sizes import parameters_per_token
 from openpali.model.init import init_weights
 from openpali.model.int8 import compute_in_int8
 from openpali.processor import bf16_is_faster
+from openpali_lab.sizes import parameters_per_token
 
 EOS = 1
 PEER = "transformers, eager"

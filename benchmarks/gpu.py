@@ -1,6 +1,6 @@
 """One GPU: training steps, generation and image encoding against what the card can do, and open_clip.
 
-    pip install -e '.[bench]'
+    pip install -e 'packages/openpali-lab[bench]'
     python benchmarks/gpu.py --json gpu.json      # under 8 minutes on an H100
     python benchmarks/gpu.py --tiny               # small shapes, also on a CPU: a check that it runs
 
@@ -44,13 +44,13 @@ from _report import Result, cost, interleaved, machine, rate, report
 from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.infer.generate import Decoding, generate
-from openpali.lab.plan.planner import DEVICES, Device, find_device, rehearse, step_seconds
-from openpali.lab.sizes import parameters_per_token
 from openpali.model.attention import attend_with_bias, auto
 from openpali.model.init import materialise
 from openpali.model.vit import ViT, ViTConfig
 from openpali.train.machine import count_flops, peak_memory
 from openpali.train.recipe import Recipe
+from openpali_lab.plan.planner import DEVICES, Device, find_device, rehearse, step_seconds
+from openpali_lab.sizes import parameters_per_token
 from train import Step, make_open_clip, make_ours, recipe_of
 
 EOS, NEW, INPUTS = 1, 128, (260, 440)

@@ -32,7 +32,7 @@ from openpali.architectures.paligemma import read_paligemma
 from openpali.architectures.siglip.architecture import read_siglip
 from openpali.architectures.t5gemma2.architecture import PRESETS as T5GEMMA2
 from openpali.architectures.t5gemma2.architecture import read_t5gemma2
-from openpali.lab.parity import (
+from openpali_lab.parity import (
     AGREEMENT,
     Deviation,
     compare_images,

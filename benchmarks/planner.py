@@ -33,13 +33,13 @@ import torch._dynamo  # once, before ranks are forked
 from _ranks import fork_ranks, wait_for
 from _report import Result, cost, machine, release, report, resident
 from openpali.distributed import Ranks, join_ranks
-from openpali.lab.plan.planner import Device, build_without_data, rehearse, rows_of
 from openpali.train.load import load_recipe, parse_recipe
 from openpali.train.machine import count_flops, kept_memory, resolve_precision
 from openpali.train.objectives.base import Lengths
 from openpali.train.parallel import is_sharded
 from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
+from openpali_lab.plan.planner import Device, build_without_data, rehearse, rows_of
 
 HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # two ranks per node
 SHAPES: dict[str, tuple[int, dict[str, Any]]] = {  # name -> ranks, changes to a sequence recipe of the nano preset

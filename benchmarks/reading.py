@@ -1,7 +1,7 @@
 """Words of whole screens and pages: ours, Tesseract and RapidOCR at several settings, on the same images.
 
     apt-get install tesseract-ocr tesseract-ocr-{ces,deu,fra,ita,pol,por,rus,spa,swe,ukr}
-    pip install -e '.[ocr,cpu]'
+    pip install -e 'packages/openpali[cpu]' -e 'packages/openpali-lab[ocr]'
     openpali data build lines
     OMP_NUM_THREADS=1 python benchmarks/reading.py --json reading.json --answers reading.jsonl.gz
     OMP_NUM_THREADS=1 python benchmarks/reading.py --limit 0   # all, as in the table below: 50 minutes
@@ -45,18 +45,20 @@ from PIL import Image as PilImage
 from _report import Result, cost, machine, need, rate, report
 from openpali import Pali
 from openpali.eval.benchmark import AnswerBenchmark, PageBenchmark
-from openpali.eval.pages import PageAnswers, WholePageEvaluator, words_by
+from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.eval.provenance import hash_model
 from openpali.eval.registry import find_benchmark
 from openpali.eval.test_log import record
 from openpali.home import home
-from openpali.infer.pages import ReadWord
 from openpali.metrics.bootstrap import cluster_interval
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores
 from openpali.metrics.words import word_f1
 from openpali.tasks.example import Box, Image
-from openpali.worlds.benchmarks.pages import page_suite
+from openpali_lab.worlds.benchmarks.pages import page_suite
+from openpali_screen.evaluate import words_by
+from openpali_screen.reader import ScreenReader
+from openpali_screen.text import ReadWord
 
 rapidocr = need("rapidocr", "rapidocr onnxruntime openvino")
 
@@ -106,14 +108,16 @@ def measure(pali: Pali, limit: int, answers: Answers) -> Iterator[Result]:
         "rapidocr onnxruntime": Rapid(),
         "rapidocr openvino": Rapid("openvino"),
     }
-    pali.read_words(np.full((64, 64, 3), 255, np.uint8))  # loads the model, as RapidOCR is loaded
+    ScreenReader.of(pali).read_words(np.full((64, 64, 3), 255, np.uint8))  # loads the model, as RapidOCR is loaded
     of_words = [each for each in page_suite() if isinstance(each, PageBenchmark) and each.metric == "word_f1"]
     for benchmark in of_words:
         source = benchmark.open(Path())
         drawn = np.random.default_rng(0).permutation(len(source))[: limit or None]
         some = Some(source, sorted(drawn.tolist()))
 
-        runs = {OURS: Timed(pali.read_words)} | {name: Timed(rapid.read) for name, rapid in rapids.items()}
+        runs = {OURS: Timed(ScreenReader.of(pali).read_words)} | {
+            name: Timed(rapid.read) for name, rapid in rapids.items()
+        }
         for scale, layout in product((1, 2), (3, 11)):
             runs[f"tesseract {scale}x, psm {layout}"] = Timed(Tesseract(some, scale, layout).read)
         pages: dict[str, list[PageAnswers]] = {}

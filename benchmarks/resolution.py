@@ -1,6 +1,6 @@
 """Images at high resolution on CPUs: image encoder and encoder, ours against transformers, before the first token
 
-    pip install -e '.[bench]'
+    pip install -e 'packages/openpali-lab[bench]'
     python benchmarks/resolution.py --json resolution.json
     python benchmarks/resolution.py --preset pico --sides 72 96     # a quick check that it works
 
@@ -25,10 +25,10 @@ import torch
 
 from _report import Result, cost, interleaved, machine, need, rate, report
 from openpali.architectures.pali import PRESETS, PaliModel
-from openpali.lab.sizes import flops_of_stages
 from openpali.model.init import init_weights
 from openpali.model.int8 import compute_in_int8
 from openpali.train.machine import matmul_peak
+from openpali_lab.sizes import flops_of_stages
 from train import PROMPT, VisionT5
 
 PEER = "transformers bf16"

@@ -1,6 +1,6 @@
 """Serving: requests that join at each step, against one by one and static batches.
 
-    pip install -e '.[bench]'
+    pip install -e 'packages/openpali-lab[bench]'
     python benchmarks/serving.py --json serving.json
     python benchmarks/serving.py --tiny --seconds 2     # a quick check that it works
 
@@ -43,12 +43,12 @@ from openpali.data.media.images import Preprocess
 from openpali.infer.engines.registry import EngineName
 from openpali.infer.generate import Ask, Decoding, Rows, encode
 from openpali.infer.pali import Pali
-from openpali.lab.sizes import parameters_per_token
 from openpali.model.init import init_weights
 from openpali.serve.scheduler import Scheduler
 from openpali.weights.bundle import open_tokenizer
 from openpali.weights.find import SHIPPED
 from openpali.weights.write import write_model
+from openpali_lab.sizes import parameters_per_token
 
 GATHER = 0.02  # seconds that a static batch waits for more requests
 BATCH = 32

@@ -1,6 +1,6 @@
 """The pairwise sigmoid loss on 1, 2 and 4 ranks: ours against the variants of open_clip.
 
-    pip install -e '.[bench]'
+    pip install -e 'packages/openpali-lab[bench]'
     python benchmarks/sigmoid_loss.py --json sigmoid_loss.json
 
 Loss and gradients of embeddings, temperature and bias, in float32. Ranks are processes on this machine (gloo) that

@@ -1,6 +1,6 @@
 """Training steps on CPUs: ours against open_clip (SigLIP) and transformers (SigLIP + T5), same shapes and dtype.
 
-    pip install -e '.[bench]'
+    pip install -e 'packages/openpali-lab[bench]'
     python benchmarks/train.py --json train.json                     # under 10 minutes
     python benchmarks/train.py --batch 16 --rounds 5 --compiled      # as published; compiling takes longer
     python benchmarks/train.py --preset nano --batch 64              # how near nano's steps are to the matmul peak
@@ -37,12 +37,12 @@ from openpali.architectures.pali import PRESETS, PaliModelConfig
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIPConfig
 from openpali.distributed import Ranks
-from openpali.lab.plan.planner import build_without_data
 from openpali.train.load import parse_recipe
 from openpali.train.machine import count_flops, kept_memory, matmul_peak
 from openpali.train.objectives.base import Lengths
 from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
+from openpali_lab.plan.planner import build_without_data
 
 PROMPT, TARGET = 16, 32
 CPU = torch.device("cpu")

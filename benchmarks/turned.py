@@ -25,14 +25,15 @@ from PIL import ImageDraw, ImageFont
 from _report import Result, cost, machine, rate, report
 from openpali import Pali
 from openpali.data.sources.registry import open_source
-from openpali.eval.pages import counted_words
 from openpali.home import FONTS
-from openpali.infer import pages
-from openpali.infer.upright import Turn
 from openpali.metrics.boxes import f1
 from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.words import right_words
 from openpali.tasks.example import Box, Example, Size
+from openpali_screen import page as pages
+from openpali_screen.evaluate import counted_words
+from openpali_screen.reader import ScreenReader
+from openpali_screen.upright import Turn
 
 PEER = "as it is given"
 ANGLES = (0, 90, 180, -90, 1, 2, 4, -7, 10, 94, -176)
@@ -122,7 +123,7 @@ class Read:
         found: list[tuple[float, bool]] = []
         written, began = 0, time.process_time()
         for page in pages:
-            lines = pali.page(page.images[0]).lines
+            lines = ScreenReader.of(pali).page(page.images[0]).lines
             words, true = counted_words(page, [word for line in lines for word in line.words])
             found += zip((word.score for word in words), right_words(words, true), strict=True)
             written += len(true)

@@ -18,9 +18,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "packages" / "openpali-screen" / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "packages" / "openpali" / "tests"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import settings
+from page_readers import write_page_readers
 
 import openpali.infer.engines.openvino as openvino_module
 import unmeasured
@@ -32,21 +35,23 @@ from openpali.cli.main import app
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
 from openpali.distributed import ALONE
+from openpali.eval.registry import benchmarks, suites
 from openpali.extensions import extensions
 from openpali.home import home as find_home
 from openpali.home import make_once
+from openpali.infer.components import component_types, encoder_only
 from openpali.metrics.calibration import Calibration
 from openpali.model.init import init_weights
 from openpali.train.load import parse_recipe
+from openpali.train.objectives.registry import objectives
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.write import write_model
-from openpali.worlds.sources import _world
-from openpali.worlds.vocabulary_texts import train_nano_vocabulary
-from openpali.worlds.world import World
-from page_readers import write_page_readers
+from openpali_lab.worlds.sources import _world
+from openpali_lab.worlds.vocabulary_texts import train_nano_vocabulary
+from openpali_lab.worlds.world import World
 from world_fixture import world, world_home, write_world
 
 __all__ = ["world", "world_home"]  # fixtures
@@ -293,11 +298,12 @@ def _write_questions(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def toy_package() -> Iterator[None]:
-    """The package of :mod:`toy_architecture` is installed."""
+    """The packages of :mod:`toy_architecture` and :mod:`toy_brightness` are installed."""
+    caches = (extensions, architectures, objectives, component_types, encoder_only, suites, benchmarks)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parent / "toy")
-        for each in (extensions, architectures):
+        for each in caches:
             each.cache_clear()
         yield
-    for each in (extensions, architectures):
+    for each in caches:
         each.cache_clear()

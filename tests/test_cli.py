@@ -29,6 +29,7 @@ from openpali.architectures.pali import PRESETS
 from openpali.architectures.preprocessor import Inexpressible
 from openpali.cli.main import app, main
 from openpali.cli.predict import _rows
+from openpali.data.importers.registry import IMPORTERS
 from openpali.data.sources.registry import open_source
 from openpali.extensions import added
 from openpali.home import DEMO
@@ -39,10 +40,9 @@ from openpali.infer.pipeline import Prediction, Untrained
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
 from openpali.weights.bundle import open_bundle
-from openpali.weights.files import FINDER
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
-from openpali.worlds.importers.registry import IMPORTERS
+from openpali_screen.parts import FINDER
 
 
 def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 from official_layouts import ANSWERING
 
 from openpali.home import home
-from openpali.worlds.builders.base import datasets
-from openpali.worlds.builders.output import png_bytes, write_shards
+from openpali_lab.worlds.builders.base import datasets
+from openpali_lab.worlds.builders.output import png_bytes, write_shards
 from typed_commands import run_typed
 
 TEXT = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text("utf-8")

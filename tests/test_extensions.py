@@ -12,19 +12,22 @@ from pkgutil import resolve_name
 
 import pytest
 
+import openpali
+import openpali_lab
+import openpali_screen
 from openpali import extensions
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import Benchmark
 from openpali.eval.registry import benchmarks, suites
 from openpali.eval.suites import find_suite
-from openpali.extensions import OWN, LeftOut, added
-from openpali.worlds.builders.base import Dataset, build, datasets
+from openpali.extensions import LeftOut, added
+from openpali_lab.worlds.builders.base import Dataset, build, datasets
 
 MODULE = '''
 from openpali.eval.registry import benchmarks
 from openpali.eval.benchmark import own_benchmark
 from openpali.extensions import Extension
-from openpali.worlds.builders.base import Dataset
+from openpali_lab.worlds.builders.base import Dataset
 
 EXTENSION = Extension(
     commands={"greet": "my_package:greet"},
@@ -76,9 +79,19 @@ def test_an_installed_package_adds_a_data_set_a_source_a_suite_and_a_command(tmp
 
 
 def test_what_is_declared_here_exists() -> None:
-    for name in OWN:
-        extension = resolve_name(name)
-        for kind in (extension.commands, extension.options, extension.sources):
+    for name in ("openpali_lab", "openpali_screen"):
+        extension = extensions.extensions()[f"{name}.extension:EXTENSION"]
+        functions = (
+            "commands",
+            "options",
+            "sources",
+            "components",
+            "endpoints",
+            "graphs",
+            "architectures",
+            "objectives",
+        )
+        for kind in (getattr(extension, each) for each in functions):
             assert all(callable(resolve_name(where)) for where in kind.values())
         assert all(isinstance(resolve_name(where), Dataset) for where in extension.datasets.values())
         for where in extension.suites.values():
@@ -129,5 +142,9 @@ def test_what_cannot_be_loaded_leaves_its_extension_out(tmp_path: Path) -> None:
 def test_declarations_import_nothing_that_they_name() -> None:
     code = "import sys, openpali.cli.main; print(*sys.modules)"  # which asks for every command
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "openpali.worlds.extension" in loaded
+    assert {"openpali_lab.extension", "openpali_screen.extension"} <= {*loaded}
     assert not {"torch", "numpy", "importlib.metadata"} & {*loaded}
+
+
+def test_the_packages_have_one_version() -> None:
+    assert openpali.__version__ == openpali_lab.__version__ == openpali_screen.__version__

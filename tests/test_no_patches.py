@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = Path(__file__).parents[1] / "src" / "openpali"
+SOURCES = Path(__file__).parents[1] / "packages"
 HOOKS = {"warnings.formatwarning"}  # of Python itself, there to be assigned
 
 
@@ -100,5 +100,6 @@ def test_every_way_to_patch_is_found() -> None:
 @pytest.mark.parametrize("place", ["data/media", "data/sources", "infer/bulk.py", "infer/pipeline.py", "serve"])
 def test_no_thread_changes_the_filters_of_warnings(place: str) -> None:
     """They are the process's: two threads that set and restore them at once leave it silent."""
-    found = [SOURCES / place] if place.endswith(".py") else (SOURCES / place).rglob("*.py")
+    core = SOURCES / "openpali" / "src" / "openpali"
+    found = [core / place] if place.endswith(".py") else (core / place).rglob("*.py")
     assert not [path for path in found if "catch_warnings" in path.read_text("utf-8")]

@@ -23,10 +23,12 @@ from openpali import Pali
 from openpali.cli.main import app
 from openpali.data.media.documents import open_pages
 from openpali.eval.provenance import hash_model
-from openpali.infer.page_text import LEGEND, HocrFormat, ReadPage, TextFormat, TsvFormat, draw_page
-from openpali.infer.pages import Reading, ReadLine, ReadWord
 from openpali.tasks.example import Box
-from openpali.weights.files import WORDS
+from openpali_screen.export import LEGEND, HocrFormat, ReadPage, TextFormat, TsvFormat, draw_page
+from openpali_screen.page import Reading
+from openpali_screen.parts import WORDS
+from openpali_screen.reader import ScreenReader
+from openpali_screen.text import ReadLine, ReadWord
 from typed_commands import run_typed
 
 
@@ -60,7 +62,7 @@ def test_json_has_boxes_and_confidences(bundle: Path, page: Path) -> None:
 
 def test_every_format_says_the_same(bundle: Path, page: Path) -> None:
     record = json.loads(read(bundle, page, "--format", "json").stdout)
-    assert [line.text for line in Pali.from_pretrained(bundle).read_page(page)] == [
+    assert [line.text for line in ScreenReader.from_pretrained(bundle).read_page(page)] == [
         line["text"] for line in record["lines"]
     ]
     rows = [[*lines] for _, lines in groupby(record["lines"], lambda line: line["row"])]
@@ -291,7 +293,7 @@ def test_a_page_tree_that_holds_itself_is_one_error(bundle: Path, page: Path, tm
 def test_progress_of_many_files_is_not_in_what_is_printed(
     bundle: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openpali.infer.pages._LEGIBLE", 0)  # of random weights, or there would be a warning
+    monkeypatch.setattr("openpali_screen.page._LEGIBLE", 0)  # of random weights, or there would be a warning
     alone = read(bundle, page)
     assert not alone.stderr
     monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, a terminal
@@ -318,7 +320,7 @@ def test_the_commands_of_the_documentation_run(
     text = (Path(__file__).parents[1] / "docs" / "reading.md").read_text("utf-8")
     lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.splitlines()]
     copied, *lines = lines
-    assert copied == "cp src/openpali/demo/screen.webp screen.png"
+    assert copied == "cp packages/openpali/src/openpali/demo/screen.webp screen.png"
     assert len(lines) == 12
     for line in lines:
         run_typed(line, monkeypatch, capsys)

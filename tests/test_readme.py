@@ -13,7 +13,7 @@ from PIL import Image
 
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
-from openpali.worlds.builders.base import datasets
+from openpali_lab.worlds.builders.base import datasets
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.S)
@@ -36,7 +36,7 @@ def bench(shipped: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatc
     for name in datasets():
         (world_with_vocabulary / "data" / name).mkdir(exist_ok=True)
     Image.fromarray(open_source("nano/scene", {"split": "heldout"})[0].images[0]).save(tmp_path / "photo.png")
-    for name in ("docs/page.png", "src/openpali/demo/screen.webp"):
+    for name in ("docs/page.png", "packages/openpali/src/openpali/demo/screen.webp"):
         (tmp_path / name).parent.mkdir(parents=True)
         Image.open(tmp_path / "photo.png").save(tmp_path / name)
     source, lines = open_source("nano/single", {"split": "heldout"}), []
@@ -81,7 +81,7 @@ def test_python_runs(block: str, bench: Path) -> None:
 
 def test_the_page_of_the_package_has_lines_of_the_readme_and_no_relative_link() -> None:
     """Package indexes show it, where a link to another file of the repository leads nowhere."""
-    package = (ROOT / "docs" / "package.md").read_text("utf-8")
+    package = (ROOT / "packages" / "openpali" / "README.md").read_text("utf-8")
     tested = {line for _, block in BLOCKS for line in block.splitlines()} | {"openpali demo"}  # in test_cli.py
     assert {line for _, block in BLOCK.findall(package) for line in block.splitlines()} <= tested
     assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]*)\)", package))

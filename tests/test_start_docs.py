@@ -31,7 +31,7 @@ def commands(page: str) -> list[str]:
 @pytest.fixture
 def clone(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder as a clone, whose ``nano`` is the tiny bundle."""
-    for name in ("docs", "examples", "recipes", "src"):
+    for name in ("docs", "examples", "packages", "recipes"):
         (tmp_path / name).symlink_to(ROOT / name)
     for run in ("clock", "mine-classify"):
         shutil.rmtree(home() / "runs" / run, ignore_errors=True)  # of another test

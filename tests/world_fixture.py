@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-import openpali.worlds
-from openpali.worlds.builders.output import png_bytes, write_shards
-from openpali.worlds.world import World
+import openpali_lab.worlds
+from openpali_lab.worlds.builders.output import png_bytes, write_shards
+from openpali_lab.worlds.world import World
 
 COLOURS = {
     "red": (214, 40, 40),
@@ -98,7 +98,7 @@ def draw_shape(shape: str, colour: tuple[int, int, int]) -> Image.Image:
 
 def write_world(home: Path) -> None:
     """Writes the stand-ins for ``stamps``, ``clipart`` and ``lines`` into ``home/data``."""
-    nano = Path(openpali.worlds.__file__).with_name("nano.toml")
+    nano = Path(openpali_lab.worlds.__file__).with_name("nano.toml")
     described = tomllib.loads(nano.read_text("utf-8"))
     names = [f"{colour} {shape}" for colour in COLOURS | OTHERS for shape in SHAPES]
     keys = [*described["stamps"], *(f"other-{i}" for i in range(len(OTHERS) * len(SHAPES)))]

@@ -39,7 +39,7 @@ Held-out images with the answers of nano: of each benchmark, the first answers t
 wrong among its first {asked} samples, as its task scores them. [Its card](nano.md#scores) says how often.
 
 This page is written by `python docs/site/gallery.py`. Its images are composed of Tux Paint's stamps and are, like
-them, under the GPL-2 or later ([ATTRIBUTION.md](../src/openpali/demo/ATTRIBUTION.md)).
+them, under the GPL-2 or later ([ATTRIBUTION.md](../packages/openpali/src/openpali/demo/ATTRIBUTION.md)).
 """
 
 

@@ -34,7 +34,9 @@ def on_files(files: Files, config: Any) -> Files:
     for source, page in PAGES.items():
         text = _place_links((ROOT / source).read_text("utf-8"), PurePosixPath(source), PurePosixPath(page))
         files.append(File.generated(config, page, content=text))
-    for font in sorted((ROOT / "src" / "openpali" / "fonts").glob("*.[ot]tf")):  # of names in ten languages
+    for font in sorted(
+        (ROOT / "packages" / "openpali" / "src" / "openpali" / "fonts").glob("*.[ot]tf")
+    ):  # of names in ten languages
         files.append(File.generated(config, f"site/fonts/{font.name}", abs_src_path=str(font)))
     for notebook in sorted((ROOT / DOCS / "notebooks").glob("*.ipynb")):
         page = f"notebooks/{notebook.stem}.md"

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from official_layouts import ANSWERING, XM_LANGUAGES, fewshot, imagenet
 
-from openpali.benchmarks.fewshot import DATA_SETS
-from openpali.benchmarks.files import Folder
-from openpali.benchmarks.imagenet import read_answers, read_classes
 from openpali.cli.main import main
 from openpali.data.media.images import load_image
 from openpali.eval.benchmark import SeenSamples
 from openpali.eval.registry import find_benchmark
+from openpali_lab.benchmarks.fewshot import DATA_SETS
+from openpali_lab.benchmarks.files import Folder
+from openpali_lab.benchmarks.imagenet import read_answers, read_classes
 
 WRITERS = {
     "xm3600-retrieval": ANSWERING["xm3600"],

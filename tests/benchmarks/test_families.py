@@ -21,22 +21,23 @@ from official_layouts import (
     write_refs,
 )
 
-from openpali.benchmarks import refcoco, scoring
-from openpali.benchmarks.documents import any_order
-from openpali.benchmarks.files import Folder
-from openpali.benchmarks.rico import draw_box
-from openpali.benchmarks.scoring import mean_of_slices
-from openpali.benchmarks.stvqa import is_held_out
 from openpali.cli.main import main
 from openpali.data.media.videos import load_frames
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import AnswerBenchmark
-from openpali.eval.registry import find_benchmark
+from openpali.eval.registry import benchmarks, find_benchmark
 from openpali.infer.generate import Generation
 from openpali.tasks.base import Answer, Sample
 from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.refseg import RefSeg
+from openpali.tasks.registry import TASKS
 from openpali.tasks.scoring import Answered, with_slices
+from openpali_lab.benchmarks import refcoco, scoring
+from openpali_lab.benchmarks.documents import any_order
+from openpali_lab.benchmarks.files import Folder
+from openpali_lab.benchmarks.rico import draw_box
+from openpali_lab.benchmarks.scoring import mean_of_slices
+from openpali_lab.benchmarks.stvqa import is_held_out
 
 
 def benchmark(name: str) -> AnswerBenchmark:
@@ -333,3 +334,18 @@ def test_a_segment_without_frames_is_reported(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes((tmp_path / "film.mp4").read_bytes()[:200])
     with pytest.raises(ValueError, match=r"broken\.mp4"):
         load_frames(tmp_path / "broken.mp4", 4, 1)
+
+
+def test_benchmarks_name_a_scorer_only_where_it_is_not_the_tasks() -> None:
+    of_the_task = {
+        name
+        for name, benchmark in benchmarks().items()
+        if isinstance(benchmark, AnswerBenchmark) and benchmark.scorer is None
+    }
+    assert {"coco-captions", "refcoco/val", "msrvtt-qa", "nano/detect", "nano/refseg"} <= of_the_task
+    assert not {"vqav2", "docvqa", "chartqa", "nano/vqa"} & of_the_task
+    for name in of_the_task:
+        benchmark = benchmarks()[name]
+        assert isinstance(benchmark, AnswerBenchmark)
+        assert benchmark.metric == TASKS[benchmark.task].metric
+        assert benchmark.score == TASKS[benchmark.task].score

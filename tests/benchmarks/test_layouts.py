@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from official_layouts import ANSWERING, Expected, colour, dump_examples
 
-from openpali.benchmarks import paper, screens
-from openpali.benchmarks.tfrecord import read_examples
 from openpali.cli.main import main
 from openpali.eval.benchmark import SEED, AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.infer.pali import Pali
 from openpali.rng import generator
+from openpali_lab.benchmarks import paper, screens
+from openpali_lab.benchmarks.tfrecord import read_examples
 
 NAMES = list(ANSWERING)
 

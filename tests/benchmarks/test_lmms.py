@@ -83,9 +83,9 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         module = ModuleType(name)
         vars(module).update(values)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "openpali.benchmarks.lmms", raising=False)
-    yield importlib.import_module("openpali.benchmarks.lmms")
-    sys.modules.pop("openpali.benchmarks.lmms", None)
+    monkeypatch.delitem(sys.modules, "openpali_lab.benchmarks.lmms", raising=False)
+    yield importlib.import_module("openpali_lab.benchmarks.lmms")
+    sys.modules.pop("openpali_lab.benchmarks.lmms", None)
 
 
 def image_of(number: int) -> Image.Image:
@@ -110,7 +110,9 @@ def open_model(adapter: ModuleType, bundle: Path, **options: Any) -> Any:
 
 
 def test_lmms_eval_finds_the_model_by_the_entry_point(adapter: ModuleType) -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads(
+        (Path(__file__).parents[2] / "packages" / "openpali-lab" / "pyproject.toml").read_text()
+    )["project"]
     module, function = project["entry-points"]["lmms_eval.models"]["openpali"].split(":")
     manifest = getattr(importlib.import_module(module), function)()
     module, _, name = manifest.simple_class_path.rpartition(".")

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_wordnet import write_wordnet
 
-from openpali.benchmarks.metrics.nextqa import content_words, nextqa, wups
-from openpali.benchmarks.metrics.wordnet import WordNet
+from openpali_lab.benchmarks.metrics.nextqa import content_words, nextqa, wups
+from openpali_lab.benchmarks.metrics.wordnet import WordNet
 
 
 @pytest.fixture(scope="module")

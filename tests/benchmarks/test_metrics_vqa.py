@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.benchmarks.metrics import vqa
 from openpali.metrics.exact import exact_match
+from openpali_lab.benchmarks.metrics import vqa
 
 answers = st.sampled_from(["yes", "no", "2", "a cat", "The cat."])
 ten = st.lists(answers, min_size=10, max_size=10)

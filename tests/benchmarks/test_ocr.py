@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from openpali.benchmarks.ocr import Cached, JsonTexts, RapidOcr, Tesseract, open_ocr
 from openpali.cli.main import main
 from openpali.data.media.images import image_hash
 from openpali.eval import provenance
 from openpali.eval.ocr import WithOcr
-from openpali.infer.pali import Pali
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
 from openpali.tasks.vqa import Vqa
+from openpali_lab.benchmarks.ocr import Cached, JsonTexts, RapidOcr, Tesseract, open_ocr
+from openpali_screen.reader import ScreenReader
 
 
 def sign(text: str) -> np.ndarray:
@@ -106,7 +106,7 @@ def test_engines_that_are_not_installed_name_the_fix(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for make, fix in (
         (partial(Tesseract, command="nowhere"), "the command 'nowhere' is not installed: install tesseract-ocr"),
-        (RapidOcr, r"RapidOCR: pip install 'openpali\[ocr\]' \(the import failed: .*onnxruntime"),
+        (RapidOcr, r"RapidOCR: pip install 'openpali-lab\[ocr\]' \(the import failed: .*onnxruntime"),
     ):
         with pytest.raises(ValueError, match=fix):
             _ = make().name
@@ -157,7 +157,7 @@ def test_a_model_that_reads_pages_is_an_engine(bundle: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 200, 3), np.uint8)
     engine = open_ocr(str(bundle))
     text = engine.read(image, "x")
-    assert text == " ".join(line.text for line in Pali.from_pretrained(bundle).read_page(image))
+    assert text == " ".join(line.text for line in ScreenReader.from_pretrained(bundle).read_page(image))
     assert len(text) > 10
     assert engine.read(image, "x") == text  # from the cache
 
@@ -167,10 +167,8 @@ def test_a_text_is_read_again_once_the_code_that_reads_has_changed(
 ) -> None:
     before = open_ocr(str(bundle)).name
     assert open_ocr(str(bundle)).name == before
-    assert "infer/pages.py" in provenance.READERS
-    folder = Path(provenance.__file__).parents[1]
-    assert all((folder / path).is_file() for path in provenance.READERS)
-    monkeypatch.setattr(provenance, "__file__", "/nowhere/eval/provenance.py")  # no code is there
+    nowhere = SimpleNamespace(__file__="/nowhere/__init__.py")  # no code is there
+    monkeypatch.setattr(provenance, "resolve_name", lambda name: nowhere)
     assert open_ocr(str(bundle)).name != before
 
 

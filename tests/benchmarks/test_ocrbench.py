@@ -12,17 +12,17 @@ import pytest
 from official_layouts import ANSWERING, draw, dump
 from tiny_wordnet import write_wordnet
 
-from openpali.benchmarks import ocrbench, scoring
-from openpali.benchmarks.metrics.ocrbench import last_box, number_near, read_dictionary
-from openpali.benchmarks.metrics.outlines import Node, outline
-from openpali.benchmarks.metrics.spotting import Word, read_words
-from openpali.benchmarks.metrics.tables import chart_similarity
-from openpali.benchmarks.metrics.wordnet import WordNet
-from openpali.benchmarks.ocrbench import CATEGORIES, KINDS, Question, measure
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.metrics.scores import mean
 from openpali.tasks.scoring import Answered
+from openpali_lab.benchmarks import ocrbench, scoring
+from openpali_lab.benchmarks.metrics.ocrbench import last_box, number_near, read_dictionary
+from openpali_lab.benchmarks.metrics.outlines import Node, outline
+from openpali_lab.benchmarks.metrics.spotting import Word, read_words
+from openpali_lab.benchmarks.metrics.tables import chart_similarity
+from openpali_lab.benchmarks.metrics.wordnet import WordNet
+from openpali_lab.benchmarks.ocrbench import CATEGORIES, KINDS, Question, measure
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_ocrbench.json").read_text("utf-8"))
 BENCHMARK = find_benchmark("ocrbench-v2")
@@ -249,7 +249,7 @@ def test_a_missing_jieba_is_reported_before_anything_is_asked(
     monkeypatch.setitem(sys.modules, "jieba", None)
     assert answered(tmp_path, {"type": "math QA en", "answers": ["a"], "predict": ""})  # needs none
     for kind in ("full-page OCR en", "text translation cn", SHEET):
-        with pytest.raises(ValueError, match=r"jieba: pip install 'openpali\[eval\]'"):
+        with pytest.raises(ValueError, match=r"jieba: pip install 'openpali-lab\[eval\]'"):
             answered(tmp_path, {"type": kind, "answers": ["a"], "predict": ""})
 
 

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from official_layouts import ANSWERING, draw, dump
 
-from openpali.benchmarks.metrics.markdown_pages import Piece, pieces
-from openpali.benchmarks.metrics.omnidocbench import (
+from openpali.eval.benchmark import AnswerBenchmark
+from openpali.eval.registry import find_benchmark
+from openpali.tasks.scoring import Answered
+from openpali_lab.benchmarks.metrics.markdown_pages import Piece, pieces
+from openpali_lab.benchmarks.metrics.omnidocbench import (
     Element,
     TruePage,
     _disjoint,
@@ -18,10 +21,7 @@ from openpali.benchmarks.metrics.omnidocbench import (
     normal_text,
     omnidocbench,
 )
-from openpali.benchmarks.omnidocbench import BENCHMARKS, Page, measure
-from openpali.eval.benchmark import AnswerBenchmark
-from openpali.eval.registry import find_benchmark
-from openpali.tasks.scoring import Answered
+from openpali_lab.benchmarks.omnidocbench import BENCHMARKS, Page, measure
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_pages.json").read_text("utf-8"))
 BENCHMARK = find_benchmark("omnidocbench")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openpali.benchmarks import probes
-from openpali.benchmarks.probes import BIAS, L2, RidgeSums, fewshot, fewshot_hits, logistic, ridge
+from openpali_lab.benchmarks import probes
+from openpali_lab.benchmarks.probes import BIAS, L2, RidgeSums, fewshot, fewshot_hits, logistic, ridge
 
 
 def fewshot_accuracy(*arguments: object, seed: int) -> float:

@@ -7,7 +7,7 @@ import socket
 import numpy as np
 import pytest
 
-from openpali.benchmarks.ocr import Cached, open_ocr
+from openpali_lab.benchmarks.ocr import Cached, open_ocr
 
 from .test_ocr import sign
 

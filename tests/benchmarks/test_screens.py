@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from official_layouts import ANSWERING, SCREEN_BOX, dump_examples
 
-from openpali.benchmarks.metrics.screenqa import normalize, short_answers
-from openpali.benchmarks.tfrecord import read_examples
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run
 from openpali.infer.pali import Pali
-from openpali.infer.screen_reader import ScreenReader
-from openpali.infer.screens import Screen
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Box, Object
 from openpali.tasks.scoring import Answered
+from openpali_lab.benchmarks.metrics.screenqa import normalize, short_answers
+from openpali_lab.benchmarks.tfrecord import read_examples
+from openpali_screen.pointing import Screen
+from openpali_screen.reader import ScreenReader
 
 LEFT, TOP, WIDTH, HEIGHT = SCREEN_BOX
 TRUE = Box(TOP, LEFT, TOP + HEIGHT, LEFT + WIDTH)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from official_layouts import ANSWERING
 
-from openpali.benchmarks import paper, screens
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import benchmarks, find_benchmark
-from openpali.lab.documents.evaluation import write_into
+from openpali_lab.benchmarks import paper, screens
+from openpali_lab.documents.evaluation import write_into
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
@@ -21,7 +21,7 @@ def test_the_tables_are_current(tmp_path: Path) -> None:
     shutil.copy(DOCUMENT, copy)
     write_into(copy)
     assert copy.read_text("utf-8") == DOCUMENT.read_text("utf-8"), (
-        "run: python -m openpali.lab.documents.evaluation"
+        "run: python -m openpali_lab.documents.evaluation"
     )
 
 

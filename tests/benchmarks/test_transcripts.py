@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tiny_wordnet import write_wordnet
 
-from openpali.benchmarks.metrics.porter import stem
-from openpali.benchmarks.metrics.transcripts import bleu, chinese_words, meteor, transcript
-from openpali.benchmarks.metrics.wordnet import WordNet
+from openpali_lab.benchmarks.metrics.porter import stem
+from openpali_lab.benchmarks.metrics.transcripts import bleu, chinese_words, meteor, transcript
+from openpali_lab.benchmarks.metrics.wordnet import WordNet
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from ray.exceptions import RayActorError
 
-from openpali.cluster.serve import ATTEMPTS, build, create_door
 from openpali.serve.options import Options
+from openpali_lab.cluster.serve import ATTEMPTS, build, create_door
 
 JSON = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
 STREAM = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.test_images import encoded, png_header
 from PIL import Image
-from test_images import encoded, png_header
 from test_shards import flipped
 
 from openpali.cli.main import main
 from openpali.data.sources.shards import DamagedShard
-from openpali.worlds.builders.output import write_shards
+from openpali_lab.worlds.builders.output import write_shards
 
 rng = np.random.default_rng(0)
 PHOTO = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))

@@ -28,7 +28,7 @@ from openpali.data.sources.files import RETRIES, fingerprint, open_file, read_sp
 from openpali.data.sources.records import RecordError
 from openpali.data.sources.registry import open_source
 from openpali.data.sources.shards import ShardSource
-from openpali.worlds.builders.output import write_shards
+from openpali_lab.worlds.builders.output import write_shards
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -23,8 +23,8 @@ from openpali.tasks.base import Task
 from openpali.tasks.example import Example
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
-from openpali.worlds.compose import WorldSource
-from openpali.worlds.world import World
+from openpali_lab.worlds.compose import WorldSource
+from openpali_lab.worlds.world import World
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from openpali.data.validate import validate
 from openpali.rng import generator
 from openpali.tasks.registry import get_task
 from openpali.text.tokenizer import Tokenizer
-from openpali.worlds.builders.output import write_shards
+from openpali_lab.worlds.builders.output import write_shards
 
 
 def write_video(path: Path, frames: int = 20) -> Path:

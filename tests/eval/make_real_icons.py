@@ -1,6 +1,6 @@
 """Make ``real_icons.tar``: icons of families that nothing learns from, as they look in windows, each with its name.
 
-    python tests/eval/make_real_icons.py src/openpali/worlds/benchmarks
+    python tests/eval/make_real_icons.py packages/openpali-lab/src/openpali_lab/worlds/benchmarks
 
 after `openpali data build icons`. It was run once: sets of icons change, and so would this one. No decision is made
 by it.
@@ -24,9 +24,9 @@ import numpy as np
 from PIL import Image
 
 from openpali.home import data_folder
-from openpali.worlds.builders import packages
-from openpali.worlds.builders.icons import PACKAGE, Grey
-from openpali.worlds.builders.output import add_sample, json_bytes
+from openpali_lab.worlds.builders import packages
+from openpali_lab.worlds.builders.icons import PACKAGE, Grey
+from openpali_lab.worlds.builders.output import add_sample, json_bytes
 
 COUNT, MOST = 1500, 2
 ROW, CELL = 10, 60  # icons in a row of a sheet, and pixels from one to the next

@@ -1,7 +1,7 @@
 """Make ``real_screens.tar``, ``real_screens_dialogs.tar`` and ``real_documents.tar``: whole screens and pages with
 every word and its place.
 
-    python tests/eval/make_real_pages.py src/openpali/worlds/benchmarks
+    python tests/eval/make_real_pages.py packages/openpali-lab/src/openpali_lab/worlds/benchmarks
 
 on Debian 13 with npm, Chromium and the extra ``pages``. Images were made once: packages change, and so would
 the sets. The truth of 54 of the 60 windows was written again when ``truth.js`` knew that what is transparent
@@ -37,11 +37,11 @@ import numpy as np
 from PIL import Image
 
 from openpali.tasks.example import Box, Line, Word
-from openpali.worlds.builders import packages
-from openpali.worlds.builders.output import add_sample, json_bytes
-from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
-from openpali.worlds.builders.pages.layout import Shot
-from openpali.worlds.builders.pages.pdf import count_pages, print_page
+from openpali_lab.worlds.builders import packages
+from openpali_lab.worlds.builders.output import add_sample, json_bytes
+from openpali_lab.worlds.builders.pages.browser import Look, chromium, shoot, site
+from openpali_lab.worlds.builders.pages.layout import Shot
+from openpali_lab.worlds.builders.pages.pdf import count_pages, print_page
 
 WINDOWS = (Look(1280, 800), Look(1024, 700, scale=1.25), Look(420, 800, scale=1.5))
 PAGES = 20

@@ -27,10 +27,10 @@ from pathlib import Path
 import numpy as np
 from make_real_pages import WINDOWS, write
 
-from openpali.worlds.builders import packages
-from openpali.worlds.builders.pages.browser import chromium, shoot, site
-from openpali.worlds.builders.pages.layout import Shot
-from openpali.worlds.builders.pages.pdf import count_pages, print_page
+from openpali_lab.worlds.builders import packages
+from openpali_lab.worlds.builders.pages.browser import chromium, shoot, site
+from openpali_lab.worlds.builders.pages.layout import Shot
+from openpali_lab.worlds.builders.pages.pdf import count_pages, print_page
 
 SHOWN = 8  # pages of each theme
 UNFIT = {"patternfly.toast", "uikit.sticky"} | {

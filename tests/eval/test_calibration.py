@@ -44,11 +44,12 @@ from openpali.weights.find import SHIPPED
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.ood import fit_ood, read_ood, write_ood
 from openpali.weights.quantize import write_int8
-from openpali.worlds.benchmarks.pages import page_suite
-from openpali.worlds.benchmarks.samples import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, Spread, heldout
-from openpali.worlds.builders.ood import SETS, shard
-from openpali.worlds.builders.output import write_shards
-from openpali.worlds.world import World
+from openpali_lab.worlds.benchmarks.pages import page_suite
+from openpali_lab.worlds.benchmarks.samples import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, Spread, heldout
+from openpali_lab.worlds.builders.ood import SETS, shard
+from openpali_lab.worlds.builders.output import write_shards
+from openpali_lab.worlds.world import World
+from openpali_screen.reader import ScreenReader
 
 
 def drawn(temperature: float, offset: float, count: int = 20_000) -> tuple[list[float], list[bool]]:
@@ -490,7 +491,7 @@ def test_photographs_are_told_from_pages(bundle: Path, world_with_vocabulary: Pa
         run(benchmark, Pali.from_pretrained(folder), Path(), limit=2)
     pali = Pali.from_pretrained(folder)
     known, others = (
-        torch.stack([pali.reader.features(grey(i)) for i in some]) for some in (range(80), range(80, 90))
+        torch.stack([ScreenReader.of(pali).features(grey(i)) for i in some]) for some in (range(80), range(80, 90))
     )
     write_ood(folder / "finder", fit_ood(known, others))
     (data := world_with_vocabulary / "data" / "ood").mkdir(exist_ok=True)

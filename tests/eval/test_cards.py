@@ -9,8 +9,10 @@ import re
 import shutil
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -27,11 +29,10 @@ from openpali.eval.registry import benchmarks, find_benchmark, suites
 from openpali.eval.runner import Run, run
 from openpali.eval.scales import is_error, is_good
 from openpali.eval.suites import Outcome, find_suite, run_suite
+from openpali.extensions import extensions
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Pipeline
-from openpali.lab import card_diff as diff
-from openpali.lab.card_diff import read_card
 from openpali.metrics.bootstrap import wilson_interval
 from openpali.metrics.scores import Scores, mean
 from openpali.model.lora import LoraConfig
@@ -42,6 +43,10 @@ from openpali.tasks.scoring import Answered
 from openpali.weights.adapters import Adapter, write_adapter
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.write import write_model
+from openpali_lab import card_diff as diff
+from openpali_lab.card_diff import read_card
+
+ROOT = Path(__file__).parents[2]
 
 
 def rows_of(kinds: str) -> list[Answered]:
@@ -424,30 +429,39 @@ def test_every_benchmark_defines_its_scores() -> None:
 def test_the_scoring_hash_covers_all_code_that_computes_scores(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    folder = Path(provenance.__file__).parents[1]
-    scorers = {path.relative_to(folder).as_posix() for each in provenance.SCORERS for path in folder.glob(each)}
+    patterns = {"openpali": provenance.SCORERS} | {
+        name.partition(":")[0]: each.scorers for name, each in extensions().items()
+    }
+    folders = {package: Path(cast(str, import_module(package).__file__)).parent for package in patterns}
+    scorers = {path for package, some in patterns.items() for each in some for path in folders[package].glob(each)}
     for benchmark in benchmarks().values():
         for name in ("score", "run", "answer"):
             if (function := cast(Any, getattr(benchmark, name, None))) is None:
                 continue
             while isinstance(function, partial):
                 function = function.func
-            assert Path(inspect.getfile(inspect.unwrap(function))).relative_to(folder).as_posix() in scorers
-    expected = {f"benchmarks/{name}.py" for name in ("probes", "retrieval", "zero_shot", "scoring")}
-    assert expected | {"benchmarks/metrics/vqa.py", "tasks/refseg.py"} <= scorers
-    assert all(any(folder.glob(pattern)) for pattern in provenance.SCORERS)
+            assert Path(inspect.getfile(inspect.unwrap(function))) in scorers
+    changed = (
+        *(folders["openpali_lab.extension"] / "benchmarks" / name for name in ("probes.py", "metrics/vqa.py")),
+        folders["openpali"] / "tasks" / "refseg.py",
+        folders["openpali_screen.extension"] / "elements" / "evaluate.py",
+    )
+    assert {*changed} <= scorers
+    assert all(any(folders[package].glob(each)) for package, some in patterns.items() for each in some)
 
-    for room in ("benchmarks", "data/pipeline", "eval", "metrics", "tasks", "worlds/benchmarks"):
-        shutil.copytree(folder / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "eval/provenance.py"))
     before = provenance.hash_scoring.__wrapped__()
-    hashes = {before}
-    for changed in ("benchmarks/probes.py", "benchmarks/metrics/vqa.py", "tasks/refseg.py"):
-        (tmp_path / changed).write_text("# changed")
+    for path in scorers:
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    copies = {package: tmp_path / folder.relative_to(ROOT) for package, folder in folders.items()}
+    monkeypatch.setattr(provenance, "resolve_name", lambda name: SimpleNamespace(__file__=copies[name] / "x.py"))
+    hashes = {provenance.hash_scoring.__wrapped__()}
+    assert hashes == {before}
+    for path in changed:
+        (tmp_path / path.relative_to(ROOT)).write_text("# changed")
         hashes.add(provenance.hash_scoring.__wrapped__())
-    assert len(hashes) == 4
-    monkeypatch.undo()
-    assert provenance.hash_scoring() == before
+    assert len(hashes) == 1 + len(changed)
 
 
 def test_cards_list_the_installed_packages_that_scores_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,7 +486,7 @@ def test_every_suite_has_its_benchmarks() -> None:
         find_suite("all")
 
 
-RESULTS = Path(__file__).parents[2] / "docs" / "results"
+RESULTS = ROOT / "docs" / "results"
 
 
 @pytest.mark.parametrize("file", sorted(RESULTS.glob("[np]a*/*-*.md")), ids=lambda file: file.stem)

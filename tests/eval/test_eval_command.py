@@ -15,7 +15,7 @@ from official_layouts import ANSWERING
 
 from openpali.cli.main import main
 from openpali.eval.predictions import read_predictions
-from openpali.worlds.sources import _world
+from openpali_lab.worlds.sources import _world
 
 
 @pytest.fixture

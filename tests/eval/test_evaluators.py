@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 from openpali.architectures.pali import PaliModel
-from openpali.benchmarks.features import FeatureEncoder
 from openpali.data.media.loader import MediaLoader
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.distributed import Ranks
@@ -36,8 +35,9 @@ from openpali.infer.pipeline import EmbeddingPipeline, Pipeline
 from openpali.rng import generator
 from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import get_task
-from openpali.worlds.benchmarks.samples import Composed
-from openpali.worlds.benchmarks.scorers import answers
+from openpali_lab.benchmarks.features import FeatureEncoder
+from openpali_lab.worlds.benchmarks.samples import Composed
+from openpali_lab.worlds.benchmarks.scorers import answers
 
 SIZE = 14
 

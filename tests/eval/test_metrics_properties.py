@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openpali.benchmarks.metrics import vqa
 from openpali.metrics import caption, ocr
 from openpali.metrics.boxes import Detection, average_precision
 from openpali.metrics.exact import exact_match
 from openpali.metrics.scores import Scores
+from openpali_lab.benchmarks.metrics import vqa
 
 WORDS = ("yes", "no", "2", "two", "2.05", "5%", "a cat", "the cat", "T-shirt", "")
 text = st.sampled_from(WORDS)

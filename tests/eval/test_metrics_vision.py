@@ -14,7 +14,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy.stats import binomtest
 
-from openpali.benchmarks.metrics.retrieval import language_macro, retrieval
 from openpali.metrics.bootstrap import bootstrap_interval, cluster_interval, mean_interval, wilson_interval
 from openpali.metrics.boxes import Detection, average_precision, box_iou, detection_f1, distinct
 from openpali.metrics.edit import edit_distance
@@ -22,6 +21,7 @@ from openpali.metrics.masks import mask_scores, overlap
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores
 from openpali.tasks.scoring import Answered, segmentation
+from openpali_lab.benchmarks.metrics.retrieval import language_macro, retrieval
 
 # --- OCR ---
 

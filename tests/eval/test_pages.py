@@ -15,29 +15,35 @@ import pytest
 from PIL import Image as PilImage
 from typer.testing import CliRunner
 
-import openpali.eval.pages as module
+import openpali_screen.find.evaluate as finding
+import openpali_screen.read.evaluate as reading
 from openpali import Pali
 from openpali.cli.main import app
 from openpali.distributed import Ranks
 from openpali.eval.benchmark import PageBenchmark
-from openpali.eval.calibrate import calibrate, calibrate_language, calibrate_ood
-from openpali.eval.elements import elements_by
-from openpali.eval.pages import FindingEvaluator, PageAnswers, ReadingEvaluator, WholePageEvaluator, words_by
+from openpali.eval.calibrate import calibrate, calibrate_ood, fit_first
+from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.eval.provenance import hash_model
 from openpali.eval.runner import run as run_benchmark
-from openpali.infer import ctc
-from openpali.infer.pages import FoundLine, ReadLine, ReadWord
 from openpali.infer.pipeline import OutOfDistribution
-from openpali.infer.screens import Screen
 from openpali.metrics.boxes import detection_f1
 from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.words import pointing, word_f1
-from openpali.model.pages import Finder, Reader
 from openpali.tasks.example import Box, Example, Image, Line, Object, Word
-from openpali.text.language import fit_language
 from openpali.weights.format import copy_fitted, open_model
-from openpali.weights.language import read_language, write_language
-from openpali.worlds.benchmarks.pages import page_suite, points_by
+from openpali_lab.worlds.benchmarks.pages import page_suite, points_by
+from openpali_screen.evaluate import elements_by, words_by, words_of
+from openpali_screen.find.evaluate import FindingEvaluator
+from openpali_screen.find.network import Finder
+from openpali_screen.find.predict import FoundLine
+from openpali_screen.parts import WORDS
+from openpali_screen.pointing import Screen
+from openpali_screen.read import ctc
+from openpali_screen.read.evaluate import ReadingEvaluator
+from openpali_screen.read.language import fit_language, fit_reader, read_language, write_language
+from openpali_screen.read.network import Reader
+from openpali_screen.reader import ScreenReader
+from openpali_screen.text import ReadLine, ReadWord
 
 LINES = [Line([Word("one", Box(10, 10, 30, 60))]), Line([Word("ﬁve", Box(50, 10, 70, 90))])]
 LINES += [Line([Word("שלום", Box(80, 10, 99, 90))], readable=False)]
@@ -55,7 +61,7 @@ class Source:
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> list[FoundLine]:
     lines = [FoundLine(line.box, 0.9) for line in LINES]
-    monkeypatch.setattr(module, "find_lines", lambda finder, image: lines)
+    monkeypatch.setattr(finding, "find_lines", lambda finder, image: lines)
     return lines
 
 
@@ -84,7 +90,7 @@ def test_readable_lines_are_compared_as_a_reader_writes_them(monkeypatch: pytest
         texts = ("one", "five" if image[0, 0, 0] else "fve")
         return [ReadLine([ReadWord(text, box, 1.0)], box) for text, box in zip(texts, boxes, strict=True)]
 
-    monkeypatch.setattr(module, "read_lines", read)
+    monkeypatch.setattr(reading, "read_lines", read)
     pages = ReadingEvaluator("x", Source()).run(cast(Reader, None))
     assert pages.n == 4
     assert pages.scores.summary["cer"] == pytest.approx(1 / 28)
@@ -98,10 +104,10 @@ def test_ranks_share_the_pages(found: list[FoundLine]) -> None:
             return [["0", "2"] if isinstance(value[0], str) else value * 2, value]  # type: ignore[index, operator]
 
     seen: list[int] = []
-    evaluator, ranks = FindingEvaluator("x", Source(), 3), Two(1, 2, module.ALONE.device)
+    evaluator, ranks = FindingEvaluator("x", Source(), 3), Two(1, 2, finding.ALONE.device)
     evaluator.run(cast(Finder, None), ranks)
     assert seen == [1]  # the second of three
-    assert evaluator._each(ranks, lambda example: example.key) == ["0", "1", "2"]  # in the order of the pages
+    assert evaluator.each(ranks, lambda example: example.key) == ["0", "1", "2"]  # in the order of the pages
 
 
 def test_words_count_where_truth_says_what_is_there() -> None:
@@ -126,6 +132,9 @@ def scored(pages: list[PageAnswers]) -> dict[str, float]:
 def test_points_and_elements_are_asked_about_by_name_and_role(monkeypatch) -> None:
     class Knows:
         """Finds each element of the example, the second one elsewhere."""
+
+        def shared(self, kind: object) -> Knows:
+            return self
 
         def screen(self, image: object) -> Screen:
             return Screen([THINGS[0], replace(THINGS[1], box=Box(80, 10, 99, 90)), THINGS[2]], [])
@@ -157,7 +166,7 @@ def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_pat
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     pali = Pali.from_pretrained(folder)
     image = np.random.default_rng(4).integers(0, 256, (600, 800, 3), np.uint8)
-    words = sorted(pali.read_words(image), key=lambda word: -word.confidence)
+    words = sorted(ScreenReader.of(pali).read_words(image), key=lambda word: -word.confidence)
     assert len(words) > 10
     right = [
         Word(word.text, word.box) for word in (*words[: len(words) // 2], words[-1])
@@ -175,9 +184,11 @@ def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_pat
         title="x",
         split="all",
         part="reader",
+        task="ocr",
+        parts=WORDS,
         open=lambda root: Page(),
         calibration=lambda root: Page(),
-        answer=lambda pali: words_by(pali.read_words),
+        answer=lambda pali: words_of(pali),
     )
     assert "ece" not in run_benchmark(benchmark, pali, tmp_path).scores.summary
     [fitted] = calibrate([benchmark], pali, tmp_path)
@@ -185,7 +196,7 @@ def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_pat
     assert 0 < fitted.right < 1
     surer = Pali.from_pretrained(folder)
     scores = run_benchmark(benchmark, surer, tmp_path).scores.summary
-    counted = [word for word in surer.read_words(image) if any(map(str.isalnum, word.text))]
+    counted = [word for word in ScreenReader.of(surer).read_words(image) if any(map(str.isalnum, word.text))]
     hits = [any(word.box == other.box for other in right) for word in counted]
     ece = expected_calibration_error([word.confidence for word in counted], hits)
     assert scores["ece"] == pytest.approx(ece)
@@ -218,7 +229,7 @@ class Grey:
 def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     noise = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
-    assert Pali.from_pretrained(folder).page(noise).ood_score is None
+    assert ScreenReader.from_pretrained(folder).page(noise).ood_score is None
     [screens] = [each for each in page_suite() if each.name == "real/screens"]
     benchmark = replace(screens, learnt=lambda root: [Grey(1), Grey(3)], calibration=lambda root: Grey(2))
     without = Pali.from_pretrained(folder)
@@ -233,10 +244,10 @@ def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_p
     nothing = replace(benchmark, learnt=lambda root: [])
     assert [*calibrate_ood([nothing], Pali.from_pretrained(folder), tmp_path)] == []
     pali = Pali.from_pretrained(folder)
-    assert cast(float, pali.page(Grey(3)[7].images[0]).ood_score) < 1
-    assert pali.page(noise).out_of_distribution
+    assert cast(float, ScreenReader.of(pali).page(Grey(3)[7].images[0]).ood_score) < 1
+    assert ScreenReader.of(pali).page(noise).out_of_distribution
     with pytest.warns(OutOfDistribution):
-        pali.read_page(noise)
+        ScreenReader.of(pali).read_page(noise)
     [prediction] = pali.predict([[noise]], ["ocr"], part="reader", raw=True)
     assert prediction.out_of_distribution
     file = tmp_path / "noise.png"
@@ -249,19 +260,18 @@ def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_p
 def test_the_language_model_of_a_reader_is_fitted_and_goes_with_it(bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     before = hash_model(Pali.from_pretrained(folder), ["reader"])
-    assert Pali.from_pretrained(folder).reader.language is None
+    assert ScreenReader.from_pretrained(folder).language is None
     [screens] = [each for each in page_suite() if each.name == "real/screens"]
-    benchmark = replace(screens, texts=lambda: ["as the world turns"] * 10)
-    [(part, ngrams)] = calibrate_language([benchmark, *page_suite()[1:]], Pali.from_pretrained(folder))
+    benchmark = replace(screens, fit=lambda pali: fit_reader(pali, ["as the world turns"] * 10))
+    [fitted] = fit_first([benchmark, *page_suite()[1:]], Pali.from_pretrained(folder))
     pali = Pali.from_pretrained(folder)
-    assert part == "reader"
-    assert pali.reader.language
-    assert len(pali.reader.language.ngrams) == ngrams
+    assert ScreenReader.of(pali).language
+    assert fitted == f"reader: language model of {len(ScreenReader.of(pali).language.ngrams)} n-grams"
     assert hash_model(pali, ["reader"]) != before
     copy_fitted(folder / "reader", tmp_path)
     copied = read_language(tmp_path)
     assert copied
-    assert copied.log_probs.tolist() == pali.reader.language.log_probs.tolist()
+    assert copied.log_probs.tolist() == ScreenReader.of(pali).language.log_probs.tolist()
 
 
 def test_the_language_model_reads_pages_and_prompts(
@@ -270,10 +280,10 @@ def test_the_language_model_reads_pages_and_prompts(
     monkeypatch.setattr(ctc, "WEIGHT", 3.0)  # the reader is a random one
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     image = np.random.default_rng(0).integers(0, 256, (160, 200, 3), np.uint8)
-    before = Pali.from_pretrained(folder).read_words(image)
+    before = ScreenReader.from_pretrained(folder).read_words(image)
     write_language(folder / "reader", fit_language(["bbbb"] * 50, tuple(" <ab&")))
     pali = Pali.from_pretrained(folder)
-    words = pali.read_words(image)
+    words = ScreenReader.of(pali).read_words(image)
     assert [word.text for word in words] != [word.text for word in before]
     shares = [np.mean([c == "b" for word in some for c in word.text]) for some in (words, before)]
     assert shares[0] > shares[1] + 0.1

@@ -9,9 +9,9 @@ import pytest
 
 from openpali import Pali
 from openpali.eval.benchmark import PageBenchmark
-from openpali.eval.pages import words_by
 from openpali.metrics.words import word_f1
-from openpali.worlds.benchmarks.pages import page_suite
+from openpali_lab.worlds.benchmarks.pages import page_suite
+from openpali_screen.evaluate import words_of
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,6 @@ def test_words_of_real_pages_do_not_get_worse(
     source = benchmark.open(Path())
     examples = [example for i in range(len(source)) if re.search(pattern, (example := source[i]).key)]
     assert len(examples) == pages
-    answers = [words_by(pali.read_words)(example) for example in examples]
+    answers = [words_of(pali)(example) for example in examples]
     scores = word_f1([found for found, _ in answers], [true for _, true in answers]).summary
     assert scores["word_f1"] >= floor

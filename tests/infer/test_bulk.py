@@ -311,7 +311,7 @@ def test_a_folder_of_a_cluster_is_checked_and_counted(
         (out / f"{start:012}.jsonl").write_bytes(b"".join(lines[start : start + 8]))
     asked += ["--output", out, "--ray"]
     assert "11 samples, 1 with an error" in openpali(*asked)
-    assert "openpali[ray]" in openpali(*asked[:-2], tmp_path / "none", "--ray")
+    assert "openpali-lab[ray]" in openpali(*asked[:-2], tmp_path / "none", "--ray")
     assert "holds answers of another run" in openpali(*asked, "--task", "caption")
     assert "of another --batch-size" in openpali(*asked[:6], 3, *asked[7:])
     records = lines_of(questions)

@@ -10,14 +10,16 @@ import pytest
 from PIL import Image
 
 from openpali import Pali
-from openpali.infer.forms import answer_about, counted_roles
-from openpali.infer.pages import ReadLine, ReadWord
+from openpali.infer.components import Question
 from openpali.infer.pipeline import Sized
-from openpali.infer.screens import Screen, text_of
 from openpali.metrics.calibration import Calibration
 from openpali.tasks.example import Box, Example, Line, Object, Size, Word, around
 from openpali.weights.format import add_facts
-from openpali.worlds.benchmarks.forms import questions_about
+from openpali_lab.worlds.benchmarks.forms import questions_about
+from openpali_screen.forms import answer_about, counted_roles
+from openpali_screen.pointing import Screen, text_of
+from openpali_screen.reader import ScreenReader
+from openpali_screen.text import ReadLine, ReadWord
 
 
 def line(top: float, left: float, text: str) -> ReadLine:
@@ -142,10 +144,15 @@ def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements
     uncalibrated.by_task = {**uncalibrated.by_task, "vqa": ("pali", "elements")}
     pali.by_task = {**pali.by_task, "vqa": ("pali", "elements")}
     small, large = (np.full((side, side, 3), 255, np.uint8) for side in (96, 300))
-    assert pali.route("vqa", [Sized(small, Size(96, 96))]) == ("pali",)
-    assert pali.route("vqa", [Sized(large, Size(300, 300))]) == ("pali", "elements")
-    assert uncalibrated.route("vqa", [Sized(large, Size(300, 300))]) == ("pali",), "nothing to compare"
-    pali.reader._last = large, SCREEN
+    assert pali.route(Question("vqa", "answer en what is it?", [Sized(small, Size(96, 96))])) == ("pali",)
+    assert pali.route(Question("vqa", "answer en what is it?", [Sized(large, Size(300, 300))])) == (
+        "pali",
+        "elements",
+    )
+    assert uncalibrated.route(Question("vqa", "answer en what is it?", [Sized(large, Size(300, 300))])) == (
+        "pali",
+    ), "nothing to compare"
+    ScreenReader.of(pali)._last = large, SCREEN
     row = pali.rows([Image.fromarray(large)], "Answer in en: What is the city? <extra_id_0>", part="elements")
     said = pali.answer_without_decoder("elements", row["elements"])
     assert (said.answer.text, said.part) == ("New York", "elements")

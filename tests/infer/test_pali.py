@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 from openpali import Pali
 from openpali.architectures.registry import find_dialect
 from openpali.data.sources.registry import open_source
+from openpali.infer.components import Question
 from openpali.infer.pali import Reworded
 from openpali.infer.pipeline import open_image
 from openpali.weights.format import open_model
@@ -98,7 +99,9 @@ def test_without_calibration_the_part_whose_proportions_fit_answers(readers: Pat
     assert pali.part_for("ocr") == "pali"  # without an image, the first
     shapes = {(20, 20): "pali", (50, 90): "pali", (20, 50): "line", (12, 200): "line", (90, 20): "line"}
     rows = [np.zeros((*size, 3), np.uint8) for size in shapes]
-    assert [pali.route("ocr", [open_image(row)]) for row in rows] == [(part,) for part in shapes.values()]
+    assert [pali.route(Question("ocr", "ocr en", [open_image(row)])) for row in rows] == [
+        (part,) for part in shapes.values()
+    ]
     prompt = "Generate the ocr_text in en: <extra_id_0>"
     together = pali.predict([[row] for row in rows], [prompt] * len(rows))
     for row, part, found in zip(rows, shapes.values(), together, strict=True):

@@ -29,12 +29,12 @@ from openpali.infer.pipeline import EmbeddingPipeline, Sized, Untrained
 from openpali.metrics.boxes import Detection
 from openpali.metrics.calibration import Calibration
 from openpali.model.patches import Patches
-from openpali.playground.tables import routes_of
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.service import Served
 from openpali.tasks.example import Example, Size
 from openpali.weights.bundle import pack_bundle
 from openpali.weights.format import open_model
+from openpali_lab.playground.tables import routes_of
 
 NAMES = {"red apple": 0, "dog": 1, "cat": 2, "": 3}
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from tiny_models import DECODINGS, check_same, inputs, row, tiny, tiny_florence2
 
-from openpali.architectures.florence2 import Florence2Model
 from openpali.infer.engines import openvino as engine
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Ask, Decoding, Generation, Model, Rows, Text, encode, generate
 from openpali.model.init import init_weights
+from openpali_lab.florence2.architecture import Florence2Model
 from tiny_gemma import KINDS
 
 EOS = 1

@@ -14,20 +14,23 @@ from PIL import Image
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+import openpali_screen.reader as screen_reader
 from openpali import Pali
 from openpali.cli.main import app
-from openpali.data.pipeline.elements import ROLES, mark_elements
-from openpali.infer import screen_reader, screens
 from openpali.infer.bulk import object_as_json
-from openpali.infer.elements import find_elements
-from openpali.infer.pages import Reading, ReadLine, ReadWord
+from openpali.infer.components import Question
 from openpali.infer.pipeline import Sized
-from openpali.infer.screen_reader import LEAST
-from openpali.infer.screens import Screen
 from openpali.metrics.calibration import Calibration
-from openpali.model.elements import ElementFinderConfig, Found
 from openpali.tasks.example import Box, Object, Size, around
 from openpali.weights.format import add_facts
+from openpali_screen import pointing as screens
+from openpali_screen.elements.encode import ROLES, mark_elements
+from openpali_screen.elements.network import ElementFinderConfig, Found
+from openpali_screen.elements.predict import find_elements
+from openpali_screen.page import Reading
+from openpali_screen.pointing import Screen
+from openpali_screen.reader import LEAST, ScreenReader
+from openpali_screen.text import ReadLine, ReadWord
 
 
 def line(top: float, *words: tuple[str, float]) -> ReadLine:
@@ -424,7 +427,7 @@ def screenshot() -> np.ndarray:
 
 def test_prompts_for_elements_are_answered_by_their_finder(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
-    buttons = [thing for thing in pali.screen(screenshot).elements if thing.role == "button"]
+    buttons = [thing for thing in ScreenReader.of(pali).screen(screenshot).elements if thing.role == "button"]
     assert buttons
     [prediction] = pali.predict([[screenshot]], ["detect: button"])
     assert prediction.part == "elements"
@@ -456,7 +459,7 @@ def test_a_role_beside_the_name_of_a_drawing_means_an_element(bundle, screenshot
 def test_an_element_that_is_thinner_than_a_bin_is_written(bundle, screenshot, monkeypatch, task) -> None:
     pali = Pali.from_pretrained(bundle)
     icon = Object("heart", Box(50.1, 50.1, 50.2, 50.2), confidence=0.9, role="icon")
-    monkeypatch.setattr(pali.reader, "screen", lambda image: Screen([icon], []))
+    monkeypatch.setattr(ScreenReader.of(pali), "screen", lambda image: Screen([icon], []))
     opened = pali.task(task)
     prompt = pali.write_prompt(opened, "the heart icon")
     [prediction] = pali.predict([[screenshot]], [prompt], task=opened)
@@ -468,14 +471,14 @@ def test_an_element_that_is_thinner_than_a_bin_is_written(bundle, screenshot, mo
 def test_a_referring_expression_with_a_role_means_an_element(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
     [[button], others] = pali.segment([screenshot] * 2, ["the button", "the red one"])
-    assert button.box == pali.point(screenshot, "the button").box
+    assert button.box == ScreenReader.of(pali).point(screenshot, "the button").box
     assert button.mask is None
     assert not any(thing.role for thing in others)
 
 
 def test_elements_are_counted_by_the_part_that_finds_them(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
-    buttons = [thing for thing in pali.screen(screenshot).elements if thing.role == "button"]
+    buttons = [thing for thing in ScreenReader.of(pali).screen(screenshot).elements if thing.role == "button"]
     questions = ["How many buttons are there?", "How many sliders are there?", "How many horses are there?"]
     prompts = [pali.write_prompt(pali.task("vqa"), question) for question in questions]
     counted, none, others = pali.predict([[screenshot]] * 3, prompts)
@@ -492,8 +495,8 @@ def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, m
     pali.names = ["horse"]
     del pali.parts["elements"]
     line = ReadLine([ReadWord("Save", Box(10, 20, 30, 60), 0.9)], Box(10, 20, 30, 60))
-    monkeypatch.setattr(pali.reader, "page", lambda image: Reading([line]))
-    assert pali.screen(screenshot).elements == []
+    monkeypatch.setattr(ScreenReader.of(pali), "page", lambda image: Reading([line]))
+    assert ScreenReader.of(pali).screen(screenshot).elements == []
     [found] = pali.detect([screenshot], ["Save"])[0]
     assert (found.name, found.confidence) == ("Save", 0.9)
     assert found.box == pytest.approx(Box(10, 20, 30, 60), abs=1)
@@ -503,25 +506,25 @@ def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, m
 
 def test_icons_are_named_by_what_they_show(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
-    icons = [thing for thing in pali.screen(screenshot).elements if thing.role == "icon"]
+    icons = [thing for thing in ScreenReader.of(pali).screen(screenshot).elements if thing.role == "icon"]
     assert icons
-    named = pali.name_icons(screenshot, [thing.box for thing in icons])
+    named = ScreenReader.of(pali).name_icons(screenshot, [thing.box for thing in icons])
     assert [thing.name for thing in icons] == [name for name, _ in named]
     assert {name for name, _ in named} <= {"cross", "disc"}
     assert all(0.5 <= probability <= 1 for _, probability in named)
-    assert pali.name_icons(screenshot, []) == []
+    assert ScreenReader.of(pali).name_icons(screenshot, []) == []
 
 
 def test_the_last_screen_is_kept_until_another_is_asked_about(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
-    first = pali.screen(screenshot)
-    assert pali.screen(screenshot.copy()) is first
-    assert pali.screen(255 - screenshot) is not first
+    first = ScreenReader.of(pali).screen(screenshot)
+    assert ScreenReader.of(pali).screen(screenshot.copy()) is first
+    assert ScreenReader.of(pali).screen(255 - screenshot) is not first
     buffer = screenshot.copy()
-    first = pali.screen(buffer)
+    first = ScreenReader.of(pali).screen(buffer)
     buffer[:] = 255 - buffer  # the next frame
-    assert pali.screen(buffer) is not first
-    found = pali.point(screenshot, "the button")
+    assert ScreenReader.of(pali).screen(buffer) is not first
+    found = ScreenReader.of(pali).point(screenshot, "the button")
     assert found is not None
     assert found.role == "button"
 
@@ -546,12 +549,15 @@ def test_text_is_read_by_the_reader_where_no_other_part_is_more_confident(bundle
     pali = Pali.from_pretrained(copy)
     pali.by_task = {**pali.by_task, "ocr": ("pali", "reader")}
     line = screenshot[:40]
-    assert pali.route("ocr", [Sized(line, Size(*line.shape[:2]))]) == ("reader", "pali")
-    assert pali.route("ocr", [Sized(screenshot, Size(*screenshot.shape[:2]))]) == ("pali", "reader")
+    assert pali.route(Question("ocr", "ocr en", [Sized(line, Size(*line.shape[:2]))])) == ("reader", "pali")
+    assert pali.route(Question("ocr", "ocr en", [Sized(screenshot, Size(*screenshot.shape[:2]))])) == (
+        "pali",
+        "reader",
+    )
     [read, page] = pali.predict([[line], [screenshot]], [pali.write_prompt(pali.task("ocr"))] * 2)
     assert read.part == "reader"
     assert 0 < (read.confidence or 0) < 1
-    text = "\n".join(line.text for line in pali.read_page(screenshot))
+    text = "\n".join(line.text for line in ScreenReader.of(pali).read_page(screenshot))
     assert page.answer.text == text or page.part == "pali"
     assert read.answer.text in pali.read([line])
     sure = pali.answer_without_decoder("reader", pali.rows([screenshot], page.prompt, part="reader")["reader"])
@@ -562,7 +568,7 @@ def test_pages_are_one_image(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
     pali.by_task = {**pali.by_task, "ocr": ("pali", "reader")}
     both = [Sized(screenshot, Size(*screenshot.shape[:2]))] * 2
-    assert pali.route("ocr", both) == ("pali",)
+    assert pali.route(Question("ocr", "ocr en", both)) == ("pali",)
     for frames in ([screenshot] * 2, []):
         with pytest.raises(ValueError, match=f"one image, and was given {len(frames)}"):
             pali.predict([frames], ["detect: button"])
@@ -574,27 +580,27 @@ def test_pages_are_one_image(bundle, screenshot) -> None:
 def test_confidence_of_words_is_calibrated_where_the_reader_says_how(
     bundle, screenshot, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("openpali.infer.pages._LEGIBLE", 0)  # or random weights would be doubted
+    monkeypatch.setattr("openpali_screen.page._LEGIBLE", 0)  # or random weights would be doubted
     copy = shutil.copytree(bundle, tmp_path / "bundle")
-    raw = Pali.from_pretrained(bundle).read_words(screenshot)
+    raw = ScreenReader.from_pretrained(bundle).read_words(screenshot)
     middle = sorted(word.confidence for word in raw)[len(raw) // 2]
     calibration = Calibration(2.0, -math.log(middle / (1 - middle)) / 2)  # one half for that
     add_facts(copy / "reader", calibration={"ocr": calibration})
     sure = [calibration.confidence(math.log(word.confidence)) for word in raw]
     kept = [(word, each) for word, each in zip(raw, sure, strict=True) if each >= LEAST]
     assert kept
-    for (word, each), other in zip(kept, Pali.from_pretrained(copy).read_words(screenshot), strict=True):
+    for (word, each), other in zip(kept, ScreenReader.from_pretrained(copy).read_words(screenshot), strict=True):
         assert (word.text, word.box) == (other.text, other.box)
         assert other.confidence == pytest.approx(each)
 
 
 def test_confidence_of_elements_is_calibrated_by_role(bundle, screenshot, tmp_path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "bundle")
-    raw = Pali.from_pretrained(bundle).screen(screenshot).elements
+    raw = ScreenReader.from_pretrained(bundle).screen(screenshot).elements
     assert {thing.role for thing in raw} >= {"button", "icon"}
     calibration = Calibration(1.5, 0.5, {"button": -2.0, "icon": 2.0})
     add_facts(copy / "elements", calibration={"detect": calibration})
-    found = Pali.from_pretrained(copy).screen(screenshot).elements
+    found = ScreenReader.from_pretrained(copy).screen(screenshot).elements
     assert [thing.confidence for thing in found] == sorted((thing.confidence for thing in found), reverse=True)
     sure = {(thing.role, thing.box): thing.confidence for thing in found}
     assert sure == {(t.role, t.box): pytest.approx(calibration.of(t.confidence, t.role)) for t in raw}
@@ -612,7 +618,7 @@ def test_lone_letters_are_left_out_unless_they_are_sure(bundle, tmp_path, monkey
         for i, (text, sure) in enumerate(said + row)
     ]
     monkeypatch.setattr(screen_reader, "read_page", lambda *_: Reading(lines))
-    page = Pali.from_pretrained(copy).read_page(np.zeros((9, 9, 3), np.uint8))
+    page = ScreenReader.from_pretrained(copy).read_page(np.zeros((9, 9, 3), np.uint8))
     assert [line.text for line in page] == ["7", "17", "OK", "abc", "Qty", "3"]
 
 
@@ -623,7 +629,7 @@ def test_words_of_a_page_that_cannot_be_read_are_doubted(bundle, tmp_path, monke
     for legibility, confidence in ((0.6, 0.9), (0.2, 0.18)):
         reading = Reading([ReadLine([ReadWord("word", box, 0.9)], box)], None, 0.0, legibility)
         monkeypatch.setattr(screen_reader, "read_page", lambda *_, reading=reading: reading)
-        page = Pali.from_pretrained(copy).page(np.zeros((9, 9, 3), np.uint8))
+        page = ScreenReader.from_pretrained(copy).page(np.zeros((9, 9, 3), np.uint8))
         assert page.lines[0].words[0].confidence == pytest.approx(confidence)
         assert page.reason == ("text" if legibility < 0.5 else None)
 

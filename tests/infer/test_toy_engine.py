@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from openpali.architectures.pali import PaliModelConfig
 from openpali.architectures.paligemma import PaliGemmaConfig
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import ENGINES
@@ -44,7 +43,7 @@ class Toy:
         return self.model.step(ids, cache)
 
 
-TOY = Engine(Toy, configs=(PaliModelConfig,), devices=("cpu",), auto=("bf16",))
+TOY = Engine(Toy, compiles=True, devices=("cpu",), auto=("bf16",))
 
 
 @pytest.fixture(autouse=True)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from openpali.architectures.florence2 import Florence2Config, Florence2Model
 from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.infer.generate import Decoding, Generation
-from openpali.model.bart import BartConfig
-from openpali.model.davit import DaViTConfig
 from openpali.model.init import init_weights
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
+from openpali_lab.florence2.architecture import Florence2Config, Florence2Model
+from openpali_lab.florence2.bart import BartConfig
+from openpali_lab.florence2.davit import DaViTConfig
 
 
 def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> PaliModel:

@@ -40,7 +40,7 @@ from transformers import T5ForConditionalGeneration as HFT5
 
 from openpali.text.tokenizer import spm, train_proto
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "packages" / "openpali" / "tests" / "model"))
 
 from oracles import randomise
 

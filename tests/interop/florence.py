@@ -15,9 +15,9 @@ from transformers import (
     Florence2Processor,
 )
 
-from openpali.architectures.florence2 import ADDED, IMAGE_TOKEN
+from openpali_lab.florence2.architecture import ADDED, IMAGE_TOKEN
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "model"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "packages" / "openpali" / "tests" / "model"))
 
 from oracles import randomise
 

@@ -26,21 +26,10 @@ from transformers import AutoProcessor, Florence2ForConditionalGeneration
 from transformers.models.florence2.processing_florence2 import Florence2PostProcessor, Florence2Processor
 from typer.testing import CliRunner
 
-from openpali.architectures.florence2 import (
-    ADDED,
-    DIALECT,
-    Florence2Architecture,
-    Florence2Model,
-    read_florence2,
-    read_tokenizer,
-)
 from openpali.cli.main import app, main
 from openpali.distributed import ALONE
 from openpali.infer.generate import Decoding, Generation, generate
 from openpali.infer.pali import Pali
-from openpali.lab.parity import compare_florence2
-from openpali.lab.plan.planner import find_device, rehearse
-from openpali.lab.sizes import count_parameters, flops_per_image
 from openpali.model.init import init_weights
 from openpali.model.int8 import Int8Linear
 from openpali.serve.scheduler import Scheduler
@@ -61,6 +50,17 @@ from openpali.weights.export import export
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.quantize import write_int4, write_int8
 from openpali.weights.write import write_model
+from openpali_lab.florence2.architecture import (
+    ADDED,
+    DIALECT,
+    Florence2Architecture,
+    Florence2Model,
+    read_florence2,
+    read_tokenizer,
+)
+from openpali_lab.parity import compare_florence2
+from openpali_lab.plan.planner import find_device, rehearse
+from openpali_lab.sizes import count_parameters, flops_per_image
 
 from . import florence
 

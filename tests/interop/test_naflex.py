@@ -19,7 +19,6 @@ from openpali.architectures.siglip.architecture import SigLIPArchitecture, read_
 from openpali.data.media.native import NativePreprocess
 from openpali.infer.pali import Pali
 from openpali.interop.transformers import PaliConfig
-from openpali.lab.parity import compare_images
 from openpali.onnx.graphs import graphs_of
 from openpali.tensors import MappedTensors
 from openpali.train.load import parse_recipe
@@ -29,6 +28,7 @@ from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert, write_stored
 from openpali.weights.export import export
 from openpali.weights.format import add_facts, open_model
+from openpali_lab.parity import compare_images
 
 from . import checkpoints
 
@@ -216,9 +216,9 @@ def test_what_other_formats_do_not_have_is_refused(ours: Path) -> None:
     with pytest.raises(ValueError, match="2 x 8"):
         write_siglip(stored.weights(), wide)
     with pytest.raises(ValueError, match="no ONNX graphs"):
-        graphs_of(stored.model())
+        graphs_of(stored.kind, stored.model())
     pali = PaliModelConfig(stored.config.vision, PRESETS["pico"].text)
     with pytest.raises(ValueError, match="a PaLI whose images keep their proportions has no ONNX graphs"):
-        graphs_of(PaliModel(pali))
+        graphs_of("pali", PaliModel(pali))
     with pytest.raises(ValueError, match=r"takes images of one size.*open it with openpali.Pali"):
         PaliConfig.from_core(pali)

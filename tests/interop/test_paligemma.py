@@ -25,12 +25,12 @@ from openpali.cli.main import main
 from openpali.infer.engines.registry import EngineName
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
-from openpali.lab.parity import compare_paligemma
 from openpali.serve.scheduler import Scheduler
 from openpali.tensors import INDEX, load_exactly
 from openpali.weights.convert import convert
 from openpali.weights.export import export
 from openpali.weights.format import open_model
+from openpali_lab.parity import compare_paligemma
 
 from . import checkpoints
 from .test_mask_codec import arrays as mask_codec_arrays

@@ -17,12 +17,12 @@ from openpali.architectures.halves.big_vision import read_npz
 from openpali.architectures.halves.image_encoder import ImageEncoder
 from openpali.architectures.siglip.architecture import read_image_encoder, read_siglip, write_siglip, write_vit
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig, TextTowerConfig
-from openpali.lab.parity import compare_images
 from openpali.model.init import init_weights
 from openpali.model.losses import sigmoid_loss
 from openpali.model.vit import ViT, ViTConfig
 from openpali.tensors import load_exactly, write_tensors
 from openpali.weights.convert import convert
+from openpali_lab.parity import compare_images
 
 from . import checkpoints
 

@@ -14,7 +14,6 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
 
 from openpali.architectures.siglip.architecture import SigLIPArchitecture
-from openpali.benchmarks.xm3600 import LANGUAGES, run_retrieval
 from openpali.cli.main import main
 from openpali.distributed import ALONE
 from openpali.infer.pali import Pali
@@ -26,6 +25,7 @@ from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
 from openpali.weights.format import open_model, write_merged
 from openpali.weights.quantize import write_int8
+from openpali_lab.benchmarks.xm3600 import LANGUAGES, run_retrieval
 
 from . import checkpoints
 from .test_chain import data_url, served

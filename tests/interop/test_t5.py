@@ -14,11 +14,11 @@ from transformers import AutoModelForSeq2SeqLM
 from openpali.architectures.halves.t5 import HeadPolicy, read_t5, write_t5
 from openpali.architectures.pali import PaliModel, PaliModelConfig
 from openpali.infer.generate import Decoding, generate
-from openpali.lab.parity import compare_texts
 from openpali.model.init import init_weights
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.model.vit import ViTConfig
 from openpali.tensors import INDEX, load_exactly, write_tensors
+from openpali_lab.parity import compare_texts
 
 from . import checkpoints
 

@@ -23,8 +23,6 @@ from openpali.cli.main import main
 from openpali.distributed import ALONE
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
-from openpali.lab.parity import compare_t5gemma2
-from openpali.lab.plan.planner import find_device, rehearse
 from openpali.model.int8 import Int8Linear
 from openpali.serve.scheduler import Scheduler
 from openpali.tensors import INDEX, load_exactly
@@ -38,6 +36,8 @@ from openpali.weights.convert import convert
 from openpali.weights.export import export
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
+from openpali_lab.parity import compare_t5gemma2
+from openpali_lab.plan.planner import find_device, rehearse
 
 from . import checkpoints
 

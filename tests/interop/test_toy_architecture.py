@@ -15,8 +15,6 @@ from openpali.architectures.base import Architecture
 from openpali.distributed import ALONE
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.lab.plan.planner import find_device, rehearse
-from openpali.lab.sizes import describe
 from openpali.model.init import materialise
 from openpali.serve.scheduler import Scheduler
 from openpali.tensors import MappedTensors, write_tensors
@@ -30,6 +28,8 @@ from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
 from openpali.weights.export import export
 from openpali.weights.format import open_model
+from openpali_lab.plan.planner import find_device, rehearse
+from openpali_lab.sizes import describe
 from toy_architecture import TEXT, VISION, ToyArchitecture, ToyConfig, ToyModel
 
 

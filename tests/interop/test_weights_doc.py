@@ -59,7 +59,7 @@ def test_from_two_folders_to_a_pali_that_trains_and_answers(
     np.savez("vae-oid.npz", **mask_codec_arrays())
     for folder in ("siglip-base-patch16-224", "siglip2-base-patch16-naflex", "t5-v1_1-base"):
         (Path(folder) / "spiece.model").write_bytes(checkpoints.small_proto())
-    for name in ("recipes", "src"):
+    for name in ("packages", "recipes"):
         Path(name).symlink_to(ROOT / name)
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}

@@ -10,13 +10,13 @@ import typer.main
 from typer.testing import CliRunner
 
 from openpali.cli.main import app
-from openpali.lab.documents.cli import commands, render, rows
+from openpali_lab.documents.cli import commands, render, rows
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 def test_the_page_is_current() -> None:
-    assert render() == DOCUMENT.read_text("utf-8"), "run: python -m openpali.lab.documents.cli"
+    assert render() == DOCUMENT.read_text("utf-8"), "run: python -m openpali_lab.documents.cli"
 
 
 def test_every_option_that_a_command_takes_is_on_it() -> None:

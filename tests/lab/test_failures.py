@@ -10,11 +10,11 @@ import pytest
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import Run, run
 from openpali.infer.pali import Pali
-from openpali.lab.documents.failures import CELL, draw_failures
-from openpali.lab.documents.page_failures import Mistakes
 from openpali.metrics.boxes import Detection
 from openpali.reports.drawing import count_mask_tokens
 from openpali.tasks.example import Box
+from openpali_lab.documents.failures import CELL, draw_failures
+from openpali_lab.documents.page_failures import Mistakes
 
 
 @pytest.fixture(scope="module")

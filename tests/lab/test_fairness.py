@@ -12,7 +12,8 @@ import torch
 from openpali.cli.main import app
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.pali import Pali
-from openpali.lab.fairness import (
+from openpali.tasks.scoring import Answered
+from openpali_lab.fairness import (
     WordList,
     benchmark_gap,
     gap,
@@ -22,7 +23,6 @@ from openpali.lab.fairness import (
     read_attributes,
     toxicity,
 )
-from openpali.tasks.scoring import Answered
 
 
 def test_attributes_are_read_and_combined(tmp_path: Path) -> None:

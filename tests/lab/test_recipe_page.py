@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from annotated_types import Ge, Lt
 
-from openpali.lab.documents.recipe_page import _meaning, _type, recipe_keys, render, task_options, write_into
 from openpali.tasks.registry import TASKS
 from openpali.train.load import keys_by_objective
 from openpali.train.recipe import Recipe
+from openpali_lab.documents.recipe_page import _meaning, _type, recipe_keys, render, task_options, write_into
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "recipes.md"
 
@@ -23,7 +23,7 @@ def test_the_page_is_current(tmp_path: Path) -> None:
     shutil.copy(DOCUMENT, copy)
     write_into(copy)
     assert copy.read_text("utf-8") == DOCUMENT.read_text("utf-8"), (
-        "run: python -m openpali.lab.documents.recipe_page"
+        "run: python -m openpali_lab.documents.recipe_page"
     )
 
 

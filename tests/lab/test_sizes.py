@@ -21,11 +21,11 @@ from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIP
 from openpali.architectures.t5gemma2.architecture import PRESETS as T5GEMMA2
 from openpali.architectures.t5gemma2.network import T5Gemma2Config, T5Gemma2Model
-from openpali.lab.sizes import PARTS, count_parameters, flops_per_image, flops_per_token
 from openpali.model.gemma import GemmaConfig
 from openpali.model.init import init_weights
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
+from openpali_lab.sizes import PARTS, count_parameters, flops_per_image, flops_per_token
 
 MILLION = 10**6
 count = functools.cache(count_parameters)  # building the largest takes a second

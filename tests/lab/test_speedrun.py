@@ -15,16 +15,16 @@ from PIL import Image
 from torch.distributed.run import parse_args
 from typer.testing import CliRunner
 
-import openpali.lab.cli.speedrun as command
+import openpali_lab.cli.speedrun as command
 from openpali.cli.main import app
 from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
 from openpali.infer.pali import Pali
-from openpali.lab import speedrun
-from openpali.lab.speedrun import FLOORS, SIZES, STAGES, Log, Speedrun, missed
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_bundle
 from openpali.weights.files import BUNDLE
+from openpali_lab import speedrun
+from openpali_lab.speedrun import FLOORS, SIZES, STAGES, Log, Speedrun, missed
 from typed_commands import run_typed
 
 ROOT = Path(__file__).parents[2]
@@ -41,8 +41,8 @@ class Killed(BaseException):
 @pytest.fixture
 def trained(world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The run and the first sample of each training that begins. The model itself is the one that ships, too."""
-    monkeypatch.setattr("openpali.lab.speedrun.GLANCE", 4)
-    monkeypatch.setattr("openpali.lab.speedrun.CALIBRATED", 4)
+    monkeypatch.setattr("openpali_lab.speedrun.GLANCE", 4)
+    monkeypatch.setattr("openpali_lab.speedrun.CALIBRATED", 4)
     monkeypatch.setattr("openpali.weights.find.SHIPPED", tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "nano").symlink_to(world_with_vocabulary / "runs" / "speedrun" / "pico-0" / "model")
@@ -140,7 +140,7 @@ def test_the_model_answers_and_retrieves(
 
 
 def test_time_counts_before_a_stage_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openpali.lab.speedrun.TICK", 0.01)
+    monkeypatch.setattr("openpali_lab.speedrun.TICK", 0.01)
     log = Log(tmp_path / "log.json", writes=True)
     with log.timing("stage"):
         while not log.file.is_file():

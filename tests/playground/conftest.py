@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from page_modules import Run
 
 from openpali import Pali
-from openpali.playground.build import PAGE
-from openpali.playground.tables import Json, tables_of
+from openpali_lab.playground.build import PAGE
+from openpali_lab.playground.tables import Json, tables_of
 
 NODE = shutil.which("node")
 

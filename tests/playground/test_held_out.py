@@ -35,7 +35,7 @@ from openpali.rng import generator
 from openpali.serve.web import read_examples
 from openpali.tasks.example import Example, Image, Size
 from openpali.tasks.registry import form_of, get_task
-from openpali.worlds.benchmarks import pages
+from openpali_lab.worlds.benchmarks import pages
 
 PLAYGROUND = Path(os.environ.get("OPENPALI_PLAYGROUND", BUILT / "playground"))
 SAMPLES = int(os.environ.get("OPENPALI_PLAYGROUND_SAMPLES", "50"))

@@ -17,21 +17,24 @@ from torch import Tensor
 
 from openpali import Pali
 from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.pages import View, view_of_line
 from openpali.data.sources.mask_formats import RunLengths
-from openpali.infer.ctc import greedy, read_columns
 from openpali.infer.generate import Generation
-from openpali.infer.pages import ReadLine, ReadWord, _lines, _look_twice, _pieces
-from openpali.infer.reading_order import reading_order
-from openpali.infer.screen_reader import least_in
 from openpali.metrics.calibration import Calibration
-from openpali.model.pages import PATCH, Reader
-from openpali.playground.tables import Json
 from openpali.tasks.example import Box, Object, Size
 from openpali.tasks.refseg import paste_mask
 from openpali.tasks.registry import reader
 from openpali.text.characters import CHARACTERS, numbers_of
-from openpali.text.language import BITS, ORDER, fit_language
+from openpali_lab.playground.tables import Json
+from openpali_screen.find.predict import _lines
+from openpali_screen.order import reading_order
+from openpali_screen.read.ctc import greedy, read_columns
+from openpali_screen.read.language import BITS, ORDER, fit_language
+from openpali_screen.read.network import Reader
+from openpali_screen.read.predict import _look_twice, _pieces
+from openpali_screen.reader import least_in
+from openpali_screen.text import ReadLine, ReadWord
+from openpali_screen.views import View, view_of_line
+from openpali_screen.vit import PATCH
 
 PROMPTS = ANSWERS = 1000
 SPACES = ["  ", "\t", "\u00a0", "\u3000", "\x1c", "\x85", "\ufeff", " \n "]

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 from browser_fixture import NEEDS_CHROMIUM, browser
 from openpali import Pali
 from openpali.infer.bulk import as_json
-from openpali.playground.build import MADE, build, fingerprint
+from openpali_lab.playground.build import MADE, build, fingerprint
 
 __all__ = ["browser"]  # a fixture
 

@@ -25,6 +25,7 @@ from openpali.serve.limits import Limits
 from openpali.serve.service import Served, Service
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
+from openpali_screen.reader import ScreenReader
 
 __all__ = ["browser"]  # a fixture
 
@@ -226,12 +227,12 @@ def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
 def test_a_page_is_read_as_text_to_select_and_copy(
     page: Page, photo: Path, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openpali.infer.pages._LEGIBLE", 0.0)  # what a random reader reads is no text
+    monkeypatch.setattr("openpali_screen.page._LEGIBLE", 0.0)  # what a random reader reads is no text
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.set_input_files("#files", photo)
     choose(page, "Read")
     enter(page)
-    lines = pali.read_page(images[0])
+    lines = ScreenReader.of(pali).read_page(images[0])
     words = [word for line in lines for word in line.words]
     spans = page.locator(".words span")
     expect(spans).to_have_count(len(words))

@@ -16,11 +16,10 @@ from requests_to import data_url, service_of, serving
 from typer.testing import CliRunner
 
 from openpali.cli.main import app
-from openpali.eval.elements import elements_by
-from openpali.eval.pages import counted_words, words_by
-from openpali.infer.pages import ReadWord
 from openpali.infer.pali import Pali
 from openpali.tasks.example import Box, Example, Line, Word
+from openpali_screen.evaluate import counted_words, elements_by, words_of
+from openpali_screen.text import ReadWord
 
 SCREEN = np.random.default_rng(3).integers(0, 256, (120, 200, 3), np.uint8)
 EXAMPLE = Example("a", [SCREEN], lines=[Line([Word("x", Box(0, 0, 120, 200))])])
@@ -50,7 +49,7 @@ def post(client: httpx.Client, path: str, **body: str) -> dict[str, Any]:
 
 
 def test_words_are_those_of_the_evaluation(pali: Pali, client: httpx.Client, bundle: Path, screen: Path) -> None:
-    measured, _ = words_by(pali.read_words)(EXAMPLE)
+    measured, _ = words_of(pali)(EXAMPLE)
     assert len(measured) > 3
     served, typed = post(client, "/v1/read"), command("read", screen, "--model", bundle, "--format", "json")
     assert served["lines"] == typed["lines"]

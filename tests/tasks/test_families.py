@@ -12,7 +12,7 @@ from openpali.reports.drawing import draw_prediction
 from openpali.tasks import TASKS, Answer, get_task
 from openpali.tasks.example import Size
 from openpali.text.tokenizer import MODES
-from openpali.worlds.vocabulary_texts import PROMPT_TEXTS
+from openpali_lab.worlds.vocabulary_texts import PROMPT_TEXTS
 
 FAMILIES = sorted(TASKS)
 PROMPTS = {

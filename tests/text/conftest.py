@@ -1,7 +1,7 @@
 import pytest
 
 from openpali.text.tokenizer import Tokenizer
-from openpali.worlds.vocabulary_texts import train_nano_vocabulary
+from openpali_lab.worlds.vocabulary_texts import train_nano_vocabulary
 
 CAPTIONS = [
     ("en", "A small red horse stands on the grass."),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openpali.text.tokenizer import Tokenizer
-from openpali.worlds.vocabulary_texts import split_capitals, train_nano_vocabulary
+from openpali_lab.worlds.vocabulary_texts import split_capitals, train_nano_vocabulary
 
 from .conftest import CAPTIONS
 

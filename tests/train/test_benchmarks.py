@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from openpali.architectures.pali import PRESETS
-from openpali.lab.plan.planner import find_device, rehearse
 from openpali.processor import bf16_is_faster, multiplies_bf16
+from openpali_lab.plan.planner import find_device, rehearse
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]

@@ -21,7 +21,7 @@ from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
-from openpali.worlds.sources import _world
+from openpali_lab.worlds.sources import _world
 from page_readers import write_page_readers
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,6 @@ from openpali.architectures.classifier import ClassifierConfig
 from openpali.cli.main import main
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder, first_image
-from openpali.lab.documents.recipe_page import render
-from openpali.lab.plan.planner import find_device, make_plan
 from openpali.model.vit import Classifier
 from openpali.tasks.base import Task
 from openpali.tasks.example import Example
@@ -27,6 +25,8 @@ from openpali.train.objectives.registry import objectives
 from openpali.train.recipe import PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 from openpali.weights.format import open_model
+from openpali_lab.documents.recipe_page import render
+from openpali_lab.plan.planner import find_device, make_plan
 
 RECIPE = """
 name = "t/turned"

@@ -16,8 +16,8 @@ import torch
 from tiny_runs import OBJECTIVES, Killed, kill_at, losses_of, make_recipe, metrics_of
 
 import openpali.train.monitor as progress_module
-import openpali.train.objectives.read as read_module
 import openpali.train.trainer as trainer_module
+import openpali_screen.read.objective as read_module
 from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions

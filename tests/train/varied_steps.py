@@ -16,10 +16,10 @@ import torch
 from _report import resident
 from openpali.data.pipeline.encode import SequenceEncoder
 from openpali.distributed import ALONE
-from openpali.lab.plan.planner import build_without_data
 from openpali.train.load import parse_recipe
 from openpali.train.machine import resolve_precision
 from openpali.train.step import TrainStep
+from openpali_lab.plan.planner import build_without_data
 
 RECIPE = {
     "name": "varied",

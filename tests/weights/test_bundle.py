@@ -20,8 +20,7 @@ from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.write import write_model
-
-from .folders import CONFIGS, write
+from weights.folders import CONFIGS, write
 
 
 def test_find_model(tmp_path, monkeypatch) -> None:

@@ -29,8 +29,7 @@ from openpali.weights.bundle import mask_codec_of, open_bundle, pack_bundle
 from openpali.weights.card import model_card
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.write import write_model
-
-from .folders import CONFIGS, write
+from weights.folders import CONFIGS, write
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

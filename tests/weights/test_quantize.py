@@ -9,7 +9,6 @@ from safetensors.torch import load_file
 from openpali.architectures.facts import Facts
 from openpali.architectures.pali import PRESETS
 from openpali.architectures.registry import build
-from openpali.lab.sizes import describe
 from openpali.model.init import materialise
 from openpali.tensors import WEIGHTS
 from openpali.weights.bundle import pack_bundle
@@ -17,8 +16,8 @@ from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int4, write_int8
 from openpali.weights.transplant import transplant
 from openpali.weights.write import write_model
-
-from .folders import CONFIGS, write
+from openpali_lab.sizes import describe
+from weights.folders import CONFIGS, write
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -1,4 +1,4 @@
-"""The wheel in ``dist/``, installed in an empty environment and used from an empty folder: ``make release``.
+"""The wheels in ``dist/``, installed in an empty environment and used from an empty folder: ``make release``.
 
 Not part of ``make test``: it downloads torch.
 """
@@ -13,7 +13,9 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -23,18 +25,20 @@ DIST = Path(__file__).parents[2] / "dist"
 pytestmark = pytest.mark.timeout(1800)  # the first test waits for the installation, which downloads torch
 
 
-@pytest.fixture(scope="module")
-def wheel() -> Path:
-    [wheel] = DIST.glob(f"openpali-{openpali.__version__}-*.whl")
-    return wheel
+PACKAGES = ("openpali", "openpali_screen", "openpali_lab")
 
 
 @pytest.fixture(scope="module")
-def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the wheel, without extras."""
+def wheels() -> dict[str, Path]:
+    return {name: next(DIST.glob(f"{name}-{openpali.__version__}-*.whl")) for name in PACKAGES}
+
+
+@pytest.fixture(scope="module")
+def environment(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheels, without extras."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    install(folder, str(wheel))
+    install(folder, *map(str, wheels.values()))
     return folder
 
 
@@ -46,8 +50,8 @@ def elsewhere(world_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return left | {"OPENPALI_HOME": str(world_home), "HOME": str(tmp_path)}
 
 
-def install(environment: Path, what: str) -> None:
-    subprocess.run([environment / "bin/pip", "install", "-q", what], check=True)
+def install(environment: Path, *what: str) -> None:
+    subprocess.run([environment / "bin/pip", "install", "-q", *what], check=True)
 
 
 def run(environment: Path, elsewhere: Mapping[str, str], *arguments: str) -> str:
@@ -56,8 +60,9 @@ def run(environment: Path, elsewhere: Mapping[str, str], *arguments: str) -> str
     return subprocess.run(command, env=elsewhere, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def test_it_is_small(wheel: Path) -> None:
-    assert wheel.stat().st_size < 95e6
+@pytest.mark.parametrize(("name", "most"), [("openpali", 75e6), ("openpali_screen", 1e6), ("openpali_lab", 10e6)])
+def test_they_are_small(wheels: dict[str, Path], name: str, most: float) -> None:
+    assert wheels[name].stat().st_size < most
 
 
 def test_it_is_the_installed_package(environment: Path, elsewhere: Mapping[str, str]) -> None:
@@ -67,15 +72,16 @@ def test_it_is_the_installed_package(environment: Path, elsewhere: Mapping[str, 
     assert Path(found.strip()).is_relative_to(environment)
 
 
-def test_it_has_every_file_of_the_package(environment: Path) -> None:
-    source = Path(openpali.__file__).parent
+@pytest.mark.parametrize(("name", "least"), [("openpali", 300), ("openpali_screen", 40), ("openpali_lab", 180)])
+def test_they_have_every_file_of_their_package(environment: Path, name: str, least: int) -> None:
+    source = Path(cast(str, import_module(name).__file__)).parent
     listed = subprocess.run(
         ["git", "ls-files", "."], cwd=source, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
     files = {*listed.split()} - {"recipes"}  # a link
     files |= {str(file.relative_to(source)) for file in (source / "recipes").rglob("*.toml")}
-    [installed] = environment.glob("lib/python*/site-packages/openpali")
-    assert len(files) > 300
+    [installed] = environment.glob(f"lib/python*/site-packages/{name}")
+    assert len(files) > least
     assert [file for file in sorted(files) if not (installed / file).is_file()] == []
 
 
@@ -101,8 +107,8 @@ def test_a_recipe_is_written(environment: Path, elsewhere: Mapping[str, str]) ->
     assert "[[phases]]" in run(environment, elsewhere, "recipe", "new", "vqa")
 
 
-def test_it_serves(wheel: Path, environment: Path, elsewhere: Mapping[str, str]) -> None:
-    install(environment, f"{wheel}[serve]")
+def test_it_serves(wheels: dict[str, Path], environment: Path, elsewhere: Mapping[str, str]) -> None:
+    install(environment, f"{wheels['openpali']}[serve]")
     command = [environment / "bin/openpali", "serve", "--port", "0"]
     with subprocess.Popen(command, env=elsewhere, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr
@@ -110,7 +116,7 @@ def test_it_serves(wheel: Path, environment: Path, elsewhere: Mapping[str, str])
             if found := re.search(r"http://127\.0\.0\.1:\d+", line):
                 break
         assert found
-        for path, part in {"/": "<html", "/v1/models": "nano", "/openapi.json": "/v1/chat/completions"}.items():
+        for path, part in {"/": "<html", "/v1/models": "nano", "/openapi.json": "/v1/read"}.items():
             with urllib.request.urlopen(f"{found[0]}{path}") as answer:
                 assert part in answer.read().decode(), path
         server.send_signal(signal.SIGTERM)

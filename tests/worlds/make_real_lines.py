@@ -1,6 +1,6 @@
 """Make ``real_line.tar``, the set of the benchmark ``real/line``: lines cut out of screenshots and printed pages.
 
-    python tests/worlds/make_real_lines.py src/openpali/worlds/benchmarks/real_line.tar
+    python tests/worlds/make_real_lines.py packages/openpali-lab/src/openpali_lab/worlds/benchmarks/real_line.tar
 
 on Debian 13 with chromium, groff, man-db, poppler-utils, fonts-liberation and fonts-urw-base35, and the manual
 pages of curl, locales, postgresql-client and poppler-utils. It was run once: pages change, and so would the set.

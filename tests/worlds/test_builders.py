@@ -23,12 +23,12 @@ from PIL import Image
 
 from openpali.data.sources.registry import open_source
 from openpali.home import FONTS, data_folder, home
-from openpali.worlds.builders import clipart, emoji, lines, manifest, ood, output, packages, page_texts, stamps
-from openpali.worlds.builders.base import Dataset, build, datasets, expect, named
-from openpali.worlds.builders.output import add_sample, write_shards
-from openpali.worlds.builders.pages.sources import Site
-from openpali.worlds.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
-from openpali.worlds.sources import open_rendered
+from openpali_lab.worlds.builders import clipart, emoji, lines, manifest, ood, output, packages, page_texts, stamps
+from openpali_lab.worlds.builders.base import Dataset, build, datasets, expect, named
+from openpali_lab.worlds.builders.output import add_sample, write_shards
+from openpali_lab.worlds.builders.pages.sources import Site
+from openpali_lab.worlds.builders.stamps import clean_caption, language_code, looks_photographed, read_captions
+from openpali_lab.worlds.sources import open_rendered
 
 
 @pytest.fixture(autouse=True)

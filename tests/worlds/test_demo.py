@@ -14,9 +14,9 @@ from openpali.data.validate import validate
 from openpali.home import DEMO, DEMO_SAMPLES, FONTS
 from openpali.tasks.registry import tasks_of
 from openpali.weights.known import known_terms
-from openpali.worlds.compose import WorldSource
-from openpali.worlds.demo import CANVAS, ROWS, SEED, draw, places
-from openpali.worlds.world import World
+from openpali_lab.worlds.compose import WorldSource
+from openpali_lab.worlds.demo import CANVAS, ROWS, SEED, draw, places
+from openpali_lab.worlds.world import World
 
 
 def test_the_committed_samples_are_one_question_per_row() -> None:
@@ -43,7 +43,7 @@ def test_they_are_small_and_have_their_licence() -> None:
     for folder, title in ((DEMO, "GNU GENERAL PUBLIC LICENSE"), (FONTS, "SIL OPEN FONT LICENSE")):
         assert title in (folder / "LICENSE").read_text("utf-8")
         assert "(LICENSE)" in (folder / "ATTRIBUTION.md").read_text("utf-8")
-        pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
+        pyproject = (Path(__file__).parents[2] / "packages" / "openpali" / "pyproject.toml").read_text("utf-8")
         assert f'"src/openpali/{folder.name}/LICENSE"' in pyproject
 
 

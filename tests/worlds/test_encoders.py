@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from openpali.benchmarks.features import BATCH, FeatureEncoder, center_crop
-from openpali.benchmarks.probes import logistic
-from openpali.benchmarks.retrieval import retrieve
-from openpali.benchmarks.zero_shot import canonical, class_embeddings, clip_templates, zero_shot
 from openpali.eval.breakdown import intervals_of
 from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run as evaluate
 from openpali.infer.pali import Pali
-from openpali.worlds.benchmarks import encoders
-from openpali.worlds.benchmarks.samples import heldout
+from openpali_lab.benchmarks.features import BATCH, FeatureEncoder, center_crop
+from openpali_lab.benchmarks.probes import logistic
+from openpali_lab.benchmarks.retrieval import retrieve
+from openpali_lab.benchmarks.zero_shot import canonical, class_embeddings, clip_templates, zero_shot
+from openpali_lab.worlds.benchmarks import encoders
+from openpali_lab.worlds.benchmarks.samples import heldout
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def test_the_same_thing_is_found_by_the_most_similar_features(world_with_vocabul
 
     def recall(features: np.ndarray) -> float:
         monkeypatch.setattr(
-            "openpali.worlds.benchmarks.embeddings.FeatureEncoder", lambda model, crop: Known(features)
+            "openpali_lab.worlds.benchmarks.embeddings.FeatureEncoder", lambda model, crop: Known(features)
         )
         found = find_benchmark("nano/same").run(None, Path(), count, lambda done, total: None)  # type: ignore[attr-defined, arg-type]
         assert found.n == len(found.scores.per_sample["r@1"]) == count

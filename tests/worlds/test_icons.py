@@ -16,14 +16,14 @@ from openpali.cli.main import app
 from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import Encoders
-from openpali.model.icons import IconConfig
 from openpali.model.init import materialise
 from openpali.model.vit import ViTConfig
 from openpali.weights.write import write_model
-from openpali.worlds.benchmarks.icons import REAL, name_all
-from openpali.worlds.builders import icons
-from openpali.worlds.builders.icon_names import words_of
-from openpali.worlds.icons import CONTRAST, SIDE, IconSource, draw, draw_colours
+from openpali_lab.worlds.benchmarks.icons import REAL, name_all
+from openpali_lab.worlds.builders import icons
+from openpali_lab.worlds.builders.icon_names import words_of
+from openpali_lab.worlds.icons import CONTRAST, SIDE, IconSource, draw, draw_colours
+from openpali_screen.icons.network import IconConfig
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from openpali.data.importers.base import Imported
+from openpali.data.importers.registry import IMPORTERS, import_data
 from openpali.data.sources.files import relative_to
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.mask_formats import RunLengths, read_polygons
 from openpali.rng import generator
 from openpali.tasks.example import Box, Example, Size
 from openpali.tasks.registry import get_task
-from openpali.worlds.importers.base import Imported
-from openpali.worlds.importers.registry import IMPORTERS, import_data
 
 coco_masks = pytest.importorskip("pycocotools.mask")
 

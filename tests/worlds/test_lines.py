@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.worlds import line_texts, lines
-from openpali.worlds.compose import WorldSource
-from openpali.worlds.line_texts import is_novel
-from openpali.worlds.splits import is_heldout
-from openpali.worlds.world import World
-from openpali.worlds.writing import LUMA
+from openpali_lab.worlds import line_texts, lines
+from openpali_lab.worlds.compose import WorldSource
+from openpali_lab.worlds.line_texts import is_novel
+from openpali_lab.worlds.splits import is_heldout
+from openpali_lab.worlds.world import World
+from openpali_lab.worlds.writing import LUMA
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])

@@ -16,16 +16,17 @@ import pytest
 from PIL import Image, ImageFont
 
 from openpali.data.media.images import Preprocess
-from openpali.data.pipeline.elements import ElementEncoder
-from openpali.data.pipeline.pages import FindingEncoder, ReadingEncoder
 from openpali.data.sources.registry import open_source
 from openpali.tasks.example import Box
 from openpali.tasks.registry import get_task
-from openpali.worlds.builders import native, packages
-from openpali.worlds.builders.native import screen, terminals, texts, windows
-from openpali.worlds.builders.native.screen import Layer, compose
-from openpali.worlds.builders.native.terminals import Page, grid_answer
-from openpali.worlds.builders.native.texts import Texts, mnemonic_of
+from openpali_lab.worlds.builders import native, packages
+from openpali_lab.worlds.builders.native import screen, terminals, texts, windows
+from openpali_lab.worlds.builders.native.screen import Layer, compose
+from openpali_lab.worlds.builders.native.terminals import Page, grid_answer
+from openpali_lab.worlds.builders.native.texts import Texts, mnemonic_of
+from openpali_screen.elements.encode import ElementEncoder
+from openpali_screen.find.encode import FindingEncoder
+from openpali_screen.read.encode import ReadingEncoder
 
 FETCHED = all(map(packages.is_fetched, native.needed()))
 try:

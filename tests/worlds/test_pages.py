@@ -24,18 +24,18 @@ from playwright.sync_api import Browser
 
 from openpali.data.sources.registry import open_source
 from openpali.tasks.example import Box
-from openpali.worlds.benchmarks import pages
-from openpali.worlds.builders import packages, page_texts
-from openpali.worlds.builders.icons import SIDE, Icon, render_sheet
-from openpali.worlds.builders.manifest import code_hash
-from openpali.worlds.builders.pages import build, check_authors, jobs, needed, render, sources
-from openpali.worlds.builders.pages.browser import Look, chromium, shoot, site
-from openpali.worlds.builders.pages.layout import Shot, Written, group, has_one_script
-from openpali.worlds.builders.pages.made import CONTRAST, Page, Style, Words
-from openpali.worlds.builders.pages.pdf import count_pages, print_page
-from openpali.worlds.builders.pages.restyle import restyle
-from openpali.worlds.builders.pages.sheet import LINE, draw_truth, write_sheet
-from openpali.worlds.builders.pages.themed import ThemedPage
+from openpali_lab.worlds.benchmarks import pages
+from openpali_lab.worlds.builders import packages, page_texts
+from openpali_lab.worlds.builders.icons import SIDE, Icon, render_sheet
+from openpali_lab.worlds.builders.manifest import code_hash
+from openpali_lab.worlds.builders.pages import build, check_authors, jobs, needed, render, sources
+from openpali_lab.worlds.builders.pages.browser import Look, chromium, shoot, site
+from openpali_lab.worlds.builders.pages.layout import Shot, Written, group, has_one_script
+from openpali_lab.worlds.builders.pages.made import CONTRAST, Page, Style, Words
+from openpali_lab.worlds.builders.pages.pdf import count_pages, print_page
+from openpali_lab.worlds.builders.pages.restyle import restyle
+from openpali_lab.worlds.builders.pages.sheet import LINE, draw_truth, write_sheet
+from openpali_lab.worlds.builders.pages.themed import ThemedPage
 
 CHROMIUM = shutil.which("chromium")
 
@@ -433,7 +433,7 @@ def test_a_shard_is_a_function_of_its_name(tmp_path: Path, pdf: Path, monkeypatc
     for number in range(20):
         shutil.copy(pdf, root / f"usr/share/doc/texlive-doc/{number}.pdf")
     monkeypatch.setattr(packages, "fetch", lambda name: root)
-    monkeypatch.setattr("openpali.worlds.builders.pages.CHUNK", 2)
+    monkeypatch.setattr("openpali_lab.worlds.builders.pages.CHUNK", 2)
     for folder in ("a", "b"):
         render(tmp_path / folder, "pdf", 3)
     assert (tmp_path / "a/pdf-00003.tar").read_bytes() == (tmp_path / "b/pdf-00003.tar").read_bytes()
@@ -468,7 +468,7 @@ def test_a_build_goes_on_where_it_was_stopped(
     folder.mkdir(parents=True)
     for number in range(20):
         shutil.copy(pdf, folder / f"{number}.pdf")
-    builder = "openpali.worlds.builders.pages"
+    builder = "openpali_lab.worlds.builders.pages"
     monkeypatch.setattr(f"{builder}.jobs", lambda: [("pdf", 0), ("pdf", 1)])
     monkeypatch.setattr(f"{builder}.chromium", nullcontext)
 

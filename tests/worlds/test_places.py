@@ -11,7 +11,15 @@ import pytest
 from openpali.infer.pali import Pali
 from openpali.rng import generator
 from openpali.tasks.example import Box, Example, Object
-from openpali.worlds.benchmarks.places import Asked, by_position, by_script, by_size, names, place_probe, relations
+from openpali_lab.worlds.benchmarks.places import (
+    Asked,
+    by_position,
+    by_script,
+    by_size,
+    names,
+    place_probe,
+    relations,
+)
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 

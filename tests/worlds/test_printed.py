@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from openpali.text.characters import numbers_of, plain
-from openpali.worlds import glyphs, printed, printed_texts
-from openpali.worlds.builders.printed import FAMILIES
-from openpali.worlds.compose import WorldSource
-from openpali.worlds.line_texts import has_novel_word
-from openpali.worlds.splits import is_heldout
-from openpali.worlds.world import World
+from openpali_lab.worlds import glyphs, printed, printed_texts
+from openpali_lab.worlds.builders.printed import FAMILIES
+from openpali_lab.worlds.compose import WorldSource
+from openpali_lab.worlds.line_texts import has_novel_word
+from openpali_lab.worlds.splits import is_heldout
+from openpali_lab.worlds.world import World
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import benchmarks
-from openpali.worlds.benchmarks import lines, nano
-from openpali.worlds.compose import WorldSource
-from openpali.worlds.line_texts import is_novel
-from openpali.worlds.world import World
+from openpali_lab.worlds.benchmarks import lines, nano
+from openpali_lab.worlds.compose import WorldSource
+from openpali_lab.worlds.line_texts import is_novel
+from openpali_lab.worlds.world import World
 
 
 def test_the_real_lines_are_whole() -> None:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.benchmarks.fewshot import Labelled
 from openpali.eval.registry import find_benchmark
 from openpali.infer.pali import Pali
-from openpali.worlds.benchmarks import encoders, small_probes
-from openpali.worlds.benchmarks.encoders import on_white
-from openpali.worlds.benchmarks.small_probes import SETS, TEST, TRAIN, _chosen
-from openpali.worlds.world import World
+from openpali_lab.benchmarks.fewshot import Labelled
+from openpali_lab.worlds.benchmarks import encoders, small_probes
+from openpali_lab.worlds.benchmarks.encoders import on_white
+from openpali_lab.worlds.benchmarks.small_probes import SETS, TEST, TRAIN, _chosen
+from openpali_lab.worlds.world import World
 from world_fixture import COLOURS, OTHERS, SHAPES
 
 

@@ -13,10 +13,10 @@ from openpali.eval.registry import benchmarks, on_split
 from openpali.eval.suites import find_suite
 from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.scoring import Answered
-from openpali.worlds.benchmarks.samples import CALIBRATION_SEED
-from openpali.worlds.benchmarks.scorers import NOVEL, answers, by_novelty, reading, shows_novel_pair
-from openpali.worlds.line_texts import has_novel_word, is_novel
-from openpali.worlds.splits import is_heldout
+from openpali_lab.worlds.benchmarks.samples import CALIBRATION_SEED
+from openpali_lab.worlds.benchmarks.scorers import NOVEL, answers, by_novelty, reading, shows_novel_pair
+from openpali_lab.worlds.line_texts import has_novel_word, is_novel
+from openpali_lab.worlds.splits import is_heldout
 
 
 def answered(index: int, text: str, truth: str, novel: bool | None) -> Answered:

@@ -12,10 +12,10 @@ from types import ModuleType
 import pytest
 
 from openpali.data.sources.registry import open_source
-from openpali.worlds.benchmarks import pages
-from openpali.worlds.builders.base import datasets
-from openpali.worlds.builders.pages import check_authors
-from openpali.worlds.builders.tested import TESTED
+from openpali_lab.worlds.benchmarks import pages
+from openpali_lab.worlds.builders.base import datasets
+from openpali_lab.worlds.builders.pages import check_authors
+from openpali_lab.worlds.builders.tested import TESTED
 
 LEARNED = sorted({package for dataset in datasets().values() for package in dataset.needed()})
 SCRIPTS = Path(__file__).parents[1] / "eval"

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from openpali.reports.fonts import has_glyph
 from openpali.tasks.example import Box, Example, Object, tight_box
-from openpali.worlds import backgrounds, scenes, videos
-from openpali.worlds.compose import KINDS, WorldSource
-from openpali.worlds.expressions import find_expressions
-from openpali.worlds.paint import Patch
-from openpali.worlds.phrases import plural
-from openpali.worlds.splits import is_heldout
-from openpali.worlds.world import Stamp, World
+from openpali_lab.worlds import backgrounds, scenes, videos
+from openpali_lab.worlds.compose import KINDS, WorldSource
+from openpali_lab.worlds.expressions import find_expressions
+from openpali_lab.worlds.paint import Patch
+from openpali_lab.worlds.phrases import plural
+from openpali_lab.worlds.splits import is_heldout
+from openpali_lab.worlds.world import Stamp, World
 
 SPLITS = ("train", "heldout")
 GROUND = (1, 254, 3)  # a colour that no stamp has

@@ -24,21 +24,6 @@ from openpali.architectures.siglip.network import SigLIP
 from openpali.cli.main import main
 from openpali.data.media.images import Preprocess
 from openpali.distributed import ALONE
-from openpali.lab.plan.evaluations import answer_costs, batches_of
-from openpali.lab.plan.ledger import Ledger, simulated
-from openpali.lab.plan.planner import (
-    DEVICES,
-    ROOM,
-    Accountant,
-    StepCosts,
-    _suggest,
-    build_without_data,
-    find_device,
-    make_plan,
-    place_on_ranks,
-    rehearse,
-)
-from openpali.lab.sizes import count_parameters, flops_per_image, parameters_per_token
 from openpali.model.init import materialise
 from openpali.tasks.registry import get_task
 from openpali.train.load import load_recipe, parse_recipe
@@ -50,6 +35,21 @@ from openpali.train.step import TrainStep, weights_of
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
 from openpali.weights.write import write_model
+from openpali_lab.plan.evaluations import answer_costs, batches_of
+from openpali_lab.plan.ledger import Ledger, simulated
+from openpali_lab.plan.planner import (
+    DEVICES,
+    ROOM,
+    Accountant,
+    StepCosts,
+    _suggest,
+    build_without_data,
+    find_device,
+    make_plan,
+    place_on_ranks,
+    rehearse,
+)
+from openpali_lab.sizes import count_parameters, flops_per_image, parameters_per_token
 from planner import HERE, recipe_of
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -345,7 +345,7 @@ def test_nodes_that_are_not_full_share_no_weights(monkeypatch: pytest.MonkeyPatc
         tried.append(recipe.parallel.shard)
         return StepCosts({"weights": 10**12}, 0, 0, {}, 1)
 
-    monkeypatch.setattr("openpali.lab.plan.planner.rehearse", too_much)
+    monkeypatch.setattr("openpali_lab.plan.planner.rehearse", too_much)
     assert _suggest(recipe, DEVICES["h100"], 12, Lengths()) is None
     assert set(tried) == {"none", "full"}
 

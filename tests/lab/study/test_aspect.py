@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from openpali.architectures.base import vision_of
-from openpali.lab.study.runs import plan_study
-from openpali.lab.study.spec import load_study
 from openpali.train.shapes import shape_of
+from openpali_lab.study.runs import plan_study
+from openpali_lab.study.spec import load_study
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "study"
 PATCH = 12  # pixels, of nano

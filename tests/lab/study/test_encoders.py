@@ -10,12 +10,12 @@ import pytest
 from openpali.cli.main import main
 from openpali.distributed import ALONE
 from openpali.eval.registry import find_benchmark
-from openpali.lab.plan.planner import make_plan
-from openpali.lab.study.runs import Plan, plan_study
-from openpali.lab.study.spec import load_study
 from openpali.train.load import parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer
+from openpali_lab.plan.planner import make_plan
+from openpali_lab.study.runs import Plan, plan_study
+from openpali_lab.study.spec import load_study
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "study"
 MASKED = {"masked", "self_distillation", "masked_from"}
@@ -75,7 +75,7 @@ def test_the_study_is_planned(capsys, monkeypatch) -> None:
         made.append(made[0] if made else make_plan(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("openpali.lab.plan.planner.make_plan", make_once)
+    monkeypatch.setattr("openpali_lab.plan.planner.make_plan", make_once)
     small = [
         'sizes={pico=["model.preset=pico"]}',
         "seeds=[1]",

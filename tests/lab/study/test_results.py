@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from openpali.distributed import ALONE
-from openpali.lab.study.results import Results
-from openpali.lab.study.runs import Plan, plan_study
-from openpali.lab.study.spec import ColumnSpec, Study, load_study
-from openpali.lab.study.table import rows_of
-from openpali.lab.study.work import Scoring, units_of
 from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.recipe import EvalSpec
 from openpali.train.run_folder import RunFolder
+from openpali_lab.study.results import Results
+from openpali_lab.study.runs import Plan, plan_study
+from openpali_lab.study.spec import ColumnSpec, Study, load_study
+from openpali_lab.study.table import rows_of
+from openpali_lab.study.work import Scoring, units_of
 
 ROOT = Path(__file__).parents[3]
 RECIPES, COMMITTED = ROOT / "recipes" / "study", ROOT / "docs" / "results" / "study" / "table1"

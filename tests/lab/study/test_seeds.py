@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from openpali.lab.study.seeds import difference, estimate, holm
+from openpali_lab.study.seeds import difference, estimate, holm
 
 
 def test_one_seed_is_a_t_test_of_paired_samples() -> None:

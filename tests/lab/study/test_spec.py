@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from openpali.cli.main import main
-from openpali.lab.study.runs import plan_study
-from openpali.lab.study.spec import load_study
 from openpali.train.load import load_recipe
+from openpali_lab.study.runs import plan_study
+from openpali_lab.study.spec import load_study
 
 ROOT = Path(__file__).parents[3]
 RECIPES = ROOT / "recipes" / "study"

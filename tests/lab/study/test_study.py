@@ -19,14 +19,14 @@ import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.eval.predictions import PredictionsFile
 from openpali.home import home
-from openpali.lab.study.runs import plan_study
-from openpali.lab.study.spec import load_study
-from openpali.lab.study.work import Scoring, _claim, units_of
 from openpali.locks import lock
 from openpali.train.load import read_record
 from openpali.train.step import TrainStep
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
+from openpali_lab.study.runs import plan_study
+from openpali_lab.study.spec import load_study
+from openpali_lab.study.work import Scoring, _claim, units_of
 
 RECIPE = """
 batch = 4

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 
-from openpali.lab.study.plot import draw_table
-from openpali.lab.study.runs import Job
-from openpali.lab.study.spec import Study, TestSpec
-from openpali.lab.study.table import ONE_SEED, TOO_LOW, as_json, as_markdown, missing_of, rows_of
+from openpali_lab.study.plot import draw_table
+from openpali_lab.study.runs import Job
+from openpali_lab.study.spec import Study, TestSpec
+from openpali_lab.study.table import ONE_SEED, TOO_LOW, as_json, as_markdown, missing_of, rows_of
 
 COLUMNS = {"questions": "nano/vqa", "boxes": "nano/detect"}
 

@@ -12,14 +12,14 @@ from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
 from openpali.distributed import ALONE
 from openpali.eval.registry import find_benchmark
-from openpali.lab.plan.planner import make_plan
-from openpali.lab.study.runs import Plan, plan_study
-from openpali.lab.study.spec import Study, load_study
 from openpali.train.load import load_recipe, parse_recipe
 from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.recipe import Recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer
+from openpali_lab.plan.planner import make_plan
+from openpali_lab.study.runs import Plan, plan_study
+from openpali_lab.study.spec import Study, load_study
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "study"
 
@@ -104,7 +104,7 @@ def test_a_study_is_planned_as_a_whole(capsys, monkeypatch) -> None:
         made.append(made[0] if made else make_plan(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("openpali.lab.plan.planner.make_plan", make_once)
+    monkeypatch.setattr("openpali_lab.plan.planner.make_plan", make_once)
     small = ['sizes={pico=["model.preset=pico"]}', "batch=64", "phases.0.size=72"]
     monkeypatch.setattr(sys, "argv", ["openpali", "plan", str(RECIPES / "table1-5b.toml"), *small])
     with pytest.raises(SystemExit) as end:

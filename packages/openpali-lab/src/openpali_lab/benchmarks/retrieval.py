@@ -1,0 +1,61 @@
+"""Retrieval between images and captions, in any number of languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from openpali.infer.pipeline import Floats
+from openpali.metrics.scores import Scores, macro_values, mean_scores
+from openpali_lab.benchmarks.metrics.retrieval import language_macro, retrieval
+from openpali_lab.benchmarks.zero_shot import EmbedText
+
+
+def retrieve(
+    images: Floats,
+    captions: Mapping[str, Sequence[Sequence[str]]],
+    embed_text: EmbedText,
+    *,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Scores:
+    """Recall@1, @5 and @10 in both directions, per language and as mean over languages.
+
+    Every caption is a query. From image to text, any caption of the image is correct, or only its first
+    (``first/...``). Candidates are the captions of the same language, and the images that have one.
+
+    Args:
+        images: normalised embeddings ``[N, D]``.
+        captions: language -> the captions of each image; an image without any is left out of that language.
+        embed_text: as :meth:`~openpali.infer.pipeline.EmbeddingPipeline.embed_text`.
+        advance: called with the number of languages done.
+
+    Returns:
+        Means over languages of ``img2txt_recall@k``, ``txt2img_recall@k`` and ``first/img2txt_recall@k``, and each
+        with ``/<language>``; 0..1. Per-sample values are per query for a language, and per image for the means,
+        since a data set samples images, not captions.
+
+    Raises:
+        ValueError: one image alone, or a language without a caption.
+    """
+    if len(images) < 2:
+        raise ValueError(f"limit must be at least 2, not {len(images)}: an image is compared with others")
+    by_language = {}
+    values: dict[str, list[tuple[list[int], list[float]]]] = {}  # score -> per language: image, hit
+    for done, (lang, texts) in enumerate(captions.items(), start=1):
+        if len(texts) != len(images):
+            raise ValueError(f"language {lang} has captions of {len(texts)} images, but there are {len(images)}")
+        having = [i for i, own in enumerate(texts) if own]
+        if not having:
+            raise ValueError(f"no image has a caption in the language {lang}")
+        owner = [n for n, i in enumerate(having) for _ in texts[i]]
+        owners = {"img2txt": having, "txt2img": [having[n] for n in owner]}
+        similarity = images[having] @ embed_text([text for i in having for text in texts[i]]).T
+        either, first = (retrieval(similarity, owner, positive=rule) for rule in ("any", "first"))
+        strict = {f"first/{name}": hits for name, hits in first.per_sample.items() if name.startswith("img2txt")}
+        by_language[lang] = mean_scores(either.per_sample | strict)
+        for name, hits in by_language[lang].per_sample.items():
+            values.setdefault(name, []).append((owners[name.removeprefix("first/")[:7]], hits))
+        advance(done)
+    each = {f"{name}/{lang}": v for lang, scores in by_language.items() for name, v in scores.summary.items()}
+    hits_of = {f"{name}/{lang}": v for lang, scores in by_language.items() for name, v in scores.per_sample.items()}
+    per_image = {name: macro_values(len(images), groups) for name, groups in values.items()}
+    return Scores(language_macro(by_language).summary | each, per_image | hits_of)

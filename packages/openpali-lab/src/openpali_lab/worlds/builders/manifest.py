@@ -1,0 +1,179 @@
+"""Manifests of built data sets: of what they were made, and how to recognise them.
+
+A build writes ``manifest.json`` beside what it makes. That of the data that shipped models learned from is
+committed as ``manifests/NAME.json``, and a build says what differs from it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from openpali.home import data_folder
+from openpali.messages import hint
+from openpali_lab.worlds.builders import packages
+
+FILE = "manifest.json"
+_COMMITTED = Path(__file__).parent / "manifests"
+_CODE = (".py", ".js", ".css", ".java")
+_NUMBER = "-" + "[0-9]" * 5 + ".tar"  # of a shard
+
+
+@dataclass(frozen=True)
+class BuiltSet:
+    """A set of a data set.
+
+    Attributes:
+        version: that recipes name.
+        samples: their number; 0 where the files are no shards.
+        sha256: of its files, one after the other, by name.
+    """
+
+    version: int
+    samples: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data set was made of.
+
+    Attributes:
+        generator: hash of the code that makes it.
+        packages: name -> version; empty where the cache does not tell.
+        sets: by name.
+    """
+
+    generator: str
+    packages: Mapping[str, str]
+    sets: Mapping[str, BuiltSet] = field(default_factory=dict)
+
+
+def code_hash(module: Path) -> str:
+    """Of the code of a builder: the file of a module, or all files of the folder of a package."""
+    files = [module]
+    if module.name == "__init__.py":
+        files = sorted(file for file in module.parent.rglob("*") if file.suffix in _CODE)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
+def describe(build: Callable[[Path], None], needed: Sequence[str]) -> Manifest:
+    """The manifest of what a builder would make of the packages in the cache, without sets."""
+    while isinstance(build, functools.partial):
+        build = build.func
+    versions = {name: packages.version_of(name) for name in sorted(needed)}
+    return Manifest(code_hash(Path(inspect.getfile(build))), versions)
+
+
+def with_sets(manifest: Manifest, folder: Path, versions: Mapping[str, int]) -> Manifest:
+    """The manifest with the sets in ``folder``: shards ``SET-00000.tar``; without shards, all files are the set."""
+    sets = {}
+    for name, version in versions.items():
+        shards = sorted(folder.glob(name + _NUMBER))
+        files = shards or sorted(path for path in folder.rglob("*") if path.is_file())
+        digest = hashlib.sha256()
+        for path in files:
+            digest.update(path.read_bytes())
+        sets[name] = BuiltSet(version, sum(map(_count, shards)), digest.hexdigest())
+    return replace(manifest, sets=sets)
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into the folder of a data set."""
+    (folder / FILE).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def read(file: Path) -> Manifest | None:
+    """A manifest from its file; None if there is none."""
+    if not file.is_file():
+        return None
+    raw: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return Manifest(**{**raw, "sets": {name: BuiltSet(**each) for name, each in raw["sets"].items()}})
+
+
+def committed(name: str) -> Manifest | None:
+    """The manifest of the data set that shipped models learned from, if it is recorded."""
+    return read(_COMMITTED / f"{name}.json")
+
+
+def differences(name: str, own: Manifest, known: Manifest | None) -> Iterator[str]:
+    """A sentence about each package, and about the code, that are others than those of the committed manifest."""
+    if known is None:
+        return
+    for package in sorted({*own.packages, *known.packages}):
+        got, recorded = (each.packages.get(package) for each in (own, known))
+        if got != recorded:
+            yield (
+                f"{name}: the package {package} is {_said(got)} here, and was {_said(recorded)} for the shipped "
+                "models"
+            )
+    if own.generator != known.generator:
+        yield f"{name}: the code that makes it has changed since the data of the shipped models"
+
+
+def set_differences(name: str, own: Manifest, known: Manifest | None) -> Iterator[str]:
+    """A sentence about each set that is another one than that of the committed manifest."""
+    for each in sorted({*own.sets, *known.sets}) if known else ():
+        made, recorded = (manifest.sets.get(each) for manifest in (own, known) if manifest)
+        if made != recorded:
+            yield f"{name}: the set {each} is not that of the shipped models ({_of(made)}, not {_of(recorded)})"
+
+
+def set_files(source: str) -> Path:
+    """The pattern of the shards of a set of a built data set, by its exact name and, if that is named, its version:
+    ``pages/themes@2``.
+
+    Raises:
+        FileNotFoundError: the data set is not built.
+        ValueError: there is no such set, or the built one has another version.
+    """
+    name, _, wanted = source.partition("@")[0].partition("/")
+    folder = data_folder(name)
+    sets = {path.name[: -len("-00000.tar")] for path in folder.glob("*" + _NUMBER)}
+    if wanted not in sets:
+        raise ValueError(
+            f"there is no source {name}/{wanted}; {hint(wanted, sorted(sets))}. If it is newer than these, run "
+            f"`openpali data build {name} --force`"
+        )
+    check_version(source)
+    return folder / (wanted + _NUMBER)
+
+
+def check_version(source: str) -> None:
+    """Check that the version that a source names, as ``icons@1``, is the one that is built. Without a version, any
+    may be.
+
+    Raises:
+        FileNotFoundError: the data set is not built.
+        ValueError: it has another version.
+    """
+    where, at, wanted = source.partition("@")
+    name, _, each = where.partition("/")
+    manifest = read(data_folder(name) / FILE)
+    one = manifest.sets.get(each or name) if manifest else None
+    built = one.version if one else 1  # data that were built before there were versions
+    if at and wanted != str(built):
+        raise ValueError(
+            f"{source}: what is built has version {built}: run `openpali data build {name} --force`, or name the "
+            f"source {where}, without a version, to take it as it is"
+        )
+
+
+def _count(shard: Path) -> int:
+    with tarfile.open(shard) as tar:
+        return sum(name.endswith(".json") for name in tar.getnames())
+
+
+def _said(version: str | None) -> str:
+    return "not used" if version is None else version or "of an unknown version"
+
+
+def _of(each: BuiltSet | None) -> str:
+    return f"version {each.version}, {each.samples:,} samples, SHA-256 {each.sha256[:8]}" if each else "none"

@@ -1,0 +1,159 @@
+"""What printed lines say: parts of a manual's lines, labels, code and numbers."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Mapping
+
+from openpali_lab.worlds.sampler import TRIES, Sampler
+from openpali_lab.worlds.splits import is_heldout
+
+# Templates, three spaces apart. The function of its name in FIELDS fills a {field}.
+NUMBERS = """
+{count}   {count}   {count}.{nn}   {count},{nn}   {count},{nnn}   {count}.{nnn}   {count},{nn} €
+€ {count}.{nnn},{nn}   ${count}.{nn}   £{count}.{nn}   {count}%   {count} %   {day}.{month}.{year}
+{year}-{month}-{day}   {month}/{day}/{year}   {day}/{month}/{year}   {day} {monthname} {year}
+{day}. {monthname} {year}   {Monthname} {day}, {year}   {hour}:{minute}   {hour}:{minute}:{minute}
+{year}-{month}-{day} {hour}:{minute}   {hour}:{minute} PM   +{nn} {nnn} {nnnn}{nnn}   ({nnn}) {nnn}-{nnnn}
+v{n}.{n}.{count}   {count} x {count}   {count} × {count}   {count}–{count}   {count} kg   {count} km/h
+{n}.{nn}e-{n}   ({count})   #{count}   p. {count}   {count} MB   -{n}.{nn}   {count}/{count}   No. {count}
+§ {count}   {nn} °C   {hour}:{minute}–{hour}:{minute}   {nnnn} {nnnn} {nnnn} {nnnn}   [{count}]
+{count}:{count}   ~{count} ms   ±{n}.{n}   {nn}.{nn}.{nn}.{nn}   {n}{n}{n} / {count}
+"""
+LABELS = """
+{Word}   {Word} {word}   {Word} {word} {word}   {Word} {Word}   {WORD}   {WORD} {WORD}   {word}   {word} {word}
+{word} {word} {word}   {Word}: {count}   {Word}: {word}   {Word} ({count})   {Word}…   {Word} & {Word}
+“{Word} {word}”   « {word} »   „{Word}“   {Word}/{Word}   {Word}, {word} {word}.   {n}. {Word} {word}
+{n}.{n} {Word}   {n}) {word}   {Word} {n} – {Word} {n}   • {Word} {word}   {word}?   {Word} {word}!
+¿{Word} {word}?   {Word} >   © {year} {Word}   {Word} +{count}   → {Word}   {Word} {n}: {Word}   ({word} {word})
+{Word}'s {word}   {Word} – {word}   {word}, {word}, {word}   {Word}-{Word}   {word}-{word}
+{Word} {word} {count}   {Word}*
+"""
+CODE = """
+{word}_{word}   {word}{Word}   {Word}{Word}   {WORD}_{WORD}   --{word}-{word}   --{word}={count}
+-{letter} {word}   {word}.{ending}   /{word}/{word}/{word}   ~/{word}/{word}.{ending}   C:\\{Word}\\{Word}
+https://{word}.{domain}/{word}   www.{word}-{word}.{domain}   {word}.{word}@{word}.{domain}
+{word}({word}, {count})   {word}[{count}] = {n}   {word} = "{word}"   "{word}": {count},   *.{ending}
+def {word}_{word}({word}):   import {word}.{word}   if {word} > {count}:   $ {word} --{word} {word}
+<{word} {word}="{word}">   #{word}   @{word}_{n}   0x{hex}   {hex}{hex}   {letters}{nn}-{nn}{letters}
+{letters}-{nnnn}   ?{word}={count}&{word}   {word}; // {word}   {word}::{word}   {word}->{word}
+{word} | {word}   [{word}]   `{word}`   {"{word}": {count}}   {word} += {n};   return {word}.{word}   {word}{n}
+{word}_{n}.{ending}   ${WORD}   %{word}%   {word}:{nnnn}   # {word} {word}   </{word}>   '{word}'   !{word}
+{word} ^ {word}
+"""
+ENDINGS = ["py", "txt", "toml", "json", "png", "html", "md", "csv", "pdf", "c", "rs", "sh", "xml", "jpg"]
+DOMAINS = ["com", "org", "net", "io", "dev", "de", "fr", "es", "it", "eu"]
+MONTHS = {
+    "en": "january february march april may june july august september october november december",
+    "de": "januar februar märz april mai juni juli august september oktober november dezember",
+    "fr": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+    "it": "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+}
+
+
+def line_text(sampler: Sampler, most: int) -> tuple[str, str]:
+    """A text of 1 to ``most`` characters from the sample's split, and its language. Half are cut from a manual."""
+    languages = sorted(sampler.world.prose)
+    for _ in range(TRIES):
+        language = languages[sampler.integer(0, len(languages) - 1)]
+        chance = sampler.uniform(0, 1)
+        if chance < 0.5:
+            text = _cutting(sampler, language, most)
+        else:
+            templates = _LABELS if chance < 0.7 else _CODE if chance < 0.85 else _NUMBERS
+            text = _filled(sampler, templates[sampler.integer(0, len(templates) - 1)], language)
+        if 1 <= len(text) <= most and is_novel(text) == sampler.heldout:
+            return text, language
+    raise ValueError(
+        f"the world {sampler.world.name} has no {sampler.split} line of {most} characters: allow longer ones"
+    )
+
+
+def is_novel(text: str) -> bool:
+    """Whether a line is held out: for one of its words, or as a whole."""
+    return is_heldout("line", text) or has_novel_word(text)
+
+
+def has_novel_word(text: str) -> bool:
+    """Whether a word of a line is held out."""
+    apart = re.sub(r"(?<=[^\W\d_A-ZÀ-Þ])(?=[A-ZÀ-Þ])", " ", text)  # camelCase is two words
+    words = re.findall(r"[^\W\d_]{2,}", apart)
+    return any(is_heldout("word", word.lower()) for word in words)
+
+
+def _cutting(sampler: Sampler, language: str, most: int) -> str:
+    """Consecutive words of a line of the manual, as many as fit into a random length."""
+    lines = sampler.world.prose[language]
+    words = lines[sampler.integer(0, len(lines) - 1)].split()
+    room = sampler.integer(most // 3, most)
+    kept: list[str] = []
+    for word in words[sampler.integer(0, len(words) - 1) :]:
+        room -= len(word) + bool(kept)
+        if room < 0:
+            break
+        kept.append(word)
+    return " ".join(kept)
+
+
+def _filled(sampler: Sampler, template: str, language: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: FIELDS[found[1]](sampler, language), template)
+
+
+def _word(sampler: Sampler, language: str) -> str:
+    words = sampler.world.words.get(language) or sampler.world.words["en"]
+    letters = sampler.integer(2, 9)
+    found = words.by_length.get((sampler.split, letters)) or words.all
+    return found[sampler.integer(0, len(found) - 1)]
+
+
+def _month(sampler: Sampler, language: str) -> str:
+    return MONTHS[language].split()[sampler.integer(0, 11)]
+
+
+def _digits(count: int) -> Callable[[Sampler, str], str]:
+    return lambda sampler, language: f"{sampler.integer(0, 10**count - 1):0{count}}"
+
+
+def _within(low: int, high: int) -> Callable[[Sampler, str], str]:
+    return lambda sampler, language: f"{sampler.integer(low, high):02}"
+
+
+def _letters(alphabet: str, most: int) -> Callable[[Sampler, str], str]:
+    def draw(sampler: Sampler, language: str) -> str:
+        count = sampler.integer(1, most)
+        return "".join(alphabet[sampler.integer(0, len(alphabet) - 1)] for _ in range(count))
+
+    return draw
+
+
+FIELDS: Mapping[str, Callable[[Sampler, str], str]] = {
+    "word": _word,
+    "Word": lambda sampler, language: _word(sampler, language).capitalize(),
+    "WORD": lambda sampler, language: _word(sampler, language).upper(),
+    "monthname": _month,
+    "Monthname": lambda sampler, language: _month(sampler, language).capitalize(),
+    "count": lambda sampler, language: f"{int(10 ** sampler.uniform(0, 4))}",
+    "n": _digits(1),
+    "nn": _digits(2),
+    "nnn": _digits(3),
+    "nnnn": _digits(4),
+    "day": _within(1, 31),
+    "month": _within(1, 12),
+    "year": _within(1900, 2039),
+    "hour": _within(0, 23),
+    "minute": _within(0, 59),
+    "hex": _letters("0123456789abcdef", 8),
+    "letter": _letters(string.ascii_letters, 1),
+    "letters": _letters(string.ascii_uppercase, 4),
+    "ending": lambda sampler, language: ENDINGS[sampler.integer(0, len(ENDINGS) - 1)],
+    "domain": lambda sampler, language: DOMAINS[sampler.integer(0, len(DOMAINS) - 1)],
+}
+
+
+def templates(table: str) -> list[str]:
+    return [template for line in table.strip().splitlines() for template in line.split("   ")]
+
+
+_NUMBERS, _LABELS, _CODE = map(templates, (NUMBERS, LABELS, CODE))

@@ -1,0 +1,50 @@
+"""``/v1/read``: all text of screens, pages and PDF files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request
+from pydantic import ConfigDict
+from starlette.responses import JSONResponse, Response
+
+from openpali.serve.bodies import describe_body, read_body
+from openpali.serve.media import Page
+from openpali.serve.schemas import PIXEL, Body, DataUrl
+from openpali.serve.service import Service
+from openpali_screen.export import ReadPage
+from openpali_screen.reader import ScreenReader
+
+
+class ReadRequest(Body):
+    """Find and read all text of a screen, a page or a PDF file (data:application/pdf;base64,...)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image": PIXEL}]})
+
+    image: DataUrl
+
+
+def read_router(service: Service) -> APIRouter:
+    """The endpoint."""
+    router = APIRouter()
+
+    @router.post("/v1/read", openapi_extra=describe_body(ReadRequest, form=True))
+    async def read(request: Request) -> Response:
+        """Find and read all text of a screen or a page: lines and words with boxes, in reading order.
+
+        For a PDF file, the text of all its pages, and a list of `pages`, each like the answer to an image."""
+        body = await read_body(request, ReadRequest)
+        model = service.model(body.model)
+        reader = ScreenReader.of(model.pali)
+
+        def work(pages: Sequence[Page]) -> list[tuple[int, ReadPage]]:
+            return [(number, ReadPage.of(image, reader.page(image))) for image, number in pages]
+
+        named = [(body.image, "image")]
+        pages = await service.in_turn(request, service.media.pages(named), named, list, work)
+        described = [{**({"page": number} if number else {}), **page.as_json()} for number, page in pages]
+        if pages[0][0]:
+            described = [{"text": "\n\n".join(page.text for _, page in pages), "pages": described}]
+        return JSONResponse({"model": model.name, **described[0]})
+
+    return router

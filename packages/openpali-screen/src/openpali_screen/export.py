@@ -1,0 +1,213 @@
+"""What is written on pages, as text, JSON, hOCR, or TSV as Tesseract writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from itertools import groupby
+from typing import Any, ClassVar
+
+from PIL import Image as PilImage
+from PIL import ImageDraw
+
+from openpali import __version__
+from openpali.tasks.example import Box, Image, around
+from openpali_screen.page import Reading
+from openpali_screen.text import ReadLine, ReadWord
+
+_COLUMNS = (
+    *("level", "page_num", "block_num", "par_num", "line_num", "word_num"),
+    *("left", "top", "width", "height", "conf", "text"),
+)
+LEGEND = 22  # pixels below a drawn page
+_PAGE, _LINE, _WORD = 1, 4, 5  # levels of Tesseract's layout
+_HOCR = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
+<html xmlns="http://www.w3.org/1999/xhtml">
+<head>
+<title></title>
+<meta http-equiv="Content-Type" content="text/html;charset=utf-8"/>
+<meta name="ocr-system" content="openpali {version}"/>
+<meta name="ocr-capabilities" content="ocr_page ocr_line ocrx_word"/>
+</head>
+<body>"""
+
+
+@dataclass(frozen=True)
+class ReadPage:
+    """A page that was read.
+
+    Attributes:
+        height, width: in pixels.
+        reading: what it says.
+        file: its name; may be empty.
+        number: of the page in its file, from 1 on.
+    """
+
+    height: int
+    width: int
+    reading: Reading
+    file: str = ""
+    number: int = 1
+
+    @classmethod
+    def of(cls, image: Image, said: Reading, file: str = "", number: int = 1) -> ReadPage:
+        """Of an image ``[H, W, 3]``."""
+        return cls(image.shape[0], image.shape[1], said, file, number)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values; boxes are [ymin, xmin, ymax, xmax] in pixels of the page."""
+        return {
+            **({"file": self.file, "page": self.number} if self.file else {}),
+            "height": self.height,
+            "width": self.width,
+            "angle": self.reading.angle,
+            "out_of_distribution": self.reading.out_of_distribution,
+            "reason": self.reading.reason,
+            "ood_score": self.reading.ood_score,
+            "text": self.text,
+            "lines": [
+                {
+                    "text": line.text,
+                    "block": line.block,
+                    "row": line.row,
+                    **_placed(line),
+                    "words": [{"text": w.text, **_placed(w)} for w in line.words],
+                }
+                for line in self.reading.lines
+            ],
+        }
+
+    @property
+    def text(self) -> str:
+        """The rows, with two spaces between columns."""
+        return "\n".join(map(_text, self.rows))
+
+    @property
+    def rows(self) -> list[list[ReadLine]]:
+        """The lines, those of a row together."""
+        return [[*lines] for _, lines in groupby(self.reading.lines, lambda line: line.row)]
+
+
+class TextFormat:
+    """Text, with an empty line between blocks; a page ends with a form feed, as Tesseract's and pdftotext's.
+
+    Attributes:
+        head, tail: what stands before the first page, and after the last.
+        pages: how many were written; hOCR and TSV number pages through all files.
+    """
+
+    head: ClassVar[str] = ""
+    tail: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        self.pages = 0
+
+    def page(self, page: ReadPage) -> str:
+        blocks = groupby(page.rows, lambda row: row[0].block)
+        return "\n\n".join("\n".join(map(_text, rows)) for _, rows in blocks) + "\n\f"
+
+
+class JsonFormat(TextFormat):
+    """A line of JSON for each page."""
+
+    def page(self, page: ReadPage) -> str:
+        return json.dumps(page.as_json(), ensure_ascii=False) + "\n"
+
+
+class TsvFormat(TextFormat):
+    """The columns of ``tesseract ... tsv``; a line is a row of the page, and rows are numbered through it."""
+
+    head = "\t".join(_COLUMNS) + "\n"
+
+    def page(self, page: ReadPage) -> str:
+        self.pages += 1
+        rows = [self._row(_PAGE, (self.pages, 0, 0, 0, 0), Box(0, 0, page.height, page.width))]
+        for i, line in enumerate(map(_one_line, page.rows), 1):
+            place = self.pages, line.block + 1, 1, i
+            rows.append(self._row(_LINE, (*place, 0), line.box))
+            for j, word in enumerate(line.words, 1):
+                rows.append(self._row(_WORD, (*place, j), word.box, 100 * word.confidence, word.text))
+        return "".join(rows)
+
+    def _row(self, level: int, place: tuple[int, ...], box: Box, confidence: float = -1, text: str = "") -> str:
+        top, left, bottom, right = _whole(box)
+        numbers = (level, *place, left, top, right - left, bottom - top)
+        return "\t".join([*map(str, numbers), f"{confidence:.6g}", text]) + "\n"
+
+
+class HocrFormat(TextFormat):
+    """hOCR 1.2 (https://kba.github.io/hocr-spec/1.2/): pages, rows and words with boxes and confidence."""
+
+    head = _HOCR.format(version=__version__) + "\n"
+    tail = "</body>\n</html>\n"
+
+    def page(self, page: ReadPage) -> str:
+        self.pages += 1
+        return "".join(f"{row}\n" for row in self._rows(page))
+
+    def _rows(self, page: ReadPage) -> Iterator[str]:
+        whole = _hocr_box(Box(0, 0, page.height, page.width))
+        image = escape(page.file, quote=True)
+        yield (
+            f"<div class='ocr_page' id='page_{self.pages}' "
+            f"title='image &quot;{image}&quot;; {whole}; ppageno {self.pages - 1}'>"
+        )
+        turned = f"; textangle {page.reading.angle:g}" if page.reading.angle else ""
+        for i, line in enumerate(map(_one_line, page.rows), 1):
+            name = f"{self.pages}_{i}"
+            yield f"<span class='ocr_line' id='line_{name}' title='{_hocr_box(line.box)}{turned}'>"
+            for j, word in enumerate(line.words, 1):
+                title = f"{_hocr_box(word.box)}; x_wconf {round(100 * word.confidence)}"
+                yield f"<span class='ocrx_word' id='word_{name}_{j}' title='{title}'>{escape(word.text)}</span>"
+            yield "</span>"
+        yield "</div>"
+
+
+FORMATS = {"text": TextFormat, "json": JsonFormat, "hocr": HocrFormat, "tsv": TsvFormat}
+"""Name of a format -> what writes it."""
+
+
+def draw_page(image: Image, lines: Sequence[ReadLine]) -> PilImage.Image:
+    """The boxes of words on their page ``[H, W, 3]`` uint8, from red, not confident, to green, and a legend."""
+    height, width = image.shape[:2]
+    drawn = PilImage.new("RGB", (width, height + LEGEND), "white")
+    drawn.paste(PilImage.fromarray(image))
+    draw = ImageDraw.Draw(drawn, "RGBA")
+    for word in (word for line in lines for word in line.words):
+        top, left, bottom, right = _whole(word.box)
+        colour = _colour(word.confidence)
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), (*colour, 40), colour)
+    for i in range(60):
+        draw.line((6 + i, height + 6, 6 + i, height + LEGEND - 7), _colour(i / 59))
+    draw.text((72, height + LEGEND // 2), "confidence, 0 to 1", "black", anchor="lm")
+    return drawn
+
+
+def _text(row: Sequence[ReadLine]) -> str:
+    return "  ".join(line.text for line in row)
+
+
+def _one_line(row: Sequence[ReadLine]) -> ReadLine:
+    words = [word for line in row for word in line.words]
+    return replace(row[0], words=words, box=around(line.box for line in row))
+
+
+def _colour(confidence: float) -> tuple[int, int, int]:
+    return round(230 * (1 - confidence)), round(170 * confidence), 60
+
+
+def _placed(thing: ReadLine | ReadWord) -> dict[str, Any]:
+    return {"box": [round(edge, 1) for edge in thing.box], "confidence": round(thing.confidence, 4)}
+
+
+def _whole(box: Box) -> tuple[int, int, int, int]:
+    """Edges in whole pixels: top, left, bottom, right."""
+    return round(box.ymin), round(box.xmin), round(box.ymax), round(box.xmax)
+
+
+def _hocr_box(box: Box) -> str:
+    top, left, bottom, right = _whole(box)
+    return f"bbox {left} {top} {right} {bottom}"

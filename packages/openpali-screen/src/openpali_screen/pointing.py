@@ -1,0 +1,419 @@
+"""What is on a screen: its elements with what is written on them, found by role, by name or by place.
+
+An expression is what people say of an element: its text, its role, its icon, where it is, or what it is beside:
+"the search field", "Save", "the icon right of Save", "the last button".
+
+    screen = Screen(elements, lines)
+    screen.detect("button")             # all of a role
+    screen.point("the search field")    # the one that is meant
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from functools import cached_property, lru_cache
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from openpali.metrics.boxes import box_iou
+from openpali.metrics.words import holds_centre
+from openpali.tasks.example import Box, Object, around
+from openpali_screen.elements.predict import confidence_of
+from openpali_screen.text import ReadLine, ReadWord
+
+_WORDS = {
+    ("button",): ("button", "btn"),
+    ("checkbox",): ("checkbox", "check box", "tickbox", "tick box"),
+    ("columnheader",): ("columnheader", "column header", "column"),
+    ("combobox", "listbox"): (
+        *("combobox", "combo box", "listbox", "list box", "list"),
+        *("dropdown", "drop down", "select", "select box"),
+    ),
+    ("heading",): ("heading", "title", "header"),
+    ("icon",): ("icon", "symbol"),
+    ("image",): ("image", "picture", "photo", "avatar", "logo"),
+    ("link",): ("link",),
+    ("progressbar",): ("progressbar", "progress bar", "progress"),
+    ("radio",): ("radio", "radiobutton", "radio button"),
+    ("slider",): ("slider",),
+    ("switch",): ("switch", "toggle", "toggle button", "toggle switch"),
+    ("tab",): ("tab",),
+    ("textbox",): ("textbox", "textarea", "field", "input", "searchbox", "box"),
+}
+_ROLES = {
+    form: roles
+    for roles, words in _WORDS.items()
+    for word in words
+    for form in (word, f"{word}es" if word.endswith(("s", "x", "ch")) else f"{word}s")
+}
+"""Words that name roles."""
+_FILLERS = {
+    *("a", "an", "the", "of", "in", "on", "at", "to", "for"),
+    *("with", "this", "that", "its", "text", "named", "called"),
+}
+_BESIDE = re.compile(r"\b(?:to the |on the )?(right of|left of|above|below|under|over|next to|beside|near)\b", re.I)
+_PLACES = {"top": (0, -1), "upper": (0, -1), "bottom": (0, 1), "lower": (0, 1), "left": (1, -1), "right": (1, 1)}
+_ALONG = {f"from {side}": (axis, -sign) for side, (axis, sign) in _PLACES.items()}
+_ORDINALS = ("first 1st", "second 2nd", "third 3rd", "fourth 4th", "fifth 5th", "sixth 6th")
+_ORDER = {word: number for number, words in enumerate(_ORDINALS) for word in words.split()}
+_ORDER |= {"last": -1, "from last": -1, "from end": -1}
+_OTHERWISE = frozenset((*_ROLES, *_PLACES, *_ALONG, *_ORDER))
+"""Words that say what or where an element is, or are a part of its name."""
+_LABELS = {
+    **dict.fromkeys(("textbox", "combobox", "listbox", "slider", "progressbar"), ("left of", "above")),
+    **dict.fromkeys(("checkbox", "radio", "switch"), ("right of",)),
+}
+"""On which sides of an element its label stands, by role."""
+_OTHER_ROLE = 0.75  # factor of the score if the name fits and the role does not
+_PART = 0.8  # factor of the score if only a part of what is written fits
+_ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
+_NEAR = 2.5  # heights of an element within which its label stands
+_FAR = 20.0  # heights of a label within which it stands in the row of an element
+_IN_ROW = 0.1  # factor of that distance; chosen on development themes
+
+
+class ElementQuery(NamedTuple):
+    """An expression taken apart.
+
+    Attributes:
+        words: that name the element.
+        roles: that it may have; empty: any.
+        places: axis (0: down, 1: right) and sign of where it is.
+        order: its number among those that fit, from 0, or from -1 backwards.
+        along: axis and sign of the direction in which they are counted; None: reading order.
+    """
+
+    words: Sequence[str]
+    roles: Sequence[str]
+    places: Sequence[tuple[int, int]]
+    order: int | None
+    along: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, text: str) -> ElementQuery:
+        words: list[str] = []
+        roles: list[str] = []
+        places, order, along = [], None, None
+        for word in _terms(text):
+            if word in _ROLES:
+                roles += _ROLES[word]
+            elif word in _PLACES:
+                places.append(_PLACES[word])
+            elif word in _ALONG:
+                along = _ALONG[word]
+            elif word in _ORDER:
+                order = _ORDER[word] - (order or 0)  # "second last" is -2
+            elif word not in _FILLERS:
+                words.append(word)
+        return cls(words, roles, places, order, along)
+
+    @classmethod
+    def named(cls, text: str) -> ElementQuery:
+        """The same if all words before a role are a name: "Last Name field", "Icons link"."""
+        terms = [term for term in _terms(text) if term not in _FILLERS]
+        roles = _ROLES.get(terms[-1], ()) if terms else ()
+        return cls(words_of(" ".join(terms[:-1] if roles else terms)), roles, (), None)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A screen whose elements are found and whose lines are read.
+
+    Attributes:
+        elements: with their roles; the name of an icon is what it shows.
+        lines: in reading order.
+        ood_score: as of :class:`~openpali_screen.page.Reading`.
+        doubtful: what may be an element, but is less probable: for the confidence in how many there are.
+    """
+
+    elements: Sequence[Object]
+    lines: Sequence[ReadLine]
+    ood_score: float | None = None
+    doubtful: Sequence[Object] = ()
+
+    @cached_property
+    def named(self) -> Sequence[Object]:
+        """The elements, each with its ``label``: what is written on it or beside it, or else what its icons show.
+
+        Its ``name`` is all of these.
+        """
+        found = []
+        for thing in self.elements:
+            words, icons = self._words(thing), self._icons(thing)
+            found.append(replace(thing, name=" ".join([*words, *icons]), label=" ".join(words or icons)))
+        return found
+
+    def detect(self, text: str) -> list[Object]:
+        """All elements of a role, or, if there are none, the one that is meant.
+
+        Their ``name`` is ``text``, their own name the ``label``.
+        """
+        wanted = ElementQuery.of(text)
+        more = wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)
+        found: list[Object] = []
+        if wanted.roles and not more and not self._named(text):
+            found = [thing for thing in self.named if thing.role in wanted.roles]
+        if not found and (one := self.point(text)):
+            found = [one]
+        return [replace(thing, name=text, label=thing.label or thing.name) for thing in found]
+
+    def at(self, box: Box) -> Object | None:
+        """The element in a box, with its label: the one that overlaps it most (IoU); None: no IoU is .5."""
+        ious = box_iou([box], [thing.box for thing in self.named])[0]
+        return self.named[int(ious.argmax())] if ious.max(initial=0.0) >= 0.5 else None
+
+    def point(self, expression: str) -> Object | None:
+        """The element that an expression means, with its name; words if no element has them; None: nothing fits."""
+        beside = _BESIDE.search(expression)
+        begins_name = beside and not beside.start() and self._begins_name(expression, beside.end())
+        if not beside or begins_name or self._exactly(expression):
+            return self._best(expression)
+        if anchors := self._anchors(expression[beside.end() :]):
+            return self._beside(anchors, beside[1].casefold(), ElementQuery.of(expression[: beside.start()]))
+        return self._best(expression)
+
+    def _begins_name(self, expression: str, end: int) -> bool:
+        """Whether a relation that ends there, with the next word, stands on the screen, as in "Over 18"."""
+        begins = words_of(expression)[: len(words_of(expression[:end])) + 1]
+        texts = [words_of(text) for text in (*(t.name for t in self.named), *(line.text for line in self.lines))]
+        return any(begins == words[i : i + len(begins)] for words in texts for i in range(len(words)))
+
+    def _anchors(self, text: str) -> list[Box]:
+        """Where what a text means is: the element, and the label that names it, unless the text says its role."""
+        if not (anchor := self._best(text)):
+            return []
+        words, label = _telling(text), self.label(anchor)
+        beside, within = (likeness(words, _telling(text_of(each))) for each in (label, self.inside(anchor)))
+        if beside <= within or anchor.role in ElementQuery.of(text).roles:
+            return [anchor.box]
+        return [anchor.box, around(word.box for word in label)]
+
+    def _beside(self, anchors: Sequence[Box], relation: str, wanted: ElementQuery) -> Object | None:
+        """The nearest that fits, in a direction from one of the anchors."""
+        fitting = [(self._fit(wanted, thing), thing) for thing in self.named if [thing.box] != anchors]
+        most = max((fit for fit, _ in fitting), default=0.0)
+        near = [
+            (away(anchor, thing.box, relation), thing)
+            for fit, thing in fitting
+            if fit >= 0.8 * most > 0
+            for anchor in anchors
+            if thing.box != anchor
+        ]
+        distance, found = min(near, key=lambda pair: pair[0], default=(np.inf, None))
+        return found if distance < np.inf else None
+
+    def _best(self, text: str) -> Object | None:
+        if exact := self._exactly(text):
+            return exact
+        wanted = ElementQuery.of(text)
+        if wanted == ElementQuery.of(""):  # signs alone, such as "+"
+            return next((thing for thing in self.named if thing.label and thing.label == text.strip()), None)
+        return self._named(text) or self._meant(wanted)
+
+    def _exactly(self, text: str) -> Object | None:
+        """The element whose label is an expression, with or without its role: "Log in", "Near you button"."""
+        words = _name(text)
+        for count in range(len(words), 0, -1)[:3]:  # names of roles have one word, or two
+            roles = _ROLES.get(" ".join(words[count:]), ())
+            own = [thing for thing in self.named if count == len(words) or thing.role in roles]
+            if fitting := [thing for thing in own if _name(thing.label) == words[:count]]:
+                return max(fitting, key=confidence_of)
+        return None
+
+    def _named(self, text: str) -> Object | None:
+        """The element whose name has words of roles or places, such as "Last Name field"."""
+        named = ElementQuery.named(text)
+        if not _OTHERWISE.intersection(named.words):
+            return None
+        least = _PART if set(named.words) - _PLACES.keys() - _ORDER.keys() else 1.0
+        fits = [(self._fit(named, thing), confidence_of(thing), i) for i, thing in enumerate(self.named)]
+        fit, _, which = max(fits, default=(0.0, 0.0, 0))
+        return self.named[which] if fit >= least else None
+
+    def _meant(self, wanted: ElementQuery) -> Object | None:
+        fits = [self._fit(wanted, thing) for thing in self.named]
+        most = max(fits, default=0.0)
+        if wanted.words:
+            share, written = self._written(wanted)
+            if most < 0.5 or _OTHER_ROLE * share > most:
+                return written
+        some = [thing for fit, thing in zip(fits, self.named, strict=True) if fit >= 0.95 * most and fit > 0]
+        if not some:
+            return None
+        if wanted.order is not None:
+            fitting = _in_half(some, wanted.places)
+            ordered = _counted(fitting, *wanted.along) if wanted.along else _row_by_row(fitting)
+            return ordered[wanted.order] if -len(ordered) <= wanted.order < len(ordered) else None
+        if wanted.places:
+            return max(some, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
+        return max(some, key=confidence_of)
+
+    def _written(self, wanted: ElementQuery) -> tuple[float, Object | None]:
+        """Similarity of the most similar run of words on the screen, 0..1, and these words; or (0, None)."""
+        best: tuple[float, Sequence[ReadWord]] = (0.5, ())
+        for words in (line.words for line in self.lines):
+            for share, at in _parts(wanted.words, [word.text for word in words]):
+                best = max(best, (share, words[at]), key=lambda pair: pair[0])
+        share, found = best
+        if not found:
+            return 0.0, None
+        sure = prod(word.confidence for word in found)
+        return share, Object(text_of(found), around(word.box for word in found), confidence=sure)
+
+    def _fit(self, wanted: ElementQuery, thing: Object) -> float:
+        """How well an element fits, 0..1."""
+        role = 1.0 if not wanted.roles or thing.role in wanted.roles else 0.0
+        if not wanted.words:
+            return role
+        words = _telling(thing.name)  # else "Log in" and "Log out" fit "Log in" alike
+        part, _ = max(_parts(wanted.words, words), default=(0.0, slice(0)), key=lambda pair: pair[0])
+        return (role or _OTHER_ROLE) * max(likeness(wanted.words, words), _PART * part)
+
+    def _words(self, thing: Object) -> list[str]:
+        """On an element, and of its label beside it."""
+        return [word.text for word in (*self.inside(thing), *self.label(thing))]
+
+    def _icons(self, thing: Object) -> list[str]:
+        """What an element's icons show, or it itself."""
+        icons = (each for each in self.elements if each.is_icon)
+        return [*dict.fromkeys(i.name for i in icons if i is thing or holds_centre(thing.box, i.box))]
+
+    def inside(self, thing: Object) -> list[ReadWord]:
+        """The words that are written on an element."""
+        return [word for line in self.lines for word in line.words if holds_centre(thing.box, word.box)]
+
+    def label(self, thing: Object) -> Sequence[ReadWord]:
+        """The words of the nearest line on the side where labels of its role stand; one in its row comes first."""
+        sides = _LABELS.get(thing.role, ())
+        reach = _NEAR * thing.box.height
+        beside = self._in_row(thing) if "left of" in sides else []
+        near = [
+            (distance, line)
+            for line in (self._free if beside else self.lines)
+            if line.words and not holds_centre(thing.box, line.box)
+            for distance in [min((away(thing.box, line.box, side) for side in sides), default=np.inf)]
+            if distance <= reach
+        ]
+        return min([*near, *beside], key=lambda pair: pair[0])[1].words if near or beside else ()
+
+    def _in_row(self, thing: Object) -> list[tuple[float, ReadLine]]:
+        """The lines at the left of an element that may be its label: not those that are nearer to another one."""
+        return [
+            (_IN_ROW * distance, line)
+            for line in self._free
+            if thing.box.ymin <= line.box.centre[0] <= thing.box.ymax
+            for distance in [away(thing.box, line.box, "left of")]
+            if distance <= _FAR * line.box.height
+            if not any(away(other.box, line.box, "") < distance for other in self._labelled)
+        ]
+
+    @cached_property
+    def _labelled(self) -> Sequence[Object]:
+        """Elements whose labels stand beside them."""
+        return [thing for thing in self.elements if thing.role in _LABELS]
+
+    @cached_property
+    def _free(self) -> Sequence[ReadLine]:
+        """Lines with words that are written on no element of these roles: the others may have labels in them."""
+        taken = [thing.box for thing in self.elements if thing.role in (*_LABELS, "button", "tab", "heading")]
+        lines = (line for line in self.lines if words_of(line.text))
+        return [line for line in lines if not any(holds_centre(box, line.box) for box in taken)]
+
+
+def _row_by_row(things: Sequence[Object]) -> list[Object]:
+    """Things in rows from the top, each from left to right; of a row are those whose middle its highest holds."""
+    rows: list[list[Object]] = []
+    for thing in sorted(things, key=lambda thing: thing.box.ymin):
+        if rows and thing.box.centre[0] < rows[-1][0].box.ymax:
+            rows[-1].append(thing)
+        else:
+            rows.append([thing])
+    return [thing for row in rows for thing in sorted(row, key=lambda thing: thing.box.xmin)]
+
+
+def _counted(things: Sequence[Object], axis: int, sign: int) -> list[Object]:
+    """Things along an axis, or against it."""
+    return sorted(things, key=lambda thing: sign * thing.box.centre[axis])
+
+
+def _in_half(things: Sequence[Object], places: Sequence[tuple[int, int]]) -> Sequence[Object]:
+    """Those in each half, such as the left one, that places name (:class:`ElementQuery`)."""
+    for axis, sign in places:
+        centres = [thing.box.centre[axis] for thing in things]
+        middle = (min(centres) + max(centres)) / 2
+        things = [thing for thing, at in zip(things, centres, strict=True) if sign * (at - middle) > 0] or things
+    return things
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _terms(text: str) -> list[str]:
+    """Words; those that say one thing together, such as "radio button" and "from right", are one term."""
+    terms: list[str] = []
+    text = " ".join(words_of(text)).replace("last but one", "second last").replace("from the ", "from ")
+    for word in text.split():
+        if terms and (pair := f"{terms[-1]} {word}") in _OTHERWISE:
+            terms[-1] = pair
+        else:
+            terms.append(word)
+    return terms
+
+
+def _telling(text: str) -> list[str]:
+    """Words that are no fillers."""
+    return [word for word in words_of(text) if word not in _FILLERS]
+
+
+def _name(text: str) -> list[str]:
+    """Words without an article before them."""
+    return words_of(text.casefold().strip().removeprefix("the "))
+
+
+def text_of(words: Sequence[ReadWord]) -> str:
+    return " ".join(word.text for word in words)
+
+
+def _parts(wanted: Sequence[str], texts: Sequence[str]) -> Iterator[tuple[float, slice]]:
+    """Similarity and place of each run of at most ``len(wanted)`` texts that follow each other."""
+    for first in range(len(texts)):
+        for last in range(first + 1, min(first + len(wanted), len(texts)) + 1):
+            yield likeness(wanted, words_of(" ".join(texts[first:last]))), slice(first, last)
+
+
+def likeness(wanted: Sequence[str], written: Sequence[str]) -> float:
+    """How alike two texts are, 0..1: the share of words that both have, words that are alike in part."""
+    if not wanted or not written:
+        return 0.0
+    alike = sum(max(_alike(word, other) for other in written) for word in wanted)
+    return 2 * alike / (len(wanted) + max(len(written), alike))
+
+
+@lru_cache(2**16)
+def _alike(word: str, other: str) -> float:
+    if word == other:
+        return 1.0
+    ratio = SequenceMatcher(None, word, other, autojunk=False).ratio()
+    return ratio if ratio >= _ALIKE else 0.0
+
+
+def away(anchor: Box, box: Box, relation: str) -> float:
+    """Pixels from an anchor to a box in a direction; infinite if it is elsewhere."""
+    down = max(box.ymin - anchor.ymax, anchor.ymin - box.ymax, 0.0)
+    across = max(box.xmin - anchor.xmax, anchor.xmin - box.xmax, 0.0)
+    (y, x), (at_y, at_x) = box.centre, anchor.centre
+    there = {
+        "right of": x > at_x and across >= down,
+        "left of": x < at_x and across >= down,
+        "above": y < at_y and down >= across,
+        "over": y < at_y and down >= across,
+        "below": y > at_y and down >= across,
+        "under": y > at_y and down >= across,
+    }.get(relation, True)
+    return down + across if there else np.inf

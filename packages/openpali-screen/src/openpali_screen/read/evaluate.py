@@ -1,0 +1,27 @@
+"""How well lines of pages are read where they are, and how well whole pages are read."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from openpali.distributed import ALONE, Ranks
+from openpali.eval.pages import PageEvaluator, Pages
+from openpali.metrics.ocr import ocr
+from openpali.tasks.example import Example
+from openpali.text.characters import numbers_of, plain
+from openpali_screen.read.network import Reader
+from openpali_screen.read.predict import read_lines
+
+
+class ReadingEvaluator(PageEvaluator):
+    """Error rates of the lines of pages that a reader could write, read where they truly are."""
+
+    def run(self, reader: Reader, ranks: Ranks = ALONE) -> Pages:
+        """Evaluate. Collective: call it on every rank."""
+        lines = [line for page in self.each(ranks, partial(self._page, reader)) for line in page]
+        return Pages(ocr([read for read, _ in lines], [true for _, true in lines]), self.n)
+
+    def _page(self, reader: Reader, example: Example) -> list[tuple[str, str]]:
+        lines = [line for line in example.lines if line.readable and numbers_of(line.text)]
+        read = read_lines(reader, example.images[0], [line.box for line in lines])
+        return [(found.text, plain(line.text)) for found, line in zip(read, lines, strict=True)]

@@ -1,0 +1,81 @@
+"""What is read: words and lines, with boxes in pixels of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from openpali.metrics.calibration import Calibration
+from openpali.tasks.example import Box, Size, around
+
+
+@dataclass(frozen=True)
+class ReadWord:
+    """A word of a page.
+
+    Attributes:
+        box: in pixels of the page.
+        confidence: the product of the probabilities of its characters, in 0..1; or, if it is calibrated, the
+            probability that it is right.
+    """
+
+    text: str
+    box: Box
+    confidence: float
+
+
+@dataclass(frozen=True)
+class ReadLine:
+    """A line of a page; its words are in the order in which they are read.
+
+    Attributes:
+        block: number of the paragraph, column or table that it is in, from 0 on.
+        row: number of its row on the page, from 0 on: the cells of a row of a table share it.
+    """
+
+    words: Sequence[ReadWord]
+    box: Box
+    block: int = 0
+    row: int = 0
+
+    @property
+    def extent(self) -> Box:
+        """The box of its words alone: that of a line may begin with an icon, or reach a little further."""
+        return around(word.box for word in self.words)
+
+    @property
+    def confidence(self) -> float:
+        """Of all its words together: the product of theirs."""
+        return prod(word.confidence for word in self.words)
+
+    @property
+    def text(self) -> str:
+        """The words, with a space between two."""
+        return " ".join(word.text for word in self.words)
+
+    @property
+    def legibility(self) -> float:
+        """The share of its characters that are in words of a confidence above .5; 0 without words."""
+        lengths = [len(word.text) for word in self.words]
+        sure = sum(length for length, word in zip(lengths, self.words, strict=True) if word.confidence > 0.5)
+        return sure / max(1, sum(lengths))
+
+    def within(self, size: Size) -> ReadLine:
+        """The line with boxes that end where its page does: cells and the height of a line may reach beyond."""
+        return self.moved(lambda box: box.within(size))
+
+    def moved(self, to: Callable[[Box], Box]) -> ReadLine:
+        """The line with its box and those of its words replaced."""
+        words = [replace(word, box=to(word.box)) for word in self.words]
+        return replace(self, words=words, box=to(self.box))
+
+    def doubted(self, factor: float) -> ReadLine:
+        """The line with the confidence of each word multiplied."""
+        return replace(self, words=[replace(word, confidence=factor * word.confidence) for word in self.words])
+
+    def calibrated(self, calibration: Calibration, least: float = 0.0) -> ReadLine | None:
+        """The line with calibrated confidence, without words of less than ``least``; None if that leaves none."""
+        sure = [replace(word, confidence=calibration.of(word.confidence)) for word in self.words]
+        words = [word for word in sure if word.confidence >= least]
+        return replace(self, words=words) if words else None

@@ -1,0 +1,209 @@
+"""What an architecture declares: one kind of model, in one file, for every part of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from openpali.architectures.facts import NOTHING, Facts
+from openpali.data.media.native import AnyPreprocess
+from openpali.model.vit import check_pool
+from openpali.tasks.dialects import PALI3, Dialect
+from openpali.text.tokenizer import Tokenizer
+
+C = TypeVar("C")
+Blocks = Mapping[type[nn.Module], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Stored(Generic[C]):
+    """A model with what lies beside it in a folder.
+
+    Attributes:
+        config: its shape.
+        weights: by our names.
+        preprocess: how images are resized; None for a model without images.
+        tokenizer: None for a model without text.
+        about: lines for people on where it came from.
+    """
+
+    config: C
+    weights: Mapping[str, Tensor]
+    preprocess: AnyPreprocess | None = None
+    tokenizer: Tokenizer | None = None
+    facts: Facts = NOTHING
+    about: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A checkpoint of transformers: tensors, JSON files by name, and the name that its SentencePiece model gets."""
+
+    weights: Mapping[str, Tensor]
+    files: Mapping[str, Mapping[str, Any]]
+    tokenizer: str = ""
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Multiply-adds of the matmuls of a language model before the first token (prefill).
+
+    Attributes:
+        prefix: of images and prompt.
+        memory: of keys and values for cross-attention, if they are computed apart.
+    """
+
+    prefix: int
+    memory: int = 0
+
+
+class TextShape(Protocol):
+    """The shape of what writes text, as sizes count it."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def d_model(self) -> int: ...
+
+
+class Architecture(Generic[C]):
+    """A kind of model. Subclass it, and name the class in ``architectures/registry.py`` or in an extension.
+
+    A model with images has a ``vit``, and its configuration a ``vision``; one that takes prompts is a
+    :class:`openpali.model.vision_language.VisionLanguageModel`, and the objective "sequence" trains it.
+
+    Attributes:
+        kind: name in model folders.
+        config: dataclass of its shapes, written to ``config.json``.
+        network: takes the shapes; a subclass that needs more overrides :meth:`build`.
+        answers: whether it takes prompts.
+        labelled: whether it names classes, the ``labels`` of its configuration.
+        quantizes: whether ``openpali quantize`` narrows its weights in a bundle.
+        native: whether it takes images in their own proportions (:class:`openpali.model.patches.Patches`).
+        presets: shapes by name, for recipes; those of models that take prompts also for ``openpali sizes``.
+        sides: of square images in pixels for which ``openpali sizes`` counts FLOPs.
+        blocks: the classes of layers that are checkpointed, compiled and sharded one by one -> those of their
+            parts that the model calls on their own.
+        dialect: how it is asked and answers, unless its folder says otherwise.
+        model_types: of transformers, which :meth:`read` takes.
+        engine_language: ``module:class`` of its :class:`openpali.infer.engines.languages.Language`, for engines
+            that compile it; empty: none can.
+        model_type: which ``config.json`` names, for classes of ours that transformers opens; empty: none.
+    """
+
+    kind: ClassVar[str]
+    config: type[C]
+    network: ClassVar[type[nn.Module]]
+    answers: ClassVar[bool] = False
+    labelled: ClassVar[bool] = False
+    quantizes: ClassVar[bool] = True
+    native: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Any]] = {}
+    sides: ClassVar[Sequence[int]] = (224, 448)
+    blocks: ClassVar[Blocks] = {}
+    dialect: ClassVar[Dialect] = PALI3
+    model_types: ClassVar[Sequence[str]] = ()
+    model_type: ClassVar[str] = ""
+    engine_language: ClassVar[str] = ""
+
+    def build(self, config: C) -> nn.Module:
+        """A model without values."""
+        return self.network(config)
+
+    # ---- training
+
+    def vocabulary(self, config: C) -> int:
+        """Rows of the embedding of tokens; 0 for a model without."""
+        return self.language(config).vocab_size if self.answers else 0
+
+    def for_training(self, config: C, vocabulary: int, dropout: float) -> C:
+        """A preset's shape, or a start model's, to train with a tokenizer of so many ids, and this dropout."""
+        if dropout:
+            raise ValueError(f"model.dropout = {dropout}, but a {self.kind} has no dropout: remove it")
+        if vocabulary > (rows := self.vocabulary(config)):
+            raise ValueError(
+                f"model.tokenizer has {vocabulary} ids, more than the {rows} rows of the embedding of this "
+                f"{self.kind}: name a smaller one, or remove it to use that of the start model in model.init"
+            )
+        return config
+
+    # ---- sizes; a kind that takes prompts has `language`, `flops` and `token_flops`
+
+    def pool(self, config: C) -> int:
+        """Side of the square of patches that becomes one visual token."""
+        return 1
+
+    def longest_prompt(self, config: Any, size: tuple[int, int] | None = None) -> int | None:
+        """Most tokens of a prompt beside one image of ``size`` (as :meth:`visual_tokens`); None: any number.
+
+        Raises:
+            ValueError: such an image leaves no room.
+        """
+        return None
+
+    def longest_target(self, config: Any) -> int | None:
+        """Most tokens of a target, its end token included; None: any number."""
+        return None
+
+    def visual_tokens(self, config: Any, size: tuple[int, int] | None = None) -> int:
+        """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own)."""
+        height, width = size or config.vision.image_size
+        patch, pool = config.vision.patch_size, self.pool(config)
+        if min(height, width) < patch or height % patch or width % patch:
+            nearest = " x ".join(str(max(1, round(side / patch)) * patch) for side in (height, width))
+            raise ValueError(
+                f"{height} x {width} pixels do not divide into patches of {patch}: use multiples of it, as "
+                f"{nearest}"
+            )
+        rows, columns = height // patch, width // patch
+        check_pool((rows, columns), pool, patch)
+        return int(rows * columns // pool**2)
+
+    def language(self, config: C) -> TextShape:
+        """Shape of what writes the text."""
+        raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `language`")
+
+    def memory(self, config: C, visual: int, frames: int, prompt: int) -> int:
+        """Tokens of the memory: ``visual`` tokens of all ``frames``, the prompt, and those that the model adds."""
+        return visual + prompt
+
+    def image_flops(self, config: C, size: tuple[int, int] | None = None) -> int:
+        """Multiply-adds of the matmuls that make visual tokens of one image of ``size``."""
+        v, tokens = vision_of(config), self.visual_tokens(config, size)
+        patches = tokens * self.pool(config) ** 2
+        block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # of each patch
+        encoder = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
+        return int(encoder + tokens * v.width * self.language(config).d_model)
+
+    def flops(self, config: C, memory: int) -> Flops:
+        """Multiply-adds of the prefill, for a memory of so many tokens."""
+        raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `flops`")
+
+    def token_flops(self, config: C, memory: int, position: int) -> int:
+        """Multiply-adds of generating the token at ``position`` (from 0) with a cache."""
+        raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `token_flops`")
+
+    # ---- public checkpoints
+
+    def reads(self, source: Path, described: Mapping[str, Any]) -> bool:
+        """Whether :meth:`read` takes a checkpoint; ``described`` is its ``config.json``, empty if it has none."""
+        return described.get("model_type") in self.model_types
+
+    def read(self, source: Path) -> Stored[C]:
+        """A public checkpoint, a folder of transformers or a file of another library, as a model of ours."""
+        raise ValueError(f"no checkpoint of another library can be read as a {self.kind}")
+
+    def write(self, model: Stored[C]) -> dict[str, Exported]:
+        """The opposite of :meth:`read`: subfolder -> what to write there ("" is the folder itself). Warns
+        (:class:`openpali.architectures.preprocessor.Inexpressible`) of what transformers does otherwise.
+        """
+        raise ValueError(f"a {self.kind} cannot be exported to transformers, which has no class for it")
+
+
+def vision_of(config: Any) -> Any:
+    """The :class:`openpali.model.vit.ViTConfig` of a configuration; None for a model without images."""
+    return getattr(config, "vision", None)

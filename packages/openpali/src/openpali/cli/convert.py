@@ -1,0 +1,250 @@
+"""``openpali pack``, ``quantize``, ``merge``, ``convert`` and ``export``: from one form of weights to another."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from openpali.cli.outputs import check_not_at_root, check_not_input, check_writable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from openpali.weights.quantize import Measure
+
+
+def pack(
+    bundle: Annotated[
+        Path, typer.Argument(help="A TOML file that names the parts, such as recipes/nano/bundle.toml")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write")],
+) -> None:
+    """Pack finished runs into one bundle of models, in bf16."""
+    from openpali.weights.bundle import pack_bundle
+    from openpali.weights.files import BUNDLE
+
+    check_not_at_root(out / BUNDLE)
+    for part, size in pack_bundle(bundle, out).items():
+        typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
+    typer.echo(f"bundle written to {out}")
+
+
+def quantize(
+    model: Annotated[
+        str, typer.Argument(help="A model folder, a finished run, or a bundle, of which every part is written")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write")],
+    bits: Annotated[
+        int,
+        typer.Option(
+            help="Of a weight: 8, or 4 for linear layers of the language model but its head, all others 8"
+        ),
+    ] = 8,
+    group: Annotated[
+        int | None, typer.Option(help="Inputs that share a scale in 4 bits: 32, 64 or 128; default: 128")
+    ] = None,
+    calibrate: Annotated[
+        str,
+        typer.Option(
+            help="With --bits 4: samples (JSONL, shards or Parquet) that the model answers first; weights are "
+            "rounded for the inputs that these give (GPTQ)"
+        ),
+    ] = "",
+    task: Annotated[
+        str, typer.Option(help="Task to ask those samples; default: what each is for, by its fields")
+    ] = "",
+) -> None:
+    """Write a copy of a model with int8 weights, about half the size of bf16, or int4, for inference."""
+    from openpali.weights.bundle import main_part, open_bundle
+    from openpali.weights.files import BUNDLE, CONFIG
+    from openpali.weights.find import find_model
+    from openpali.weights.format import open_model
+    from openpali.weights.quantize import GROUP
+    from openpali.weights.quantize import quantize as write
+    from openpali.weights.write import check_hides_nothing
+
+    if bits not in (8, 4):
+        raise ValueError(f"no weights of {bits} bits: --bits takes 8 or 4")
+    if task and not calibrate:
+        raise ValueError("--task is of the samples of --calibrate: leave it out, or give both")
+    if bits == 8 and calibrate:
+        raise ValueError("8 bits are near enough without samples: leave out --calibrate, or take --bits 4")
+    if bits == 8 and group is not None:
+        raise ValueError("8 bits have a scale for each output: leave out --group, or take --bits 4")
+    origin = find_model(model)
+    bundle = (origin / BUNDLE).is_file()
+    parts = [open_model(folder) for folder in open_bundle(origin).parts.values()]
+    check_not_input(out, origin, *(folder for part in parts for folder in part.folders))
+    if not bundle:
+        check_hides_nothing(out)
+    measure = _measure(main_part(origin), calibrate, task) if calibrate else None
+    check_writable(out / CONFIG)  # before the samples are answered
+    sizes = write(origin, out, 0 if bits == 8 else GROUP if group is None else group, measure)
+    for part, size in sizes.items() if bundle else ():
+        typer.echo(f"{part:12} {size / 1e6:6.2f} MB")
+    typer.echo(
+        f"{'bundle' if bundle else 'model'} written to {out}, {sum(sizes.values()) / 1e6:,.2f} MB of weights"
+    )
+
+
+def _measure(model: Path, samples: str, task: str) -> Measure:
+    """What measures the inputs of a model's layers while it answers samples."""
+    import torch
+
+    from openpali.data.sources.registry import open_source
+    from openpali.infer.moments import input_moments
+    from openpali.infer.pali import Pali
+    from openpali.processor import bf16_is_faster
+    from openpali.reports.progress import count_samples
+
+    pali = Pali(model, dtype="bf16" if bf16_is_faster(torch.device("cpu")) else "fp32")
+    source = open_source(samples, {})
+
+    def measure(layers: Sequence[str]) -> Mapping[str, Tensor]:
+        with count_samples(samples, len(source)) as advance:
+            return input_moments(pali, source, layers, task, advance)
+
+    return measure
+
+
+def merge(
+    adapter: Annotated[str, typer.Argument(help="A folder with a LoRA adapter, or a finished run of one")],
+    out: Annotated[Path, typer.Option(help="Folder to write")],
+) -> None:
+    """Write the model that a LoRA adapter and its base are together."""
+    from openpali.weights.files import CONFIG
+    from openpali.weights.find import find_model
+    from openpali.weights.format import open_model, write_merged
+
+    source = open_model(find_model(adapter))
+    check_not_input(out, *source.folders)
+    check_not_at_root(out / CONFIG)
+    write_merged(source, out)
+    typer.echo(f"model written to {out}")
+
+
+def convert(
+    out: Annotated[Path, typer.Option(help="Model folder to write")],
+    vision: Annotated[
+        str | None,
+        typer.Option(
+            help="SigLIP, alone or in a larger model: a transformers folder, hf://ORG/NAME, or "
+            "a .npz file of big_vision"
+        ),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="T5, mT5, umT5 or UL2: a transformers folder, or hf://ORG/NAME; without it, only SigLIP is "
+            "converted"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A whole model instead of the two, as PaliGemma or T5Gemma 2: a transformers folder, "
+            "hf://ORG/NAME, or a .npz file of big_vision"
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="The mask VQ-VAE of big_vision, vae-oid.npz, with its model or alone")
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="Image size: pixels per side, or HEIGHTxWIDTH; default: the checkpoint's own")
+    ] = "",
+    head: Annotated[str, typer.Option(help="Output head of the language model: auto, tied or untied")] = "auto",
+    locations: Annotated[
+        int, typer.Option(help="Number of location tokens to add; default: coordinates are text", min=0)
+    ] = 0,
+    report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
+) -> None:
+    """Make a PaLI from public SigLIP and T5 weights, with new projection and mask tokens, or convert a model."""
+    from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
+    from openpali.architectures.pali import assemble, parse_head
+    from openpali.architectures.siglip.architecture import SigLIPArchitecture
+    from openpali.extensions import option
+    from openpali.tasks.example import Size
+    from openpali.weights.convert import convert as write
+    from openpali.weights.convert import write_stored
+    from openpali.weights.files import CONFIG
+    from openpali.weights.hub import find_checkpoint
+
+    pixels, policy = Size.parse(size) if size else None, parse_head(head)
+    check_not_input(out, *(each for each in (vision, text, model, masks) if each))
+    check_not_at_root(out / CONFIG)
+    if (model or masks) and (vision or text):
+        raise ValueError("--model and --masks read a whole model: leave out --vision and --text")
+    if (locations or (head != "auto" and not report)) and not text:
+        raise ValueError("--locations and --head are for a new PaLI: give --vision and --text, or leave them out")
+    if size and masks and not model:
+        raise ValueError("a mask VQ-VAE has one size: leave out --size")
+    images, words, whole = (each and find_checkpoint(each) for each in (vision, text, model))
+    if whole:
+        described = write(whole, out, size=pixels, masks=masks)
+    elif masks is not None:
+        described = write(masks, out, architecture=MaskVQVAEArchitecture())
+    elif not images:
+        raise ValueError("name what to convert: --vision, --model or --masks")
+    elif words:
+        described = write_stored(assemble(images, words, head=policy, locations=locations), out, pixels)
+    else:
+        described = write(images, out, size=pixels, architecture=SigLIPArchitecture())
+    for line in described:
+        typer.echo(line)
+    if report:
+        for line in option("convert --report")(vision=images, text=words, model=whole, head=policy):
+            typer.echo(line)
+    typer.echo(f"model written to {out}")
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="A SigLIP or PaLI: a model folder, a finished run, or the name of a shipped model")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; a PaLI is written to its subfolders vision and text")],
+    format: Annotated[
+        Literal["transformers", "onnx"],
+        typer.Option(help="Checkpoints for transformers' own classes, or ONNX graphs of every part"),
+    ] = "transformers",
+    int8: Annotated[bool, typer.Option("--int8", help="Weights of ONNX graphs in int8")] = False,
+) -> None:
+    """Write a model's parts as checkpoints for transformers' own classes, or as ONNX graphs."""
+    from openpali.architectures.preprocessor import Inexpressible
+    from openpali.weights.bundle import open_bundle
+    from openpali.weights.export import export as write
+    from openpali.weights.files import CONFIG, MAIN, SIGLIP
+    from openpali.weights.find import find_model
+    from openpali.weights.format import open_model
+
+    origin = find_model(model)
+    parts = {name: open_model(folder) for name, folder in open_bundle(origin).parts.items()}
+    check_not_input(out, origin, *(folder for part in parts.values() for folder in part.folders))
+    check_not_at_root(out / CONFIG)
+    if format == "onnx":
+        from openpali.onnx.export import write as write_graphs
+
+        for file in write_graphs(origin, out, int8=int8):
+            typer.echo(f"{file.relative_to(out)}, {file.stat().st_size / 1e6:,.2f} MB")
+        return
+    if int8:
+        raise ValueError("--int8 is for ONNX graphs: add --format onnx, or use openpali quantize")
+    chosen = [name for name in parts if len(parts) == 1 or name in (MAIN, SIGLIP)]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", Inexpressible)
+        for name in chosen:
+            for written in write(parts[name], out / name if len(parts) > 1 else out):
+                typer.echo(f"{name} written to {written}")
+    if others := [name for name in parts if name not in chosen]:
+        typer.echo(
+            f"openpali: left out: {', '.join(others)}; `openpali export {origin}/PART` writes one of them, if "
+            "transformers has a class for it",
+            err=True,
+        )
+    for other in (each for each in said if each.category is not Inexpressible):
+        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    if told := dict.fromkeys(str(each.message) for each in said if each.category is Inexpressible):
+        warnings.warn("; ".join(told), Inexpressible, stacklevel=1)

@@ -1,0 +1,69 @@
+"""Every format that ``openpali data import`` reads. A new one is a file in this folder and a line below."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from openpali.data.importers import coco, docvqa, table, voc, yolo
+from openpali.data.importers.base import Found, Imported, Importer, Request
+from openpali.data.sources.files import relative_to
+from openpali.data.sources.records import RecordError, parse_record
+from openpali.messages import hint
+from openpali.whole import replacing
+
+IMPORTERS: dict[str, Importer] = {
+    "coco": coco.read,
+    "yolo": yolo.read,
+    "voc": voc.read,
+    "csv": table.read,
+    "docvqa": docvqa.read,
+}
+"""Name of a format -> what reads it."""
+
+
+def import_data(format: str, path: Path, out: Path, *, images: Path | None = None, split: str = "") -> Imported:
+    """Write annotations in another format as JSONL (docs/data.md).
+
+    The images stay where they are; their paths in the file are relative to it. The file appears complete or not at
+    all.
+
+    Args:
+        format: one of :data:`IMPORTERS`.
+        path: the annotations, a file or a folder.
+        out: the JSONL file to write.
+        images: folder of the images, if it is not the one that the format prescribes.
+        split: the part of the data set, for formats that name parts.
+    """
+    if format not in IMPORTERS:
+        raise ValueError(f"no format {format!r}; {hint(format, IMPORTERS)}")
+    if out.suffix != ".jsonl":
+        raise ValueError(f"--out {out}: the file is JSONL, so its name must end in .jsonl")
+    log = Imported(out=str(out))
+    found = IMPORTERS[format](Request(path, images, split), log)
+    with replacing(out) as new:
+        with new.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(_lines(found, out, log))
+        if not log.samples:
+            reasons = [f"{count:,} x {kind} ({log.messages[kind][0]})" for kind, count in log.problems.items()]
+            raise ValueError(f"nothing of {path} can be used: {'; '.join(reasons) or 'it has no samples'}")
+    return log
+
+
+def _lines(found: Iterator[Found], out: Path, log: Imported) -> Iterator[str]:
+    folder, images = out.resolve().parent, set[Path]()
+    for image, fields in found:
+        path = image.resolve()
+        file = relative_to(path, folder)
+        line = json.dumps({"key": fields.get("key", ""), "images": file, **fields}, ensure_ascii=False)
+        try:
+            parse_record(line, str(image))
+        except RecordError as error:
+            log.add("damaged entry", str(error))
+            continue
+        images.add(path)
+        log.samples += 1
+        log.images = len(images)
+        log.objects += len(fields.get("objects", ()))
+        yield line + "\n"

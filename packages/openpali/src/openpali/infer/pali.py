@@ -1,0 +1,379 @@
+"""``Pali``: a model from a folder, ready to answer.
+
+pali = Pali.from_pretrained("nano")
+pali.caption(["cat.jpg"], lang="ja")
+pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, cast
+
+import torch
+
+from openpali.architectures.halves.t5 import HeadPolicy
+from openpali.architectures.pali import assemble
+from openpali.infer.batches import chunked
+from openpali.infer.components import ALONE, Question, encoder_only
+from openpali.infer.engines.registry import Dtype, EngineName
+from openpali.infer.generate import Decoding
+from openpali.infer.pipeline import (
+    BATCH,
+    Floats,
+    Frames,
+    ImageLike,
+    OutOfDistribution,
+    Prediction,
+    check_rows,
+    is_image,
+    ood_warning,
+)
+from openpali.infer.requests import asks_about_image, asks_to_read
+from openpali.infer.routing import RoutedModel
+from openpali.messages import nearest, shorten
+from openpali.tasks.base import Task
+from openpali.tasks.detect import alike
+from openpali.tasks.example import Object
+from openpali.tasks.ocr import Ocr
+from openpali.tasks.registry import FREE_TEXT, is_prompt, recognise, suited
+from openpali.text.characters import composed
+from openpali.weights.convert import write_stored
+from openpali.weights.files import ABOUT, BUNDLE, MAIN, SIGLIP
+from openpali.weights.find import find_model
+from openpali.weights.format import open_model
+from openpali.weights.hub import find_checkpoint
+
+
+class Reworded(UserWarning):
+    """A text was not sent to the model as it is, or names what the model does not know."""
+
+
+class Prompted(NamedTuple):
+    """What a model is asked.
+
+    Attributes:
+        task: parses the answer.
+        prompt: what the model reads.
+        note: a sentence if the user's text is asked as a question or left out, or holds a name that the model does
+            not know; else empty.
+        part: that is to answer; None: those that the bundle lists.
+        free: whether the user's text is neither a prompt nor what a task takes.
+    """
+
+    task: Task
+    prompt: str
+    note: str = ""
+    part: str | None = None
+    free: bool = False
+
+
+class Pali(RoutedModel):
+    """A model or a bundle of models, ready to answer.
+
+    Args:
+        folder: a model, or a bundle of them.
+        engine: what generates text: torch, or OpenVINO on CPUs with float, int8 or int4 weights. "torch-int8" is
+            torch with int8 weights and, for images and prompts, int8 activations, on CPUs. "auto" picks OpenVINO
+            for "fp32" on a CPU if it is installed, else torch; the attribute holds the engine picked. OpenVINO
+            takes encoder-decoders.
+        dtype: what torch computes in. "bf16" halves the memory, and tensors stored in bf16 stay mapped from disk.
+            OpenVINO computes in bf16 if the processor is faster with it, whatever this is: with "bf16" it only
+            generates, and torch encodes images and prompts.
+        device: where torch computes, as "cpu" or "cuda".
+    """
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "nano",
+        engine: EngineName = "torch",
+        dtype: Dtype = "fp32",
+        device: str | torch.device = "cpu",
+    ) -> Pali:
+        """Open a folder, a model that ships with the package (``nano``), or a finished run.
+
+        Args:
+            name: path, or name of the model or run.
+            engine, dtype, device: as for :class:`Pali`.
+
+        Raises:
+            FileNotFoundError: there is no such model.
+            ValueError: it cannot be opened, or not run so here.
+        """
+        return cls(find_model(str(name)), engine, dtype, device)
+
+    @classmethod
+    def from_parts(
+        cls,
+        *,
+        vision: str | Path,
+        text: str | Path,
+        out: str | Path | None = None,
+        size: int | tuple[int, int] | None = None,
+        head: HeadPolicy = "auto",
+        locations: int = 0,
+        seed: int = 0,
+    ) -> Pali:
+        """Assemble a PaLI from public weights (see :func:`assemble`). It needs training before it can answer.
+
+        Args:
+            vision: SigLIP, as a folder of transformers or a `.npz` file of big_vision.
+            text: T5, mT5, umT5 or UL2 with its tokenizer, as a folder of transformers.
+            out: folder to write; by default a temporary one that is deleted with this object.
+            size: pixels per side, or height and width; by default the size that the image encoder was trained at.
+            head, locations, seed: as for :func:`assemble`.
+        """
+        temporary = None if out else TemporaryDirectory(prefix="openpali-")
+        folder = Path(out or cast(TemporaryDirectory[str], temporary).name)
+        pixels = (size, size) if isinstance(size, int) else size
+        halves = find_checkpoint(str(vision)), find_checkpoint(str(text))
+        made = assemble(*halves, head=head, locations=locations, seed=seed)
+        write_stored(made, folder, pixels)
+        pali = cls(folder)
+        pali._temporary = temporary
+        return pali
+
+    def adapted(self, name: str | Path) -> Pali:
+        """The model that a LoRA adapter makes of this one, or of a part of it. Both share the weights in memory.
+
+        Args:
+            name: of the adapter, as for :meth:`from_pretrained`.
+        """
+        folder = find_model(str(name))
+        stored = None if (folder / BUNDLE).is_file() else open_model(folder)
+        if stored is None or stored.adapter is None or stored.base is None:
+            raise ValueError(f"{name} is a whole model, not an adapter: serve or open it by itself")
+        if not self._engine.adapts:
+            raise ValueError(f"adapters share their base's weights with engine torch, not with {self.engine}")
+        beneath = stored.base.folder.resolve()
+        part = next((part for part, own in self.parts.items() if own.resolve() == beneath), None)
+        if part is None:
+            raise ValueError(
+                f"the adapter {name} changes the model {stored.adapter.base}, not {self.name}: give one that was "
+                "trained on this model"
+            )
+        adapted = Pali(folder, self.engine, self.dtype, self.device)
+        adapted._beneath = lambda: self.load(part)[1]
+        return adapted
+
+    def caption(self, images: Sequence[ImageLike], lang: str = "en") -> list[str]:
+        """Describe each image in a language."""
+        return [p.answer.text for p in self._ask("caption", images, None, lang)]
+
+    def answer(self, images: Sequence[ImageLike], questions: Sequence[str], lang: str = "en") -> list[str]:
+        """Answer a question about each image, in a language."""
+        return [p.answer.text for p in self._ask("vqa", images, questions, lang)]
+
+    def read(self, images: Sequence[ImageLike], lang: str = "en") -> list[str]:
+        """Read the text in each image."""
+        return [p.answer.text for p in self._ask("ocr", images, None, lang)]
+
+    def detect(
+        self, images: Sequence[ImageLike], names: Sequence[str], *, fast: bool = False
+    ) -> list[Sequence[Object]]:
+        """Find all instances of a name (or of several, joined by " and ") in each image; ``fast``: by the patches
+        of the image encoder, without a decoder (:mod:`openpali.infer.patch_detector`)."""
+        return [p.answer.objects for p in self._ask("detect", images, names, "en", SIGLIP if fast else None)]
+
+    def segment(self, images: Sequence[ImageLike], expressions: Sequence[str]) -> list[Sequence[Object]]:
+        """Find the box and mask that a referring expression names, in each image."""
+        return [p.answer.objects for p in self._ask("refseg", images, expressions, "en")]
+
+    def predict(
+        self,
+        frames: Sequence[Frames],
+        prompts: Sequence[str],
+        *,
+        task: Task | None = None,
+        part: str | None = None,
+        decoding: Decoding | None = None,
+        batch: int = BATCH,
+        raw: bool = False,
+    ) -> list[Prediction]:
+        """Answer one prompt per row, see :meth:`Pipeline.predict`.
+
+        Without a ``task`` or a ``part``, a text that is no prompt is asked as a question (:meth:`prompted`); what
+        there is to say about that is a warning (:class:`Reworded`).
+
+        Args:
+            frames, prompts, decoding, batch: as for :meth:`Pipeline.predict`.
+            task: parses the answers and picks the part of the bundle; by default it is recognised by the prompt.
+                Of several parts the best answer is taken (:mod:`openpali.infer.routing`), each parsed with the
+                options that its part was trained with.
+            part: picks the part of the bundle instead.
+            raw: the texts are prompts, whatever they are.
+        """
+        check_rows(frames, prompts)
+        found: list[Prediction] = []
+        for rows in chunked(list(zip(frames, prompts, strict=True)), batch):
+            some = []
+            for row, given in rows:
+                own, prompt, answering = task, self.dialect.expand(given), part
+                if not (task or part or raw):
+                    own, prompt, note, answering, _ = self.prompted(prompt, frames=len(row))
+                    if note:
+                        warnings.warn(note, Reworded, stacklevel=2)
+                some.append(self.rows(row, prompt, own, answering))
+            found += self.ask(some, decoding)
+        return found
+
+    def log_perplexity(
+        self,
+        frames: Sequence[Frames],
+        prompt: str,
+        targets: Sequence[str],
+        *,
+        part: str | None = None,
+        batch: int = BATCH,
+    ) -> Floats:
+        """Mean negative log-likelihood of given answers, ``[rows, targets]``: see :meth:`Pipeline.log_perplexity`.
+
+        Args:
+            part: of the bundle; by default the one that answers prompts like this.
+        """
+        most = max(map(len, frames), default=1)
+        pipeline = self.pipeline(part) if part else self.pipeline_for(self.recognise(prompt, most))
+        return pipeline.log_perplexity(frames, prompt, targets, batch=batch)
+
+    def embed_image(self, images: Sequence[ImageLike]) -> Floats:
+        """L2-normalised embeddings of images ``[N, D]``, comparable with :meth:`embed_text`."""
+        _check_lists(images)
+        return self.embedding.embed_image(images)
+
+    def embed_text(self, texts: Sequence[str]) -> Floats:
+        """L2-normalised embeddings of texts ``[N, D]``, padded to the fixed length of training."""
+        _check_lists(texts=texts)
+        return self.embedding.embed_text(texts)
+
+    def similarity(self, images: Sequence[ImageLike], texts: Sequence[str]) -> Floats:
+        """Probability that an image and a text match, by SigLIP's sigmoid: ``[images, texts]``. An encoder that was
+        trained by softmax compares the texts: for it, rows sum to 1."""
+        _check_lists(images, texts)
+        return self.embedding.similarity(images, texts)
+
+    def task(self, name: str, part: str | None = None) -> Task:
+        """A task as this bundle was trained on it: with its options and its mask codec.
+
+        Args:
+            part: that is to answer; by default the first of those that the bundle lists.
+
+        Raises:
+            ValueError: unknown task, or the bundle lacks the part that answers it.
+        """
+        return self.trained_task(name, warn=(part or self.part_for(name)) not in encoder_only())
+
+    def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
+        """A task's prompt, in a language: see :meth:`Pipeline.write_prompt`."""
+        return self.prompts_of(task.name).write_prompt(task, text, lang)
+
+    def prompted(
+        self,
+        text: str,
+        task: Task | None = None,
+        *,
+        lang: str = "",
+        frames: int = 1,
+        raw: bool = False,
+        part: str | None = None,
+    ) -> Prompted:
+        """What to ask a model for a user's text: with a task, its prompt; else the text, if it is a prompt, or else
+        the text as a question. A bundle that lists the names it knows reads an image where it is asked to, and says
+        what it can do if the text asks nothing about an image.
+
+        Args:
+            task: writes the prompt, from the text that it takes; one that takes none leaves the text out.
+            lang: of the answer; by default English, or the first language of a model that does not know it.
+            frames: number of images.
+            raw: the text is a prompt, whatever it is.
+            part: that is to answer; by default those that the bundle lists.
+
+        Raises:
+            ValueError: the text is empty, a prompt with a ``lang``, or short for one with a ``task`` beside it; or
+                as :meth:`write_prompt`.
+        """
+        if not text.strip() and not task:
+            raise ValueError("the prompt is empty")
+        if task and (short := self.dialect.shorthand_in(text)):
+            raise ValueError(f"{short} stands for a whole prompt: leave out the task {task.name}")
+        text = text if task else self.dialect.expand(text)
+        text = text if raw else composed(text)
+        if not task and (raw or is_prompt(text, self.dialect)):
+            if lang:
+                told = f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt"
+                raise ValueError(f"{told}: leave out the language")
+            known = self.task(self.recognise(text, frames), part)
+            return Prompted(known, text, "" if raw else self._unknown_names(known, text, part), part)
+        if not task and part == SIGLIP:
+            raise ValueError(
+                f"the image encoder alone detects things: ask for {shorten(repr(text), 40)} with task detect"
+            )
+        limited = not (task or part) and bool(self.names and self.about) and MAIN in self.parts
+        reads = limited and frames == 1 and asks_to_read(text)
+        asked = task or self.task(Ocr.name if reads else suited(FREE_TEXT, frames))
+        left_out = text.strip() if not asked.takes else ""
+        if not lang:
+            lang = "en" if "en" in self.languages or not self.languages else self.languages[0]
+        prompt, note = self.write_prompt(asked, "" if left_out else text, lang), ""
+        if reads:
+            return Prompted(asked, prompt, f"{shorten(repr(text), 40)} was taken to ask for all text", free=True)
+        if limited and not (frames and asks_about_image(text, self.names)):
+            told = f"{shorten(repr(text), 40)} names nothing that {self.name} knows: a form or a table may answer"
+            return Prompted(asked, prompt, told, ABOUT, True)
+        if left_out:
+            note = f"task {asked.name} takes no text: {shorten(repr(left_out), 40)} was left out (task vqa asks it)"
+        elif not task and prompt != text.strip():
+            note = f"{shorten(repr(text), 40)} was asked as a question: {shorten(prompt, 80)} "
+            note += "(with --raw, or raw=True, it is sent as it is)"
+        return Prompted(asked, prompt, note or self._unknown_names(asked, prompt, part), part, not task)
+
+    def _unknown_names(self, task: Task, prompt: str, part: str | None) -> str:
+        """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows, or
+        if its text tower embeds any name."""
+        if (part or self.part_for(task.name)) == SIGLIP:
+            return ""
+        unknown = [name for name in task.names_in(prompt) if not any(alike(name, known) for known in self.names)]
+        known = [name for name in unknown if any(each.knows(name) for each in self.components.values())]
+        if not self.names or known == unknown:
+            return ""
+        near = [(name, nearest(name, self.names, cutoff=0.8)) for name in unknown]  # a typo, not another word
+        told = ", ".join(
+            shorten(repr(name), 40) + (f" (did you mean {known!r}?)" if known else "") for name, known in near
+        )
+        told = f"{self.name} does not know {told}: "
+        for component in self.components.values():
+            if component.can(Question(task.name, prompt, ())) >= ALONE:
+                return f"{told}it looks for {component.looks_for} (`openpali names {self.name}`)"
+        return f"{told}`openpali names {self.name}` lists what it can find"
+
+    def recognise(self, prompt: str, frames: int = 1) -> str:
+        """The task that a prompt is for, see :func:`~openpali.tasks.registry.recognise`."""
+        return recognise(prompt, frames, self.dialect)
+
+    def _ask(
+        self,
+        name: str,
+        images: Sequence[ImageLike],
+        texts: Sequence[str] | None,
+        lang: str,
+        part: str | None = None,
+    ) -> list[Prediction]:
+        _check_lists(images, texts)
+        if texts is None:
+            texts = [""] * len(images)
+        task = self.task(name, part)
+        prompts = [self.write_prompt(task, text, lang) for text in texts]
+        found = self.predict([[i] for i in images], prompts, task=task, part=part)
+        if any(prediction.out_of_distribution for prediction in found):
+            warnings.warn(ood_warning(self.name), OutOfDistribution, stacklevel=3)  # at the caller's line, once
+        return found
+
+
+def _check_lists(images: Sequence[ImageLike] = (), texts: Sequence[str] | None = None) -> None:
+    if is_image(images):
+        raise ValueError("give a list of images, even for one image")
+    if isinstance(texts, str):
+        raise ValueError("give a list of texts, even for one text")

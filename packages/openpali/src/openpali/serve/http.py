@@ -1,0 +1,191 @@
+"""The API: OpenAI's endpoints and our own over one scheduler."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+
+from openpali import __version__
+from openpali.extensions import loaded
+from openpali.infer.components import component_types
+from openpali.serve.bodies import schemas_of
+from openpali.serve.completions import HISTORY, completions_router
+from openpali.serve.errors import ApiError
+from openpali.serve.guard import Guard
+from openpali.serve.limits import ApiKey, Limits
+from openpali.serve.metrics import Metrics
+from openpali.serve.schemas import Body
+from openpali.serve.service import Served, Service
+from openpali.serve.vision import embedding_router, vision_router
+from openpali.serve.web import add_page
+from openpali.weights.files import MAIN, SIGLIP
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what Prometheus reads
+
+_log = logging.getLogger(__name__)
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application; its scheduler runs while it does. A server ends it when no request waits any more."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with service.scheduler.running(drain=0):
+            yield
+
+    # FastAPI's own page of documentation loads Swagger from a CDN; it has no badge that asks a validator elsewhere
+    app = FastAPIOffline(
+        title="OpenPaLI",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},
+    )
+    app.include_router(completions_router(service))
+    app.include_router(vision_router(service))
+    app.include_router(embedding_router(service))
+    for make in loaded("endpoints", lambda _, each: each).values():
+        app.include_router(make(service))
+    add_page(app)
+    app.include_router(_models_router(service))
+    app.include_router(_health_router(service))
+    _add_error_handlers(app)
+    app.openapi = lambda: _describe(app, service)  # type: ignore[method-assign]
+    protect(app, service.key, service.limits, service.metrics, service.origins, service.hosts)
+    return app
+
+
+def _models_router(service: Service) -> APIRouter:
+    """The models that answer here."""
+    router = APIRouter(tags=["OpenAI"])
+
+    @router.get("/v1/models")
+    async def models() -> Response:
+        """The models that answer here: first the one that is asked where none is named, then its adapters."""
+        described = [_model(each, service.limits) for each in service.models.values()]
+        return JSONResponse({"object": "list", "data": described})
+
+    @router.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        """A model by its name."""
+        return JSONResponse(_model(service.model(name), service.limits))
+
+    return router
+
+
+def _health_router(service: Service) -> APIRouter:
+    """Probes and metrics."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health/live")
+    async def live() -> Response:
+        """Liveness probe: 200 while the process runs."""
+        return JSONResponse({"status": "live"})
+
+    @router.get("/health/ready")
+    async def ready() -> Response:
+        """Readiness probe: 200, or 503 with the reason."""
+        scheduler = service.scheduler
+        if scheduler.accepting:
+            return JSONResponse({"status": "ready"})
+        why = "the engine has failed" if scheduler.failure else "the server is stopping"
+        return JSONResponse({"status": why}, 503)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Metrics in the Prometheus text format."""
+        return Response(service.metrics.text(), media_type=METRICS_TYPE)
+
+    return router
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Tell of every error as OpenAI does."""
+
+    @app.exception_handler(ApiError)
+    async def refused(_: Request, error: ApiError) -> Response:
+        return JSONResponse(error.as_json(), error.status, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def no_endpoint(request: Request, error: HTTPException) -> Response:
+        told = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        return JSONResponse(told.as_json(), error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> Response:
+        _log.error("a request failed", exc_info=error)
+        return JSONResponse(ApiError(500, "internal server error: see the server's log").as_json(), 500)
+
+
+def protect(
+    app: Starlette,
+    key: ApiKey,
+    limits: Limits,
+    metrics: Metrics,
+    origins: Sequence[str],
+    hosts: Sequence[str],
+) -> None:
+    """Add the middleware for authentication, limits and CORS.
+
+    Args:
+        key, limits, metrics, hosts: see :class:`openpali.serve.guard.Guard`.
+        origins: web pages that may call it (CORS).
+    """
+    app.add_middleware(Guard, key=key, limits=limits, metrics=metrics, hosts=hosts)
+    if origins:  # in front of the guard: a browser asks whether it may send a key without sending it
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", HISTORY],
+        )
+
+
+def _model(served: Served, limits: Limits) -> dict[str, Any]:
+    """A model as OpenAI describes it, and what it can be asked for here."""
+    return {
+        "id": served.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "openpali",
+        "openpali": {
+            "tasks": served.tasks,
+            "languages": list(served.pali.languages),
+            "about": served.pali.about,
+            "max_images": limits.images,
+            "max_pages": limits.pages,
+            "takes_prompts": MAIN in served.pali.parts,
+            "embeds": SIGLIP in served.pali.parts,
+            **{k: v for each in component_types().values() for k, v in each.abilities(served.pali.parts).items()},
+        },
+    }
+
+
+def _kinds(body: type[Body]) -> list[type[Body]]:
+    """All kinds of bodies, those of extensions too."""
+    return [body, *(kind for each in body.__subclasses__() for kind in _kinds(each))]
+
+
+def _describe(app: FastAPI, service: Service) -> dict[str, Any]:
+    """The OpenAPI document, with the bodies that the endpoints read themselves."""
+    if not app.openapi_schema:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        bodies = [each for each in _kinds(Body) if each.__name__.endswith("Request")]
+        parts = document.setdefault("components", {})
+        parts.setdefault("schemas", {}).update(schemas_of(bodies))
+        if service.key.required:  # the button "Authorize"
+            parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}]
+        app.openapi_schema = document
+    return app.openapi_schema
