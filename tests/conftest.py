@@ -282,9 +282,9 @@ def shipped(bundle: Path, world_with_vocabulary: Path, monkeypatch: pytest.Monke
         for part in bundle.iterdir():
             (folder / "nano" / part.name).symlink_to(part)
         (folder / "nano" / "line").symlink_to(bundle / "pali")
-        described = json.loads((bundle / "family.json").read_text())
-        (folder / "nano" / "family.json").unlink()
-        (folder / "nano" / "family.json").write_text(json.dumps(described | {"names": ["red apple"]}))
+        described = json.loads((bundle / "bundle.json").read_text())
+        (folder / "nano" / "bundle.json").unlink()
+        (folder / "nano" / "bundle.json").write_text(json.dumps(described | {"names": ["red apple"]}))
     monkeypatch.setattr("openpali.weights.find.SHIPPED", folder)
     return folder
 

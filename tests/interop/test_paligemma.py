@@ -214,7 +214,7 @@ def test_the_command_converts_and_compares(
     assert "PaliGemma 2: " in printed
     assert "mask VQ-VAE: 128 codes" in printed
     assert "worst: " in printed
-    assert {path.name for path in (tmp_path / "pg").iterdir()} == {"family.json", "pali", "mask_vqvae"}
+    assert {path.name for path in (tmp_path / "pg").iterdir()} == {"bundle.json", "pali", "mask_vqvae"}
     assert "128 codes" in run("convert", "--masks", masks, "--out", tmp_path / "masks")
     assert "leave out --vision" in run(
         "convert", "--model", downloaded, "--vision", "x", "--out", tmp_path / "x", fails=True

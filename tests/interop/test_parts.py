@@ -439,7 +439,7 @@ def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, c
     masks = MaskVQVAEConfig(code_dim=8, width=16)
     write_model(tmp_path / "masks", materialise(build(masks)).state_dict(), masks, preprocess=None, tokenizer=None)
     described = {"parts": {"pali": "pali", "siglip": "siglip", "mask_vqvae": "masks"}, "tasks": {}}
-    (tmp_path / "family.json").write_text(json.dumps(described))
+    (tmp_path / "bundle.json").write_text(json.dumps(described))
     monkeypatch.setattr(sys, "argv", ["openpali", "export", str(tmp_path), "--out", str(tmp_path / "bundle")])
     with pytest.raises(SystemExit) as end:
         main()

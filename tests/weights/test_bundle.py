@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from weights.folders import CONFIGS, write
 
 from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
@@ -20,7 +21,6 @@ from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.write import write_model
-from weights.folders import CONFIGS, write
 
 
 def test_find_model(tmp_path, monkeypatch) -> None:
@@ -192,7 +192,7 @@ def test_a_single_model_is_a_bundle(tmp_path) -> None:
     folder = write(tmp_path / "model", "siglip")
     write(tmp_path / "other", "classifier")
     assert open_bundle(folder) == ({"siglip": folder}, {}, (), "", ())
-    (tmp_path / "family.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
+    (tmp_path / "bundle.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
     adapter = Adapter(str(folder), LoraConfig(2, 4.0, []), {})
     adapt = partial(write_model, weights=adapter, config=CONFIGS["siglip"], preprocess=None, tokenizer=None)
     for use, fix in (
@@ -202,7 +202,7 @@ def test_a_single_model_is_a_bundle(tmp_path) -> None:
     ):
         with pytest.raises(ValueError, match=fix):
             use(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["family.json", "model", "other"]
-    (folder / "family.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"family.json is no description of a bundle"):
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.json", "model", "other"]
+    (folder / "bundle.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"bundle.json is no description of a bundle"):
         open_bundle(folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from weights.folders import CONFIGS, write
 
 from openpali import Pali, tensors
 from openpali.architectures.facts import Facts
@@ -17,7 +18,6 @@ from openpali.architectures.registry import build
 from openpali.architectures.rules import read_config
 from openpali.data.media.images import Preprocess
 from openpali.eval.provenance import hash_model
-from openpali.messages import Renamed
 from openpali.metrics.calibration import Calibration
 from openpali.model.init import materialise
 from openpali.model.lora import LoraConfig
@@ -29,7 +29,6 @@ from openpali.weights.bundle import mask_codec_of, open_bundle, pack_bundle
 from openpali.weights.card import model_card
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.write import write_model
-from weights.folders import CONFIGS, write
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -248,7 +247,7 @@ def test_weights_are_replaced_atomically(tmp_path, monkeypatch) -> None:
     [
         ("config.json", open_model),
         ("config.json", read_config),
-        ("family.json", open_bundle),
+        ("bundle.json", open_bundle),
         ("bundle.toml", lambda folder: pack_bundle(folder / "bundle.toml", folder / "out")),
         (tensors.INDEX, tensors.MappedTensors),
     ],
@@ -349,13 +348,6 @@ def test_an_adapter_of_peft_has_the_facts_of_its_base_but_not_of_its_run(tmp_pat
     assert opened.adapter
     assert opened.facts == Facts(**facts, calibration={"caption": Calibration(2.0)})
     assert (opened.config, opened.preprocess) == (bare.config, bare.preprocess)
-
-
-def test_a_fact_is_read_by_its_earlier_name() -> None:
-    with pytest.warns(Renamed, match="text_normalisation"):
-        facts = Facts(wording="canonical")
-    assert facts == Facts(text_normalisation="canonical")
-    assert facts.json_object() == {"text_normalisation": "canonical"}
 
 
 def test_a_recipe_decides_the_normalisation_of_texts() -> None:

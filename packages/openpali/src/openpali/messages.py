@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Iterable
 
 LISTED = 24  # as many names as fit in a message
-
-
-class Renamed(FutureWarning):
-    """A name of the version before, which is read for one release."""
-
-
-def warn_renamed(old: str, new: str) -> None:
-    """Warn that a user's file or command has an old name."""
-    warnings.warn(f"{old} is now called {new}; the next release reads only the new name", Renamed, stacklevel=3)
 
 
 def shorten(text: str, length: int) -> str:

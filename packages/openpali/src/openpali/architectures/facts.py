@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from openpali.data.pipeline.encode import Padding, TextNormalisation
-from openpali.messages import warn_renamed
 from openpali.metrics.calibration import Calibration
 from openpali.tasks.dialects import DEFAULT
 
@@ -55,15 +54,6 @@ class Facts(BaseModel):
     int8: bool = False
     int4: int = 0
     base_fingerprint: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _rename(cls, values: Any) -> Any:
-        """Take a fact by its earlier name."""
-        if isinstance(values, dict) and "wording" in values:
-            warn_renamed("the fact wording in config.json", "text_normalisation")
-            values = {"text_normalisation": values["wording"]} | {k: v for k, v in values.items() if k != "wording"}
-        return values
 
     def json_object(self) -> Json:
         """As in ``config.json``."""

@@ -20,5 +20,5 @@ def names(
 
     known = open_bundle(find_model(model)).names
     if not known:
-        raise ValueError(f"{model} does not say which names it knows: its family.json has no names")
+        raise ValueError(f"{model} does not say which names it knows: its bundle.json has no names")
     typer.echo(json.dumps(known, ensure_ascii=False) if as_json else "\n".join(known))

@@ -88,7 +88,7 @@ class Bundle(NamedTuple):
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read the ``family.json`` of a folder; a single model is a bundle of one part."""
+    """Read the ``bundle.json`` of a folder; a single model is a bundle of one part."""
     path = folder / BUNDLE
     if not path.is_file():
         model = open_model(folder)

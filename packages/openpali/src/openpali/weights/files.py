@@ -4,15 +4,14 @@ from __future__ import annotations
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.model"
-BUNDLE = "family.json"  # names the parts of a bundle, see `weights.bundle`; called as in version 0.1
+BUNDLE = "bundle.json"  # names the parts of a bundle, see `weights.bundle`
 CHECKPOINTS = "checkpoints/step-" + 8 * "[0-9]"  # of a run, as a glob pattern: a copy `step-00000010.bak` is none
 RECORD, METRICS, LOCK = "recipe.json", "metrics.jsonl", ".lock"  # of a run, see `train.run_folder`
 ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
 OOD = "ood"  # folder of the detector of out-of-distribution images, see `weights.ood`
-OOD_FOLDERS = (OOD, "familiarity")  # and its name in model folders of version 0.1
 AUXILIARY = "auxiliary"  # part of a model that only its training needs, and that is in no model folder
 LANGUAGE = "language"  # folder of a language model of characters, for parts that read lines
-FITTED = (*OOD_FOLDERS, LANGUAGE)
+FITTED = (OOD, LANGUAGE)
 """Folders in a model folder that calibration writes; they go with the model wherever it is copied."""
 
 MAIN = "pali"  # the part of a bundle that is asked in text, whatever its kind

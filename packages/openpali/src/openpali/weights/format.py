@@ -35,7 +35,7 @@ from openpali.tensors import MappedTensors, WidenedTensors, fingerprint, load_ex
 from openpali.text.load import load_tokenizer
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, require_layers
-from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, LANGUAGE, OOD, OOD_FOLDERS, TOKENIZER
+from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, FITTED, OOD, TOKENIZER
 from openpali.weights.find import find_model
 from openpali.weights.write import FORMAT, POSITIONS, describe, write_model
 
@@ -244,15 +244,9 @@ def copy_fitted(source: Path, out: Path, *, ood: bool = True) -> None:
     Args:
         ood: false for other weights, whose features the detector does not know.
     """
-    if ood and (found := ood_folder(source)):
-        shutil.copytree(found, out / OOD)
-    if (source / LANGUAGE).is_dir():
-        shutil.copytree(source / LANGUAGE, out / LANGUAGE)
-
-
-def ood_folder(folder: Path) -> Path | None:
-    """Where a model folder holds its OOD detector; None if it has none."""
-    return next((folder / name for name in OOD_FOLDERS if (folder / name).is_dir()), None)
+    for name in FITTED:
+        if (source / name).is_dir() and (ood or name != OOD):
+            shutil.copytree(source / name, out / name)
 
 
 def add_facts(folder: Path, **facts: Any) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from openpali.tensors import MappedTensors, write_tensors
 from openpali.weights.files import OOD
-from openpali.weights.format import ood_folder
 
 CENTRES = 64
 ROUNDS = 20  # of k-means
@@ -136,8 +135,8 @@ def _fit_centres(features_ND: Tensor) -> OodDetector:
 
 def read_ood(folder: Path) -> OodDetector | None:
     """The OOD detector of a model folder; None if it has none."""
-    path = ood_folder(folder)
-    if path is None:
+    path = folder / OOD
+    if not path.is_dir():
         return None
     tensors = MappedTensors(path)
     names = [field.name for field in fields(OodDetector)]

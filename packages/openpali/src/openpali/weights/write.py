@@ -82,7 +82,7 @@ def write_bundle(
     about: str = "",
     names: Sequence[str] = (),
 ) -> None:
-    """Write the ``family.json`` of a folder that has each part in a subfolder of its name, see :class:`Bundle`."""
+    """Write the ``bundle.json`` of a folder that has each part in a subfolder of its name, see :class:`Bundle`."""
     bundle = {"parts": {part: part for part in parts}, "tasks": tasks, "languages": languages, "about": about}
     bundle |= {"names": names} if names else {}
     (folder / BUNDLE).write_text(json.dumps(bundle, indent=1) + "\n", "utf-8")

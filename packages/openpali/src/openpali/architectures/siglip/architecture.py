@@ -370,8 +370,8 @@ def _texts(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     kind = described.get("tokenizer_class")
     second = not kind.startswith("SiglipTokenizer") if kind else tokenizer.bos_id >= 0
     normalisation: Any = "canonical" if not second and (folder / "config.json").is_file() else "lower"
-    if (said := described.get("text_normalisation", described.get("wording"))) in get_args(TextNormalisation):
-        normalisation = said  # its earlier name is wording
+    if (stored := described.get("text_normalisation")) in get_args(TextNormalisation):
+        normalisation = stored
     pad, eos = (content_of(described, f"{name}_token", "") for name in ("pad", "eos"))
     padded = pad != eos if pad and eos else second
     return {"text_normalisation": normalisation, "padding": "pad" if padded else "eos"}
