@@ -31,9 +31,10 @@ from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.words import right_words
 from openpali.tasks.example import Box, Example, Size
 from openpali_screen import page as pages
+from openpali_screen import text
 from openpali_screen.evaluate import counted_words
 from openpali_screen.reader import ScreenReader
-from openpali_screen.upright import Turn
+from openpali_screen.views import Turn
 
 PEER = "as it is given"
 ANGLES = (0, 90, 180, -90, 1, 2, 4, -7, 10, 94, -176)
@@ -143,12 +144,12 @@ def calibration(words: Sequence[tuple[float, bool]]) -> float:
 @contextmanager
 def as_given() -> Iterator[None]:
     """Pages are neither turned nor doubted."""
-    kept = pages._WHOLLY, pages._LEGIBLE
-    pages._WHOLLY = pages._LEGIBLE = 0.0
+    kept = pages._WHOLLY, text._LEGIBLE
+    pages._WHOLLY = text._LEGIBLE = 0.0
     try:
         yield
     finally:
-        pages._WHOLLY, pages._LEGIBLE = kept
+        pages._WHOLLY, text._LEGIBLE = kept
 
 
 if __name__ == "__main__":

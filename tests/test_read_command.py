@@ -23,12 +23,11 @@ from openpali import Pali
 from openpali.cli.main import app
 from openpali.data.media.documents import open_pages
 from openpali.eval.provenance import hash_model
-from openpali.tasks.example import Box
-from openpali_screen.export import LEGEND, HocrFormat, ReadPage, TextFormat, TsvFormat, draw_page
-from openpali_screen.page import Reading
+from openpali.tasks.example import Box, Size
+from openpali_screen.export import LEGEND, HocrFormat, TextFormat, TsvFormat, draw_page, page_json
 from openpali_screen.parts import WORDS
 from openpali_screen.reader import ScreenReader
-from openpali_screen.text import ReadLine, ReadWord
+from openpali_screen.text import ReadLine, ReadPage, ReadWord
 from typed_commands import run_typed
 
 
@@ -93,7 +92,7 @@ def page_of(rows: Sequence[Sequence[str]], angle: float = 0.0, legibility: float
         for j, text in enumerate(row)
         for box in [Box(20 * i, 100 * j, 20 * i + 12, 100 * j + 60)]
     ]
-    return ReadPage(90, 300, Reading(lines, 0.5, angle, legibility))
+    return ReadPage(lines, Size(90, 300), 0.5, angle, legibility)
 
 
 DF = [["Filesystem", "Size", "Use%"], ["/dev/sda1", "252G", "17"], ["tmpfs", "12G", "3"]]
@@ -102,8 +101,8 @@ DF = [["Filesystem", "Size", "Use%"], ["/dev/sda1", "252G", "17"], ["tmpfs", "12
 def test_cells_that_share_a_baseline_are_a_row_in_each_format() -> None:
     page = page_of(DF)
     assert TextFormat().page(page) == "Filesystem  Size  Use%\n/dev/sda1  252G  17\ntmpfs  12G  3\n\f"
-    assert page.as_json()["text"].split("\n")[1] == "/dev/sda1  252G  17"
-    assert [(line["text"], line["row"]) for line in page.as_json()["lines"]] == [
+    assert page_json(page)["text"].split("\n")[1] == "/dev/sda1  252G  17"
+    assert [(line["text"], line["row"]) for line in page_json(page)["lines"]] == [
         (text, i) for i, row in enumerate(DF) for text in row
     ]
     rows = [row.split("\t") for row in TsvFormat().page(page).splitlines()]
@@ -118,16 +117,16 @@ def test_cells_that_share_a_baseline_are_a_row_in_each_format() -> None:
 
 def test_the_angle_of_a_page_and_why_it_cannot_be_read_are_said() -> None:
     turned = page_of(DF, angle=-93.5, legibility=0.2)
-    record = turned.as_json()
+    record = page_json(turned)
     assert (record["angle"], record["out_of_distribution"], record["reason"]) == (-93.5, True, "text")
     [line, *_] = ElementTree.fromstring(HocrFormat().page(turned))
     assert (line.get("title") or "").endswith("; textangle -93.5")
     upright = page_of(DF)
-    record = upright.as_json()
+    record = page_json(upright)
     assert (record["angle"], record["out_of_distribution"], record["reason"]) == (0, False, None)
     assert "textangle" not in HocrFormat().page(upright)
-    assert Reading([], 1.5).reason == "image"
-    assert Reading([]).out_of_distribution is None
+    assert ReadPage([], Size(9, 9), 1.5).reason == "image"
+    assert ReadPage([], Size(9, 9)).out_of_distribution is None
 
 
 def test_pages_of_several_files_are_told_apart(bundle: Path, page: Path, tmp_path: Path) -> None:
@@ -293,7 +292,7 @@ def test_a_page_tree_that_holds_itself_is_one_error(bundle: Path, page: Path, tm
 def test_progress_of_many_files_is_not_in_what_is_printed(
     bundle: Path, page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openpali_screen.page._LEGIBLE", 0)  # of random weights, or there would be a warning
+    monkeypatch.setattr("openpali_screen.text._LEGIBLE", 0)  # of random weights, or there would be a warning
     alone = read(bundle, page)
     assert not alone.stderr
     monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, a terminal

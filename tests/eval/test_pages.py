@@ -35,7 +35,6 @@ from openpali_lab.worlds.benchmarks.pages import page_suite, points_by
 from openpali_screen.evaluate import elements_by, words_by, words_of
 from openpali_screen.find.evaluate import FindingEvaluator
 from openpali_screen.find.network import Finder
-from openpali_screen.find.predict import FoundLine
 from openpali_screen.parts import WORDS
 from openpali_screen.pointing import Screen
 from openpali_screen.read import ctc
@@ -59,8 +58,8 @@ class Source:
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> list[FoundLine]:
-    lines = [FoundLine(line.box, 0.9) for line in LINES]
+def found(monkeypatch: pytest.MonkeyPatch) -> list[Object]:
+    lines = [Object("line", line.box, confidence=0.9) for line in LINES]
     monkeypatch.setattr(finding, "find_lines", lambda finder, image: lines)
     return lines
 
@@ -69,18 +68,18 @@ def run(limit: int | None = None) -> dict[str, float]:
     return FindingEvaluator("x", Source(), limit).run(cast(Finder, None)).scores.summary
 
 
-def test_lines_are_found_or_not(found: list[FoundLine]) -> None:
+def test_lines_are_found_or_not(found: list[Object]) -> None:
     assert run() == {"f1@0.5": 1, "precision@0.5": 1, "recall@0.5": 1}
-    found[1] = FoundLine(Box(50, 10, 60, 90), 0.9)  # IoU .5
+    found[1] = Object("line", Box(50, 10, 60, 90), confidence=0.9)  # IoU .5
     assert run()["recall@0.5"] == 1
-    found[1] = FoundLine(Box(50, 10, 59, 90), 0.9)
+    found[1] = Object("line", Box(50, 10, 59, 90), confidence=0.9)
     assert run() == pytest.approx({"f1@0.5": 2 / 3, "precision@0.5": 2 / 3, "recall@0.5": 2 / 3})
 
 
-def test_what_is_found_where_nobody_knows_does_not_count(found: list[FoundLine]) -> None:
-    found.append(FoundLine(Box(20, 110, 40, 190), 0.9))
+def test_what_is_found_where_nobody_knows_does_not_count(found: list[Object]) -> None:
+    found.append(Object("line", Box(20, 110, 40, 190), confidence=0.9))
     assert run()["precision@0.5"] == 1
-    found.append(FoundLine(Box(20, 70, 40, 95), 0.9))
+    found.append(Object("line", Box(20, 70, 40, 95), confidence=0.9))
     assert run()["precision@0.5"] == 3 / 4
 
 
@@ -97,7 +96,7 @@ def test_readable_lines_are_compared_as_a_reader_writes_them(monkeypatch: pytest
     assert pages.scores.summary["exact_match"] == pytest.approx(7 / 8)
 
 
-def test_ranks_share_the_pages(found: list[FoundLine]) -> None:
+def test_ranks_share_the_pages(found: list[Object]) -> None:
     class Two(Ranks):
         def gather(self, value: object) -> list[object]:
             seen.append(len(cast("list[object]", value)))

@@ -27,10 +27,9 @@ from openpali_screen import pointing as screens
 from openpali_screen.elements.encode import ROLES, mark_elements
 from openpali_screen.elements.network import ElementFinderConfig, Found
 from openpali_screen.elements.predict import find_elements
-from openpali_screen.page import Reading
 from openpali_screen.pointing import Screen
 from openpali_screen.reader import LEAST, ScreenReader
-from openpali_screen.text import ReadLine, ReadWord
+from openpali_screen.text import ReadLine, ReadPage, ReadWord
 
 
 def line(top: float, *words: tuple[str, float]) -> ReadLine:
@@ -495,7 +494,7 @@ def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, m
     pali.names = ["horse"]
     del pali.parts["elements"]
     line = ReadLine([ReadWord("Save", Box(10, 20, 30, 60), 0.9)], Box(10, 20, 30, 60))
-    monkeypatch.setattr(ScreenReader.of(pali), "page", lambda image: Reading([line]))
+    monkeypatch.setattr(ScreenReader.of(pali), "page", lambda image: ReadPage([line], Size(99, 99)))
     assert ScreenReader.of(pali).screen(screenshot).elements == []
     [found] = pali.detect([screenshot], ["Save"])[0]
     assert (found.name, found.confidence) == ("Save", 0.9)
@@ -580,7 +579,7 @@ def test_pages_are_one_image(bundle, screenshot) -> None:
 def test_confidence_of_words_is_calibrated_where_the_reader_says_how(
     bundle, screenshot, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("openpali_screen.page._LEGIBLE", 0)  # or random weights would be doubted
+    monkeypatch.setattr("openpali_screen.text._LEGIBLE", 0)  # or random weights would be doubted
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     raw = ScreenReader.from_pretrained(bundle).read_words(screenshot)
     middle = sorted(word.confidence for word in raw)[len(raw) // 2]
@@ -617,7 +616,7 @@ def test_lone_letters_are_left_out_unless_they_are_sure(bundle, tmp_path, monkey
         ReadLine([ReadWord(word, box, sure) for word in text.split()], box, row=min(i, len(said)))
         for i, (text, sure) in enumerate(said + row)
     ]
-    monkeypatch.setattr(screen_reader, "read_page", lambda *_: Reading(lines))
+    monkeypatch.setattr(screen_reader, "read_page", lambda *_: ReadPage(lines, Size(99, 99)))
     page = ScreenReader.from_pretrained(copy).read_page(np.zeros((9, 9, 3), np.uint8))
     assert [line.text for line in page] == ["7", "17", "OK", "abc", "Qty", "3"]
 
@@ -627,7 +626,7 @@ def test_words_of_a_page_that_cannot_be_read_are_doubted(bundle, tmp_path, monke
     add_facts(copy / "reader", calibration={"ocr": Calibration(1.0)})
     box = Box(0, 0, 9, 9)
     for legibility, confidence in ((0.6, 0.9), (0.2, 0.18)):
-        reading = Reading([ReadLine([ReadWord("word", box, 0.9)], box)], None, 0.0, legibility)
+        reading = ReadPage([ReadLine([ReadWord("word", box, 0.9)], box)], Size(99, 99), None, 0.0, legibility)
         monkeypatch.setattr(screen_reader, "read_page", lambda *_, reading=reading: reading)
         page = ScreenReader.from_pretrained(copy).page(np.zeros((9, 9, 3), np.uint8))
         assert page.lines[0].words[0].confidence == pytest.approx(confidence)

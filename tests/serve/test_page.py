@@ -227,7 +227,7 @@ def test_boxes_are_at_their_pixels(page: Page, photo: Path) -> None:
 def test_a_page_is_read_as_text_to_select_and_copy(
     page: Page, photo: Path, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openpali_screen.page._LEGIBLE", 0.0)  # what a random reader reads is no text
+    monkeypatch.setattr("openpali_screen.text._LEGIBLE", 0.0)  # what a random reader reads is no text
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.set_input_files("#files", photo)
     choose(page, "Read")

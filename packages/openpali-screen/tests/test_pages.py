@@ -19,19 +19,18 @@ from torch import Tensor, nn
 
 from openpali.architectures.registry import architecture_of
 from openpali.model.vit import ViT, ViTConfig
-from openpali.tasks.example import Box, Size
+from openpali.tasks.example import Box, Object, Size
 from openpali_screen import page as pages
 from openpali_screen.elements.predict import find_elements
 from openpali_screen.find.encode import mark_cells
 from openpali_screen.find.network import Cells, Finder
-from openpali_screen.find.predict import FoundLine, FoundText, _lines, find_lines, find_text
-from openpali_screen.find.tiles import TILES, cells_of
+from openpali_screen.find.predict import TILES, _lines, cells_of, find_lines, find_text
 from openpali_screen.icons.predict import name_icons
-from openpali_screen.page import Reading, read_page
+from openpali_screen.page import read_page
 from openpali_screen.read.ctc import greedy
 from openpali_screen.read.network import Reader, ReaderConfig
 from openpali_screen.read.predict import _pieces, _words, read_lines
-from openpali_screen.text import ReadLine, ReadWord
+from openpali_screen.text import ReadLine, ReadPage, ReadWord
 from openpali_screen.views import MARGIN, View, view_of_line
 from openpali_screen.vit import CELL, PATCH
 
@@ -50,7 +49,7 @@ def near(box: Box) -> float:
     return CELL + 0.2 * (box.ymax - box.ymin)
 
 
-def found_from(boxes: list[Box], height: int = HEIGHT, width: int = WIDTH) -> list[FoundLine]:
+def found_from(boxes: list[Box], height: int = HEIGHT, width: int = WIDTH) -> list[Object]:
     """The lines of perfect cells."""
     text, up, down, _ = mark_cells(boxes, [], height, width)
     return sorted(_lines((text == 1).astype(np.float32), up, down), key=lambda line: line.box)
@@ -275,7 +274,7 @@ def test_lines_that_are_light_on_dark_are_seen_in_negative_too(ground: int) -> N
 
 def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = [Box(20 * i, left, 20 * i + 14, left + 300) for left in (0, 350) for i in range(4)]
-    seen = FoundText([FoundLine(box, 1.0) for box in sorted(columns)], torch.zeros(2))
+    seen = ([Object("line", box, confidence=1.0) for box in sorted(columns)], torch.zeros(2), 0.0)
     monkeypatch.setattr(pages, "find_text", lambda *_: seen)
     monkeypatch.setattr(pages, "read_lines", lambda *given: [ReadLine([ReadWord("a", b, 1)], b) for b in given[2]])
     read = read_page(cast(Finder, None), cast(Reader, None), np.zeros((100, 700, 3), np.uint8))
@@ -290,7 +289,9 @@ def test_boxes_of_what_is_read_end_where_the_page_does(monkeypatch: pytest.Monke
         asked.extend(boxes)
         return [ReadLine([ReadWord("a", Box(-3, 10, 14, 40), 1), ReadWord("b", edge, 1)], box) for box in boxes]
 
-    monkeypatch.setattr(pages, "find_text", lambda *_: FoundText([FoundLine(found, 1.0)], torch.zeros(2)))
+    monkeypatch.setattr(
+        pages, "find_text", lambda *_: ([Object("line", found, confidence=1.0)], torch.zeros(2), 0.0)
+    )
     monkeypatch.setattr(pages, "read_lines", read)
     [line] = read_page(cast(Finder, None), cast(Reader, None), np.zeros((12, 100, 3), np.uint8)).lines
     assert line.box == Box(0, 0, 12, 100)
@@ -300,13 +301,13 @@ def test_boxes_of_what_is_read_end_where_the_page_does(monkeypatch: pytest.Monke
 
 def test_an_empty_page_has_no_text() -> None:
     finder, reader = cast(Finder, KnowingFinder()), cast(Reader, KnowingReader())
-    assert read_page(finder, reader, np.zeros((9, 9, 3), np.uint8)) == Reading([])
+    assert read_page(finder, reader, np.zeros((9, 9, 3), np.uint8)) == ReadPage([], Size(9, 9))
 
 
 def test_a_page_is_known_by_all_of_its_tiles() -> None:
     page = np.zeros((256, 700, 3), np.uint8)
     page[:, 400:, 2] = 90  # a channel in which no line is found
-    features = find_text(cast(Finder, KnowingFinder()), page).features
+    features = find_text(cast(Finder, KnowingFinder()), page)[1]
     assert 0 < features[2] < 90  # the mean over tiles
     assert features[5].exp() > 10  # and how they differ
 

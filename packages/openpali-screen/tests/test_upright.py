@@ -12,15 +12,14 @@ from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
 from openpali.home import FONTS
-from openpali.tasks.example import Box, Image, Size
+from openpali.tasks.example import Box, Image, Object, Size
 from openpali_screen import page as pages
 from openpali_screen.find.network import Finder
-from openpali_screen.find.predict import FoundLine, FoundText
-from openpali_screen.page import Reading, read_page
+from openpali_screen.page import read_page
 from openpali_screen.read.network import Reader
 from openpali_screen.reader import ScreenReader
-from openpali_screen.text import ReadLine, ReadWord
-from openpali_screen.upright import Turn, skew_of
+from openpali_screen.text import ReadLine, ReadPage, ReadWord
+from openpali_screen.views import Turn, skew_of
 
 ANGLES = [0, 90, 180, -90, 4, -7.5, 94, -176]
 SIZE = Size(120, 200)
@@ -63,9 +62,13 @@ def test_a_page_is_turned_until_it_can_be_read(angle: float, monkeypatch: pytest
     upright[10:22, 20:60] = 255
     looks = []
 
-    def find(finder: Finder, image: Image) -> FoundText:
+    def find(finder: Finder, image: Image) -> tuple[list[Object], torch.Tensor, float]:
         looks.append(image)
-        return FoundText([FoundLine(Box(10, 20, 22, 60), 0.9), FoundLine(Box(90, 20, 99, 90), 0.6)], torch.zeros(2))
+        lines = [
+            Object("line", Box(10, 20, 22, 60), confidence=0.9),
+            Object("line", Box(90, 20, 99, 90), confidence=0.6),
+        ]
+        return lines, torch.zeros(2), 0.0
 
     def read(reader: Reader, image: Image, boxes: Sequence[Box], language: None) -> list[ReadLine]:
         sure = 0.95 if image[12, 25, 0] and image.shape[:2] == SIZE else 0.4
@@ -103,7 +106,7 @@ LATIN = [
 ]
 
 
-def text_of(reading: Reading) -> list[str]:
+def text_of(reading: ReadPage) -> list[str]:
     return [line.text for line in reading.lines]
 
 

@@ -21,7 +21,7 @@ from openpali_screen.parts import FINDER, READER
 if TYPE_CHECKING:
     from openpali.infer.pali import Pali
     from openpali.tasks.example import Image
-    from openpali_screen.page import Reading
+    from openpali_screen.text import ReadPage
 
 
 def read(
@@ -54,7 +54,7 @@ def read(
     first, last = _range(pages)
     pali = open_pali(model, "torch", "fp32", device)
     from openpali.infer.pipeline import ood_warning
-    from openpali_screen.export import FORMATS, ReadPage, draw_page
+    from openpali_screen.export import FORMATS, draw_page
 
     for part in (FINDER, READER):  # before any file is read, since the model may lack them
         pali.load(part)
@@ -65,15 +65,15 @@ def read(
     seen = len(files) < 2 or sys.stdout.isatty()  # then what is printed shows how far it is
     with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, disable=seen) as progress:
         for file in progress.track(files, description="Reading"):
-            for number, image, said in _pages(pali, file, dpi, first, last, errors):
+            for number, image, page in _pages(pali, file, dpi, first, last, errors):
                 count += 1
-                typer.echo(writer.page(ReadPage.of(image, said, printable(file), number)), nl=False)
-                if said.out_of_distribution:
-                    typer.echo(f"openpali: {file}, page {number}: {ood_warning(pali.name, said.reason)}", err=True)
+                typer.echo(writer.page(page, printable(file), number), nl=False)
+                if page.out_of_distribution:
+                    typer.echo(f"openpali: {file}, page {number}: {ood_warning(pali.name, page.reason)}", err=True)
                 if out is not None:
                     drawn = _numbered(out, count)
                     check_not_input(drawn, *files)
-                    draw_page(image, said.lines).save(drawn)
+                    draw_page(image, page.lines).save(drawn)
     typer.echo(writer.tail, nl=False)
     if errors:
         raise ValueError("; ".join(errors))
@@ -81,7 +81,7 @@ def read(
 
 def _pages(
     pali: Pali, file: str, dpi: float, first: int, last: int | None, errors: list[str]
-) -> Iterator[tuple[int, Image, Reading]]:
+) -> Iterator[tuple[int, Image, ReadPage]]:
     """Number, pixels and text of pages ``first`` to ``last`` of a file; what cannot be read ends in ``errors``."""
     from openpali.data.media.documents import pages_of
     from openpali_screen.reader import ScreenReader

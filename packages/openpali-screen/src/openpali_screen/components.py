@@ -19,7 +19,6 @@ from openpali.tasks.refseg import RefSeg
 from openpali.tasks.vqa import Vqa
 from openpali_screen.elements.encode import ROLES
 from openpali_screen.forms import answer_about, counted_roles
-from openpali_screen.page import Reading
 from openpali_screen.parts import ELEMENTS, FINDER, ICONS, READER
 from openpali_screen.pointing import ElementQuery
 from openpali_screen.reader import ScreenReader
@@ -61,10 +60,13 @@ class Screens(Component):
             score = screen.ood_score
             answer = answer_about(screen, task.asked(row.prompt)) or Answer("", confidence=0.0)
         else:
-            page = Reading(self.reader.line(pixels)) if row.size.height <= LINE else self.reader.page(pixels)
-            score = page.ood_score
-            confidences = [word.confidence for line in page.lines for word in line.words]
-            text = "\n".join(line.text for line in page.lines)
+            if row.size.height <= LINE:
+                lines, score = self.reader.line(pixels), None
+            else:
+                page = self.reader.page(pixels)
+                lines, score = page.lines, page.ood_score
+            confidences = [word.confidence for line in lines for word in line.words]
+            text = "\n".join(line.text for line in lines)
             answer = Answer(text, confidence=mean(confidences) if confidences else 0.0)
         return answered(row, answer, self.part, score)
 

@@ -12,8 +12,9 @@ from openpali.serve.bodies import describe_body, read_body
 from openpali.serve.media import Page
 from openpali.serve.schemas import PIXEL, Body, DataUrl
 from openpali.serve.service import Service
-from openpali_screen.export import ReadPage
+from openpali_screen.export import page_json
 from openpali_screen.reader import ScreenReader
+from openpali_screen.text import ReadPage
 
 
 class ReadRequest(Body):
@@ -38,11 +39,11 @@ def read_router(service: Service) -> APIRouter:
         reader = ScreenReader.of(model.pali)
 
         def work(pages: Sequence[Page]) -> list[tuple[int, ReadPage]]:
-            return [(number, ReadPage.of(image, reader.page(image))) for image, number in pages]
+            return [(number, reader.page(image)) for image, number in pages]
 
         named = [(body.image, "image")]
         pages = await service.in_turn(request, service.media.pages(named), named, list, work)
-        described = [{**({"page": number} if number else {}), **page.as_json()} for number, page in pages]
+        described = [{**({"page": number} if number else {}), **page_json(page)} for number, page in pages]
         if pages[0][0]:
             described = [{"text": "\n\n".join(page.text for _, page in pages), "pages": described}]
         return JSONResponse({"model": model.name, **described[0]})

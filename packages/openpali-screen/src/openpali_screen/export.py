@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 from itertools import groupby
 from typing import Any, ClassVar
@@ -14,8 +14,7 @@ from PIL import ImageDraw
 
 from openpali import __version__
 from openpali.tasks.example import Box, Image, around
-from openpali_screen.page import Reading
-from openpali_screen.text import ReadLine, ReadWord
+from openpali_screen.text import ReadLine, ReadPage, ReadWord, text_of_row
 
 _COLUMNS = (
     *("level", "page_num", "block_num", "par_num", "line_num", "word_num"),
@@ -35,60 +34,32 @@ _HOCR = """<?xml version="1.0" encoding="UTF-8"?>
 <body>"""
 
 
-@dataclass(frozen=True)
-class ReadPage:
-    """A page that was read.
+def page_json(page: ReadPage, file: str = "", number: int = 1) -> dict[str, Any]:
+    """Plain JSON values; boxes are [ymin, xmin, ymax, xmax] in pixels of the page.
 
-    Attributes:
-        height, width: in pixels.
-        reading: what it says.
-        file: its name; may be empty.
-        number: of the page in its file, from 1 on.
+    Args:
+        file, number: the name of its file, if it has one, and which page of it this is, from 1 on.
     """
-
-    height: int
-    width: int
-    reading: Reading
-    file: str = ""
-    number: int = 1
-
-    @classmethod
-    def of(cls, image: Image, said: Reading, file: str = "", number: int = 1) -> ReadPage:
-        """Of an image ``[H, W, 3]``."""
-        return cls(image.shape[0], image.shape[1], said, file, number)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON values; boxes are [ymin, xmin, ymax, xmax] in pixels of the page."""
-        return {
-            **({"file": self.file, "page": self.number} if self.file else {}),
-            "height": self.height,
-            "width": self.width,
-            "angle": self.reading.angle,
-            "out_of_distribution": self.reading.out_of_distribution,
-            "reason": self.reading.reason,
-            "ood_score": self.reading.ood_score,
-            "text": self.text,
-            "lines": [
-                {
-                    "text": line.text,
-                    "block": line.block,
-                    "row": line.row,
-                    **_placed(line),
-                    "words": [{"text": w.text, **_placed(w)} for w in line.words],
-                }
-                for line in self.reading.lines
-            ],
-        }
-
-    @property
-    def text(self) -> str:
-        """The rows, with two spaces between columns."""
-        return "\n".join(map(_text, self.rows))
-
-    @property
-    def rows(self) -> list[list[ReadLine]]:
-        """The lines, those of a row together."""
-        return [[*lines] for _, lines in groupby(self.reading.lines, lambda line: line.row)]
+    return {
+        **({"file": file, "page": number} if file else {}),
+        "height": page.size.height,
+        "width": page.size.width,
+        "angle": page.angle,
+        "out_of_distribution": page.out_of_distribution,
+        "reason": page.reason,
+        "ood_score": page.ood_score,
+        "text": page.text,
+        "lines": [
+            {
+                "text": line.text,
+                "block": line.block,
+                "row": line.row,
+                **_placed(line),
+                "words": [{"text": w.text, **_placed(w)} for w in line.words],
+            }
+            for line in page.lines
+        ],
+    }
 
 
 class TextFormat:
@@ -105,16 +76,16 @@ class TextFormat:
     def __init__(self) -> None:
         self.pages = 0
 
-    def page(self, page: ReadPage) -> str:
+    def page(self, page: ReadPage, file: str = "", number: int = 1) -> str:
         blocks = groupby(page.rows, lambda row: row[0].block)
-        return "\n\n".join("\n".join(map(_text, rows)) for _, rows in blocks) + "\n\f"
+        return "\n\n".join("\n".join(map(text_of_row, rows)) for _, rows in blocks) + "\n\f"
 
 
 class JsonFormat(TextFormat):
     """A line of JSON for each page."""
 
-    def page(self, page: ReadPage) -> str:
-        return json.dumps(page.as_json(), ensure_ascii=False) + "\n"
+    def page(self, page: ReadPage, file: str = "", number: int = 1) -> str:
+        return json.dumps(page_json(page, file, number), ensure_ascii=False) + "\n"
 
 
 class TsvFormat(TextFormat):
@@ -122,9 +93,9 @@ class TsvFormat(TextFormat):
 
     head = "\t".join(_COLUMNS) + "\n"
 
-    def page(self, page: ReadPage) -> str:
+    def page(self, page: ReadPage, file: str = "", number: int = 1) -> str:
         self.pages += 1
-        rows = [self._row(_PAGE, (self.pages, 0, 0, 0, 0), Box(0, 0, page.height, page.width))]
+        rows = [self._row(_PAGE, (self.pages, 0, 0, 0, 0), Box(0, 0, *page.size))]
         for i, line in enumerate(map(_one_line, page.rows), 1):
             place = self.pages, line.block + 1, 1, i
             rows.append(self._row(_LINE, (*place, 0), line.box))
@@ -144,18 +115,18 @@ class HocrFormat(TextFormat):
     head = _HOCR.format(version=__version__) + "\n"
     tail = "</body>\n</html>\n"
 
-    def page(self, page: ReadPage) -> str:
+    def page(self, page: ReadPage, file: str = "", number: int = 1) -> str:
         self.pages += 1
-        return "".join(f"{row}\n" for row in self._rows(page))
+        return "".join(f"{row}\n" for row in self._rows(page, file))
 
-    def _rows(self, page: ReadPage) -> Iterator[str]:
-        whole = _hocr_box(Box(0, 0, page.height, page.width))
-        image = escape(page.file, quote=True)
+    def _rows(self, page: ReadPage, file: str) -> Iterator[str]:
+        whole = _hocr_box(Box(0, 0, *page.size))
+        image = escape(file, quote=True)
         yield (
             f"<div class='ocr_page' id='page_{self.pages}' "
             f"title='image &quot;{image}&quot;; {whole}; ppageno {self.pages - 1}'>"
         )
-        turned = f"; textangle {page.reading.angle:g}" if page.reading.angle else ""
+        turned = f"; textangle {page.angle:g}" if page.angle else ""
         for i, line in enumerate(map(_one_line, page.rows), 1):
             name = f"{self.pages}_{i}"
             yield f"<span class='ocr_line' id='line_{name}' title='{_hocr_box(line.box)}{turned}'>"
@@ -184,10 +155,6 @@ def draw_page(image: Image, lines: Sequence[ReadLine]) -> PilImage.Image:
         draw.line((6 + i, height + 6, 6 + i, height + LEGEND - 7), _colour(i / 59))
     draw.text((72, height + LEGEND // 2), "confidence, 0 to 1", "black", anchor="lm")
     return drawn
-
-
-def _text(row: Sequence[ReadLine]) -> str:
-    return "  ".join(line.text for line in row)
 
 
 def _one_line(row: Sequence[ReadLine]) -> ReadLine:

@@ -127,7 +127,7 @@ class Screen:
     Attributes:
         elements: with their roles; the name of an icon is what it shows.
         lines: in reading order.
-        ood_score: as of :class:`~openpali_screen.page.Reading`.
+        ood_score: as of :class:`~openpali_screen.text.ReadPage`.
         doubtful: what may be an element, but is less probable: for the confidence in how many there are.
     """
 

@@ -29,13 +29,13 @@ from openpali_screen.find.network import Finder
 from openpali_screen.find.predict import find_text
 from openpali_screen.icons.network import IconClassifier
 from openpali_screen.icons.predict import name_icons
-from openpali_screen.page import Reading, read_page
+from openpali_screen.page import read_page
 from openpali_screen.parts import ELEMENTS, FINDER, ICONS, READER
 from openpali_screen.pointing import Screen
 from openpali_screen.read.language import LanguageModel, read_language
 from openpali_screen.read.network import Reader
 from openpali_screen.read.predict import read_lines
-from openpali_screen.text import ReadLine, ReadWord
+from openpali_screen.text import ReadLine, ReadPage, ReadWord
 from openpali_screen.views import without_margin
 
 LEAST = 0.3  # confidence of a word of a page: most of those below are icons
@@ -78,7 +78,7 @@ class ScreenReader:
     def features(self, image: Image) -> Tensor:
         """Features of an image ``[H, W, 3]`` uint8 for :attr:`detector`, float ``[2 D]``."""
         with self._autocast():
-            return find_text(cast(Finder, self.bundle.load(FINDER)[1]), image).features
+            return find_text(cast(Finder, self.bundle.load(FINDER)[1]), image)[1]
 
     def read_page(self, image: ImageLike) -> list[ReadLine]:
         """The lines of :meth:`page`.
@@ -95,7 +95,7 @@ class ScreenReader:
         """The words of :meth:`page`, one after another."""
         return [word for line in self.page(image).lines for word in line.words]
 
-    def page(self, image: ImageLike) -> Reading:
+    def page(self, image: ImageLike) -> ReadPage:
         """The lines of a page in reading order, and how far it is out of distribution.
 
         Where the page cannot be read, its legibility is a factor of all confidence.

@@ -1,13 +1,17 @@
-"""What is read: words and lines, with boxes in pixels of the page."""
+"""What is read: pages, lines and words, with boxes in pixels of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import prod
 
 from openpali.metrics.calibration import Calibration
 from openpali.tasks.example import Box, Size, around
+from openpali.weights.ood import is_out
+
+_LEGIBLE = 0.5  # least legibility of a page that can be read, and is turned no further
 
 
 @dataclass(frozen=True)
@@ -79,3 +83,56 @@ class ReadLine:
         sure = [replace(word, confidence=calibration.of(word.confidence)) for word in self.words]
         words = [word for word in sure if word.confidence >= least]
         return replace(self, words=words) if words else None
+
+
+@dataclass(frozen=True)
+class ReadPage:
+    """What a page says.
+
+    Attributes:
+        lines: in reading order.
+        size: of the page in pixels.
+        ood_score: out-of-distribution score of the page, above 1 for one in a hundred pages of the training
+            distribution; None without a detector.
+        angle: at which its text runs, in counter-clockwise degrees above -180 up to 180; 90: from bottom to top.
+        legibility: the share of the text that was read: see :attr:`ReadLine.legibility`.
+    """
+
+    lines: list[ReadLine]
+    size: Size
+    ood_score: float | None = None
+    angle: float = 0.0
+    legibility: float = 1.0
+
+    @property
+    def is_legible(self) -> bool:
+        """Whether the page could be read."""
+        return self.legibility >= _LEGIBLE
+
+    @property
+    def reason(self) -> str | None:
+        """Why the page is out of distribution: "image", it is unlike pages and screens, or "text", its text cannot
+        be read, such as that of another script; None: it is not, as far as is known."""
+        if not self.is_legible:
+            return "text"
+        return "image" if is_out(self.ood_score) else None
+
+    @property
+    def out_of_distribution(self) -> bool | None:
+        """Whether the page is out of distribution, so that no word can be trusted; None: not known."""
+        return bool(self.reason) if self.reason or self.ood_score is not None else None
+
+    @property
+    def rows(self) -> list[list[ReadLine]]:
+        """The lines, those of a row together."""
+        return [[*lines] for _, lines in groupby(self.lines, lambda line: line.row)]
+
+    @property
+    def text(self) -> str:
+        """The rows, with two spaces between columns."""
+        return "\n".join(map(text_of_row, self.rows))
+
+
+def text_of_row(row: Sequence[ReadLine]) -> str:
+    """The text of lines side by side."""
+    return "  ".join(line.text for line in row)

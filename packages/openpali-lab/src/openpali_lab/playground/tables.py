@@ -30,7 +30,6 @@ from openpali.weights.files import MASKS, SIGLIP
 from openpali_screen import order
 from openpali_screen.components import LINE
 from openpali_screen.find import predict as find
-from openpali_screen.find import tiles
 from openpali_screen.find.network import Finder
 from openpali_screen.parts import FINDER, READER
 from openpali_screen.read import ctc
@@ -252,7 +251,7 @@ def _finder(pali: Pali, part: str, _: dict[bytes, int]) -> Json:
     finder = pali.load(part)[1]
     assert isinstance(finder, Finder)
     tile = finder.vit.config.image_size
-    return {"tile": list(tile), "shared": [tiles._shared(side) for side in tile]}
+    return {"tile": list(tile), "shared": [find._shared(side) for side in tile]}
 
 
 def _reader(pali: Pali, part: str, _: dict[bytes, int]) -> Json:

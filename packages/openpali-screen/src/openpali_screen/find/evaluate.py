@@ -27,7 +27,7 @@ class FindingEvaluator(PageEvaluator):
 
     def _page(self, finder: Finder, example: Example) -> tuple[list[Detection], list[Detection]]:
         known = [line for line in find_lines(finder, example.images[0]) if not _is_open(line.box, example)]
-        found = [Detection("line", line.box, line.confidence) for line in known]
+        found = [Detection("line", line.box, line.confidence or 0.0) for line in known]
         return found, [Detection("line", line.box) for line in example.lines]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openpali.data.groups import connected
+from openpali.infer.batches import chunked
 from openpali.model.layers import device_of
-from openpali.tasks.example import Box, Image, Size
+from openpali.tasks.example import Box, Image, Object, Size
 from openpali.weights.ood import RunningFeatures
 from openpali_screen.find.network import Finder
-from openpali_screen.find.tiles import cells_of
-from openpali_screen.upright import skew_of
+from openpali_screen.views import skew_of
 from openpali_screen.vit import CELL
 
+TILES = 4  # of a batch: what is known of more leaves the cache of a core
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
 _SAME = 0.5  # least IoU of the heights of two runs of cells that are one line
 _LEAST = 4.0  # pixels; no line is lower
@@ -29,30 +31,15 @@ _ENDS = 0.3  # the same of a cell at either end of a line, where text begins or 
 _SUREST = 0.7  # least probability of the most probable cell of a line
 
 
-class FoundLine(NamedTuple):
-    """A line that was found, and the mean probability of its cells."""
-
-    box: Box
-    confidence: float
-
-
-class FoundText(NamedTuple):
-    """What the finder sees on a page: lines, its features for an OOD detector, float ``[2 D]``, and its skew, as
-    of :func:`~openpali_screen.upright.skew_of`."""
-
-    lines: list[FoundLine]
-    features: Tensor
-    skew: float = 0.0
-
-
-def find_lines(finder: Finder, image: Image) -> list[FoundLine]:
+def find_lines(finder: Finder, image: Image) -> list[Object]:
     """Where the lines of an image ``[H, W, 3]`` uint8 are."""
-    return find_text(finder, image).lines
+    return find_text(finder, image)[0]
 
 
 @torch.inference_mode()
-def find_text(finder: Finder, image: Image) -> FoundText:
-    """The lines of an image ``[H, W, 3]`` uint8, and its features."""
+def find_text(finder: Finder, image: Image) -> tuple[list[Object], Tensor, float]:
+    """The lines of an image ``[H, W, 3]`` uint8, its features for an OOD detector, float ``[2 D]``, and its
+    skew."""
     tokens = RunningFeatures()
 
     def say(tiles: Tensor, counts: Sequence[int]) -> Tensor:
@@ -62,7 +49,7 @@ def find_text(finder: Finder, image: Image) -> FoundText:
 
     logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size), device_of(finder))
     text = logits.sigmoid().numpy()
-    return FoundText(_lines(text, up.numpy(), down.numpy()), tokens.features, skew_of(text > _TEXT))
+    return _lines(text, up.numpy(), down.numpy()), tokens.features, skew_of(text > _TEXT)
 
 
 class _Run(NamedTuple):
@@ -75,7 +62,7 @@ class _Run(NamedTuple):
     bottom: float
 
 
-def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]) -> list[FoundLine]:
+def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]) -> list[Object]:
     """Cells ``[h, w]`` to lines: runs that touch, or nearly so, and agree on the height of their line."""
     runs = [run for row in range(len(probability)) for run in _runs(row, probability[row], up[row], down[row])]
     groups = connected(len(runs), [*_joined(runs)])
@@ -98,7 +85,7 @@ def _joined(runs: Sequence[_Run]) -> Iterator[tuple[int, int]]:
                 yield above, below
 
 
-def _line(runs: Sequence[_Run], probability: NDArray[np.float32]) -> FoundLine | None:
+def _line(runs: Sequence[_Run], probability: NDArray[np.float32]) -> Object | None:
     """The line that runs make, if it is high enough and one of its cells is probable."""
     cells = [run.last - run.first for run in runs]
     top = float(np.average([run.top for run in runs], weights=cells))
@@ -108,7 +95,7 @@ def _line(runs: Sequence[_Run], probability: NDArray[np.float32]) -> FoundLine |
     xmax = min(float(probability.shape[1] * CELL), max(run.last for run in runs) * CELL + reach)
     sure = np.concatenate([probability[run.row, run.first : run.last] for run in runs])
     if bottom - top >= _LEAST and sure.max() >= _SUREST:
-        return FoundLine(Box(top, xmin, bottom, xmax), float(sure.mean()))
+        return Object("line", Box(top, xmin, bottom, xmax), confidence=float(sure.mean()))
     return None
 
 
@@ -132,3 +119,64 @@ def _runs(
 def _agree(one: _Run, other: _Run) -> bool:
     both = min(one.bottom, other.bottom) - max(one.top, other.top)
     return both >= _SAME * (max(one.bottom, other.bottom) - min(one.top, other.top))
+
+
+def cells_of(
+    say: Callable[[Tensor, Sequence[int]], Tensor], image: Image, tile: Size, device: torch.device
+) -> Tensor:
+    """Run ``say`` on overlapping tiles, and stitch its outputs: float ``[C, H / 4, W / 4]``, rounded up.
+
+    It is asked once about all tiles of one colour, such as the margins of a page.
+
+    Args:
+        say: tiles ``[B, H, W, 3]`` uint8, and how many of the image are like each -> ``[B, C, h, w]``.
+        image: ``[H, W, 3]`` uint8.
+        device: where ``say`` takes tiles; what is returned is on the CPU.
+    """
+    height, width = image.shape[:2]
+    tops, lefts = (_starts(side, own) for side, own in ((height, tile.height), (width, tile.width)))
+    places = [(top, left) for top in tops for left in lefts]
+    tiles = [image[top : top + tile.height, left : left + tile.width] for top, left in places]
+    plain: dict[bytes, int] = {}  # colour -> the first tile of it
+    like = [
+        plain.setdefault(each[0, 0].tobytes(), number) if _is_plain(each) else number
+        for number, each in enumerate(tiles)
+    ]
+    counts = Counter(like)
+    asked = list(counts)
+    said: dict[int, Tensor] = {}
+    for some in chunked(asked, TILES):
+        batch = torch.from_numpy(np.stack([_whole(tiles[number], tile) for number in some])).to(device)
+        told = say(batch, [counts[number] for number in some]).float().cpu()
+        said.update(zip(some, told, strict=True))
+    found = torch.zeros(said[0].shape[0], -(-height // CELL), -(-width // CELL))
+    for (top, left), number in zip(places, like, strict=True):
+        skip = [
+            _shared(side) // 2 // CELL if start else 0 for start, side in ((top, tile.height), (left, tile.width))
+        ]
+        row, column = top // CELL + skip[0], left // CELL + skip[1]
+        target = found[:, row:, column:]
+        part = said[number][:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
+        target[:, : part.shape[1], : part.shape[2]] = part
+    return found
+
+
+def _whole(part: Image, tile: Size) -> Image:
+    """A tile that reaches beyond the image, filled up with the pixels of its edge."""
+    missing = tile.height - part.shape[0], tile.width - part.shape[1]
+    return np.pad(part, (*((0, pixels) for pixels in missing), (0, 0)), mode="edge")
+
+
+def _is_plain(tile: Image) -> bool:
+    """Whether a tile has one colour; most differ in a few of their pixels already."""
+    return bool((tile[::16, ::16] == tile[0, 0]).all() and (tile == tile[0, 0]).all())
+
+
+def _starts(side: int, tile: int) -> list[int]:
+    """Where tiles start that cover ``side`` pixels."""
+    return list(range(0, max(1, side - _shared(tile)), tile - _shared(tile)))
+
+
+def _shared(tile: int) -> int:
+    """Pixels that neighbouring tiles share, a quarter of each: near its edges a tile sees half of things."""
+    return tile // (8 * CELL) * 2 * CELL

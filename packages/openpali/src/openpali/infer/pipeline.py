@@ -637,8 +637,8 @@ def calibration_for(task: str, known: Mapping[str, Calibration]) -> Calibration 
 
 
 def ood_warning(model: str, reason: str | None = None) -> str:
-    """The warning about an image that is out of distribution for a model of this name; ``reason``: as of
-    :class:`~openpali_screen.page.Reading`."""
+    """The warning about an image that is out of distribution for a model of this name; ``reason``: "text"
+    if its text cannot be read."""
     if reason == "text":
         return f"{model} can read little of its text, which may be in another script: do not trust the words"
     return f"an image is out of the distribution that {model} was trained on: do not trust the answer"
