@@ -93,7 +93,7 @@ def measure(pali: Pali, windows: int) -> Iterator[Result]:
     """Both on each kind of page."""
     source = open_source("pages/dev-themes@2", {})
     examples = [source[int((i + 0.5) * len(source) / windows)] for i in range(windows)]
-    pali.page(examples[0].images[0])  # loads the model
+    ScreenReader.of(pali).page(examples[0].images[0])  # loads the model
     every: list[list[Read]] = [[], []]
     for kind in (*ANGLES, "foreign"):
         rng = np.random.default_rng(0)

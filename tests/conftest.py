@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "packages" / "openpali" / "te
 sys.path.insert(0, str(Path(__file__).parent))
 
 from hypothesis import settings
-from page_readers import write_page_readers
 
 import openpali.infer.engines.openvino as openvino_module
 import unmeasured
@@ -52,6 +51,7 @@ from openpali.weights.write import write_model
 from openpali_lab.worlds.sources import _world
 from openpali_lab.worlds.vocabulary_texts import train_nano_vocabulary
 from openpali_lab.worlds.world import World
+from page_readers import write_page_readers
 from world_fixture import world, world_home, write_world
 
 __all__ = ["world", "world_home"]  # fixtures

@@ -53,6 +53,6 @@ def test_the_package_works_without_the_modules_of_unix(tmp_path: Path) -> None:
 def test_text_files_name_their_encoding() -> None:
     """Otherwise Windows reads and writes them in the user's code page."""
     call = re.compile(r"\.(?:read|write)_text\((?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*\)")
-    for path in PACKAGES.rglob("*.py"):
+    for path in PACKAGES.glob("*/src/**/*.py"):
         for found in call.findall(path.read_text("utf-8")):
             assert re.search("utf-8|ascii|encoding=", found), f"{path}: {found}"

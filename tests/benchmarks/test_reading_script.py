@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from openpali.eval.benchmark import PageBenchmark
-from openpali.eval.pages import words_by
-from openpali.infer.pages import ReadWord
 from openpali.tasks.example import Box, Example, Image, Line, Word
-from openpali.weights.files import READER
-from openpali.worlds.benchmarks.pages import page_suite
+from openpali_lab.worlds.benchmarks.pages import page_suite
+from openpali_screen.evaluate import words_of
+from openpali_screen.parts import READER, WORDS
+from openpali_screen.text import ReadWord
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -27,6 +27,9 @@ class OneWord:
     """Finds the same word on every page, and no letter on a line."""
 
     parts: Mapping[str, Path] = MappingProxyType({})
+
+    def shared(self, kind: object) -> OneWord:
+        return self
 
     def read_words(self, image: Image) -> list[ReadWord]:
         return [ReadWord("one", Box(0, 0, 9, 9), 0.9)]
@@ -70,7 +73,8 @@ def test_scorings_of_test_sets_are_recorded(
             split="all",
             part=READER,
             open=lambda root: [page("a"), page("b"), page("c")],
-            answer=lambda pali: words_by(pali.read_words),
+            parts=WORDS,
+            answer=words_of,
             test=name == "tested",
         )
         for name in ("tested", "developed")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data.test_images import encoded, png_header
 from PIL import Image
 from test_shards import flipped
 
+from data.test_images import encoded, png_header
 from openpali.cli.main import main
 from openpali.data.sources.shards import DamagedShard
 from openpali_lab.worlds.builders.output import write_shards

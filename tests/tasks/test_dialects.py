@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from task_examples import FakeMaskCodec
 
 from openpali.architectures.paligemma import PaliGemmaArchitecture
 from openpali.architectures.registry import dialects, find_dialect
@@ -22,6 +21,7 @@ from openpali.tasks.detect import CommaInName
 from openpali.tasks.dialects import PALI3, Dialect, Template
 from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import is_prompt, openable
+from task_examples import FakeMaskCodec
 
 SHORT = Dialect(  # in the manner of PaliGemma's
     name="short",

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from weights.folders import CONFIGS, write
 
 from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
@@ -21,6 +20,7 @@ from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.write import write_model
+from weights.folders import CONFIGS, write
 
 
 def test_find_model(tmp_path, monkeypatch) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from weights.folders import CONFIGS, write
 
 from openpali import Pali, tensors
 from openpali.architectures.facts import Facts
@@ -29,6 +28,7 @@ from openpali.weights.bundle import mask_codec_of, open_bundle, pack_bundle
 from openpali.weights.card import model_card
 from openpali.weights.format import add_facts, open_model
 from openpali.weights.write import write_model
+from weights.folders import CONFIGS, write
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from page_readers import SHAPES
 from PIL import Image as PilImage
 from torch import Tensor, nn
 
@@ -33,6 +32,7 @@ from openpali_screen.read.predict import _pieces, _words, read_lines
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
 from openpali_screen.views import MARGIN, View, view_of_line
 from openpali_screen.vit import CELL, PATCH
+from page_readers import SHAPES
 
 HEIGHT, WIDTH = 700, 900
 BOXES = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_gemma import KINDS
 from torch import Tensor
 
 from openpali.architectures.t5gemma2.network import T5Gemma2Model, both_ways, merged_masks
@@ -13,6 +12,7 @@ from openpali.model.attention import Band
 from openpali.model.gemma import prefix_masks
 from openpali.model.init import init_weights
 from openpali.model.vision_language import VisionLanguageModel
+from tiny_gemma import KINDS
 
 
 @pytest.fixture(params=KINDS)

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from tiny_gemma import KINDS
 from torch import nn
 
 from openpali.architectures.pali import PRESETS, PaliModel
@@ -17,6 +16,7 @@ from openpali.model import int4, int8
 from openpali.model.init import init_weights
 from openpali.model.int4 import GROUPS, Int4Linear, pack, quantize, unpack, use_quantized, widen
 from openpali.model.int8 import FEW_ROWS, Int8Linear, TiedEmbedding
+from tiny_gemma import KINDS
 
 SHAPES = st.tuples(st.integers(0, 5), st.integers(0, 9).map(lambda half: 2 * half))
 

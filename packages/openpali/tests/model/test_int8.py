@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_gemma import KINDS
 from torch import nn
 
 from openpali.architectures.pali import PRESETS, PaliModel
@@ -21,6 +20,7 @@ from openpali.model.int8 import (
     use_int8,
 )
 from openpali.model.layers import Embedding
+from tiny_gemma import KINDS
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-6, 1e6))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from task_examples import DOG, DOG2, HORSE, FakeMaskCodec, ellipse
 
 from openpali.architectures.registry import find_dialect
 from openpali.infer.generate import Generation
@@ -17,6 +16,7 @@ from openpali.tasks import get_task
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Example, Object, Size, tight_box
 from openpali.tasks.refseg import crop_mask, paste_mask
+from task_examples import DOG, DOG2, HORSE, FakeMaskCodec, ellipse
 
 
 def many(task, example, count=200):

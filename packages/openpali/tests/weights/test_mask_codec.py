@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from weights.folders import write
 
 from openpali.weights.mask_codec import open_mask_codec
+from weights.folders import write
 
 
 def test_mask_codec(tmp_path) -> None:

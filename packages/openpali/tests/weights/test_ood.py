@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from weights.folders import write
 
 from openpali.model.lora import LoraConfig
 from openpali.text.tokenizer import Tokenizer
@@ -24,6 +23,7 @@ from openpali.weights.ood import (
     write_ood,
 )
 from openpali.weights.quantize import write_int8
+from weights.folders import write
 
 
 def drawn(count: int, seed: int, stretch: float = 1.0) -> torch.Tensor:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from weights.folders import CONFIGS, write
 
 from openpali.architectures.registry import build
 from openpali.model.init import materialise
@@ -14,6 +13,7 @@ from openpali.model.vit import ViT, resample_positions
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
+from weights.folders import CONFIGS, write
 
 
 def test_transplant_takes_a_part_and_leaves_the_rest(tmp_path) -> None:
