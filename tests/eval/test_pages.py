@@ -164,7 +164,7 @@ THINGS = [
 def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     pali = Pali.from_pretrained(folder)
-    image = np.random.default_rng(4).integers(0, 256, (600, 800, 3), np.uint8)
+    image = np.random.default_rng(4).integers(0, 256, (240, 320, 3), np.uint8)
     words = sorted(ScreenReader.of(pali).read_words(image), key=lambda word: -word.confidence)
     assert len(words) > 10
     right = [
