@@ -129,6 +129,18 @@ def test_a_broken_extension_gives_one_warning_and_stops_no_command(tmp_path: Pat
     assert cause in line
 
 
+def test_entry_points_that_cannot_be_parsed_give_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd-1.dist-info").mkdir()
+    (tmp_path / "odd-1.dist-info" / "entry_points.txt").write_text("mine\n[openpali.extensions]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    extensions.extensions.cache_clear()
+    with pytest.warns(LeftOut, match="odd-1"):
+        assert "openpali_lab.extension:EXTENSION" in extensions.extensions()
+    extensions.extensions.cache_clear()
+
+
 @pytest.mark.usefixtures("announced")
 def test_what_cannot_be_loaded_leaves_its_extension_out(tmp_path: Path) -> None:
     (tmp_path / "my_package.py").write_text(MODULE.replace("my_package:suite", "no_such_module:suite"))

@@ -34,6 +34,7 @@ class Screens(Component):
     """What the parts share: the reader of a bundle, and what it answers."""
 
     part = ICONS
+    looks_for = "text on a screen that says so"
 
     @cached_property
     def reader(self) -> ScreenReader:
@@ -109,7 +110,6 @@ class ReaderComponent(Screens):
     """Reads lines and pages; without a part that finds elements, it finds words on screens."""
 
     part = READER
-    looks_for = "text on a screen that says so"
 
     def can(self, question: Question) -> float:
         if ELEMENTS not in self.bundle.parts and self.asks_for_elements(question):
@@ -127,7 +127,6 @@ class ElementsComponent(Screens):
     """Finds elements, counts them, and says what fields and tables say."""
 
     part = ELEMENTS
-    looks_for = "text on a screen that says so"
 
     def can(self, question: Question) -> float:
         if self.asks_for_elements(question):

@@ -14,15 +14,11 @@ import numpy as np
 from openpali.tasks.example import Image, Object, Size
 from openpali.weights.ood import OodDetector
 from openpali_screen.find.network import Finder
-from openpali_screen.find.predict import (
-    find_text,
-)
+from openpali_screen.find.predict import find_text
 from openpali_screen.order import reading_order
 from openpali_screen.read.language import LanguageModel
 from openpali_screen.read.network import Reader
-from openpali_screen.read.predict import (
-    read_lines,
-)
+from openpali_screen.read.predict import read_lines
 from openpali_screen.text import ReadLine, ReadPage
 from openpali_screen.views import Turn
 

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from configparser import ConfigParser
+from configparser import Error as ParserError
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -85,9 +86,13 @@ def _announced() -> list[str]:
     found: set[str] = set()
     for file in (file for folder in sys.path for file in Path(folder).glob("*.dist-info/entry_points.txt")):
         if GROUP in (text := file.read_text("utf-8", "ignore")):
-            parser = ConfigParser(delimiters="=")
-            parser.read_string(text)
-            found.update(parser[GROUP].values())
+            parser = ConfigParser(delimiters="=", strict=False, interpolation=None)
+            try:
+                parser.read_string(text)
+            except ParserError as error:
+                warnings.warn(f"the entry points in {file} are left out: {error}", LeftOut, stacklevel=3)
+                continue
+            found.update(parser[GROUP].values() if GROUP in parser else ())
     return sorted(found)
 
 

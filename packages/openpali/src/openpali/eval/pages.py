@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ class Pages:
 
 
 @dataclass(frozen=True)
-class PageEvaluator:
+class PageEvaluator(ABC):
     """What the evaluators of pages have in common.
 
     Attributes:

@@ -27,8 +27,10 @@ from openpali.weights.format import ModelFolder
 
 T = TypeVar("T")
 
-ALONE, FIRST, LAST = 2.0, 0.9, 0.1
+ALONE, FIRST, LAST = 1.0, 0.9, 0.1
 """Scores of :meth:`Component.can`: no other part is asked; asked before, or after, the parts with a decoder."""
+DECODERS = 0.5
+"""The score of the parts with a decoder."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ class Component:
         self.bundle = bundle
 
     def can(self, question: Question) -> float:
-        """How well it answers: :data:`ALONE`; or, if the bundle lists it for the task, :data:`FIRST` or
-        :data:`LAST`; 0: not at all."""
+        """How well it answers, from 0, not at all, to :data:`ALONE`. Below that it is asked if the bundle lists it
+        for the task: before the parts with a decoder if it is above :data:`DECODERS`, else after them."""
         return 0.0
 
     def answer(self, row: Row) -> Prediction:

@@ -336,8 +336,7 @@ class Pali(RoutedModel):
         if (part or self.part_for(task.name)) == SIGLIP:
             return ""
         unknown = [name for name in task.names_in(prompt) if not any(alike(name, known) for known in self.names)]
-        known = [name for name in unknown if any(each.knows(name) for each in self.components.values())]
-        if not self.names or known == unknown:
+        if not self.names or all(any(each.knows(name) for each in self.components.values()) for name in unknown):
             return ""
         near = [(name, nearest(name, self.names, cutoff=0.8)) for name in unknown]  # a typo, not another word
         told = ", ".join(

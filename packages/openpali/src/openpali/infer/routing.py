@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from openpali.infer.batches import group
-from openpali.infer.components import ALONE, FIRST, LAST, Question, answered, encoder_only
+from openpali.infer.components import ALONE, DECODERS, Question, answered, encoder_only
 from openpali.infer.generate import Decoding
 from openpali.infer.parts import ModelParts
 from openpali.infer.pipeline import Frames, Prediction, Row, Sized, open_image
@@ -100,11 +100,11 @@ class RoutedModel(ModelParts):
     def _answer_or_say_what_it_can(self, row: Row) -> Prediction:
         """What a component says to a text that names nothing else that the bundle knows, or else what that is."""
         images = [Sized(image, row.size) for image in row.images]
-        for part, component in self.components.items():
+        for component in self.components.values():
             if component.can(Question(row.task.name, row.prompt, images)):
                 prediction = component.answer(row)
                 if prediction.answer.text:
-                    return replace(prediction, part=part)
+                    return prediction
         return answered(row, Answer(f"This is no question about an image. {self.about}"), ABOUT)
 
     def route(self, question: Question) -> tuple[str, ...]:
@@ -124,7 +124,8 @@ class RoutedModel(ModelParts):
             return others[:1]
         if len(images) != 1:
             return others or parts[:1]
-        first, last = ([part for part in parts if scores.get(part) == score] for score in (FIRST, LAST))
+        first = [part for part in parts if scores.get(part, 0.0) > DECODERS]
+        last = [part for part in parts if 0.0 < scores.get(part, 0.0) <= DECODERS]
         return (*first, *others, *last) or parts[:1]
 
     def _ordered(self, images: Sequence[Sized], parts: tuple[str, ...]) -> tuple[str, ...]:
