@@ -10,7 +10,6 @@ import csv
 import hashlib
 import json
 import pickle
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,34 +88,6 @@ def dump_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
 def dump_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
-
-
-def dump_examples(path: Path, rows: list[dict[str, list]]) -> None:
-    """A TFRecord file of ``tf.train.Example``s, byte by byte as protobuf's and TensorFlow's documents say."""
-
-    def varint(value: int) -> bytes:
-        return bytes([value]) if value < 128 else bytes([value % 128 + 128]) + varint(value // 128)
-
-    def field(number: int, data: bytes) -> bytes:
-        return varint(8 * number + 2) + varint(len(data)) + data
-
-    def feature(values: list) -> bytes:
-        if not values:
-            return b""
-        if isinstance(values[0], str):
-            return field(1, b"".join(field(1, value.encode()) for value in values))
-        if isinstance(values[0], float):
-            return field(2, field(1, struct.pack(f"<{len(values)}f", *values)))
-        return field(3, field(1, b"".join(map(varint, values))))
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        for row in rows:
-            entries = [
-                field(1, field(1, name.encode()) + field(2, feature(values))) for name, values in row.items()
-            ]
-            data = field(1, b"".join(entries))
-            file.write(struct.pack("<Q4x", len(data)) + data + bytes(4))
 
 
 def karpathy(root: Path) -> None:
@@ -777,115 +748,6 @@ def screenqa(root: Path) -> Expected:
     )
 
 
-def ui_refexp(root: Path) -> Expected:
-    left, top, width, height = SCREEN_BOX
-    edges = {"ymin": top / 96, "xmin": left / 54, "ymax": (top + height) / 96, "xmax": (left + width) / 54}
-    rows = []
-    for number, (screen, text) in enumerate(((61654, "click on the bell icon"), (35617, "2 select the blue icon"))):
-        boxes = {f"image/object/bbox/{edge}": [0.5, 0.5, 0.5] for edge in edges}
-        for edge, value in edges.items():
-            boxes[f"image/object/bbox/{edge}"][2 * number] = value
-        row = {
-            "image/id": [str(screen)],
-            "image/ref_exp/label": [2 * number],
-            "image/ref_exp/text": [text],
-            "image/object/num": [3.0],
-            "image/view_hierarchy/text": ["", "menü"],
-            "image/view_hierarchy/class/label": [],
-        }
-        rows.append(row | boxes)
-        draw(root / "rico" / "combined" / f"{screen}.jpg", (96, 54))
-    dump_examples(root / "uibert" / "ref_exp" / "test.tfrecord", rows)
-    return Expected(
-        2,
-        "61654",
-        "click on the bell icon",
-        [],
-        "",
-        "61654.jpg",
-        "uibert/ref_exp/test.tfrecord",
-        ("uibert/ref_exp/test.tfrecord", "image/ref_exp/label"),
-    )
-
-
-def omnidocbench(root: Path) -> Expected:
-    def element(number: int, kind: str, order: int | None, **content: str) -> dict[str, object]:
-        box = [8.0, 8.0 * number, 40.0, 8.0 * number, 40.0, 8.0 * number + 6, 8.0, 8.0 * number + 6]
-        return {"category_type": kind, "poly": box, "ignore": False, "order": order, "anno_id": number, **content}
-
-    rows = []
-    for number, language in enumerate(("simplified_chinese", "english", "english")):
-        name = f"book_en_{number}.jpg"
-        found = [
-            element(3, "text_block", 3, text="in two columns."),
-            element(1, "title", 1, text=f"Page {number}"),
-            element(2, "text_block", 2, text="It is cut "),
-            element(4, "page_number", None, text="12"),
-            element(5, "equation_isolated", 4, latex="$$x^{2}$$"),
-            element(6, "table", 5, latex="", html="<table><tr><td>a</td></tr></table>"),
-            element(7, "figure", 6),
-        ]
-        attributes = {"data_source": "book", "language": language, "layout": "double_column", "special_issue": []}
-        info = {"page_no": number, "height": 48, "width": 64, "image_path": name, "page_attribute": attributes}
-        cut = {"source_anno_id": 2, "target_anno_id": 3, "relation_type": "truncated"}
-        parts = {"source_anno_id": 6, "target_anno_id": 4, "relation_type": "parent_son"}
-        blank = number == 2  # no text: it is left out
-        rows.append(
-            {
-                "layout_dets": found[-1:] if blank else found,
-                "extra": {"relation": [] if blank else [parts, cut]},
-                "page_info": info,
-            }
-        )
-        draw(root / "omnidocbench" / "images" / name)
-    dump(root / "omnidocbench" / "OmniDocBench.json", rows)
-    return Expected(
-        2,
-        "book_en_0",
-        "",
-        ["12\n\nPage 0\n\nIt is cut in two columns.\n\n$$x^{2}$$\n\n<table><tr><td>a</td></tr></table>"],
-        "simplified_chinese",
-        "book_en_0.jpg",
-        "omnidocbench/OmniDocBench.json",
-        ("omnidocbench/OmniDocBench.json", "text"),
-    )
-
-
-def ocrbench(root: Path) -> Expected:
-    about = (
-        ("text recognition en", {"answers": ["Exit", 12]}),
-        ("text translation cn", {"answers": [""]}),  # of nothing: it is left out
-        ("table parsing en", {"answers": ["<table></table>"]}),
-        ("text counting en", {"answers": ["3"], "eval": "regression"}),
-        ("text grounding en", {"answers": [100, 200, 300, 400]}),
-        ("VQA with position en", {"answers": ["Exit"], "bbox": [100, 200, 300, 400]}),
-        ("text spotting en", {"bbox": [[8, 9, 40, 9, 40, 20, 8, 20]], "content": ["Exit"]}),
-        ("key information mapping en", {"answers": [{"total": ["12", "12.0"], "date": ["May 1"]}]}),
-        ("key information extraction cn", {"answers": ["{'总额': '12', '日期': ['五月']}"]}),
-        ("document parsing en", {"answers": ["# Title\ntext"]}),
-        ("cognition VQA cn", {"answers": ["出口"]}),
-        ("full-page OCR en", {"answers": ["Exit here"]}),
-        ("handwritten answer extraction cn", {"answers": ["ABD"]}),
-    )
-    rows = []
-    for number, (kind, fields) in enumerate(about):
-        image = f"{kind[-2:].upper()}_part/{number}.jpg"
-        named = {"dataset_name": "made up", "type": kind, "id": number, "image_path": image}
-        rows.append({**named, "question": f"What is sign {number}? (in HTML)", **fields})
-        draw(root / "ocrbench-v2" / image)
-    dump(root / "ocrbench-v2" / "OCRBench_v2.json", rows)
-    return Expected(
-        len(rows) - 1,
-        "0",
-        "What is sign 0? (in HTML)",
-        ["Exit", "12"],
-        "text recognition en",
-        "0.jpg",
-        "ocrbench-v2/OCRBench_v2.json",
-        ("ocrbench-v2/OCRBench_v2.json", "image_path"),
-    )
-
-
 def _refcoco(name: str, split_by: str, split: str) -> Callable[[Path], Expected]:
     def write(root: Path) -> Expected:
         write_refs(root, name, split_by, REFCOCO_SPLITS[name])
@@ -1112,9 +974,6 @@ ANSWERING: dict[str, Callable[[Path], Expected]] = {
     "screenspot-v2": _screenspot("screenspot-v2", "_v2", "screenspotv2_image"),
     "screenspot-pro": screenspot_pro,
     "screenqa": screenqa,
-    "ui-refexp": ui_refexp,
-    "omnidocbench": omnidocbench,
-    "ocrbench-v2": ocrbench,
 }
 
 

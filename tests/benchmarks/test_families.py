@@ -207,7 +207,7 @@ def test_slices_and_means() -> None:
     assert whole.summary["relaxed_accuracy/human"] == pytest.approx(2 / 3)
 
 
-OTHERS = ("refcoco", "screenspot", "ui-refexp", "omnidocbench", "ocrbench")  # they have tests of their own
+OTHERS = ("refcoco", "screenspot")  # they have tests of their own
 
 
 @pytest.mark.parametrize("name", [n for n in ANSWERING if not n.startswith(OTHERS)])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from official_layouts import ANSWERING, Expected, colour, dump_examples
+from official_layouts import ANSWERING, Expected, colour
 
 from openpali.cli.main import main
 from openpali.eval.benchmark import SEED, AnswerBenchmark
@@ -19,7 +19,6 @@ from openpali.eval.registry import find_benchmark
 from openpali.infer.pali import Pali
 from openpali.rng import generator
 from openpali_lab.benchmarks import paper, screens
-from openpali_lab.benchmarks.tfrecord import read_examples
 
 NAMES = list(ANSWERING)
 
@@ -156,7 +155,5 @@ def drop_field(path: Path, field: str) -> None:
         lines = path.read_text("utf-8").splitlines()
         changed = [json.dumps(without(json.loads(line)), ensure_ascii=False) for line in lines]
         path.write_text("\n".join(changed), "utf-8")
-    elif path.suffix == ".tfrecord":
-        dump_examples(path, without(read_examples(path)))
     else:
         path.write_text(json.dumps(without(json.loads(path.read_text("utf-8")))), "utf-8")

@@ -1,4 +1,4 @@
-"""ScreenSpot, ScreenQA and UI RefExp: which clicks and answers are right, and who is asked."""
+"""ScreenSpot and ScreenQA: which clicks and answers are right, and who is asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from official_layouts import ANSWERING, SCREEN_BOX, dump_examples
+from official_layouts import ANSWERING, SCREEN_BOX
 
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import find_benchmark
@@ -17,7 +17,6 @@ from openpali.tasks.detect import Detect
 from openpali.tasks.example import Box, Object
 from openpali.tasks.scoring import Answered
 from openpali_lab.benchmarks.metrics.screenqa import normalize, short_answers
-from openpali_lab.benchmarks.tfrecord import read_examples
 from openpali_screen.pointing import Screen
 from openpali_screen.reader import ScreenReader
 
@@ -42,7 +41,7 @@ def around(x: float, y: float) -> Box:
     return Box(y - 3, x - 5, y + 3, x + 5)
 
 
-@pytest.mark.parametrize("name", ["screenspot", "screenspot-v2", "screenspot-pro", "ui-refexp"])
+@pytest.mark.parametrize("name", ["screenspot", "screenspot-v2", "screenspot-pro"])
 def test_boxes_are_read_as_their_owners_write_them(name: str, tmp_path: Path) -> None:
     ANSWERING[name](tmp_path)
     for each in (benchmark(name).open(tmp_path)[i] for i in (0, 1)):
@@ -197,77 +196,3 @@ def test_normal_form_of_short_answers() -> None:
 
 def test_empty_answers_are_wrong() -> None:
     assert benchmark("screenqa").score([Answered(0, "k", "p", "", ("Learn",))]).summary["f1"] == 0
-
-
-# ---- UI RefExp
-
-
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [
-        ([TRUE], 1),
-        ([Box(TOP, LEFT, TOP + HEIGHT, LEFT + WIDTH / 10)], 1),  # an IoU of exactly 0.1
-        ([Box(TOP, LEFT, TOP + HEIGHT, LEFT + WIDTH / 11)], 0),
-        ([Box(TOP, LEFT, TOP + HEIGHT, LEFT + 10 * WIDTH)], 1),  # its centre is elsewhere
-        ([Box(TOP, LEFT, TOP + HEIGHT, LEFT + 11 * WIDTH)], 0),
-        ([], 0),
-        ([around(0, 0), TRUE], 0),  # the first box counts
-        ([TRUE, around(0, 0)], 1),
-    ],
-)
-def test_which_elements_are_right(answer: list[Box], right: float) -> None:
-    scores = benchmark("ui-refexp").score([clicked(*answer)])
-    assert scores.summary == {"box_accuracy@0.1": right}
-    assert scores.per_sample == {"box_accuracy@0.1": [right]}
-
-
-def test_an_element_that_is_not_there_is_reported(tmp_path: Path) -> None:
-    ANSWERING["ui-refexp"](tmp_path)
-    file = tmp_path / "uibert/ref_exp/test.tfrecord"
-    rows = read_examples(file)
-    rows[1]["image/ref_exp/label"] = [3]
-    dump_examples(file, rows)
-    with pytest.raises(ValueError, match=r"entry 2: .*no element 3 among 3.*uibert"):
-        benchmark("ui-refexp").open(tmp_path)
-
-
-OFFICIAL = (  # features of the first record of Google's test.tfrecord, as TensorFlow wrote them
-    "0a10696d6167652f6f626a6563742f6e756d120812060a0400000042",
-    "0a13696d6167652f7265665f6578702f6c6162656c12051a030a011a",
-    "0a12696d6167652f7265665f6578702f7465787412250a230a2173656c65637420746865206c656674207369646520626f74746f6d20696d616765",
-    "0a08696d6167652f696412090a070a053631363534",
-)
-
-
-def test_official_bytes_are_read(tmp_path: Path) -> None:
-    features = [bytes.fromhex(each) for each in OFFICIAL]
-    entries = b"".join(b"\x0a" + bytes([len(each)]) + each for each in features)
-    record = b"\x0a" + bytes([128 + len(entries) % 128, len(entries) // 128]) + entries
-    file = tmp_path / "test.tfrecord"
-    file.write_bytes(len(record).to_bytes(8, "little") + bytes(4) + record + bytes(4))
-    assert read_examples(file) == [
-        {
-            "image/object/num": [32.0],
-            "image/ref_exp/label": [26],
-            "image/ref_exp/text": ["select the left side bottom image"],
-            "image/id": ["61654"],
-        }
-    ]
-
-
-@pytest.mark.parametrize(
-    ("data", "told"),
-    [
-        (b'{"image/id": 61654}', "cut off"),
-        ((3).to_bytes(8, "little") + bytes(4) + b"\x0a\x07x" + bytes(4), "record 1 is no tf.train.Example"),
-        (
-            (7).to_bytes(8, "little") + bytes(4) + b"\x0a\x05\x0a\x03\x0a\x01\xff" + bytes(4),
-            "record 1 is no tf.train",
-        ),
-    ],
-)
-def test_a_damaged_file_is_reported(data: bytes, told: str, tmp_path: Path) -> None:
-    ANSWERING["ui-refexp"](tmp_path)
-    (tmp_path / "uibert/ref_exp/test.tfrecord").write_bytes(data)
-    with pytest.raises(ValueError, match=rf"test\.tfrecord.*{told}.*uibert"):
-        benchmark("ui-refexp").open(tmp_path)

@@ -44,16 +44,11 @@ class Folder:
         return Fields(self._json(path, dict), path.name, self)
 
     def rows(self, *names: str) -> list[Fields]:
-        """The objects of a JSON file that is a list, or of a JSONL file; the rows of a CSV file with a header.
-
-        Also the examples of a TFRecord file, whose fields are lists.
-        """
+        """The objects of a JSON file that is a list, or of a JSONL file; the rows of a CSV file with a header."""
         path = self.file(*names)
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
                 values: list[Any] = list(csv.DictReader(file))
-        elif path.suffix == ".tfrecord":
-            values = self._examples(path)
         elif path.suffix == ".jsonl":
             values = [self._parsed(line, path) for line in self.lines(path.name, at=path)]
         else:
@@ -98,14 +93,6 @@ class Folder:
             what = "an object" if kind is dict else "a list"
             raise ValueError(f"{path} is not {what}, as {self.title} has it; the original is at {self.home}")
         return value
-
-    def _examples(self, path: Path) -> list[Any]:
-        from openpali_lab.benchmarks.tfrecord import read_examples  # imports protobuf, for one benchmark
-
-        try:
-            return [*read_examples(path)]
-        except ValueError as error:
-            raise ValueError(f"{error}: get {self.title} at {self.home}") from error
 
     def _parsed(self, text: str, path: Path) -> Any:
         try:
@@ -156,15 +143,6 @@ class Fields:
         if len(values) != count or not all(isinstance(value, int | float) for value in values):
             raise self._wrong(name, f"{count} numbers")
         return [float(value) for value in values]
-
-    def corners(self, name: str) -> list[list[int]]:
-        """A list of outlines, each whole numbers x, y, x, y, ... of two points or more."""
-        what = "lists of whole numbers x, y, x, y, ..."
-        outlines = self._field(name, (list, tuple), what)
-        for outline in outlines:
-            if not isinstance(outline, list) or len(outline) < 4 or not all(type(edge) is int for edge in outline):
-                raise self._wrong(name, what)
-        return [[*outline] for outline in outlines]
 
     def points(self, name: str, count: int) -> list[tuple[float, float]]:
         """A list of ``count`` points (x, y)."""

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from functools import cache, wraps
 
 from openpali.home import data_folder
-from openpali.metrics.boxes import box_iou
 from openpali.metrics.exact import exact_match
-from openpali.metrics.scores import Scores, mean, mean_scores
+from openpali.metrics.scores import Scores, mean
 from openpali.metrics.words import pointing
 from openpali.tasks.example import Example
 from openpali.tasks.scoring import (
@@ -69,13 +68,6 @@ def clicks(rows: Sequence[Answered]) -> Scores:
     """Whether the centre of the first box of an answer lies in the true box, edges included (ScreenSpot)."""
     found, true = ([some[:1] for some in side] for side in boxes(rows))
     return pointing(found, true)
-
-
-def first_box(rows: Sequence[Answered]) -> Scores:
-    """Whether the first box of an answer has an IoU of 0.1 or more with the true one (ScreenAI's Acc@IoU=0.1)."""
-    pairs = zip(*boxes(rows), strict=True)
-    ious = [box_iou([found[0].box], [true.box]).item() if found else 0.0 for found, [true] in pairs]
-    return mean_scores({"box_accuracy@0.1": [float(iou >= 0.1) for iou in ious]})
 
 
 @cache

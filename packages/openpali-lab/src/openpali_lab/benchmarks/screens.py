@@ -1,11 +1,11 @@
-"""Benchmarks of screens, of whole pages and of text in images, none of which is in the paper."""
+"""Benchmarks of screens, none of which is in the paper."""
 
 from __future__ import annotations
 
 from openpali.eval.benchmark import Benchmark
-from openpali_lab.benchmarks import ocrbench, omnidocbench, screenqa, screenspot, ui_refexp
+from openpali_lab.benchmarks import screenqa, screenspot
 
-_DATASETS = (screenspot, screenqa, ui_refexp, omnidocbench, ocrbench)
+_DATASETS = (screenspot, screenqa)
 
 
 def suite() -> list[Benchmark]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from openpali.metrics.scores import Scores, check_answers, check_paired, mean, mean_scores
 from openpali_lab.benchmarks.metrics.porter import stem
 from openpali_lab.benchmarks.metrics.wordnet import Pos, WordNet
-
-Tag = Callable[[Sequence[str]], Sequence[Pos]]
 
 # Kinds of question that need an exact match ("two", "yes"): counting and yes/no questions.
 EXACT_KINDS = frozenset(("DC", "DB"))
@@ -35,25 +34,20 @@ def nextqa(
     references: Sequence[Sequence[str]],
     kinds: Sequence[str],
     wordnet: WordNet,
-    *,
-    threshold: float = 0.0,
-    tag: Tag | None = None,
 ) -> Scores:
     """WUPS of NExT-QA's open-ended questions, with its means over causal, temporal and descriptive ones.
 
     Both texts are lower-cased, reduced to base forms and stripped of stop words. The score is the best :func:`wups`
     over the references. Questions of the kinds DC and DB score 1 for the same words, otherwise 0.
     Source: NExT-OE ``eval_oe.py`` and ``metrics.py``. The official script tags parts of speech with NLTK's trained
-    tagger to find base forms. Without ``tag``, this function takes forms in -ing and -ed as verbs and all other
-    words as nouns; docs/metrics.md measures the difference.
+    tagger to find base forms. This function takes forms in -ing and -ed as verbs and all other words as nouns;
+    docs/metrics.md measures the difference.
 
     Args:
         predictions: one answer per sample.
         references: one or more answers per sample.
         kinds: CW, CH, TN, TP, TC, DC, DB, DL or DO per sample, as in the data set's column ``type``.
         wordnet: WordNet 3.0.
-        threshold: similarities below it are divided by ten; 0 for the published score, 0.9 for WUPS@0.9.
-        tag: words of a text -> their parts of speech, for base forms.
 
     Returns:
         ``wups`` in 0..1 with per-sample values, and ``wups/causal``, ``wups/temporal``, ``wups/descriptive`` and
@@ -66,12 +60,12 @@ def nextqa(
     for index, (prediction, answers, kind) in enumerate(zip(predictions, references, kinds, strict=True)):
         if kind[:1] not in GROUPS or len(kind) != 2:
             raise ValueError(f"sample {index} is of the unknown kind {kind!r}: kinds are CW, CH, TN, TP, TC, D?")
-        guess = content_words(prediction, wordnet, tag)
-        truths = [content_words(answer, wordnet, tag) for answer in answers]
+        guess = content_words(prediction, wordnet)
+        truths = [content_words(answer, wordnet) for answer in answers]
         if kind in EXACT_KINDS:
             values.append(float(guess in truths))
         else:
-            values.append(max(wups(guess, truth, wordnet, threshold=threshold) for truth in truths))
+            values.append(max(wups(guess, truth, wordnet) for truth in truths))
     scores = mean_scores({"wups": values})
     labels = [(GROUPS[kind[0]], "TN" if kind == "TP" else kind) for kind in kinds]
     for name in sorted({label for pair in labels for label in pair}):
@@ -80,42 +74,35 @@ def nextqa(
     return scores
 
 
-def wups(prediction: Sequence[str], reference: Sequence[str], wordnet: WordNet, *, threshold: float = 0.0) -> float:
+def wups(prediction: Sequence[str], reference: Sequence[str], wordnet: WordNet) -> float:
     """Similarity of two lists of words, 0..1: the lower of both directions.
 
     Each direction is the product, over the words of one side, of the greatest similarity with a word of the other.
     Words without any similar word are skipped; this rule is NExT-OE's, not in arXiv 1410.0210.
     """
-    return min(
-        _one_way(prediction, reference, wordnet, threshold), _one_way(reference, prediction, wordnet, threshold)
-    )
+    return min(_one_way(prediction, reference, wordnet), _one_way(reference, prediction, wordnet))
 
 
-def _one_way(words: Sequence[str], others: Sequence[str], wordnet: WordNet, threshold: float) -> float:
-    best = [max((_alike(word, other, wordnet, threshold) for other in others), default=0.0) for word in words]
-    product, any_alike = 1.0, False
-    for value in best:
-        if value:
-            product, any_alike = product * value, True
-    return product if any_alike else 0.0
+def _one_way(words: Sequence[str], others: Sequence[str], wordnet: WordNet) -> float:
+    best = [max((_alike(word, other, wordnet) for other in others), default=0.0) for word in words]
+    similar = [*filter(None, best)]
+    return math.prod(similar) if similar else 0.0
 
 
-def _alike(a: str, b: str, wordnet: WordNet, threshold: float) -> float:
+def _alike(a: str, b: str, wordnet: WordNet) -> float:
     """Similarity of the most common senses of two words."""
     if a == b:
         return 1.0
     senses_a, senses_b = wordnet.synsets(a), wordnet.synsets(b)
     if not senses_a or not senses_b:
         return 0.0
-    value = wordnet.similarity(senses_a[0], senses_b[0])
-    return value if value >= threshold else 0.1 * value
+    return wordnet.similarity(senses_a[0], senses_b[0])
 
 
-def content_words(text: str, wordnet: WordNet, tag: Tag | None = None) -> list[str]:
+def content_words(text: str, wordnet: WordNet) -> list[str]:
     """Base forms of the words of a text, without stop words."""
     words = re.findall(r"[\w'-]+|[^\w\s]", text.lower())
-    parts = tag(words) if tag else [_guess_pos(word, wordnet) for word in words]
-    lemmas = [_base(word, pos, wordnet) for word, pos in zip(words, parts, strict=True)]
+    lemmas = [_base(word, _guess_pos(word, wordnet), wordnet) for word in words]
     return [lemma for lemma in lemmas if lemma not in STOP_WORDS]
 
 

@@ -1,4 +1,4 @@
-"""WordNet from its database files: base forms, synonyms, and Wu-Palmer similarity of words.
+"""WordNet from its database files: base forms, and Wu-Palmer similarity of words.
 
 Similarities equal those of NLTK 3.5 (``nltk/corpus/reader/wordnet.py``) to the last digit, since published WUPS
 were computed with it; NLTK from 3.6 on gives other values for verbs and adjectives. A synset is (part of speech,
@@ -7,7 +7,6 @@ byte offset in its ``data`` file).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
@@ -49,19 +48,6 @@ class WordNet:
             for form in self._forms(word.lower(), pos)
             for offset in self._index[pos][form]
         ]
-
-    def synonyms(self, word: str) -> set[str]:
-        """All that has a sense of a word in lower case, as it is spelled, but nothing of several words.
-
-        Senses are those of NLTK 3.9, which takes off one ending at most: "paintings" is no form of the verb.
-        """
-        found: set[str] = set()
-        for pos in _FILES:
-            for form in self._forms(word, pos, most=1):
-                for offset in self._index[pos][form]:
-                    fields = self._fields((pos, offset))
-                    found.update(name.partition("(")[0] for name in fields[4 : 4 + 2 * int(fields[3], 16) : 2])
-        return {name for name in found if "_" not in name}
 
     def lemma(self, word: str, pos: Pos) -> str:
         """The shortest base form of a word, or the word itself if it has none."""
@@ -107,16 +93,15 @@ class WordNet:
             tables[pos] = {form: bases for form, *bases in map(str.split, lines) if bases}
         return tables
 
-    def _forms(self, word: str, pos: Pos, most: float = math.inf) -> list[str]:
-        """Base forms of a word that WordNet has, the word itself among them, with ``most`` endings taken off."""
+    def _forms(self, word: str, pos: Pos) -> list[str]:
+        """Base forms of a word that WordNet has, the word itself among them."""
         exceptions = self._exceptions[pos].get(word)
         if exceptions is not None:
             return self._known([word, *exceptions], pos)
         forms = _strip([word], pos)
         found = self._known([word, *forms], pos)
-        while forms and not found and most > 1:
+        while forms and not found:
             forms = _strip(forms, pos)
-            most -= 1
             found = self._known(forms, pos)
         return found
 
