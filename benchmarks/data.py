@@ -3,13 +3,10 @@
     pip install -e 'packages/openpali-lab[bench]'
     OMP_NUM_THREADS=1 python benchmarks/data.py --json data.json
 
-One thread and no workers, measured in CPU seconds, so that other programs on the machine do not distort the result.
-Ours reads the shard in the order of a run (a global shuffle), checks each record, uses the class of its label and
-keeps freed memory, as in training; webdataset reads the shard sequentially. Images are generated (noise with the
-spectrum and the JPEG size of photographs) or taken from ``--images``.
-
-A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size. Ours does so where at least 224 pixels remain: from a shorter
-side of 448 on at 1/2, from 896 at 1/4, from 1,792 at 1/8. Below 448 every side decodes all pixels.
+One thread and no workers, in CPU seconds. Ours reads the shard in the order of a run (a global shuffle), checks
+each record, uses the class of its label and keeps freed memory, as in training; webdataset reads sequentially.
+Images are generated (noise with the spectrum and the JPEG size of photographs) or taken from `--images`. Ours
+decodes a JPEG at 1/2, 1/4 or 1/8 of its size where at least 224 pixels remain.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     python benchmarks/detect.py --json detect.json
     python benchmarks/detect.py --limit 2     # a quick check that it works
 
-Encoder and decoder are those of the nano that ships, unless `--model` and `--decoder` name others. Both are asked
-for all instances of one name in each image: of the development set of `nano/detect`, and of crowded scenes of the
-same world. Times are of one image at a time, one after the other, with one thread.
+Encoder and decoder are those of the nano that ships, unless `--model` and `--decoder` name others. Both find all
+instances of one name in each image: of the development set of `nano/detect`, and of crowded scenes of the same
+world. Times are of one image at a time, with one thread.
 """
 
 from __future__ import annotations

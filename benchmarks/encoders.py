@@ -3,9 +3,9 @@
     python benchmarks/encoders.py --json encoders.json
     python benchmarks/encoders.py --preset pico --batch 4 --rounds 1     # a quick check that it works
 
-The recipes are those of `recipes/study/encoders.toml` at their last step, when all losses have begun, with
-the trainer's own step (`openpali.train.step`) on random weights; the teacher's are random, too. Each image has one
-object, and texts have the most tokens. All arms take turns in one process; times are medians.
+The recipes are those of `recipes/study/encoders.toml` at their last step, when all losses have begun, with the
+trainer's own step on random weights. Each image has one object, and texts have the most tokens. All arms take
+turns in one process; times are medians.
 """
 
 from __future__ import annotations

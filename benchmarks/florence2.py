@@ -4,13 +4,10 @@
     python benchmarks/florence2.py --json florence2.json
     python benchmarks/florence2.py --tiny     # a quick check that it works
 
-A Florence-2-base (DaViT at 768 pixels, 6 + 6 layers of width 768, 51k vocabulary) has random weights, the same on
-both sides. Images go through the image encoder and the projection. Tokens are written from 577 visual tokens and a
-prompt of 16, encoded before, with EOS forbidden: by `write` of ours and by `generate` of transformers.
-
-All run in one process and alternate; times are medians. Rows of int8 have int8 weights and int8 matmuls; all else
-is bf16 in torch, and in OpenVINO where the processor multiplies bf16. Where it does not, an image takes half a
-minute in bf16: then no such images are timed. A target, if there is one, is shown with the peer: the lowest ratio
+A Florence-2-base of random weights, the same on both sides. Images (768 pixels) go through the image encoder and
+the projection. Tokens are written from 577 visual tokens and a prompt of 16, with EOS forbidden. All run in one
+process and alternate; times are medians. int8 is of weights and matmuls; all else is bf16 in torch, and in
+OpenVINO where the processor multiplies bf16. A target, if there is one, is shown with the peer: the lowest ratio
 that we aim at.
 """
 

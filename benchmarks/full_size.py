@@ -6,22 +6,16 @@
     python benchmarks/full_size.py --kinds int4 openvino-int4    # the language model in int4
     python benchmarks/full_size.py --kinds int4 --group 32       # with a scale for 32 instead of 128 inputs
 
-Weights are random (no trained ones are public), so the answers are noise; times, bytes and memory equal the real
-model's. Each measurement runs in a separate process, whose peak memory the system reports (VmHWM, including pages
-of the mapped file). The peer of a time is the bound of this machine: the necessary FLOPs at the rate of a large
-matmul, or the bytes of decoder weights that each token must read at the memory bandwidth.
+Weights are random (no trained ones are public); times, bytes and memory equal the real model's. Each measurement
+runs in a separate process, whose peak memory the system reports (VmHWM, with pages of the mapped file). The peer
+is the bound of this machine: the FLOPs at the rate of a large matmul, or the bytes that each token must read at
+the memory bandwidth.
 
-"bf16", "int8" and "int4" are torch with weights of that dtype (of "int4", as `openpali quantize --bits 4` writes
-them, those of the ViT and of the head are int8); "torch-int8" also rounds the activations of images and prompts.
-"openvino" and "openvino-int8" encode these like "bf16" and "torch-int8", and generate the text with OpenVINO
-(`--engine openvino-int8 --dtype bf16`), "openvino-int4" by the same engine from "int4"; "compile" is what it needs
-before.
-
-"load" maps the file and touches every page of it: first after the file was dropped from the page cache, then again.
-Once ViT and encoder have run, their pages are released (`openpali.tensors.give_back`), which their times
-include. The bound of a token counts the weights, keys and values that it reads. Memory per token is the growth of
-the peak from one resolution to the next; its peer is the size of the keys and values that the decoder keeps per
-token.
+"bf16", "int8" and "int4" are torch with weights of that dtype (int4 as `openpali quantize --bits 4` writes it: ViT
+and head are int8); "torch-int8" also rounds activations of images and prompts. "openvino", "openvino-int8" and
+"openvino-int4" write the text with OpenVINO, which first needs "compile". "load" touches every page of the file,
+first after it was dropped from the page cache. Pages of ViT and encoder are released once these have run
+(`openpali.tensors.give_back`). Memory per token is the growth of the peak from one resolution to the next.
 """
 
 from __future__ import annotations

@@ -4,17 +4,12 @@
     python benchmarks/generation.py --json generation.json
     python benchmarks/generation.py --tiny     # a quick check that it works
 
-A T5 v1.1 base (12 + 12 layers, width 768, 32k vocabulary, random weights) reads 212 tokens (as many as 196 patches
-and 16 words) and writes 32 tokens with EOS forbidden. Times are of whole calls, the encoder included. Images: a
-SigLIP B/16 at 224 px, patch tokens only. The roofline is the rate at which each decoder weight can be read once per
-token.
-
-All sides use the same number of threads, run in one process and alternate; times are medians. Both int8 sides
-have int8 weights and int8 matmuls; everything else in ours, and transformers, is bf16 where the processor is faster
-with it. The other rows of ours are OpenVINO without int8, in the precision that they name; CTranslate2 computes
-floats in float32 alone. CTranslate2's int8 is the faster of its int8 and int8_bfloat16; without it, its rows are
-omitted.
-A target, if there is one, is shown with the peer: the lowest ratio that we aim at.
+A T5 v1.1 base (12 + 12 layers, width 768, 32k vocabulary, random weights) reads 212 tokens and writes 32 with EOS
+forbidden. Times are of whole calls, the encoder included; images are a SigLIP B/16 at 224 px. All sides use the
+same number of threads, run in one process and alternate; times are medians. Both int8 sides have int8 weights and
+matmuls; all else in ours, and transformers, is bf16 where the processor is faster with it. CTranslate2's int8 is
+the faster of its int8 and int8_bfloat16. A target, if there is one, is shown with the peer: the lowest ratio that
+we aim at. The roofline is the rate at which each decoder weight can be read once per token.
 """
 
 from __future__ import annotations

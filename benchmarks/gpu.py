@@ -4,23 +4,13 @@
     python benchmarks/gpu.py --json gpu.json      # under 8 minutes on an H100
     python benchmarks/gpu.py --tiny               # small shapes, also on a CPU: a check that it runs
 
-Each row is printed and written as soon as it is known; rows that would begin after `--seconds` are named and left
-out.
-
-"stage 1" and "stage 2" are the trainer's own step in bf16, as in `train`, on random weights, images and ids.
-"matmuls" is its throughput of matmuls beside the peak of the data sheet (MFU); "step" and "peak memory" stand
-beside what `openpali plan` predicts for this card (at 0.4 of the peak). base learns with AdamW, large and pali3-5b
-with Adafactor and selective checkpointing, which recomputes no matmuls. Where the plan does not fit, half of the
-layers are left out until it does, and the name says how many are left. "siglip" is the step of both towers of base
-beside open_clip's, both compiled; its memory is ours alone.
-
-"generation" is a T5 of XL shape in bf16: rows of 260 to 440 tokens, 128 new ones, EOS forbidden, the encoder
-included. Its limit is the rate at which the decoder's weights can be read
-once per step. What TensorRT-LLM states for this shape on an H100 stands beside batches of 32 to 128; its texts may
-end earlier. "ViT" encodes in bf16. "attention" is the encoder's of the 5B, beside a compiled flex_attention.
-
-Planned for the first GPU that runs this, and not written: generation and ViT with weights and activations in fp8
-(e4m3, a scale for each row and output, `torch._scaled_mm`), in rows beside those of bf16.
+"stage 1" and "stage 2" are the trainer's own step in bf16, on random weights. "matmuls" stands beside the peak of
+the data sheet, "step" and "peak memory" beside what `openpali plan` predicts for this card. base learns with
+AdamW, large and pali3-5b with Adafactor and selective checkpointing; where the plan does not fit, layers are left
+out and the name says how many. "siglip" is the step of base beside open_clip's, both compiled. "generation" is a
+T5 of XL shape in bf16 (260 to 440 tokens in, 128 out) beside the rate at which weights can be read, and beside
+what TensorRT-LLM states for an H100 at batches of 32 to 128. "attention" is the encoder's of the 5B, beside a
+compiled flex_attention. Rows that would begin after `--seconds` are named and left out.
 """
 
 from __future__ import annotations

@@ -3,10 +3,8 @@
     openpali study recipes/study/table1.toml --job 0        # or any run of `openpali train`
     python benchmarks/memory.py ~/.cache/openpali/runs/table1/nano-1/classify --json memory.json --image memory.png
 
-The trainer reports the peak of memory so far, of the rank that has most: resident, or on its GPU. A leak lets it
-grow to the end.
-In the first half, caches of torch and of the data fill, and a run may change its resolution. A run that was resumed
-counts from its last start.
+The trainer reports the peak of memory so far, of the rank that has most. A leak lets it grow to the end; in the
+first half, caches fill and a run may change its resolution.
 """
 
 from __future__ import annotations

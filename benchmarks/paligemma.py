@@ -2,11 +2,10 @@
 
     python benchmarks/paligemma.py --json paligemma.json
 
-Weights are random (no trained ones were here), so the answers are noise; times, bytes and memory equal the real
-model's. Ours is asked in bf16 and in int8, from folders that are deleted at the end (10 GB for a 3B); transformers
-in bf16, with weights that it draws in memory, since its loader is not what is compared. Each runs in a process of
-its own, whose peak memory the system reports (VmHWM, including pages of the mapped file). "reading the language
-model" is the rate that the memory bandwidth allows. Results are printed, and written, as they are known.
+Weights are random; times, bytes and memory equal the real model's. Ours is asked in bf16 and in int8, from folders
+that are deleted at the end (10 GB for a 3B), transformers in bf16. Each runs in a process of its own, whose peak
+memory the system reports (VmHWM, with pages of the mapped file). "reading the language model" is the rate that the
+memory bandwidth allows.
 """
 
 from __future__ import annotations

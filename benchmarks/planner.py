@@ -6,12 +6,9 @@
     python benchmarks/planner.py --recipe mine.toml batch=1       # a recipe of your own, with random weights
 
 Each shape runs two training steps on real tensors, with one thread per rank, as the planner does on fake ones.
-Memory is the peak resident memory of rank 0 in the second step, minus the memory before the model was built; FLOPs
-are torch's count. "Ours" is predicted, the peer measured, and the ratio is measured / predicted.
-
-The script makes glibc return freed blocks to the OS at once, so that resident memory is the memory in use; with
-`--kept`, glibc keeps them, as in the trainer. The mask VQ-VAE is left out: it is smaller than the noise of a
-process.
+Memory is the peak of rank 0 in the second step, minus the memory before the model was built; FLOPs are torch's
+count. "Ours" is predicted, the peer measured, and the ratio is measured / predicted. The script makes glibc return
+freed blocks to the OS at once; with `--kept` it keeps them, as in the trainer.
 """
 
 from __future__ import annotations

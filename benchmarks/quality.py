@@ -7,13 +7,11 @@
     python benchmarks/quality.py --engine onnx-int8 --limit 1000
     python benchmarks/quality.py --engine torch-int4 --calibrate 64 --group 32
 
-Both engines answer all questions of the same sets, by the protocol of `openpali eval`. Ours is `--engine`, by
-default OpenVINO with int8 weights (`openvino-int8`), the peer is torch in float32. `onnx` and `onnx-int8` are what
-`openpali export --format onnx` writes, in onnxruntime, but for videos. `torch-int4` is the main part as `openpali
-quantize --bits 4` writes it; with `--calibrate`, rounded for so many samples of each of four sets, which are drawn
-as training draws them, with a seed that it does not use. Scores are in percent; CIDEr has its own scale. The share
-of equal answers and the largest difference are printed; the target is half a point. Scores of SigLIP and of the
-probes involve no generated text and are omitted.
+Both engines answer all questions of the same sets, by the protocol of `openpali eval`: ours is `--engine` (by
+default `openvino-int8`), the peer torch in float32. `onnx` and `onnx-int8` are what `openpali export --format
+onnx` writes; `torch-int4` is what `openpali quantize --bits 4` writes, with `--calibrate` rounded for so many
+training samples of each of four sets. Scores are in percent; CIDEr has its own scale. The target is a difference
+of half a point.
 """
 
 from __future__ import annotations

@@ -8,14 +8,11 @@
 
 A word is right if its text is equal and its centre lies in the true box (``openpali.metrics.words``). Each engine
 has one thread; seconds are CPU seconds a page, without starting, but Tesseract's command starts for each page.
-
-Each peer is read at its best: the rows without a setting in parentheses have the one with the best F1 (to three
-digits, then the least time), the others all of them. RapidOCR runs on ONNX Runtime, with and without its classifier
-of upside-down lines, and on OpenVINO; of a page that has no Chinese, Japanese or Korean, words in these scripts,
-which it reads from icons, can be left out. Its words are those of its ``return_word_box``, which has spaces that
-its lines lost. Tesseract is told the language of a page, gets each image as it is and at twice its size, and looks
-for columns (psm 3) or for sparse text (psm 11). The intervals are of the difference in F1, from a bootstrap over
-pages; windows of one page at several sizes are drawn together.
+Each peer is read at its best setting (by F1 to three digits, then by time). RapidOCR runs on ONNX Runtime and
+OpenVINO, with and without its classifier of upside-down lines, and with and without words in Chinese, Japanese or
+Korean ("no CJK") where a page has none. Tesseract is given the language, the image as it is or at twice its size,
+and psm 3 or 11. Intervals are of the difference in F1, from a bootstrap over pages; windows of one page at several
+sizes are drawn together.
 """
 
 from __future__ import annotations

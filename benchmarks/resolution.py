@@ -5,11 +5,9 @@
     python benchmarks/resolution.py --preset pico --sides 72 96     # a quick check that it works
 
 One image and a prompt of 16 tokens, base and large shapes, random weights. Ours is `--dtype bf16`, and `--engine
-torch-int8`, which rounds weights and activations of linear layers to int8. The peer is transformers' SigLIP, whose
-projected patches precede the prompt as ``inputs_embeds`` of its T5, in bf16. Ours and theirs take turns in one
-process, once by default. Images are rounded to multiples of a patch.
-
-"matmuls" is the rate of all FLOPs of ours in bf16, attention included, beside that of a large matmul.
+torch-int8`. The peer is transformers' SigLIP, whose projected patches precede the prompt as ``inputs_embeds`` of
+its T5, in bf16. Both take turns in one process. "matmuls" is the rate of all FLOPs of ours in bf16, attention
+included, beside that of a large matmul.
 """
 
 from __future__ import annotations

@@ -4,17 +4,12 @@
     python benchmarks/serving.py --json serving.json
     python benchmarks/serving.py --tiny --seconds 2     # a quick check that it works
 
-A SigLIP B/16 at 224 px and a T5 v1.1 base of random weights answer questions of 4 to 32 tokens, each about an image
-of its own, with 8 to 64 tokens. All servers are driven by threads of one process, without HTTP. Closed loop: each
-client asks again once it is answered; one client asks "ours" and "predict" in turn. Poisson: requests arrive at
-random, at 70 % of the highest rate so far. Each measurement lasts ``--seconds``, and until the last request is
-answered.
-
-"ours" is the scheduler of ``openpali serve``. "predict" is ``Pali.predict`` one by one, "static" gathers
-requests for 20 ms and decodes up to 32 together, with the same engine; rows leave as they finish, but none
-joins. "transformers, eager" answers one by one with the same shapes. It and "predict" give whole answers,
-which our first token is compared with. Times are 95th percentiles. The roofline is the rate if each step read
-the decoder's int8 weights once for as many requests as there are clients, and nothing else took time.
+A SigLIP B/16 at 224 px and a T5 v1.1 base of random weights answer questions of 4 to 32 tokens with 8 to 64
+tokens, each about an image of its own, without HTTP. Closed loop: each client asks again once it is answered.
+Poisson: requests arrive at random, at 70 % of the highest rate so far. "ours" is the scheduler of ``openpali
+serve``, "predict" is ``Pali.predict`` one by one, "static" gathers requests for 20 ms and decodes up to 32
+together with the same engine, "transformers, eager" answers one by one. Times are 95th percentiles. The roofline
+is the rate if each step read the int8 weights of the decoder once for as many requests as there are clients.
 """
 
 from __future__ import annotations

@@ -3,10 +3,9 @@
     pip install -e 'packages/openpali-lab[bench]'
     python benchmarks/sigmoid_loss.py --json sigmoid_loss.json
 
-Loss and gradients of embeddings, temperature and bias, in float32. Ranks are processes on this machine (gloo) that
-share its threads. Peak memory counts all intermediate tensors (logits, labels, texts of other ranks, gradients) on
-the first rank. Sides take turns; times are medians. The script checks that both compute the same loss and
-gradients.
+Loss and gradients of embeddings, temperature and bias, in float32; the script checks that both sides agree. Ranks
+are processes on this machine (gloo) that share its threads. Peak memory counts all intermediate tensors on the
+first rank. Sides take turns; times are medians.
 """
 
 from __future__ import annotations

@@ -5,19 +5,13 @@
     python benchmarks/train.py --batch 16 --rounds 5 --compiled      # as published; compiling takes longer
     python benchmarks/train.py --preset nano --batch 64              # how near nano's steps are to the matmul peak
 
-Ours is the trainer's own step (`openpali.train.step`), with freed memory kept as in the trainer. A step is forward,
-backward, gradient clipping (not in open_clip) and fused AdamW, on random weights, images and ids; all rows have the
-same length. `--compiled` also measures both sides compiled: our blocks (a recipe's ``parallel.compile``), and the
-peer's whole model. The peer of each row is then the better of its two. A C++ compiler is needed.
-
-"siglip" trains both towers. "stage 1" trains a T5 behind a frozen image encoder, "stage 2" trains both.
-transformers has no such model, so the peer puts the projected tokens of its SigLIP before the embedded prompt, as
-``inputs_embeds`` of its T5. Both sides have the same number of parameters, which is checked. Sides take turns;
-times are medians of `--rounds`. "matmuls" compares the throughput of our step's matmuls with that of a large
-matmul.
-
-Memory is the peak resident memory of a second step, minus the memory before the model was built, each side alone
-(Linux).
+Ours is the trainer's own step (`openpali.train.step`): forward, backward, gradient clipping (not in open_clip) and
+fused AdamW, on random weights, images and ids of equal lengths. `--compiled` also measures both sides compiled
+(our blocks, the peer's whole model); the peer of each row is the better of its two. It needs a C++ compiler.
+"siglip" trains both towers, "stage 1" a T5 behind a frozen image encoder, "stage 2" both. transformers has no such
+model: the peer gives the projected tokens of its SigLIP and the embedded prompt to its T5 as ``inputs_embeds``.
+Sides take turns; times are medians of `--rounds`. Memory is the peak of a second step, minus the memory before the
+model was built, each side alone (Linux).
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
     openpali data build pages
     OMP_NUM_THREADS=1 python benchmarks/turned.py --json turned.json
 
-The peer is nano that neither turns nor doubts what it is given. For each kind of page there are F1 of words and the
-expected calibration error of their confidence, and CPU seconds. No word of a page in another script (Japanese or
-Korean letters in the places of all its lines) is right.
+The peer is nano that neither turns nor doubts what it is given. For each kind of page there are F1 of words, the
+expected calibration error of their confidence, and CPU seconds. No word of a page in another script can be right.
 """
 
 from __future__ import annotations
