@@ -22,7 +22,7 @@ CLUSTER := tests/cluster
 WHEEL := tests/wheel
 APART := $(SOAK) $(CLUSTER) $(WHEEL) tests/benchmarks/test_rapidocr.py  # what has a target of its own
 
-.PHONY: soak soak-serve served oracles test-ocr reading test-ray test-playground demo test lint docs site playground nano speedrun release $(TESTS) $(ALONE)
+.PHONY: soak soak-serve served test-ocr reading test-ray test-playground demo test lint docs site playground nano speedrun release $(TESTS) $(ALONE)
 
 demo: .venv/demo.ready
 	$(BIN)/openpali demo --out demo/index.html
@@ -60,15 +60,6 @@ served: .venv/dev.ready
 # Serve and answer in bulk on a Ray cluster of this machine, and kill its processes. Takes minutes.
 test-ray: .venv/ray.ready
 	$(PYTEST) -s --timeout 1200 $(CLUSTER)
-
-# Hold our class of transformers to the model tests in transformers' source distribution. Takes minutes.
-ORACLES := build/transformers
-oracles: .venv/dev.ready
-	$(INSTALL) parameterized
-	set -e; version=$$($(BIN)/python -c "import transformers; print(transformers.__version__)"); \
-	    $(BIN)/pip download -q --no-deps --no-binary :all: -d $(ORACLES) transformers==$$version; \
-	    tar -xzf $(ORACLES)/transformers-$$version.tar.gz -C $(ORACLES); \
-	    $(BIN)/python tests/interop/run_transformers_suite.py $(ORACLES)/transformers-$$version
 
 # Read images with RapidOCR itself; other tests have a stand-in for it.
 test-ocr: .venv/dev.ready

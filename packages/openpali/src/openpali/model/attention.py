@@ -40,14 +40,12 @@ class Scoring(NamedTuple):
         bias: added to the scores, float of the queries' dtype; broadcasts to ``[..., L, N]``. It may hide keys with
             -inf, but not all keys of a query.
         cap: bounds the scores before the bias, ``cap * tanh(scores / cap)``, which no fused kernel does.
-        backwards: the queries come last first, and so do mask and bias.
     """
 
     mask: Tensor | None = None
     scale: float | None = None
     bias: Tensor | None = None
     cap: float | None = None
-    backwards: bool = False
 
     def block(self, at: tuple[slice, slice, slice]) -> Scoring:
         """This scoring, of a block of rows of the batch, heads and queries."""
@@ -121,15 +119,6 @@ def blockwise(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
         torch.softmax(final.flatten(0, 1), -1, out=soft)
         out[at] = (soft @ v[at[:2]].flatten(0, 1)).view(*queries.shape[:3], -1)
     return _zero_unseeing(out, how.mask)
-
-
-def eager_with_weights(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> tuple[Tensor, Tensor]:
-    """The output of :func:`eager`, and the attention weights ``[..., L, N]``, of the first query first."""
-    weights = _zero_unseeing(_weights(q, k, how), how.mask)
-    if how.backwards:
-        weights = weights.flip(-2)
-    # the output is computed from the returned weights, which so have a gradient
-    return (weights.flip(-2) if how.backwards else weights) @ v, weights
 
 
 def _weights(q: Tensor, k: Tensor, how: Scoring) -> Tensor:
@@ -245,23 +234,6 @@ def attending(model: nn.Module, backend: Backend) -> Iterator[None]:
     finally:
         for layer, own in before:
             layer.attend = own
-
-
-@contextmanager
-def recorded_weights(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Within it, attention in ``model`` is eager, and the weights ``[B, h, L, N]`` of each call go into the list.
-
-    Queries that were attended a block at a time give several entries in a row.
-    """
-    weights: list[Tensor] = []
-
-    def record(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
-        out, seen = eager_with_weights(q, k, v, how)
-        weights.append(seen)
-        return out
-
-    with attending(model, record):
-        yield weights
 
 
 def _layers(model: nn.Module) -> list[AttentionLayer]:
@@ -381,7 +353,7 @@ def _attend_block(
         query = torch.arange(end - 1, start - 1, -1, device=q.device) + (n - length)
         future = torch.arange(n, device=q.device)[None] > query[:, None]
         added = added.masked_fill(future, -math.inf)
-    how = Scoring(mask, 1.0, added, backwards=True)
+    how = Scoring(mask, 1.0, added)
     return attend(q[:, :, start:end].flip(2), k, v, how).flip(2)
 
 

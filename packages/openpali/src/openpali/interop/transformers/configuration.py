@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from typing import Any
 
@@ -14,14 +13,14 @@ from openpali.weights.format import config_from_json
 from openpali.weights.write import FORMAT
 
 
-def _of_text(*names: str) -> Any:
-    """A number of the language model's shapes: read by the first of its names, written by all."""
+def _of_text(name: str) -> Any:
+    """A number of the language model's shapes."""
 
     def read(config: PaliConfig) -> int:
-        return int(config._text[names[0]])
+        return int(config._text[name])
 
     def write(config: PaliConfig, value: int) -> None:
-        config._text.update(dict.fromkeys(names, value))
+        config._text[name] = value
 
     return property(read, write)
 
@@ -87,15 +86,6 @@ class PaliConfig(PreTrainedConfig):
             config.max_new_tokens = longest
         return config
 
-    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PaliConfig:
-        """Itself; asked for the decoder alone, one whose number of layers is the decoder's."""
-        text = self._text
-        if not decoder or encoder or text["decoder_layers"] == text["encoder_layers"]:
-            return self
-        of_decoder = copy.deepcopy(self)
-        of_decoder._text["encoder_layers"] = text["decoder_layers"]
-        return of_decoder
-
     @property
     def _text(self) -> dict[str, Any]:
         assert self.config is not None
@@ -108,7 +98,7 @@ class PaliConfig(PreTrainedConfig):
     hidden_size = _of_text("d_model")
     num_attention_heads = _of_text("heads")
     head_dim = _of_text("d_head")
-    num_hidden_layers = _of_text("encoder_layers", "decoder_layers")
+    num_hidden_layers = _of_text("decoder_layers")
 
 
 def _plain(value: Any) -> Any:

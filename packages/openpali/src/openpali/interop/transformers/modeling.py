@@ -1,31 +1,31 @@
 """PaLI as a transformers model: the modules of :mod:`openpali.model` behind transformers' interface.
 
-All computation is theirs; this file adapts caches, masks, checkpointing, hidden states and attention weights.
+All computation is theirs; this file adapts caches, masks and checkpointing.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, Seq2SeqLMOutput
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple
 
 from openpali.architectures.pali import PaliModel
 from openpali.interop.transformers.configuration import PaliConfig
 from openpali.interop.transformers.names import folder_of
-from openpali.model.attention import PLAIN, Scoring, auto, eager, recorded_weights, set_attention
 from openpali.model.init import init_children
-from openpali.model.t5 import CrossAttention, DecoderLayer, EncoderDecoder, EncoderLayer
+from openpali.model.t5 import DecoderLayer, EncoderDecoder
 from openpali.model.vision_language import join
-from openpali.model.vit import Block, ViT
+from openpali.model.vit import ViT
 from openpali.weights.files import ADAPTER
 from openpali.weights.format import STORAGE, open_model
 
@@ -37,111 +37,6 @@ class PaliEncoderOutput(BaseModelOutput):
     """Encoder outputs; ``attention_mask``: which of them are real, bool ``[B, N + P]``."""
 
     attention_mask: Tensor | None = None
-
-
-@dataclass
-class _ConfiguredAttention:
-    """The attention backend that ``attn_implementation`` names; it may change between calls."""
-
-    config: PaliConfig
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
-        backend = eager if self.config._attn_implementation == "eager" else auto
-        return backend(q, k, v, how)
-
-
-class _Layer(GradientCheckpointingLayer):
-    """One of our layers, with gradient checkpointing and attention weights as in transformers.
-
-    ``weights``: a list for the weights of each attention call, in order; None: not recorded.
-    """
-
-    def forward(self, *inputs: Any, weights: list[Tensor] | None = None, **kwargs: Any) -> Tensor:
-        if weights is None:
-            return cast(Tensor, super().forward(*inputs, **kwargs))
-        with recorded_weights(self) as seen:
-            x = cast(Tensor, super().forward(*inputs, **kwargs))
-        weights += seen
-        return x
-
-
-class PaliVisionLayer(_Layer, Block):
-    """A block of the image encoder."""
-
-
-class PaliEncoderLayer(_Layer, EncoderLayer):
-    """A layer of the encoder."""
-
-
-@dataclass
-class _LayerCache:
-    """One layer of transformers' cache as our :data:`openpali.model.cache.Extend`; ``length`` of it are filled."""
-
-    cache: EncoderDecoderCache
-    layer: int
-    length: int
-
-    def __call__(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = self.cache.self_attention_cache.update(keys, values, self.layer)
-        return keys[:, :, : self.length], values[:, :, : self.length]  # a static cache returns unfilled slots, too
-
-    def memory(self, cross: CrossAttention, memory_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the encoder's outputs, projected once."""
-        if self.cache.is_updated.get(self.layer):
-            held: Any = self.cache.cross_attention_cache.layers[self.layer]
-            return held.keys, held.values
-        keys, values = self.cache.cross_attention_cache.update(*cross.memory(memory_BND), self.layer)
-        self.cache.is_updated[self.layer] = True
-        return keys, values
-
-
-class _CachedDecoderLayer(DecoderLayer):
-    """A decoder layer that takes the encoder's outputs, and projects them unless its cache holds them already."""
-
-    def forward(  # type: ignore[override]
-        self,
-        x_BLD: Tensor,
-        bias: Tensor,
-        memory_BND: Tensor,
-        memory_mask: Tensor | None,
-        mask: Tensor | None = None,
-        extend: _LayerCache | None = None,
-    ) -> Tensor:
-        memory = self.cross.memory(memory_BND) if extend is None else extend.memory(self.cross, memory_BND)
-        return super().forward(x_BLD, bias, memory, memory_mask, mask, extend)
-
-
-class PaliDecoderLayer(_Layer, _CachedDecoderLayer):
-    """A layer of the decoder."""
-
-
-@dataclass
-class _Record:
-    """Calls the layers of a stack; keeps their inputs and attention weights if asked to."""
-
-    with_states: bool
-    with_attentions: bool
-    states: list[Tensor] = field(default_factory=list)
-    attentions: list[list[Tensor]] = field(default_factory=list)  # per layer, in the order of its attention calls
-
-    def __call__(self, layer: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.with_states:
-            self.states.append(x)
-        weights: list[Tensor] | None = [] if self.with_attentions else None
-        x = layer(x, *args, weights=weights, **kwargs)
-        if weights is not None:
-            self.attentions.append(weights)
-        return x
-
-    def hidden_states(self, last: Tensor) -> tuple[Tensor, ...] | None:
-        return (*self.states, last) if self.with_states else None
-
-    def weights(self, calls: slice) -> tuple[Tensor, ...] | None:
-        """Attention weights per layer, blocks of queries concatenated; ``calls``: which of a layer's calls."""
-        if not self.with_attentions:
-            return None
-        layers = [layer[calls] for layer in self.attentions]
-        return tuple(torch.cat(parts, dim=2) if len(parts) > 1 else parts[0] for parts in layers)
 
 
 class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -164,7 +59,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
     main_input_name = "input_ids"
     input_modalities = ["image", "text"]  # noqa: RUF012 (transformers reads lists)
     supports_gradient_checkpointing = True
-    _no_split_modules = ["PaliVisionLayer", "PaliEncoderLayer", "PaliDecoderLayer"]  # noqa: RUF012
+    _no_split_modules = ["Block", "EncoderLayer", "DecoderLayer"]  # noqa: RUF012
     _supports_sdpa = True
     accepts_loss_kwargs = True
 
@@ -174,14 +69,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.vit: ViT = model.vit
         self.project: nn.Module = model.project
         self.text: EncoderDecoder = model.text
-        for stack, layer_class in (
-            (self.vit.encoder.blocks, PaliVisionLayer),
-            (self.text.encoder, PaliEncoderLayer),
-            (self.text.decoder, PaliDecoderLayer),
-        ):
-            for layer in stack:
-                layer.__class__ = layer_class  # adds transformers' behaviour, keeps the weights
-        set_attention(self, _ConfiguredAttention(config))
+        self.gradient_checkpointing = False  # transformers sets it, and `_gradient_checkpointing_func`
         self.post_init()
 
     @classmethod
@@ -245,40 +133,10 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """Targets shifted right; positions without loss become padding."""
-        start = self.config.decoder_start_token_id
-        assert start is not None
-        return nn.functional.pad(labels[:, :-1], (1, 0), value=start).masked_fill_(
-            nn.functional.pad(labels[:, :-1] == IGNORED, (1, 0)), PaliModel.pad
-        )
+        targets = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, PaliModel.pad)
+        return nn.functional.pad(targets, (1, 0), value=PaliModel.first)
 
     # the two halves
-
-    @can_return_tuple  # type: ignore[untyped-decorator]
-    def get_image_features(
-        self,
-        pixel_values: Tensor,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-    ) -> BaseModelOutputWithPooling:
-        """Images ``[B, 3, H, W]``, or frames ``[B, F, 3, H, W]``, through the image encoder.
-
-        Returns:
-            ``pooler_output``: visual tokens as the encoder sees them, ``[B, F * N, D]``; before the projection, of
-            each image, ``last_hidden_state`` ``[B * F, N, width]``.
-        """
-        pixels = pixel_values[:, None] if pixel_values.ndim == 4 else pixel_values
-        if pixels.ndim != 5:
-            raise ValueError(
-                f"pixel_values are [B, 3, H, W] or [B, F, 3, H, W], and were given as {list(pixel_values.shape)}"
-            )
-        record = self._record(output_attentions, output_hidden_states)
-        tokens = self.vit(pixels.flatten(0, 1).permute(0, 2, 3, 1), record)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=tokens,
-            pooler_output=self.project(tokens).unflatten(0, pixels.shape[:2]).flatten(1, 2),
-            hidden_states=record.hidden_states(tokens),
-            attentions=record.weights(slice(None)),
-        )
 
     def encode(
         self,
@@ -286,38 +144,24 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pixel_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
         frames: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
+        **kwargs: Any,
     ) -> PaliEncoderOutput:
-        """Inputs as for ``forward`` -> outputs of the encoder; ``return_dict`` is ignored."""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give either input_ids or inputs_embeds: the prompt, which names the task")
-        x_BPD = self.text.embed(input_ids) if inputs_embeds is None else inputs_embeds
-        if attention_mask is not None:
-            mask = attention_mask.bool()
-        elif input_ids is not None:
-            mask = input_ids != PaliModel.pad
-        else:
-            mask = x_BPD.new_ones(x_BPD.shape[:2], dtype=torch.bool)
-        record = self._record(output_attentions, output_hidden_states)
+        """Inputs as for ``forward`` -> outputs of the encoder; ``kwargs`` of transformers are ignored."""
+        if input_ids is None:
+            raise ValueError("input_ids are missing: the prompt, which names the task")
+        x = self.text.embed(input_ids)
+        mask = input_ids != PaliModel.pad if attention_mask is None else attention_mask.bool()
         if pixel_values is not None:
-            visual = self.get_image_features(pixel_values, False, False, return_dict=True).pooler_output
-            tokens = None
-            if frames is not None:
-                images = 1 if pixel_values.ndim == 4 else pixel_values.shape[1]
-                tokens = frames * (visual.shape[1] // images)
-            x, mask = join(visual, x_BPD, mask, tokens, gaps=True)
-        else:
-            x = x_BPD
-        x = self.text.encode(x, mask, record)
-        return PaliEncoderOutput(
-            last_hidden_state=x,
-            hidden_states=record.hidden_states(x),
-            attentions=record.weights(slice(None)),
-            attention_mask=mask,
-        )
+            images = pixel_values[:, None] if pixel_values.ndim == 4 else pixel_values
+            if images.ndim != 5:
+                raise ValueError(
+                    "pixel_values are [B, 3, H, W] or [B, F, 3, H, W], and were given as "
+                    f"{list(pixel_values.shape)}"
+                )
+            visual = self.project(self.vit(images.flatten(0, 1).permute(0, 2, 3, 1), self._call))
+            tokens = None if frames is None else frames * visual.shape[1]
+            x, mask = join(visual.unflatten(0, images.shape[:2]).flatten(1, 2), x, mask, tokens, gaps=True)
+        return PaliEncoderOutput(self.text.encode(x, mask, self._call), attention_mask=mask)
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")  # type: ignore[untyped-decorator]
@@ -328,42 +172,27 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         frames: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
-        decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: Any = None,  # BaseModelOutput, or its fields in order
+        encoder_outputs: BaseModelOutput | None = None,
         cache: Cache | None = None,
-        inputs_embeds: Tensor | None = None,
-        decoder_inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         if encoder_outputs is None:
-            inputs = input_ids, pixel_values, attention_mask, frames, inputs_embeds
-            encoder_outputs = self.encode(*inputs, output_attentions, output_hidden_states)
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
-        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            encoder_outputs = self.encode(input_ids, pixel_values, attention_mask, frames)
+        if decoder_input_ids is None:
+            if labels is None:
+                raise ValueError("give labels or decoder_input_ids: what the decoder starts from")
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        if (decoder_input_ids is None) == (decoder_inputs_embeds is None):
-            raise ValueError(
-                "give labels, decoder_input_ids or decoder_inputs_embeds: what the decoder starts from"
-            )
-        x = self.text.embed(decoder_input_ids) if decoder_inputs_embeds is None else decoder_inputs_embeds
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if labels is not None or (self.is_activation_checkpointing and self.training):
+        if labels is not None or (self.gradient_checkpointing and self.training):
             use_cache = False
         if use_cache and cache is None:
-            cache = DynamicCache(config=self.config.get_text_config(decoder=True))
-        if cache is not None and not isinstance(cache, EncoderDecoderCache):
-            cache = EncoderDecoderCache(cache, DynamicCache(config=self.config.get_text_config(decoder=True)))
-
-        record = self._record(output_attentions, output_hidden_states)
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         mask = getattr(encoder_outputs, "attention_mask", None)
-        mask = _memory_mask(attention_mask if mask is None else mask, encoder_outputs[0], cache)
-        last = self._decode(x, encoder_outputs[0], mask, cache, decoder_attention_mask, record)
+        mask = _memory_mask(attention_mask if mask is None else mask, encoder_outputs[0])
+        last = self._decode(decoder_input_ids, encoder_outputs[0], mask, cast(EncoderDecoderCache | None, cache))
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self._logits(last[:, keep])
         loss = None
@@ -373,44 +202,51 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
             loss=loss,
             logits=logits,
             cache=cache if use_cache else None,
-            decoder_hidden_states=record.hidden_states(last),
-            decoder_attentions=record.weights(slice(None, -1)),
-            cross_attentions=record.weights(slice(-1, None)),
             encoder_last_hidden_state=encoder_outputs[0],
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
         )
 
     def _decode(
         self,
-        x_BLD: Tensor,
+        ids_BL: Tensor,
         memory_BND: Tensor,
         memory_mask: Tensor | None,
         cache: EncoderDecoderCache | None,
-        mask_BN: Tensor | None,
-        record: _Record,
     ) -> Tensor:
-        """Embedded decoder inputs, after what ``cache`` holds -> hidden states ready for the head."""
+        """Decoder inputs, after what ``cache`` holds -> hidden states ready for the head."""
         text = self.text
         start = 0 if cache is None else int(cache.get_seq_length())
-        end = start + x_BLD.shape[1]
-        mask = None if mask_BN is None else mask_BN[:, None, None, :end].bool()
+        end = start + ids_BL.shape[1]
         memory_mask = None if memory_mask is None else memory_mask[:, None, None, :]
         biases = [bias(1 - end, end - 1 - start) for bias in text.decoder_bias]
-        layers = len(text.decoder)
-        caches = [None] if cache is None else [_LayerCache(cache, i, end) for i in range(layers)]
-        return text.run_decoder(x_BLD, biases, [memory_BND] * layers, memory_mask, mask, caches, record)
+        layers = range(len(text.decoder))
+        extends = [
+            None if cache is None else partial(cache.self_attention_cache.update, layer_idx=i) for i in layers
+        ]
+        memories = self._memories(memory_BND, cache)
+        return text.run_decoder(text.embed(ids_BL), biases, memories, memory_mask, extends=extends, call=self._call)
+
+    def _memories(self, memory_BND: Tensor, cache: EncoderDecoderCache | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Keys and values of the encoder's outputs for each layer; those in a cache are projected once."""
+        for i, layer in enumerate(self.text.decoder):
+            if cache is not None and cache.is_updated.get(i):
+                held: Any = cache.cross_attention_cache.layers[i]
+                yield held.keys, held.values
+                continue
+            keys, values = cast(DecoderLayer, layer).cross.memory(memory_BND)
+            if cache is not None:
+                keys, values = cache.cross_attention_cache.update(keys, values, i)
+                cache.is_updated[i] = True
+            yield keys, values
+
+    def _call(self, layer: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Call a layer, checkpointed if transformers says so."""
+        if self.gradient_checkpointing and self.training:
+            return cast(Tensor, self._gradient_checkpointing_func(partial(layer.__call__, **kwargs), *args))
+        return cast(Tensor, layer(*args, **kwargs))
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.get_output_embeddings()  # called as a module: adapters and quantisers replace it
         return self.text.logits(hidden) if head is None else cast(Tensor, head(hidden))
-
-    def _record(self, attentions: bool | None, states: bool | None) -> _Record:
-        config = self.config
-        return _Record(
-            with_states=bool(config.output_hidden_states if states is None else states),
-            with_attentions=bool(config.output_attentions if attentions is None else attentions),
-        )
 
 
 class _Encoder(nn.Module):
@@ -423,18 +259,13 @@ class _Encoder(nn.Module):
         self.forward = model.encode  # whose signature tells `generate` what to pass
 
 
-def _memory_mask(mask: Tensor | None, memory_BND: Tensor, cache: EncoderDecoderCache | None) -> Tensor | None:
-    """Which memory positions are real, from a ``mask`` that may cover the prompt alone.
-
-    It does for encoder outputs of another source, and if a cache goes on without the images that it has seen.
-    """
+def _memory_mask(mask: Tensor | None, memory_BND: Tensor) -> Tensor | None:
+    """Which positions of the memory are real, from a ``mask`` that may cover the prompt alone, as for encoder
+    outputs of another source."""
     if mask is None:
         return None
-    length = memory_BND.shape[1]
-    if cache is not None and cache.is_updated.get(0):
-        length = cache.cross_attention_cache.get_seq_length()
-    visual = length - mask.shape[1]
+    visual = memory_BND.shape[1] - mask.shape[1]
     if visual == 0:
         return mask.bool()
     real = mask.sum(1, keepdim=True) + visual  # all at the front, see `join`
-    return torch.arange(length, device=mask.device) < real
+    return torch.arange(memory_BND.shape[1], device=mask.device) < real
