@@ -54,7 +54,7 @@ def sheet(icons: Grey, ground: tuple[int, ...], rng: np.random.Generator) -> tup
 if __name__ == "__main__":
     rng = np.random.default_rng(4801)
     folder = data_folder("icons")
-    about = json.loads((packages.npm(PACKAGE) / "collections.json").read_text("utf-8"))
+    about = json.loads((packages.fetch(PACKAGE) / "collections.json").read_text("utf-8"))
     images = np.load(folder / "test.npy", mmap_mode="r")
     icons = [json.loads(line) for line in (folder / "test.jsonl").read_text("utf-8").splitlines()]
     chosen: list[int] = []

@@ -50,7 +50,7 @@ PRINTED = 2  # pages of each language
 
 
 def screens(rng: np.random.Generator) -> Iterator[tuple[str, Shot]]:
-    folder = packages.npm("gentelella") / "dist"  # pages refer to files beside their own folder
+    folder = packages.fetch("npm:gentelella") / "dist"  # pages refer to files beside their own folder
     names = sorted(path.name for path in (folder / "production").glob("*.html"))
     dark = itertools.cycle((False, True))
     with site([folder]) as address, chromium() as browser:
@@ -64,7 +64,7 @@ def screens(rng: np.random.Generator) -> Iterator[tuple[str, Shot]]:
 
 
 def dialogs() -> Iterator[tuple[str, Shot]]:
-    folder = packages.debian("libreoffice-help-common") / "usr/share/libreoffice/help/media/screenshots"
+    folder = packages.fetch("libreoffice-help-common") / "usr/share/libreoffice/help/media/screenshots"
     for name, truth in json.loads(Path(__file__).with_name("real_dialogs.json").read_text("utf-8")).items():
         lines = [
             Line([Word(word, Box(top, x[0], bottom, x[1])) for word, x in zip(text.split(), sides, strict=True)])
@@ -75,7 +75,7 @@ def dialogs() -> Iterator[tuple[str, Shot]]:
 
 
 def documents(rng: np.random.Generator, folder: Path) -> Iterator[tuple[str, Shot]]:
-    root = packages.debian("installation-guide-amd64")
+    root = packages.fetch("installation-guide-amd64")
     for language in LANGUAGES:
         [packed] = root.rglob(f"{language}/install.*.pdf.gz")
         path = folder / f"{language}.pdf"

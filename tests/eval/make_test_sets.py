@@ -82,7 +82,7 @@ def _write_volt(folder: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", "import sass; sass.compile(dirname=('src/scss', 'src/css'))"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(packages.pypi("libsass"))},
+        env={**os.environ, "PYTHONPATH": str(packages.fetch("pypi:libsass"))},
         check=True,
     )
     (sources / "vendor").symlink_to(folder / "node_modules")
@@ -150,11 +150,11 @@ def themes(rng: np.random.Generator, work: Path) -> Iterator[tuple[str, Shot]]:
         for package, theme in THEMES.items():
             short = re.sub(r"@.*", "", package.rpartition("/")[2])
             folder = work / short
-            shutil.copytree(packages.npm(package), folder)
+            shutil.copytree(packages.fetch(f"npm:{package}"), folder)
             (folder / "node_modules").mkdir(exist_ok=True)
             for name, other in theme.others.items():
                 (folder / "node_modules" / name).parent.mkdir(exist_ok=True)
-                shutil.copytree(packages.npm(other), folder / "node_modules" / name)
+                shutil.copytree(packages.fetch(f"npm:{other}"), folder / "node_modules" / name)
             theme.prepare(folder)
             pages = sorted(
                 path.relative_to(folder).as_posix()
@@ -210,7 +210,7 @@ COMMON = {
 
 def printed(rng: np.random.Generator, work: Path) -> Iterator[tuple[str, Shot]]:
     for package, (language, pattern) in MANUALS.items():
-        files = sorted(packages.debian(package).glob(pattern))
+        files = sorted(packages.fetch(package).glob(pattern))
         if files[0].suffix == ".html":
             files = _print(files, work / package)
         places = [(file, number) for file in files for number in range(count_pages(file))]

@@ -50,7 +50,6 @@ def test_no_test_program_is_a_source_of_texts_and_dev_fonts_are_apart() -> None:
     forbidden = ("abiword", "geany", "gedit", "gnumeric", "audacious", "baobab", "mousepad", "evince", "filezilla")
     forbidden += ("erlang", "octave", "libgtk-4", "nodejs", "startbootstrap", "fltk", "wx", "motif")
     assert not [name for name in native.needed() if name.startswith(forbidden)]
-    assert set(native.needed()) <= set(packages.MEGABYTES)
     assert not set(terminals.BITMAPS.values()) & set(terminals.DEV_BITMAPS.values())
     assert not set(terminals.FAMILIES) & set(terminals.DEV_FAMILIES)
     assert len(terminals.DEV_BITMAPS) >= 0.3 * len([*terminals.BITMAPS, *terminals.DEV_BITMAPS])

@@ -34,7 +34,7 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def is_tested(package: str) -> bool:
     """Whether a package, or for Debian a package that it is a part of, is among those of test sets."""
-    name = re.sub(r"(?<=.)@.*", "", package)
+    name = re.sub(r"(?<=.)@.*", "", package.rpartition(":")[2])
     return any(name == each or name.startswith(f"{each}-") for each in TESTED)
 
 

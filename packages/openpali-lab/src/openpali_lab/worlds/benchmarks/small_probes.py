@@ -165,7 +165,7 @@ def _package(name: str, data_set: str) -> Path:
         raise FileNotFoundError(
             f"the package {name} is not in the cache: run `openpali data build {data_set} --force`"
         )
-    return packages.debian(name)
+    return packages.fetch(name)
 
 
 def _image(source: Any, index: int) -> Image:

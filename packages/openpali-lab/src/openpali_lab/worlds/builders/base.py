@@ -24,6 +24,7 @@ class Dataset:
         needed: the packages that it is made from.
         parts: data sets that it is made from; they are built first.
         minutes: to build it on two cores, without the downloads.
+        megabytes: of the packages, as downloaded.
         in_all: whether ``openpali data build all`` builds it.
         sets: the sets that sources open by name, as in ``pages/themes@2``, with their versions; by default the
             whole is one, of version 1.
@@ -33,6 +34,7 @@ class Dataset:
     needed: Callable[[], Sequence[str]] = tuple
     parts: Sequence[str] = ()
     minutes: float = 0
+    megabytes: int = 0
     in_all: bool = True
     sets: Mapping[str, int] = field(default_factory=dict)
 
@@ -67,11 +69,11 @@ def expect(names: Iterable[str], *, force: bool = False) -> str:
     ]
     missing = _missing(todo)
     packages.check_tools(missing)
-    size = sum(packages.MEGABYTES.get(package, 0) for package in missing)
+    size = sum(datasets()[name].megabytes for name in todo if _missing([name]))
     minutes = sum(datasets()[name].minutes for name in todo) + size / RATE / 60
     if not todo:
         return "everything is built already; --force builds it again"
-    fetched = f"{size:,} MB in {len(missing)} package{'s' * (len(missing) > 1)}" if missing else "nothing"
+    fetched = f"at most {size:,} MB in {len(missing)} package{'s' * (len(missing) > 1)}" if missing else "nothing"
     return f"to build: {', '.join(todo)}; to download: {fetched}; expected: {_about(minutes)} at {RATE} MB/s"
 
 
@@ -91,8 +93,7 @@ def build(
         build(part, working=working, tell=tell)
     missing = _missing([name])
     for number, package in enumerate(missing, 1):
-        size = f", {packages.MEGABYTES[package]} MB" if package in packages.MEGABYTES else ""
-        with working(f"{name}: downloading {package} ({number} of {len(missing)}{size})"):
+        with working(f"{name}: downloading {package} ({number} of {len(missing)})"):
             packages.fetch(package)
     fetched, known = manifest.describe(dataset.build, dataset.needed()), manifest.committed(name)
     for difference in manifest.differences(name, fetched, known):  # before hours are spent

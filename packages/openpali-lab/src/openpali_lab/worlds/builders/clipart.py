@@ -21,7 +21,7 @@ KINDS = {  # kind -> (folders under openclipart/png, how many images at most)
 
 def build(folder: Path) -> None:
     """Write the shards ``pattern-*.tar`` and ``symbol-*.tar``."""
-    root = packages.debian(PACKAGE) / FOLDER
+    root = packages.fetch(PACKAGE) / FOLDER
     for kind, files in choose(root).items():
         write_shards(folder, kind, _samples(root, files))
     write_licences(folder, [PACKAGE])
@@ -46,4 +46,4 @@ def _samples(root: Path, files: Iterable[Path]) -> Iterator[tuple[str, dict[str,
         yield key, {"png": png_bytes(image), "json": json_bytes({"file": file.as_posix()})}
 
 
-DATASET = Dataset(build, lambda: [PACKAGE], minutes=0.3)
+DATASET = Dataset(build, lambda: [PACKAGE], minutes=0.3, megabytes=131)

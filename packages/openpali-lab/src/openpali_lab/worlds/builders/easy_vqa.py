@@ -12,7 +12,7 @@ from openpali_lab.worlds.builders.base import Dataset
 
 def build(folder: Path) -> None:
     """Write ``train.jsonl`` and ``test.jsonl`` with their images beside them."""
-    data = packages.pypi("easy-vqa") / "easy_vqa/data"
+    data = packages.fetch("pypi:easy-vqa") / "easy_vqa/data"
     for split in ("train", "test"):
         shutil.copytree(data / split / "images", folder / "images" / split)
         questions = json.loads((data / split / "questions.json").read_text("utf-8"))
@@ -39,4 +39,4 @@ def _kind(question: str, answer: str) -> str:
     return "colour" if "color" in question else "shape"
 
 
-DATASET = Dataset(build, lambda: ["easy-vqa"], minutes=0.3)
+DATASET = Dataset(build, lambda: ["pypi:easy-vqa"], minutes=0.3, megabytes=4)

@@ -14,7 +14,7 @@ from openpali_lab.worlds.builders.base import Dataset
 from openpali_lab.worlds.builders.output import write_licences
 
 SIDE = 64  # pixels, as Twemoji and EmojiOne are packaged
-_NOTO, _EMOJIONE, _TWEMOJI = "fonts-noto-color-emoji", "ruby-gemojione", "emoji-datasource-twitter"
+_NOTO, _EMOJIONE, _TWEMOJI = "fonts-noto-color-emoji", "ruby-gemojione", "npm:emoji-datasource-twitter"
 _NOTO_SIZE = 109  # of the only bitmaps in the font
 GROUPS = {
     "Smileys & Emotion": "smileys",
@@ -42,7 +42,7 @@ def needed() -> list[str]:
 def build(folder: Path) -> None:
     """Write ``ARTIST/GROUP/CODE.png``, on white, of each emoji of one character that all artists drew."""
     artists: Mapping[str, Draw] = dict(zip(ARTISTS, (_noto, _twemoji, _emojione), strict=True))
-    for emoji in json.loads((packages.npm(_TWEMOJI) / "emoji.json").read_text("utf-8")):
+    for emoji in json.loads((packages.fetch(_TWEMOJI) / "emoji.json").read_text("utf-8")):
         code, group = emoji["unified"].lower().removesuffix("-fe0f"), GROUPS.get(emoji["category"])
         if group is None or "-" in code:
             continue
@@ -57,13 +57,13 @@ def build(folder: Path) -> None:
     write_licences(folder, [_NOTO, _EMOJIONE])
     with (folder / "ATTRIBUTION.md").open("a", encoding="utf-8") as file:
         file.write(
-            f"- `{_TWEMOJI}` (npm package, MIT licence); its images are Twemoji, copyright Twitter and other "
+            f"- `{_TWEMOJI}` (MIT licence); its images are Twemoji, copyright Twitter and other "
             "contributors, CC-BY 4.0\n"
         )
 
 
 def _noto(character: str) -> Image.Image | None:
-    file = packages.debian(_NOTO) / "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
+    file = packages.fetch(_NOTO) / "usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
     if not has_glyph(file, character, _NOTO_SIZE):
         return None
     face = font(file, _NOTO_SIZE)
@@ -74,11 +74,11 @@ def _noto(character: str) -> Image.Image | None:
 
 
 def _twemoji(character: str) -> Image.Image | None:
-    return _image(packages.npm(_TWEMOJI) / "img/twitter/64", character)
+    return _image(packages.fetch(_TWEMOJI) / "img/twitter/64", character)
 
 
 def _emojione(character: str) -> Image.Image | None:
-    [folder] = (packages.debian(_EMOJIONE) / "usr/share/rubygems-integration/all/gems").glob("*/assets/png")
+    [folder] = (packages.fetch(_EMOJIONE) / "usr/share/rubygems-integration/all/gems").glob("*/assets/png")
     return _image(folder, character)
 
 
@@ -99,4 +99,4 @@ def _on_white(image: Image.Image) -> Image.Image:
     return out.convert("RGB")
 
 
-DATASET = Dataset(build, needed, minutes=0.2, in_all=False)  # needs npm, and is for one probe alone
+DATASET = Dataset(build, needed, minutes=0.2, megabytes=91, in_all=False)  # needs npm, and is for one probe alone

@@ -21,7 +21,7 @@ CLASSES = (
 
 def build(folder: Path) -> None:
     """Write ``train.npz`` and ``test.npz`` (images uint8 [N, 28, 28], labels uint8 [N]) and ``classes.txt``."""
-    data = packages.debian(PACKAGE) / "usr/share/datasets/fashion-mnist"
+    data = packages.fetch(PACKAGE) / "usr/share/datasets/fashion-mnist"
     for split, stem in (("train", "train"), ("test", "t10k")):
         images = _read_idx(data / f"{stem}-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)
         labels = _read_idx(data / f"{stem}-labels-idx1-ubyte.gz", header=8)
@@ -35,4 +35,4 @@ def _read_idx(path: Path, header: int) -> NDArray[np.uint8]:
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
 
 
-DATASET = Dataset(build, lambda: [PACKAGE], minutes=0.3)
+DATASET = Dataset(build, lambda: [PACKAGE], minutes=0.3, megabytes=31)

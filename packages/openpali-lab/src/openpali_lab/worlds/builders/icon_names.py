@@ -5,125 +5,79 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_STYLES = frozenset(
-    [
-        "outline",
-        "outlined",
-        "line",
-        "linear",
-        "fill",
-        "filled",
-        "solid",
-        "regular",
-        "rounded",
-        "round",
-        "sharp",
-        "bold",
-        "thin",
-        "duotone",
-        "duo",
-        "light",
-        "twotone",
-        "broken",
-        "alt",
-        "o",
-        "remix",
-        "variant",
-        "stroke",
-        "flat",
-        "logo",
-    ]
-)
+_STYLES = """
+outline outlined line linear fill filled solid regular rounded round sharp bold thin duotone duo light twotone
+broken alt o remix variant stroke flat logo
+""".split()  # noqa: SIM905
 _SIZE = re.compile(r"(8|10|12|14|16|18|20|24|28|32|36|48)(px)?")
 _VARIANT = re.compile(r"0?[1-9]")
-_COUNTED = frozenset(
-    [
-        "number",
-        "numeric",
-        "num",
-        "dice",
-        "counter",
-        "looks",
-        "filter",
-        "battery",
-        "signal",
-        "level",
-        "letter",
-        "timer",
-    ]
-)
+_COUNTED = """
+number numeric num dice counter looks filter battery signal level letter timer
+""".split()  # noqa: SIM905
 """Words after which a number is part of the name, and not of a variant."""
-_PHRASES = {
-    "magnifying glass": "search",
-    "trash can": "trash",
-    "question mark": "question",
-    "check mark": "check",
-    "light bulb": "lightbulb",
-    "map marker": "map pin",
-    "location pin": "map pin",
-    "shopping cart": "cart",
-    "mobile phone": "smartphone",
-    "log in": "login",
-    "sign in": "login",
-    "log out": "logout",
-    "sign out": "logout",
-    "stack overflow": "stackoverflow",
-    "t shirt": "shirt",
-}
-_WORDS = {
-    "add": "plus",
-    "airplane": "plane",
-    "alert": "warning",
-    "angle": "chevron",
-    "bin": "trash",
-    "bolt": "lightning",
-    "bulb": "lightbulb",
-    "call": "phone",
-    "checkmark": "check",
-    "close": "x",
-    "cog": "settings",
-    "couch": "sofa",
-    "cross": "x",
-    "delete": "trash",
-    "document": "file",
-    "dots": "ellipsis",
-    "earth": "globe",
-    "email": "mail",
-    "envelope": "mail",
-    "flame": "fire",
-    "flash": "lightning",
-    "gear": "settings",
-    "help": "question",
-    "house": "home",
-    "information": "info",
-    "location": "map pin",
-    "magnifier": "search",
-    "magnify": "search",
-    "marker": "map pin",
-    "mic": "microphone",
-    "mobile": "smartphone",
-    "more": "ellipsis",
-    "people": "users",
-    "person": "user",
-    "account": "user",
-    "photo": "image",
-    "picture": "image",
-    "place": "map pin",
-    "reload": "refresh",
-    "subtract": "minus",
-    "telephone": "phone",
-    "thumbs": "thumb",
-    "tick": "check",
-    "time": "clock",
-    "times": "x",
-    "trashcan": "trash",
-    "tshirt": "shirt",
-    "visibility": "eye",
-    "world": "globe",
-    "xmark": "x",
-    "zap": "lightning",
-}
-"""What designers call the same sign -> the word that stands for all."""
+
+
+def _synonyms(table: str, comma: str) -> dict[str, str]:
+    """What designers call the same sign -> the word that stands for all, from lines ``WORD: SYNONYMS``."""
+    rows = (line.split(": ") for line in table.strip().splitlines())
+    return {synonym: word for word, synonyms in rows for synonym in synonyms.split(comma)}
+
+
+_PHRASES = _synonyms(
+    """
+cart: shopping cart
+check: check mark
+lightbulb: light bulb
+login: log in, sign in
+logout: log out, sign out
+map pin: map marker, location pin
+question: question mark
+search: magnifying glass
+shirt: t shirt
+smartphone: mobile phone
+stackoverflow: stack overflow
+trash: trash can
+""",
+    ", ",
+)
+_WORDS = _synonyms(
+    """
+check: checkmark tick
+chevron: angle
+clock: time
+ellipsis: dots more
+eye: visibility
+file: document
+fire: flame
+globe: earth world
+home: house
+image: photo picture
+info: information
+lightbulb: bulb
+lightning: bolt flash zap
+mail: email envelope
+map pin: location marker place
+microphone: mic
+minus: subtract
+phone: call telephone
+plane: airplane
+plus: add
+question: help
+refresh: reload
+search: magnifier magnify
+settings: cog gear
+shirt: tshirt
+smartphone: mobile
+sofa: couch
+thumb: thumbs
+trash: bin delete trashcan
+user: person account
+users: people
+warning: alert
+x: close cross times xmark
+""",
+    " ",
+)
 _MODIFIERS = {"slash": "off", "disabled": "off", "h": "horizontal", "v": "vertical"}
 """The same for words that mean something else alone."""
 

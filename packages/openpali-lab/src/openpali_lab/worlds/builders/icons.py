@@ -29,7 +29,7 @@ from openpali_lab.worlds.builders.icon_names import words_of
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-PACKAGE = "@iconify/json"
+PACKAGE = "npm:@iconify/json"
 SIDE = 64  # pixels
 LEAST_SETS = 10  # that have a name, for it to be a class
 LEAST_LEARNT = 3  # of them that are learned from
@@ -72,7 +72,7 @@ def build(folder: Path) -> None:
 
     Rendering goes on where it was stopped.
     """
-    root = packages.npm(PACKAGE)
+    root = packages.fetch(PACKAGE)
     icons = choose(root)
     version = hashlib.sha256(repr(icons).encode()).hexdigest()[:8]  # sheets of other icons are not taken up
     parts = home() / "data" / f".icons-parts-{version}"
@@ -148,7 +148,7 @@ def attribution(root: Path, sets: set[str]) -> str:
         for prefix, each in sorted(about.items())
         if prefix in sets
     ]
-    return f"Icons of these sets, from the npm package {PACKAGE}:\n\n" + "\n".join(lines) + "\n"
+    return f"Icons of these sets, from the package {PACKAGE}:\n\n" + "\n".join(lines) + "\n"
 
 
 # ---- images
@@ -198,4 +198,4 @@ def tight(image: Grey, side: int) -> Grey:
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BOX, box))
 
 
-DATASET = Dataset(build, needed, minutes=10, in_all=False)  # needs npm and Chromium
+DATASET = Dataset(build, needed, minutes=10, megabytes=105, in_all=False)  # needs npm and Chromium

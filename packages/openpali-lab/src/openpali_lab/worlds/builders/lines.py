@@ -83,7 +83,7 @@ def build(folder: Path) -> None:
     """Write ``fonts/<family>/`` and ``text-<language>.txt``, each line of which stood on a line of the manual."""
     packages.copy_fonts(FAMILIES, folder / "fonts")
     for language, package in MANUALS.items():
-        [file] = (packages.debian(package) / "usr/share/doc").rglob(f"debian-reference.{language}.txt.gz")
+        [file] = (packages.fetch(package) / "usr/share/doc").rglob(f"debian-reference.{language}.txt.gz")
         lines = manual_lines(gzip.decompress(file.read_bytes()).decode("utf-8"))
         (folder / f"text-{language}.txt").write_text("\n".join(lines) + "\n", "utf-8")
     write_licences(folder, needed())
@@ -102,4 +102,4 @@ def manual_lines(text: str) -> list[str]:
     return [*dict.fromkeys(cell for cell in cells if any(c.isalpha() for c in cell))]
 
 
-DATASET = Dataset(build, needed, minutes=0.1)
+DATASET = Dataset(build, needed, minutes=0.1, megabytes=84)

@@ -68,7 +68,7 @@ class Taken:
 
     def images(self) -> Found:
         """Name and image of each."""
-        found = [*self.read(packages.debian(self.package) / self.place)]
+        found = [*self.read(packages.fetch(self.package) / self.place)]
         step = max(1.0, len(found) / self.count) if self.count else 1.0
         for number in range(len(found) if not self.count else min(self.count, len(found))):
             yield found[int(number * step)]
@@ -109,7 +109,7 @@ def pages(file: Path, size: tuple[int, int] = (620, 877), lines: int = 46) -> Fo
         size: width and height of a page in pixels.
         lines: of a page.
     """
-    fonts = packages.debian("fonts-dejavu-core") / "usr/share/fonts/truetype/dejavu"
+    fonts = packages.fetch("fonts-dejavu-core") / "usr/share/fonts/truetype/dejavu"
     font = ImageFont.truetype(fonts / "DejaVuSans.ttf", 13)
     whole = gzip.decompress(file.read_bytes()).decode("utf-8", "replace")
     text = [line for line in whole.splitlines() if line.strip()]
@@ -205,4 +205,4 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-DATASET = Dataset(build, needed, minutes=0.4)
+DATASET = Dataset(build, needed, minutes=0.4, megabytes=302)

@@ -75,7 +75,7 @@ def write_licences(folder: Path, names: Iterable[str]) -> None:
 
 
 def _copyright(name: str) -> str:
-    folder = packages.debian(name) / "usr/share/doc" / name
+    folder = packages.fetch(name) / "usr/share/doc" / name
     if folder.is_symlink():  # it shares the terms of a package that it depends on
         return _copyright(folder.readlink().name)
     return (folder / "copyright").read_text("utf-8", "replace")

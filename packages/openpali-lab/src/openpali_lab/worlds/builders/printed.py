@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gettext
 import gzip
 import re
 from collections.abc import Iterable, Iterator
@@ -100,7 +99,7 @@ def build(folder: Path) -> None:
         target = folder / "fonts" / family
         target.mkdir(parents=True)
         for package, names in sources:
-            for file in sorted((packages.debian(package) / "usr/share").rglob("*")):
+            for file in sorted((packages.fetch(package) / "usr/share").rglob("*")):
                 stem = file.name.split(".")[0]
                 if (
                     re.fullmatch(r".+\.([ot]tf|pcf\.gz)", file.name)
@@ -126,15 +125,13 @@ def needed() -> list[str]:
 
 def _texts(language: str) -> Iterator[str]:
     """What programs say, then what manuals say."""
-    folder = packages.debian(PROGRAMS) / "usr/share/locale" / _CODES.get(language, language)
+    folder = packages.fetch(PROGRAMS) / "usr/share/locale" / _CODES.get(language, language)
     for file in sorted(folder.rglob("*.mo")):
-        with file.open("rb") as opened:
-            messages = gettext.GNUTranslations(opened)._catalog.items()  # type: ignore[attr-defined]
-        for source, message in messages:
+        for source, message in packages.read_messages(file).items():
             if isinstance(source, str) and source and not _FORMAT.search(message):
                 yield from message.replace("_", "").splitlines()
     if language in MANUALS:
-        for page in sorted((packages.debian(MANUALS[language]) / "usr/share/man").rglob("*.gz")):
+        for page in sorted((packages.fetch(MANUALS[language]) / "usr/share/man").rglob("*.gz")):
             if not page.is_symlink():
                 yield from _of_manual(gzip.decompress(page.read_bytes()).decode("utf-8", "ignore").splitlines())
 
@@ -149,4 +146,4 @@ def _of_manual(lines: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-DATASET = Dataset(build, needed, parts=("lines",), minutes=1, in_all=False)
+DATASET = Dataset(build, needed, parts=("lines",), minutes=1, megabytes=163, in_all=False)

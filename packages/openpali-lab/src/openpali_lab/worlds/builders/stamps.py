@@ -53,11 +53,11 @@ FONTS = {
 
 def build(folder: Path) -> None:
     """Write the shards ``stamps-*.tar``, ``fonts/<script>/`` and ``words-<language>.txt``."""
-    root = packages.debian(PACKAGE) / "usr/share/tuxpaint/stamps"
+    root = packages.fetch(PACKAGE) / "usr/share/tuxpaint/stamps"
     write_shards(folder, "stamps", _samples(root))
     packages.copy_fonts(FONTS, folder / "fonts")
     for language, (package, file) in WORD_LISTS.items():
-        lines = (packages.debian(package) / "usr/share/dict" / file).read_text("utf-8").splitlines()
+        lines = (packages.fetch(package) / "usr/share/dict" / file).read_text("utf-8").splitlines()
         words = sorted({w for w in lines if w.isalpha() and w.islower() and len(w) <= 12})
         (folder / f"words-{language}.txt").write_text("\n".join(words) + "\n", "utf-8")
     write_licences(folder, needed())
@@ -127,4 +127,4 @@ def looks_photographed(rgba: NDArray[np.uint8]) -> bool:
     return bool(len(colours) / opaque.sum() >= 0.05 and (steps < 1).mean() < 0.2)
 
 
-DATASET = Dataset(build, needed, minutes=1.0)
+DATASET = Dataset(build, needed, minutes=1.0, megabytes=161)

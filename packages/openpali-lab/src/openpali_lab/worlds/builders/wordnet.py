@@ -14,10 +14,10 @@ PACKAGE = "wordnet-base"
 
 def build(folder: Path) -> None:
     """Copy WordNet's data, index and exception files."""
-    for path in sorted((packages.debian(PACKAGE) / "usr/share/wordnet").iterdir()):
+    for path in sorted((packages.fetch(PACKAGE) / "usr/share/wordnet").iterdir()):
         if path.name.startswith(("data.", "index.")) or path.suffix == ".exc":
             shutil.copy(path, folder / path.name)
     write_licences(folder, [PACKAGE])
 
 
-DATASET = Dataset(build, lambda: [PACKAGE], minutes=0.1)
+DATASET = Dataset(build, lambda: [PACKAGE], minutes=0.1, megabytes=7)

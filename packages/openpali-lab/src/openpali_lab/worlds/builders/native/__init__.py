@@ -146,7 +146,7 @@ def render(folder: Path, name: str, number: int) -> None:
 
 def _images(name: str, rng: np.random.Generator) -> Generator[tuple[Shot, dict[str, Any]], None, None]:
     dev = name.startswith("dev-")
-    pictures = sorted((packages.debian(PICTURES) / "usr/share/backgrounds").rglob("*.jpg"))
+    pictures = sorted((packages.fetch(PICTURES) / "usr/share/backgrounds").rglob("*.jpg"))
     show = _terminals if name.endswith("terminal") else functools.partial(_windows, name.rpartition("-")[2])
     with tempfile.TemporaryDirectory() as work, screen.display() as display:
         fonts, crashes = _Fonts(Path(work), dev=dev), 0
@@ -210,7 +210,7 @@ class _Fonts:
         self._work = work
         packages.copy_fonts({family: lines.FAMILIES[family] for family in _families()}, work / "fonts")
         for package in (*MONOSPACED, *DEV_MONOSPACED) if dev else MONOSPACED:
-            (work / "fonts" / package).symlink_to(packages.debian(package) / "usr/share/fonts")
+            (work / "fonts" / package).symlink_to(packages.fetch(package) / "usr/share/fonts")
         files = [path for path in (work / "fonts").rglob("*.[to]t[fc]")]
         names = {ImageFont.truetype(str(path), 16).getname()[0] or "" for path in files}
         self.plain = sorted(name for name in names if name and "mono" not in name.lower() and "Math" not in name)
@@ -242,7 +242,7 @@ class _Fonts:
             f'<match target="pattern">{rules}</match><match target="font">{rules}</match></fontconfig>',
             "utf-8",
         )
-        shares = [str(packages.debian(name) / "usr/share") for name in THEMES]
+        shares = [str(packages.fetch(name) / "usr/share") for name in THEMES]
         with tempfile.TemporaryDirectory() as home:
             yield (
                 {
@@ -319,7 +319,7 @@ def _windows(
     fonts: _Fonts,
     dev: bool,
 ) -> Generator[Shown, None, None]:
-    shares = [packages.debian(name) / "usr/share/icons" for name in ICONS]
+    shares = [packages.fetch(name) / "usr/share/icons" for name in ICONS]
     icons = _icons(shares[int(rng.integers(len(shares)))])
     whole = 2 if look["scale"] == 2 else 1  # of GTK
     scale = {"gtk3": whole, "gtk4": whole, "qt5": look["scale"], "qt6": look["scale"]}.get(toolkit, 1.0)
@@ -405,4 +405,4 @@ def _terminals(
 
 
 # not in `all`: needs programs of Debian, and an hour
-DATASET = Dataset(build, needed, minutes=60, in_all=False, sets=dict.fromkeys(WINDOWS, 1))
+DATASET = Dataset(build, needed, minutes=60, megabytes=229, in_all=False, sets=dict.fromkeys(WINDOWS, 1))

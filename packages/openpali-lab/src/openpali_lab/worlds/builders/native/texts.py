@@ -3,7 +3,6 @@ values such as dates, sizes, paths and versions."""
 
 from __future__ import annotations
 
-import gettext
 import gzip
 import re
 from collections.abc import Sequence
@@ -82,11 +81,8 @@ def labels(language: str) -> tuple[list[list[str]], list[float]]:
     for package, weight in CATALOGUES.items():
         own = "de" if language == "en" else language
         texts: dict[str, None] = {}
-        for path in sorted((packages.debian(package) / "usr/share/locale" / own / "LC_MESSAGES").glob("*.mo")):
-            with path.open("rb") as file:
-                # the messages of a catalogue have no public iterator
-                catalogue = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
-            for source, translated in catalogue.items():
+        for path in sorted((packages.fetch(package) / "usr/share/locale" / own / "LC_MESSAGES").glob("*.mo")):
+            for source, translated in packages.read_messages(path).items():
                 text = source if language == "en" else translated
                 if isinstance(text, str) and _is_label(text.rpartition("\x04")[2]):
                     texts[text.rpartition("\x04")[2]] = None
@@ -113,7 +109,7 @@ def sentences(language: str) -> list[str]:
     """Sentences of manuals, or longer messages where there is no manual in the language."""
     if language not in MANUALS:
         return [text for group in labels(language)[0] for text in group if len(text) > 18 and "&" not in text]
-    folder = packages.debian(MANUALS[language]) / "usr/share/man" / ("" if language == "en" else language)
+    folder = packages.fetch(MANUALS[language]) / "usr/share/man" / ("" if language == "en" else language)
     texts: dict[str, None] = {}
     for path in sorted(folder.glob("man[1578]/*.gz")):
         text = " ".join(

