@@ -695,7 +695,7 @@ def _screenspot(folder: str, suffix: str, images: str) -> Callable[[Path], Expec
 
 
 def screenspot_pro(root: Path) -> Expected:
-    from openpali_lab.benchmarks.screenspot import APPLICATIONS
+    from openpali_lab.benchmarks.screens import APPLICATIONS
 
     left, top, width, height = SCREEN_BOX
     for i, application in enumerate(APPLICATIONS):

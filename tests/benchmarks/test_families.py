@@ -33,11 +33,10 @@ from openpali.tasks.refseg import RefSeg
 from openpali.tasks.registry import TASKS
 from openpali.tasks.scoring import Answered, with_slices
 from openpali_lab.benchmarks import refcoco, scoring
-from openpali_lab.benchmarks.documents import any_order
+from openpali_lab.benchmarks.captions import draw_box
 from openpali_lab.benchmarks.files import Folder
-from openpali_lab.benchmarks.rico import draw_box
+from openpali_lab.benchmarks.questions import any_order, is_held_out
 from openpali_lab.benchmarks.scoring import mean_of_slices
-from openpali_lab.benchmarks.stvqa import is_held_out
 
 
 def benchmark(name: str) -> AnswerBenchmark:
@@ -293,9 +292,9 @@ def test_damaged_json_is_reported(tmp_path: Path) -> None:
     ANSWERING["docvqa"](tmp_path)
     path = tmp_path / "docvqa" / "val_v1.0_withQT.json"
     for text, message in (
-        ("{", "is not JSON"),
-        ("[]", "is not an object"),
-        ('{"data": 3}', "not a list of objects"),
+        ("{", "Expecting property name"),
+        ("[]", "valid dictionary"),
+        ('{"data": 3}', "valid list"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):

@@ -25,7 +25,8 @@ from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
 from openpali.weights.format import open_model, write_merged
 from openpali.weights.quantize import write_int8
-from openpali_lab.benchmarks.xm3600 import LANGUAGES, run_retrieval
+from openpali_lab.benchmarks.captions import XM3600_LANGUAGES
+from openpali_lab.benchmarks.retrieval import run_xm3600
 
 from . import checkpoints
 from .test_chain import data_url, served
@@ -177,7 +178,7 @@ def test_retrieval_finds_what_transformers_finds(converted: Path, theirs: Theirs
         for _ in range(count)
     ]
     (folder / "images").mkdir(parents=True)
-    captions = {lang: [f"{lang} {i}" for i in range(count)] for lang in LANGUAGES}
+    captions = {lang: [f"{lang} {i}" for i in range(count)] for lang in XM3600_LANGUAGES}
     with (folder / "captions.jsonl").open("w") as file:
         for i, image in enumerate(images):
             Image.fromarray(image).save(folder / "images" / f"{i}.jpg", format="PNG")
@@ -185,7 +186,7 @@ def test_retrieval_finds_what_transformers_finds(converted: Path, theirs: Theirs
             file.write(json.dumps({"image/key": str(i), **entry}) + "\n")
     pixels, words, _ = theirs(images, [text for texts in captions.values() for text in texts])
     similar = (words @ pixels.T).reshape(len(captions), count, count)  # languages, texts, images
-    scores = run_retrieval(Pali(converted).embedding, tmp_path, None, lambda done, total: None).scores.summary
+    scores = run_xm3600(Pali(converted).embedding, tmp_path, None, lambda done, total: None).scores.summary
     for way, axis in (("txt2img", 2), ("img2txt", 1)):
         expected = (similar.argmax(axis) == np.arange(count)).mean()
         assert scores[f"{way}_recall@1"] == pytest.approx(expected)

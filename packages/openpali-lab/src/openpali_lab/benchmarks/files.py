@@ -1,19 +1,82 @@
-"""Official annotation files. Errors name the missing file or field, its place, and where to get it."""
+"""Official annotation files, and benchmarks that read them.
+
+Errors name the missing file or field, its place, and where to get it.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from openpali.data.media.images import load_image
-from openpali.data.media.videos import load_frames
+from openpali.data.media.videos import MAX_FRAMES, load_frames
+from openpali.eval.benchmark import AnswerBenchmark
+from openpali.infer.generate import Decoding
 from openpali.messages import shorten
 from openpali.tasks.example import Example, Image
+
+Sample = Callable[[], Example]
+"""Makes an example, and reads its image or frames."""
+
+
+def published(
+    *,
+    title: str,
+    home: str,
+    layout: Sequence[str],
+    max_tokens: int | None = None,
+    beams: int = 1,
+    task: str = "vqa",
+    resolution: int | None = 812,
+    **rest: Any,
+) -> Callable[[Callable[[Folder], Iterable[Sample]]], AnswerBenchmark]:
+    """Makes a benchmark of a function that reads the files of a data set, as its owners distribute them.
+
+    Args:
+        max_tokens, beams: of decoding; by default as a benchmark without ``decoding``.
+        others: see :class:`AnswerBenchmark`.
+    """
+
+    def make(read: Callable[[Folder], Iterable[Sample]]) -> AnswerBenchmark:
+        def samples(root: Path) -> Listing:
+            found = [*read(Folder(root, title, home))]
+            if not found:
+                raise ValueError(f"{layout[0]} of {title} in {root} has no samples; the original is at {home}")
+            return Listing(found)
+
+        return AnswerBenchmark(
+            title=title,
+            home=home,
+            layout=layout,
+            open=samples,
+            task=task,
+            resolution=resolution,
+            decoding=Decoding(max_tokens=max_tokens, beams=beams) if max_tokens else None,
+            **rest,
+        )
+
+    return make
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Examples by index, made on demand."""
+
+    samples: Sequence[Sample]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int, /) -> Example:
+        return self.samples[index]()
 
 
 @dataclass(frozen=True)
@@ -41,7 +104,7 @@ class Folder:
     def json(self, *names: str) -> Fields:
         """A JSON object; for a file that is a list, see :meth:`rows`."""
         path = self.file(*names)
-        return Fields(self._json(path, dict), path.name, self)
+        return Fields(self._parsed(path.read_text("utf-8-sig"), path, dict[str, Any]), path.name, self)
 
     def rows(self, *names: str) -> list[Fields]:
         """The objects of a JSON file that is a list, or of a JSONL file; the rows of a CSV file with a header."""
@@ -50,9 +113,9 @@ class Folder:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 values: list[Any] = list(csv.DictReader(file))
         elif path.suffix == ".jsonl":
-            values = [self._parsed(line, path) for line in self.lines(path.name, at=path)]
+            values = [self._parsed(line, path, dict[str, Any]) for line in self.lines(path.name, at=path)]
         else:
-            values = self._json(path, list)
+            values = self._parsed(path.read_text("utf-8-sig"), path, list[dict[str, Any]])
         return [Fields(value, f"{path.name}, entry {i + 1}", self) for i, value in enumerate(values)]
 
     def columns(self, name: str, count: int) -> list[list[str]]:
@@ -72,11 +135,22 @@ class Folder:
         """The image file that exists first among ``names``, RGB uint8 ``[H, W, 3]``."""
         return load_image(self.file(*names))
 
-    def frames(
-        self, *names: str, frames: int, stride: int, start: float = 0.0, end: float | None = None
-    ) -> list[Image]:
-        """Frames of a video, see :func:`~openpali.data.media.videos.load_frames`."""
-        return load_frames(self.file(*names), frames, stride, start=start, end=end)
+    def with_image(self, example: Example, *names: str) -> Sample:
+        """A sample whose image is the file that exists first among ``names``."""
+        return lambda: replace(example, images=[self.image(*names)])
+
+    def with_frames(
+        self,
+        example: Example,
+        *names: str,
+        stride: int,
+        frames: int = MAX_FRAMES,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> Sample:
+        """A sample with frames of a video, see :func:`~openpali.data.media.videos.load_frames`."""
+        load = partial(load_frames, frames=frames, stride=stride, start=start, end=end)
+        return lambda: replace(example, images=load(self.file(*names)))
 
     def subfolders(self, name: str) -> list[Path]:
         """The folders in a folder, by name: one per class of a data set."""
@@ -87,18 +161,13 @@ class Folder:
             )
         return found
 
-    def _json(self, path: Path, kind: type) -> Any:
-        value = self._parsed(path.read_text("utf-8-sig"), path)
-        if not isinstance(value, kind):
-            what = "an object" if kind is dict else "a list"
-            raise ValueError(f"{path} is not {what}, as {self.title} has it; the original is at {self.home}")
-        return value
-
-    def _parsed(self, text: str, path: Path) -> Any:
+    def _parsed(self, text: str, path: Path, kind: Any) -> Any:
         try:
-            return json.loads(text)
+            return _reader(kind).validate_python(json.loads(text))
         except ValueError as error:
-            raise ValueError(f"{path} is not JSON ({error}): get {self.title} at {self.home}") from error
+            raise ValueError(
+                f"{path} is not as {self.title} has it ({_reason(error)}): get it at {self.home}"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -117,109 +186,57 @@ class Fields:
     where: str
     folder: Folder
 
+    def read(self, name: str, kind: Any) -> Any:
+        """A field of a type; numbers may be texts, and texts numbers."""
+        if name not in self.values:
+            raise self.wrong(f"the field {name!r} of {self.folder.title} is missing")
+        try:
+            return _reader(kind).validate_python(self.values[name])
+        except ValidationError as error:
+            shown = shorten(repr(self.values[name]), 60)
+            raise self.wrong(f"the field {name!r} is {shown} ({_reason(error)})") from error
+
+    def wrong(self, what: str) -> ValueError:
+        """An error that says what is wrong with this object, and where the original is."""
+        return ValueError(f"{self.where}: {what}; the original file is at {self.folder.home}")
+
     def text(self, name: str) -> str:
-        """A text, or a number as text."""
-        value = self._field(name, (str, int, float), "a text")
-        return str(value)
+        return str(self.read(name, str))
 
     def integer(self, name: str) -> int:
-        """A whole number, or a text that states one."""
-        value = self._field(name, (int, str), "a whole number")
-        try:
-            return int(value)
-        except ValueError as error:
-            raise self._wrong(name, "a whole number") from error
-
-    def number(self, name: str) -> float:
-        """A number."""
-        return float(self._field(name, (int, float), "a number"))
+        return int(self.read(name, int))
 
     def flag(self, name: str) -> bool:
-        """True or false."""
-        return bool(self._field(name, (bool,), "true or false"))
+        return bool(self.read(name, bool))
 
     def numbers(self, name: str, count: int) -> list[float]:
-        values = self._field(name, (list, tuple), f"{count} numbers")
-        if len(values) != count or not all(isinstance(value, int | float) for value in values):
-            raise self._wrong(name, f"{count} numbers")
-        return [float(value) for value in values]
+        return [*self.read(name, Annotated[list[float], Len(count, count)])]
 
     def points(self, name: str, count: int) -> list[tuple[float, float]]:
         """A list of ``count`` points (x, y)."""
-        values = self._field(name, (list, tuple), f"{count} points [x, y]")
-        try:
-            points = [(float(x), float(y)) for x, y in values]
-        except (TypeError, ValueError) as error:
-            raise self._wrong(name, f"{count} points [x, y]") from error
-        if len(points) != count:
-            raise self._wrong(name, f"{count} points [x, y]")
-        return points
+        return [*self.read(name, Annotated[list[tuple[float, float]], Len(count, count)])]
 
     def texts(self, name: str) -> list[str]:
         """A list of at least one text."""
-        values = self._field(name, (list, tuple), "texts")
-        if not values or not all(isinstance(value, str | int | float) for value in values):
-            raise self._wrong(name, "one text or more")
-        return [str(value) for value in values]
+        return [*self.read(name, Annotated[list[str], Len(1)])]
 
     def entries(self, name: str) -> list[Fields]:
         """Objects in a list."""
-        values = self._field(name, (list, tuple), "a list of objects")
-        if not all(isinstance(value, dict) for value in values):
-            raise self._wrong(name, "a list of objects")
+        values = self.read(name, list[dict[str, Any]])
         return [Fields(value, f"{self.where}, {name}[{i}]", self.folder) for i, value in enumerate(values)]
 
     def entry(self, name: str) -> Fields:
-        return Fields(self._field(name, (dict,), "an object"), f"{self.where}, {name}", self.folder)
+        return Fields(self.read(name, dict[str, Any]), f"{self.where}, {name}", self.folder)
 
     def items(self) -> Iterator[tuple[str, Fields]]:
         """Name and object of every field, all of which must be objects."""
         return ((name, self.entry(name)) for name in self.values)
 
-    def _field(self, name: str, kinds: tuple[type, ...], what: str) -> Any:
-        if not isinstance(self.values, dict) or name not in self.values:
-            raise ValueError(
-                f"{self.where}: the field {name!r} of {self.folder.title} is missing; "
-                f"the original file is at {self.folder.home}"
-            )
-        value = self.values[name]
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise self._wrong(name, what)
-        return value
 
-    def _wrong(self, name: str, what: str) -> ValueError:
-        shown = shorten(repr(self.values[name]), 60)
-        return ValueError(
-            f"{self.where}: field {name!r} is {shown}, not {what}; the original file is at {self.folder.home}"
-        )
+@cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind, config=ConfigDict(coerce_numbers_to_str=True))
 
 
-@dataclass(frozen=True)
-class Listing:
-    """Examples by index, made on demand."""
-
-    makers: Sequence[Callable[[], Example]]
-
-    def __len__(self) -> int:
-        return len(self.makers)
-
-    def __getitem__(self, index: int, /) -> Example:
-        return self.makers[index]()
-
-
-def with_image(example: Example, folder: Folder, *names: str) -> Callable[[], Example]:
-    """A function that returns the example with its image, which it reads when called."""
-    return partial(_with_image, example, folder, names)
-
-
-def _with_image(example: Example, folder: Folder, names: Sequence[str]) -> Example:
-    return replace(example, images=[folder.image(*names)])
-
-
-def listing(makers: Sequence[Callable[[], Example]], folder: Folder, what: str) -> Listing:
-    """A source of examples."""
-    if not makers:
-        raise ValueError(
-            f"{folder.title} in {folder.root}: there are no {what}; the originals are at {folder.home}"
-        )
-    return Listing(makers)
+def _reason(error: ValueError) -> str:
+    return str(error.errors()[0]["msg"]) if isinstance(error, ValidationError) else str(error)

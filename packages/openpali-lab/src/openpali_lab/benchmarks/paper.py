@@ -1,54 +1,11 @@
-"""All benchmarks of the paper, in its order: captions, questions, segmentation, video, encoder."""
+"""All benchmarks of the paper: captions, questions, segmentation, video, encoder."""
 
 from __future__ import annotations
 
 from openpali.eval.benchmark import Benchmark
-from openpali_lab.benchmarks import (
-    activitynet,
-    ai2d,
-    chartqa,
-    coco,
-    documents,
-    fewshot,
-    imagenet,
-    msrvtt,
-    msvd,
-    nextqa,
-    nocaps,
-    ocrvqa,
-    refcoco,
-    rico,
-    stvqa,
-    tallyqa,
-    textvqa,
-    vatex,
-    vqa,
-    xm3600,
-)
-
-_DATASETS = (
-    coco,
-    nocaps,
-    xm3600,
-    rico,
-    textvqa,
-    vqa,
-    tallyqa,
-    stvqa,
-    ocrvqa,
-    documents,
-    chartqa,
-    ai2d,
-    refcoco,
-    msrvtt,
-    vatex,
-    activitynet,
-    msvd,
-    nextqa,
-    fewshot,
-    imagenet,
-)
+from openpali_lab.benchmarks import captions, fewshot, imagenet, questions, refcoco, retrieval, videos
 
 
 def suite() -> list[Benchmark]:
-    return [benchmark for dataset in _DATASETS for benchmark in dataset.BENCHMARKS]
+    families = (captions, questions, refcoco, videos, retrieval, fewshot, imagenet)
+    return [benchmark for family in families for benchmark in family.BENCHMARKS]

@@ -11,7 +11,7 @@ import io
 import json
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,10 @@ import numpy as np
 
 from openpali.data.sources.files import relative_to
 from openpali.data.sources.mask_formats import read_polygons, read_run_lengths
-from openpali.eval.benchmark import AnswerBenchmark
 from openpali.messages import cannot_import
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 from openpali.tasks.polygons import Polygons
-from openpali_lab.benchmarks.files import Fields, Folder, Listing, listing
+from openpali_lab.benchmarks.files import Fields, Folder, Sample, published
 
 HOME = "https://github.com/lichengunc/refer, its images at https://cocodataset.org (train2014)"
 FILE_NAME = "coco/train2014/COCO_train2014_{:012d}.jpg"
@@ -75,16 +74,17 @@ def read_expressions(folder: Folder, name: str) -> list[Fields]:
     return [Fields(value, f"{path.name}, ref {i + 1}", folder) for i, value in enumerate(values)]
 
 
-def open_split(data_set: ReferringSet, split: str, root: Path) -> Listing:
+def read_split(data_set: ReferringSet, split: str, folder: Folder) -> Iterator[Sample]:
     """Every sentence of a split is a sample."""
-    folder = _folder(data_set, root)
     images = _images(folder, data_set)
-    if shared := images.get(split, frozenset()) & images.get("train", frozenset()):
+    own = images.get(split, frozenset())
+    if shared := own & images.get("train", frozenset()):
         raise ValueError(
             f"{len(shared)} images of {data_set.files[0]} are both in {split} and in train: the split leaks "
             f"(as Google's of RefCOCOg does); take refs({data_set.split_by}).p of {HOME}"
         )
-    return _samples(folder, data_set, split, images.get(split, frozenset()))
+    for expression in _expressions(folder, data_set, split, own):
+        yield partial(_with_mask, folder, expression)
 
 
 def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
@@ -94,16 +94,18 @@ def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
     Returns:
         Data set -> number of its training images in the file, and number left out.
     """
-    lines, counts, scored = list[str](), dict[str, tuple[int, int]](), _scored(root)
+    lines, counts = list[str](), dict[str, tuple[int, int]]()
+    splits = [_images(_folder(data_set, root), data_set) for data_set in DATA_SETS]
+    scored = frozenset().union(*(ids for by_split in splits for split, ids in by_split.items() if split != "train"))
     for data_set in DATA_SETS:
         folder = _folder(data_set, root)
         train = _images(folder, data_set).get("train", frozenset())
         counts[data_set.name] = len(train - scored), len(train & scored)
-        for said in _expressions(folder, data_set, "train", train - scored):
-            file = relative_to((root / FILE_NAME.format(said.image_id)).resolve(), out.resolve().parent)
-            thing = {"name": said.name, "mask": said.annotation.values.get("segmentation")}
-            key = f"{data_set.name}_{said.key}"
-            line = {"key": key, "images": file, "expression": said.text, "objects": [thing], "referred": [0]}
+        for each in _expressions(folder, data_set, "train", train - scored):
+            file = relative_to((root / FILE_NAME.format(each.image_id)).resolve(), out.resolve().parent)
+            thing = {"name": each.name, "mask": each.annotation.values.get("segmentation")}
+            key = f"{data_set.name}_{each.key}"
+            line = {"key": key, "images": file, "expression": each.text, "objects": [thing], "referred": [0]}
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("".join(lines), "utf-8")
@@ -111,12 +113,11 @@ def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
 
 
 def _folder(data_set: ReferringSet, root: Path) -> Folder:
-    return Folder(root, data_set.name.replace("refcoco", "RefCOCO"), HOME)
+    return Folder(root, _title(data_set), HOME)
 
 
-def _scored(root: Path) -> frozenset[int]:
-    splits = [_images(_folder(data_set, root), data_set) for data_set in DATA_SETS]
-    return frozenset().union(*(ids for by_split in splits for split, ids in by_split.items() if split != "train"))
+def _title(data_set: ReferringSet) -> str:
+    return data_set.name.replace("refcoco", "RefCOCO")
 
 
 def _images(folder: Folder, data_set: ReferringSet) -> Mapping[str, frozenset[int]]:
@@ -158,21 +159,13 @@ def _expressions(
             yield _Expression(key, sentence.text("sent"), image_id, annotation, name)
 
 
-def _samples(folder: Folder, data_set: ReferringSet, split: str, images: frozenset[int]) -> Listing:
-    makers = [
-        partial(_with_mask, Example(said.key, expression=said.text), folder, said)
-        for said in _expressions(folder, data_set, split, images)
-    ]
-    return listing(makers, folder, f"expressions of split {split!r} in {data_set.files[0]}")
-
-
-def _with_mask(example: Example, folder: Folder, said: _Expression) -> Example:
-    image = folder.image(FILE_NAME.format(said.image_id))
-    left, top, width, height = said.annotation.numbers("bbox", 4)
+def _with_mask(folder: Folder, expression: _Expression) -> Example:
+    image = folder.image(FILE_NAME.format(expression.image_id))
+    left, top, width, height = expression.annotation.numbers("bbox", 4)
     size = Size(*image.shape[:2])
     box = Box(max(top, 0), max(left, 0), min(top + height, size.height), min(left + width, size.width))
-    thing = Object(said.name, box, _mask(said.annotation, size))
-    return replace(example, images=[image], objects=[thing], referred=[0])
+    thing = Object(expression.name, box, _mask(expression.annotation, size))
+    return Example(expression.key, [image], expression=expression.text, objects=[thing], referred=[0])
 
 
 def _mask(annotation: Fields, size: Size) -> Mask:
@@ -182,9 +175,9 @@ def _mask(annotation: Fields, size: Size) -> Mask:
             return read_run_lengths(value).draw(size)
         if isinstance(value, list):
             return _draw(read_polygons(value), size)
+        raise ValueError("it is neither polygons nor run lengths")
     except ValueError as error:
-        raise ValueError(f"{annotation.where}: field 'segmentation': {error}") from error
-    raise ValueError(f"{annotation.where}: field 'segmentation' is neither polygons nor run lengths; see {HOME}")
+        raise annotation.wrong(f"field 'segmentation': {error}") from error
 
 
 def _draw(polygons: Polygons, size: Size) -> Mask:
@@ -203,18 +196,16 @@ def _draw(polygons: Polygons, size: Size) -> Mask:
 _PAPER = {"refcoco/val": 0.773, "refcoco+/val": 0.735, "refcocog/val": 0.727}
 
 BENCHMARKS = tuple(
-    AnswerBenchmark(
-        name=f"{data_set.name}/{split}",
-        title=data_set.name.replace("refcoco", "RefCOCO"),
+    published(
+        name=(name := f"{data_set.name}/{split}"),
+        title=_title(data_set),
         split=f"{split} ({data_set.split_by.upper()})",
-        paper={"miou": _PAPER[f"{data_set.name}/{split}"]} if f"{data_set.name}/{split}" in _PAPER else {},
-        resolution=812,
+        paper={"miou": _PAPER[name]} if name in _PAPER else {},
         layout=(*data_set.files, "coco/train2014/COCO_train2014_000000000009.jpg, ..."),
         home=HOME,
         note="`ceiling` is the mIoU of the targets, coordinates and mask tokens, themselves.",
-        open=partial(open_split, data_set, split),
         task="refseg",
-    )
+    )(partial(read_split, data_set, split))
     for data_set in DATA_SETS
     for split in data_set.splits
 )

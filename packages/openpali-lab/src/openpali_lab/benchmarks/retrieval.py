@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+import numpy as np
+
+from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
+from openpali.infer.batches import chunked
 from openpali.infer.pipeline import Floats
 from openpali.metrics.scores import Scores, macro_values, mean_scores
+from openpali_lab.benchmarks.captions import (
+    XM3600,
+    XM3600_HOME,
+    XM3600_LANGUAGES,
+    XM3600_LAYOUT,
+    xm3600_captions,
+    xm3600_image,
+)
+from openpali_lab.benchmarks.files import Folder
 from openpali_lab.benchmarks.metrics.retrieval import language_macro, retrieval
 from openpali_lab.benchmarks.zero_shot import EmbedText
+
+BATCH = 64  # images in memory
 
 
 def retrieve(
@@ -59,3 +75,40 @@ def retrieve(
     hits_of = {f"{name}/{lang}": v for lang, scores in by_language.items() for name, v in scores.per_sample.items()}
     per_image = {name: macro_values(len(images), groups) for name, groups in values.items()}
     return Scores(language_macro(by_language).summary | each, per_image | hits_of)
+
+
+def run_xm3600(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
+    """Recall@1, @5 and @10 in both directions, per language and as mean over languages.
+
+    Every caption is a query; from image to text, any caption of the image is right (``any``), or only its first
+    is (``first/...``). The captions of one language compete with each other.
+    """
+    folder = Folder(root, "Crossmodal-3600", XM3600_HOME)
+    every = folder.rows(XM3600)
+    entries, seen = every[:limit], SeenSamples()
+    total = len(entries) + len(XM3600_LANGUAGES)
+    chunks = []
+    for some in chunked(entries, BATCH):
+        chunks.append(model.embed_image([seen.image(folder.image(xm3600_image(entry))) for entry in some]))
+        advance(sum(map(len, chunks)), total)
+    captions = {lang: [xm3600_captions(entry, lang) for entry in entries] for lang in XM3600_LANGUAGES}
+    seen.texts(captions)
+    images, n = np.concatenate(chunks), len(entries)
+    scores = retrieve(images, captions, model.embed_text, advance=lambda done: advance(n + done, total))
+    prompt = {"text": "the caption alone", "languages": list(XM3600_LANGUAGES)}
+    return Embedded(scores=scores, n=n, of=len(every), candidates=True, data=seen.hash, prompt=prompt)
+
+
+BENCHMARKS = (
+    EncoderBenchmark(
+        name="xm3600-retrieval",
+        title="XM3600 retrieval",
+        split="all, 36 languages",
+        metric="img2txt_recall@1",
+        resolution=224,
+        layout=XM3600_LAYOUT,
+        home=XM3600_HOME,
+        note="Mean over languages; `first/...` counts only the first caption of an image as right.",
+        run=run_xm3600,
+    ),
+)
