@@ -38,7 +38,7 @@ from openpali.eval.registry import benchmarks, suites
 from openpali.extensions import extensions
 from openpali.home import home as find_home
 from openpali.home import make_once
-from openpali.infer.components import component_types, encoder_only
+from openpali.infer.components import component_types
 from openpali.metrics.calibration import Calibration
 from openpali.model.init import init_weights
 from openpali.train.load import parse_recipe
@@ -299,7 +299,7 @@ def _write_questions(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def toy_package() -> Iterator[None]:
     """The packages of :mod:`toy_architecture` and :mod:`toy_brightness` are installed."""
-    caches = (extensions, architectures, objectives, component_types, encoder_only, suites, benchmarks)
+    caches = (extensions, architectures, objectives, component_types, suites, benchmarks)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parent / "toy")
         for each in caches:

@@ -19,7 +19,7 @@ from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import Arrays, Batch, Encoder, first_image, stack
 from openpali.eval.benchmark import Benchmark, PageBenchmark
 from openpali.extensions import Extension
-from openpali.infer.components import ALONE, Component, Question, answered
+from openpali.infer.components import ALONE, Component, Question
 from openpali.infer.pipeline import Prediction, Row
 from openpali.metrics.boxes import Detection
 from openpali.serve.bodies import describe_body, read_body
@@ -115,7 +115,7 @@ class BrightnessComponent(Component):
         return float(self.bundle.load("brightness")[1](torch.from_numpy(image)[None]))
 
     def answer(self, row: Row) -> Prediction:
-        return answered(row, Answer(f"{self.of(row.images[0]):.0%}", confidence=1.0), "brightness")
+        return self.predicted(row, Answer(f"{self.of(row.images[0]):.0%}", confidence=1.0))
 
 
 class BrightnessRequest(Body):

@@ -51,7 +51,7 @@ def test_reads_what_is_written(name: str, written: dict[str, tuple[Path, Expecte
     assert example.key == expected.key
     assert (example.question or example.expression) == expected.question
     pali = Pali.from_pretrained(bundle)
-    task = benchmark(name).task_for(pali.trained_task(benchmark(name).task))
+    task = benchmark(name).task_for(pali.task(benchmark(name).task))
     sample = task.write(example, generator(SEED, 0))
     assert (example.question_kind or sample.kind) == expected.kind
     if expected.references:

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from openpali.cli.main import main
+from openpali.infer.bundle import EngineMissing, _installed
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.pali import Pali
-from openpali.infer.parts import EngineMissing, _installed
 from openpali.model.int4 import Int4Linear
 from openpali.model.int8 import Int8Linear, QuantizedLinear
 from openpali.weights.format import open_model
@@ -104,7 +104,7 @@ def test_a_model_of_int4_is_written_and_evaluated(
 
 @pytest.mark.parametrize("engine", ["torch-int8", "openvino", "openvino-int8"])
 def test_engines_of_cpus_are_refused_elsewhere(engine: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openpali.infer.parts._device", torch.device)
+    monkeypatch.setattr("openpali.infer.bundle._device", torch.device)
     with pytest.raises(ValueError, match=f"engine {engine} computes on a cpu, not on cuda: take engine torch"):
         Pali.from_pretrained(bundle, engine, device="cuda")
 

@@ -154,7 +154,7 @@ def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements
     ), "nothing to compare"
     ScreenReader.of(pali)._last = large, SCREEN
     row = pali.rows([Image.fromarray(large)], "Answer in en: What is the city? <extra_id_0>", part="elements")
-    said = pali.answer_without_decoder("elements", row["elements"])
+    said = pali.component("elements").answer(row["elements"])
     assert (said.answer.text, said.part) == ("New York", "elements")
     assert said.confidence == pytest.approx(0.81)
 

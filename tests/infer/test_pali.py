@@ -96,7 +96,7 @@ def test_a_task_that_asks_alike_is_for_the_same_parts(bundle: Path, monkeypatch:
 
 def test_without_calibration_the_part_whose_proportions_fit_answers(readers: Path) -> None:
     pali = Pali(readers)
-    assert pali.part_for("ocr") == "pali"  # without an image, the first
+    assert pali.route(Question("ocr", "ocr en", [])) == ("pali",)  # without an image, the first
     shapes = {(20, 20): "pali", (50, 90): "pali", (20, 50): "line", (12, 200): "line", (90, 20): "line"}
     rows = [np.zeros((*size, 3), np.uint8) for size in shapes]
     assert [pali.route(Question("ocr", "ocr en", [open_image(row)])) for row in rows] == [

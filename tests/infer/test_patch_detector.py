@@ -8,6 +8,7 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from openpali.eval.calibrate import calibrate_patches
 from openpali.eval.registry import benchmarks
 from openpali.eval.runner import run
 from openpali.infer.bulk import Request, replies
+from openpali.infer.components import ImageEncoder
 from openpali.infer.pali import Pali
 from openpali.infer.patch_detector import LEAST, PatchDetector
 from openpali.infer.pipeline import EmbeddingPipeline, Sized, Untrained
@@ -289,7 +291,7 @@ def test_confidence_is_fitted_by_what_is_right(
     with pytest.raises(ValueError, match="find nothing in 5 images"):
         calibrate_patches(detect, Pali(tmp_path / "both"), source, count)
     monkeypatch.setattr(PatchDetector, "find", find)
-    detector = Pali(tmp_path / "both").patch_detector
+    detector = cast(ImageEncoder, Pali(tmp_path / "both").component("siglip")).detector
     assert detector.calibration == fitted.calibration
     first = source[0]
     *right, wrong = detector.detect(first.images[0], [first.objects[0].name])

@@ -559,7 +559,7 @@ def test_text_is_read_by_the_reader_where_no_other_part_is_more_confident(bundle
     text = "\n".join(line.text for line in ScreenReader.of(pali).read_page(screenshot))
     assert page.answer.text == text or page.part == "pali"
     assert read.answer.text in pali.read([line])
-    sure = pali.answer_without_decoder("reader", pali.rows([screenshot], page.prompt, part="reader")["reader"])
+    sure = pali.component("reader").answer(pali.rows([screenshot], page.prompt, part="reader")["reader"])
     assert (sure.answer.text, sure.part) == (text, "reader")
 
 

@@ -400,7 +400,7 @@ def test_what_is_wrong_with_a_question_for_a_part_without_a_decoder_is_told(
     client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error, status in ((ValueError("too small"), 400), (KeyError("roles"), 500)):
-        monkeypatch.setattr(type(pali), "answer_without_decoder", Mock(side_effect=error))
+        monkeypatch.setattr(pali.component("elements"), "answer", Mock(side_effect=error))
         found = client.post("/v1/detect", json={"image": data_url(images[0]), "name": "button"})
         assert found.status_code == status
 
@@ -451,11 +451,11 @@ def test_lines_are_read_by_the_part_that_reads_pages(
 def test_a_page_is_read_only_if_no_part_before_is_sure(
     client: Any, pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch, sure: bool
 ) -> None:
-    answer = Mock(wraps=pali.answer_without_decoder)
-    monkeypatch.setattr(pali, "answer_without_decoder", answer)
+    answer = Mock(wraps=pali.component("reader").answer)
+    monkeypatch.setattr(pali.component("reader"), "answer", answer)
     monkeypatch.setattr(pali, "by_task", {**pali.by_task, "ocr": ("pali", "reader")})
     monkeypatch.setattr(pali, "is_calibrated", lambda part, task: True)
-    monkeypatch.setattr("openpali.serve.tickets.is_sure", lambda prediction: sure)
+    monkeypatch.setattr("openpali.infer.routing.SETTLES", 0.0 if sure else 2.0)
     assert client.post("/v1/ocr", json={"image": data_url(images[4])}).status_code == 200
     assert answer.call_count == (not sure)
 
@@ -552,7 +552,7 @@ def test_the_model_tells_what_it_can_be_asked(client: Any, pali: Pali, monkeypat
     def lacks(*_: object) -> str:
         raise ValueError("no such part")
 
-    monkeypatch.setattr(pali, "part_for", lacks)
+    monkeypatch.setattr(pali, "parts_for", lacks)
     assert service_of(pali).model(None).tasks == []
 
 

@@ -123,7 +123,10 @@ def test_all_tokens_that_a_model_reads_are_counted(kind: str, others: int, image
     def rows(frames: Any, prompt: str, task: Any, part: str) -> Any:
         return {part: pipeline.row(frames, prompt, task)}
 
-    scheduler = Scheduler(SimpleNamespace(pipeline=lambda _: pipeline, rows=rows))  # type: ignore[arg-type]
+    pali: Any = SimpleNamespace(
+        pipeline=lambda _: pipeline, rows=rows, component=lambda _: SimpleNamespace(decodes=True)
+    )
+    scheduler = Scheduler(pali)
     tickets = [
         scheduler.submit(images[:2], text, task=open_task("vqa"), part="any", decoding=Decoding(max_tokens=1))
         for text in ("what?", "where?")

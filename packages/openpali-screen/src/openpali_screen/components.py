@@ -9,7 +9,7 @@ from statistics import mean
 
 from torch import Tensor
 
-from openpali.infer.components import ALONE, FIRST, LAST, Component, Question, answered
+from openpali.infer.components import ALONE, FIRST, LAST, Component, Question
 from openpali.infer.pipeline import Prediction, Row
 from openpali.tasks.base import Answer
 from openpali.tasks.detect import NOTHING, Detect, alike
@@ -19,7 +19,7 @@ from openpali.tasks.refseg import RefSeg
 from openpali.tasks.vqa import Vqa
 from openpali_screen.elements.encode import ROLES
 from openpali_screen.forms import answer_about, counted_roles
-from openpali_screen.parts import ELEMENTS, FINDER, ICONS, READER
+from openpali_screen.parts import ELEMENTS, FINDER, READER
 from openpali_screen.pointing import ElementQuery
 from openpali_screen.reader import ScreenReader
 
@@ -33,7 +33,6 @@ _KINDS = frozenset(ROLES) - {"image"}
 class Screens(Component):
     """What the parts share: the reader of a bundle, and what it answers."""
 
-    part = ICONS
     looks_for = "text on a screen that says so"
 
     @cached_property
@@ -69,7 +68,7 @@ class Screens(Component):
             confidences = [word.confidence for line in lines for word in line.words]
             text = "\n".join(line.text for line in lines)
             answer = Answer(text, confidence=mean(confidences) if confidences else 0.0)
-        return answered(row, answer, self.part, score)
+        return self.predicted(row, answer, score)
 
     def asks_for_elements(self, question: Question) -> bool:
         """Whether a prompt is for the elements of a screen.
@@ -100,16 +99,12 @@ class Screens(Component):
 class FinderComponent(Screens):
     """Describes pages for a detector of what is none."""
 
-    part = FINDER
-
     def features(self, image: Image) -> Tensor:
         return self.reader.features(image)
 
 
 class ReaderComponent(Screens):
     """Reads lines and pages; without a part that finds elements, it finds words on screens."""
-
-    part = READER
 
     def can(self, question: Question) -> float:
         if ELEMENTS not in self.bundle.parts and self.asks_for_elements(question):
@@ -125,8 +120,6 @@ class ReaderComponent(Screens):
 
 class ElementsComponent(Screens):
     """Finds elements, counts them, and says what fields and tables say."""
-
-    part = ELEMENTS
 
     def can(self, question: Question) -> float:
         if self.asks_for_elements(question):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openpali.infer.components import Bundle
+from openpali.infer.bundle import Bundle
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import ImageLike, OutOfDistribution, ood_warning, open_image
 from openpali.processor import bf16_is_faster

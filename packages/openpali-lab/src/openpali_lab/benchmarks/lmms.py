@@ -91,7 +91,7 @@ class OpenPali(lmms):  # type: ignore[misc]  # untyped, and not installed by def
             doc = self.task_dict[name][split][doc_id]
             text = (target if isinstance(target, str) else str(target(doc))).strip()
             frames, prompt, task = self._worded(context, visual(doc))
-            pipeline = self.pali.pipeline_for(task.name)
+            pipeline = self.pali.pipeline(self.pali.decoder_for(task.name))
             tokens = len(pipeline.tokenizer.encode(text)) + 1
             surprise = float(pipeline.log_perplexity([frames], prompt, [text])[0, 0])
             [greedy] = pipeline.predict([frames], [prompt], task=task, decoding=Decoding(max_tokens=tokens))

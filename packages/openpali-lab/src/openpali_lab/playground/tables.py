@@ -12,10 +12,11 @@ from sentencepiece import sentencepiece_model_pb2
 
 from openpali.data.media.images import Preprocess
 from openpali.infer import generate
+from openpali.infer.components import SQUASHED
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import CONFIDENT, Pipeline
-from openpali.infer.routing import OUT_OF_DISTRIBUTION, SQUASHED, SURE
+from openpali.infer.routing import OUT_OF_DISTRIBUTION, SETTLES
 from openpali.metrics import calibration
 from openpali.metrics.calibration import Calibration
 from openpali.serve.service import OFFERED, Served
@@ -156,7 +157,7 @@ def numbers() -> Json:
     """The numbers of the algorithms, by the module that has them."""
     return {
         "routing": {
-            "sure": SURE,
+            "sure": SETTLES,
             "squashed": SQUASHED,
             "line": LINE,
             "least": LEAST,

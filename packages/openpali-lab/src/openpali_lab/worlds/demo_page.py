@@ -98,7 +98,7 @@ def answer_questions(pali: Pali) -> Iterator[AnsweredQuestion]:
         began = time.perf_counter()
         [prediction] = pali.predict([example.images], [asked.sample.prompt], task=task)
         seconds = time.perf_counter() - began
-        tokenizer = pali.tokenizer_for(prediction)
+        tokenizer = pali.tokenizer_for(prediction.part)
         [right] = task.rights([measured(asked, task, prediction, tokenizer)])
         yield AnsweredQuestion(asked, task, prediction, right, seconds)
 
@@ -111,7 +111,7 @@ def write_demo(pali: Pali, path: Path) -> Sequence[AnsweredQuestion | ScreenRead
         raise ValueError(
             f"the model {pali.folder} has no part that answers questions, only {parts}: choose another model"
         )
-    main = pali.pipeline_for(shown[0].task.name).model
+    main = pali.pipeline(pali.decoder_for(shown[0].task.name)).model
     screens = list(read_screens(pali))
     every: list[AnsweredQuestion | ScreenRead] = [*shown, *screens]
     write_page(

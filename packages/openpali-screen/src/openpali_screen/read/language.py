@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from openpali.infer.components import Bundle
+from openpali.infer.bundle import Bundle
 from openpali.tensors import MappedTensors, write_tensors
 from openpali.text.characters import plain
 from openpali.weights.files import LANGUAGE

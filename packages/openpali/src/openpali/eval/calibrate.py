@@ -24,7 +24,7 @@ from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, PageBenchm
 from openpali.eval.evaluators import AnswerEvaluator, Watch, count, unwatched
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.infer.batches import chunked
-from openpali.infer.components import Component, encoder_only
+from openpali.infer.components import Component, ImageEncoder
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH, Pipeline, frames_of
 from openpali.metrics.boxes import Detection, right_boxes
@@ -78,7 +78,7 @@ def calibrate(
         limit: fit on the first ``limit`` samples of each benchmark.
     """
     for benchmark, part, source in _fitting(benchmarks, pali, data):
-        if part in encoder_only():
+        if not pali.component(part).decodes:
             continue  # patches are fitted below, by calibrate_patches
         pipeline = pali.pipeline(part)
         task = benchmark.task_for(pipeline.task(benchmark.task))
@@ -137,15 +137,16 @@ def calibrate_patches(
         pali, limit: as for :func:`calibrate`.
         source: the samples.
     """
-    own, total = pali.trained_task(benchmark.task, warn=False), count(source, limit)
+    own, total = pali.task(benchmark.task, warn=False), count(source, limit)
     task = cast(Detect, benchmark.task_for(own))
+    encoder = cast(ImageEncoder, pali.component(SIGLIP))
     sure: list[float] = []
     right: list[bool] = []
     for index in range(total):
         example = source[index]
         names = task.names_in(task.write(example, generator(SEED, index)).prompt)
         image = frames_of(example)[0]
-        found = pali.patch_detector.find(image, names)
+        found = encoder.detector.find(image, names)
         sure += [thing.score for thing in found]
         right += right_boxes(found, [Detection(thing.name, thing.box) for thing in task.shown(example, names)])
         watch(index + 1, total, {})
@@ -197,7 +198,7 @@ def calibrate_ood(
     """
     sources: dict[str, list[Source]] = {}
     for _, part, source in _fitting(benchmarks, pali, data):
-        if part not in encoder_only():
+        if pali.component(part).decodes:
             sources.setdefault(part, []).append(source)
     for part, own in sources.items():
         if trained_on is None:

@@ -83,8 +83,8 @@ class Answering(Protocol):
         """See :meth:`Pipeline.predict`."""
         ...
 
-    def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
-        """The tokenizer of the tokens of an answer."""
+    def tokenizer_for(self, part: str) -> Tokenizer:
+        """The tokenizer of what a part answers."""
         ...
 
 
@@ -240,7 +240,7 @@ class AnswerEvaluator:
             longest = max(chunk, key=lambda asked: len(asked.sample.prompt)).example.key
             raise ValueError(f"{error} (of {len(chunk)} samples, {longest} has the longest prompt)") from error
         return [
-            self._line(asked, prediction, pipeline.tokenizer_for(prediction))
+            self._line(asked, prediction, pipeline.tokenizer_for(prediction.part))
             for asked, prediction in zip(chunk, found, strict=True)
         ]
 
@@ -248,7 +248,7 @@ class AnswerEvaluator:
         """The empty answer to a prompt that the model does not take."""
         answer = self.task.parse("", _size(asked.example))
         empty = Prediction(asked.sample.prompt, answer, Generation([], [], 0.0, "length"), part=MAIN)
-        line = self._line(asked, empty, pipeline.tokenizer_for(empty))
+        line = self._line(asked, empty, pipeline.tokenizer_for(empty.part))
         values = {**line.answered.values, UNASKED: str(error)}
         return replace(line, answered=replace(line.answered, values=values))
 

@@ -13,6 +13,7 @@ from pkgutil import resolve_name
 
 from openpali.eval.benchmark import SeenSamples
 from openpali.extensions import extensions
+from openpali.infer.components import component_types
 from openpali.infer.pali import Pali
 from openpali.tasks.scoring import Answered
 from openpali.text.masks import ANY_MASK_TOKEN
@@ -32,7 +33,7 @@ def hash_model(pali: Pali, parts: Collection[str] = ()) -> str:
     """
     folders = {}
     for part, folder in pali.parts.items():
-        if part not in parts if parts else part in pali.components:
+        if part not in parts if parts else part in component_types():
             continue
         folders[part] = folder
         while base := open_model(folder).base_folder:

@@ -20,7 +20,7 @@ from openpali.eval.ocr import OcrEngine, WithOcr
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.eval.predictions import PredictionsFile
 from openpali.eval.provenance import hash_model, hash_samples
-from openpali.infer.components import encoder_only
+from openpali.infer.components import component_types
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import BATCH
 from openpali.metrics.bootstrap import cluster_interval
@@ -100,7 +100,7 @@ def _parts_of(benchmark: AnswerBenchmark, pali: Pali) -> tuple[tuple[str, ...], 
     parts, own = pali.parts_for(benchmark.task), benchmark.part
     if own not in pali.parts:
         return parts, parts[0]
-    if own in pali.components:  # asked beside the others, even if the bundle itself may not ask it
+    if own in component_types():  # asked beside the others, even if the bundle itself may not ask it
         return (parts if own in parts else (*parts, own)), parts[0]
     return (parts if own in parts else (own,)), own
 
@@ -111,7 +111,7 @@ def _run_answers(
     began = time.perf_counter()
     source = benchmark.open(how.data)
     parts, part = _parts_of(benchmark, pali)
-    pipeline = None if part in encoder_only() else pali.pipeline(part)
+    pipeline = pali.pipeline(part) if pali.component(part).decodes else None
     prompts = pipeline or pali.prompts_of(benchmark.task)
     trained = prompts.task(benchmark.task, warn=pipeline is not None)
     calibrated = pali.is_calibrated(part, benchmark.task)
@@ -120,7 +120,7 @@ def _run_answers(
     if ocr:
         source = WithOcr(source, ocr, lambda example: prompts.fits(task.write(example, generator(SEED, 0)).prompt))
     decoding = prompts.decoding_facts(task, benchmark.decoding)
-    model = once(how.ranks, lambda: hash_model(pali, pali.parts if pali.components.keys() & set(parts) else ()))
+    model = once(how.ranks, lambda: hash_model(pali, pali.parts if component_types().keys() & set(parts) else ()))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     settings: Json = {
         "benchmark": benchmark.name,

@@ -18,8 +18,7 @@ from openpali.data.sources.records import RecordSource
 from openpali.infer.batches import cut, windows
 from openpali.infer.lines import AnotherRun, Json, LinesFile
 from openpali.infer.pali import Pali, Prompted, Reworded
-from openpali.infer.pipeline import BATCH, Prediction, Row, frames_of
-from openpali.infer.routing import full_size_bytes
+from openpali.infer.pipeline import BATCH, Prediction, Row, frames_of, full_size_bytes
 from openpali.messages import shorten
 from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Object
@@ -97,7 +96,7 @@ def replies(
         skip: leave out the first replies. The others are those of a run that left out none.
     """
     if request.task:
-        pali.trained_task(request.task, warn=False)  # each sample's task warns
+        pali.task(request.task, request.part, warn=False)  # each sample's task warns
     asking = Asking(pali, request)
     for window in windows(len(source), batch):
         if window.stop > skip:
@@ -217,7 +216,7 @@ class Asking:
                 found[index] = prepared
                 continue
             asked.append(prepared)
-            held += full_size_bytes(prepared.rows.items())
+            held += full_size_bytes(prepared.rows.values())
             if held > HELD:
                 found |= self._answer(asked, batch, skip)
                 asked, held = [], 0

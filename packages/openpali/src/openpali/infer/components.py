@@ -1,103 +1,94 @@
-"""What components of a bundle are: parts that answer without a decoder, such as one that reads screens.
+"""The components of a bundle: what each can answer, and how.
 
-An extension names its components by the part of a bundle that each is made of
+An extension names its own by the part of a bundle that each is made of
 (:attr:`openpali.extensions.Extension.components`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from functools import cache, cached_property
 
-import torch
 from torch import Tensor
 
 from openpali.extensions import loaded
-from openpali.infer.generate import Generation
-from openpali.infer.pipeline import Prediction, Row, Sized
-from openpali.metrics.calibration import Calibration
-from openpali.tasks.base import Answer
-from openpali.tasks.dialects import Dialect
-from openpali.tasks.example import Image
+from openpali.infer.bundle import Bundle
+from openpali.infer.generate import Decoding, Generation
+from openpali.infer.patch_detector import PatchDetector
+from openpali.infer.pipeline import Pipeline, Prediction, Row, Sized
+from openpali.tasks.base import Answer, Task
+from openpali.tasks.detect import Detect
+from openpali.tasks.example import Image, Size
 from openpali.weights.files import ABOUT, SIGLIP
-from openpali.weights.format import ModelFolder
-
-T = TypeVar("T")
 
 ALONE, FIRST, LAST = 1.0, 0.9, 0.1
-"""Scores of :meth:`Component.can`: no other part is asked; asked before, or after, the parts with a decoder."""
-DECODERS = 0.5
-"""The score of the parts with a decoder."""
+"""Scores of :meth:`Component.can`: no other is asked; asked before, or after, those with a decoder."""
+DECODER = 0.5
+"""Least score of a component with a decoder that does not squash the image; it is below :data:`FIRST`."""
+SQUASHED = 2.0
+"""Most that a component with a decoder may squash an image to be asked, if another squashes it less."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a bundle is asked."""
+    """What a bundle is asked.
+
+    Attributes:
+        task: name of the task that reads the answer.
+        images: in full size; one, the frames of a video, or none for text alone.
+    """
 
     task: str
     prompt: str
     images: Sequence[Sized]
 
 
-class Bundle(Protocol):
-    """What a component sees of the bundle that it is part of, an :class:`openpali.infer.pali.Pali`.
-
-    Attributes:
-        parts: where each of its parts is.
-        names: of objects that it lists as known.
-        dialect: of its prompts.
-        device: where it computes.
-    """
-
-    names: tuple[str, ...]
-    device: torch.device
-
-    @property
-    def parts(self) -> Mapping[str, Path]: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def dialect(self) -> Dialect: ...
-
-    def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
-        """A part and its model in evaluation mode."""
-        ...
-
-    def calibration(self, part: str, task: str) -> Calibration | None:
-        """How the confidence of a part in a task is calibrated; None: it is not."""
-        ...
-
-    def shared(self, kind: Callable[[Any], T]) -> T:
-        """The one object of a kind that the components of this bundle share."""
-        ...
-
-
 class Component:
-    """A part that answers without a decoder.
+    """A part of a bundle that answers.
 
     Args:
-        bundle: that it is part of.
+        part: its name in the bundle.
+        bundle: whose models it uses.
 
     Attributes:
+        decodes: whether it generates text; those that do not answer about one image, in full size.
         looks_for: what it takes names for that the bundle does not list, for a message.
     """
 
+    decodes = False
     looks_for = ""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, part: str, bundle: Bundle) -> None:
+        self.part, self.bundle = part, bundle
 
     def can(self, question: Question) -> float:
         """How well it answers, from 0, not at all, to :data:`ALONE`. Below that it is asked if the bundle lists it
-        for the task: before the parts with a decoder if it is above :data:`DECODERS`, else after them."""
+        for the task, in the order of the scores (:meth:`openpali.infer.pali.Pali.route`)."""
         return 0.0
 
+    def row(self, question: Question, task: Task) -> Row:
+        """A question as it is read.
+
+        Raises:
+            ValueError: it cannot be answered.
+        """
+        if len(question.images) != 1:
+            raise ValueError(f"part {self.part} answers about one image, and was given {len(question.images)}")
+        [image] = question.images
+        return Row(question.prompt, (), [image.pixels], image.size, task)
+
     def answer(self, row: Row) -> Prediction:
-        """The answer to a prompt about images in full size."""
+        """The answer to a row, of a component without a decoder."""
         raise ValueError(f"{type(self).__name__} answers no prompts")
+
+    def answers(self, rows: Sequence[Row], decoding: Decoding | None) -> list[Prediction]:
+        """The answers to rows, which do not depend on each other."""
+        return [self.answer(row) for row in rows]
+
+    def predicted(self, row: Row, answer: Answer, ood_score: float | None = None) -> Prediction:
+        """An answer for which no tokens were generated."""
+        return Prediction(row.prompt, answer, Generation([], [], 0.0, "eos"), ood_score, self.part)
 
     def knows(self, name: str) -> bool:
         """Whether a name that the bundle does not list means something to it."""
@@ -113,18 +104,98 @@ class Component:
         raise ValueError(f"{type(self).__name__} has no features for an out-of-distribution detector")
 
 
+class Decoder(Component):
+    """Generates text from images and prompts."""
+
+    decodes = True
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.bundle.pipeline(self.part)
+
+    def can(self, question: Question) -> float:
+        """The higher, the nearer the proportions of its own images are."""
+        preprocess = self.bundle.part(self.part).preprocess
+        if preprocess is None or not question.images:
+            return DECODER
+        mismatch = preprocess.mismatch(question.images[0].size)
+        squashes = preprocess.policy == "squash" and mismatch > SQUASHED
+        return (LAST if squashes else DECODER) + 0.3 / mismatch
+
+    def row(self, question: Question, task: Task) -> Row:
+        return self.pipeline.row(question.images, question.prompt, task)
+
+    def answers(self, rows: Sequence[Row], decoding: Decoding | None) -> list[Prediction]:
+        return self.pipeline.answer(rows, decoding)
+
+
+class ImageEncoder(Component):
+    """Detects by the patches of the image encoder."""
+
+    @cached_property
+    def detector(self) -> PatchDetector:
+        calibration = self.bundle.calibration(self.part, Detect.name)
+        return PatchDetector(self.bundle.embedding, self.bundle.names, calibration)
+
+    def can(self, question: Question) -> float:
+        return LAST if question.task == Detect.name and self._names(question.prompt) else 0.0
+
+    def row(self, question: Question, task: Task) -> Row:
+        if question.task != Detect.name:
+            raise ValueError(f"the image encoder alone detects things: it does not answer task {question.task}")
+        if not self._names(question.prompt):  # such as <OD>, for all there is
+            raise ValueError(
+                f"the image encoder alone looks for names, and {question.prompt!r} has none: ask for some"
+            )
+        return super().row(question, task)
+
+    def answer(self, row: Row) -> Prediction:
+        [pixels], task = row.images, row.task
+        assert isinstance(task, Detect)
+        objects = self.detector.detect(Sized(pixels, row.size), task.names_in(row.prompt))
+        return self.predicted(row, task.answer(objects, row.size))
+
+    def _names(self, prompt: str) -> Sequence[str]:
+        return Detect(dialect=self.bundle.dialect).names_in(prompt)
+
+
+class Help(Component):
+    """Says what the bundle can do, to a text that names nothing it knows, unless another component has an answer.
+
+    Args:
+        others: without a decoder.
+    """
+
+    def __init__(self, part: str, bundle: Bundle, others: Iterable[Component]) -> None:
+        super().__init__(part, bundle)
+        self.others = others
+
+    def row(self, question: Question, task: Task) -> Row:
+        images = question.images
+        size = images[0].size if images else Size(0, 0)
+        return Row(question.prompt, (), [image.pixels for image in images], size, task)
+
+    def answer(self, row: Row) -> Prediction:
+        question = Question(row.task.name, row.prompt, [Sized(image, row.size) for image in row.images])
+        for component in self.others:
+            if component.can(question) and (prediction := component.answer(row)).answer.text:
+                return prediction
+        return self.predicted(row, Answer(f"This is no question about an image. {self.bundle.about}"))
+
+
 @cache
 def component_types() -> Mapping[str, type[Component]]:
-    """Part of a bundle -> its component."""
+    """Part of a bundle -> the component that an extension adds for it."""
     return loaded("components", lambda _, each: each)
 
 
-@cache
-def encoder_only() -> frozenset[str]:
-    """The parts that answer without a decoder."""
-    return frozenset((SIGLIP, ABOUT, *component_types()))
-
-
-def answered(row: Row, answer: Answer, part: str, ood_score: float | None = None) -> Prediction:
-    """The prediction of a part that generates no tokens."""
-    return Prediction(row.prompt, answer, Generation([], [], 0.0, "eos"), ood_score, part)
+def components_of(bundle: Bundle) -> Mapping[str, Component]:
+    """The components of a bundle, by part: those of extensions, the image encoder, those with a decoder, help."""
+    added = {part: each(part, bundle) for part, each in component_types().items() if part in bundle.parts}
+    found: dict[str, Component] = dict(added)
+    for part in bundle.parts:
+        if part == SIGLIP:
+            found[part] = ImageEncoder(part, bundle)
+        elif part not in added and bundle.part(part).answers:
+            found[part] = Decoder(part, bundle)
+    return {**found, ABOUT: Help(ABOUT, bundle, added.values())}

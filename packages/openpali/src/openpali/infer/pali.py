@@ -3,12 +3,17 @@
 pali = Pali.from_pretrained("nano")
 pali.caption(["cat.jpg"], lang="ja")
 pali.detect(["street.jpg"], ["red bicycle"])[0][0].box
+
+A question takes this way: :meth:`Pali.prompted` writes the prompt from the text of a user, :meth:`Pali.route` picks
+the components that may answer, :meth:`Pali.rows` prepares what each of them reads, and :meth:`Pali.ask` gives the
+best answer. Bulk jobs and the server take the same way.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, cast
@@ -18,22 +23,27 @@ import torch
 from openpali.architectures.halves.t5 import HeadPolicy
 from openpali.architectures.pali import assemble
 from openpali.infer.batches import chunked
-from openpali.infer.components import ALONE, Question, encoder_only
+from openpali.infer.bundle import Bundle
+from openpali.infer.components import ALONE, DECODER, Component, Question, component_types, components_of
 from openpali.infer.engines.registry import Dtype, EngineName
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import (
     BATCH,
+    DefaultPrompts,
     Floats,
     Frames,
     ImageLike,
     OutOfDistribution,
+    Pipeline,
     Prediction,
+    Row,
     check_rows,
     is_image,
     ood_warning,
+    open_image,
 )
 from openpali.infer.requests import asks_about_image, asks_to_read
-from openpali.infer.routing import RoutedModel
+from openpali.infer.routing import ask_in_turn
 from openpali.messages import nearest, shorten
 from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
@@ -41,8 +51,9 @@ from openpali.tasks.example import Object
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.registry import FREE_TEXT, is_prompt, recognise, suited
 from openpali.text.characters import composed
+from openpali.text.tokenizer import Tokenizer
 from openpali.weights.convert import write_stored
-from openpali.weights.files import ABOUT, BUNDLE, MAIN, SIGLIP
+from openpali.weights.files import ABOUT, BUNDLE, MAIN, MASKS, SIGLIP
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.hub import find_checkpoint
@@ -60,7 +71,7 @@ class Prompted(NamedTuple):
         prompt: what the model reads.
         note: a sentence if the user's text is asked as a question or left out, or holds a name that the model does
             not know; else empty.
-        part: that is to answer; None: those that the bundle lists.
+        part: that is to answer; None: those of :meth:`Pali.route`.
         free: whether the user's text is neither a prompt nor what a task takes.
     """
 
@@ -71,7 +82,7 @@ class Prompted(NamedTuple):
     free: bool = False
 
 
-class Pali(RoutedModel):
+class Pali(Bundle):
     """A model or a bundle of models, ready to answer.
 
     Args:
@@ -157,7 +168,7 @@ class Pali(RoutedModel):
                 "trained on this model"
             )
         adapted = Pali(folder, self.engine, self.dtype, self.device)
-        adapted._beneath = lambda: self.load(part)[1]
+        adapted._adapter_base = self.load(part)[1]
         return adapted
 
     def caption(self, images: Sequence[ImageLike], lang: str = "en") -> list[str]:
@@ -209,17 +220,96 @@ class Pali(RoutedModel):
         """
         check_rows(frames, prompts)
         found: list[Prediction] = []
-        for rows in chunked(list(zip(frames, prompts, strict=True)), batch):
-            some = []
-            for row, given in rows:
-                own, prompt, answering = task, self.dialect.expand(given), part
-                if not (task or part or raw):
-                    own, prompt, note, answering, _ = self.prompted(prompt, frames=len(row))
-                    if note:
-                        warnings.warn(note, Reworded, stacklevel=2)
-                some.append(self.rows(row, prompt, own, answering))
-            found += self.ask(some, decoding)
+        for some in chunked(range(len(prompts)), batch):
+            found += self.ask([self.rows(frames[i], prompts[i], task, part, raw=raw) for i in some], decoding)
         return found
+
+    def rows(
+        self, frames: Frames, prompt: str, task: Task | None = None, part: str | None = None, *, raw: bool = False
+    ) -> dict[str, Row]:
+        """A prompt and its images, as each component reads them that may answer, in the order in which they are
+        asked.
+
+        Args:
+            frames, prompt, task, part, raw: as for one row of :meth:`predict`.
+
+        Raises:
+            ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
+        """
+        prompt = self.dialect.expand(prompt)
+        if not (task or part or raw):
+            task, prompt, note, part, _ = self.prompted(prompt, frames=len(frames))
+            if note:
+                warnings.warn(note, Reworded, stacklevel=3)
+        images = [open_image(image) for image in frames]
+        dialect = self.part(part).dialect if part and self.component(part).decodes else self.dialect
+        question = Question(task.name if task else recognise(prompt, len(images), dialect), prompt, images)
+        parts = (part,) if part else self.route(question)
+        own = not task or not (part or len(self.listed_for(question.task)) == 1)  # each has options of its own
+        found = {}
+        for each in parts:
+            component = self.component(each)
+            if own and component.decodes:
+                parser = self.pipeline(each).task(question.task, warn=not task)
+            else:
+                parser = task or self.task(question.task, warn=False)
+            if each in component_types() and MAIN in self.parts:
+                self.pipeline(MAIN).prompt_ids(prompt)  # refuses what is too long for any component
+            found[each] = component.row(question, parser)
+        return found
+
+    def route(self, question: Question) -> tuple[str, ...]:
+        """The parts that may answer a question, in the order in which they are asked until one is confident.
+
+        A component that scores :data:`ALONE` is the only one. Else these are the listed ones that can answer, the
+        best score first. One with a decoder that squashes the image is left out if another does not, and only the
+        first is asked without images, or if one is not calibrated, so that confidence cannot compare them.
+        """
+        scores = {part: component.can(question) for part, component in self.components.items()}
+        if max(scores.values()) >= ALONE:
+            return (max(scores, key=scores.__getitem__),)
+        listed = self.parts_for(question.task)
+        able = sorted((part for part in listed if scores.get(part)), key=scores.__getitem__, reverse=True)
+        decoders = [part for part in able if self.components[part].decodes]
+        compared = question.images and all(self.is_calibrated(part, question.task) for part in decoders)
+        if decoders and not compared:
+            return (decoders[0],)
+        squashing = [part for part in decoders if scores[part] < DECODER]
+        if len(squashing) < len(decoders):
+            able = [part for part in able if part not in squashing]
+        return tuple(able) or (MAIN if MAIN in self.components else listed[0],)
+
+    def ask(self, asked: Sequence[Mapping[str, Row]], decoding: Decoding | None = None) -> list[Prediction]:
+        """The best answer to each of what :meth:`rows` gives."""
+
+        def ask(part: str, rows: Sequence[int]) -> list[Prediction]:
+            return self.component(part).answers([asked[row][part] for row in rows], decoding)
+
+        return ask_in_turn([[*each] for each in asked], ask)
+
+    @cached_property
+    def components(self) -> Mapping[str, Component]:
+        """What answers, by part."""
+        return components_of(self)
+
+    def component(self, part: str) -> Component:
+        """The component of a part.
+
+        Raises:
+            ValueError: the bundle does not have it.
+        """
+        if part not in self.components:
+            stored = self.part(part)
+            raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
+        return self.components[part]
+
+    def load_all(self) -> None:
+        """Load every part that answers, so that no request waits for it."""
+        for part in self.parts:
+            if part in self.components:
+                self.pipeline(part) if self.components[part].decodes else self.load(part)
+            elif part == MASKS:
+                _ = self.masks
 
     def log_perplexity(
         self,
@@ -236,7 +326,7 @@ class Pali(RoutedModel):
             part: of the bundle; by default the one that answers prompts like this.
         """
         most = max(map(len, frames), default=1)
-        pipeline = self.pipeline(part) if part else self.pipeline_for(self.recognise(prompt, most))
+        pipeline = self.pipeline(part or self.decoder_for(self.recognise(prompt, most)))
         return pipeline.log_perplexity(frames, prompt, targets, batch=batch)
 
     def embed_image(self, images: Sequence[ImageLike]) -> Floats:
@@ -255,16 +345,50 @@ class Pali(RoutedModel):
         _check_lists(images, texts)
         return self.embedding.similarity(images, texts)
 
-    def task(self, name: str, part: str | None = None) -> Task:
+    def decoder_for(self, task: str) -> str:
+        """The part that writes the prompts of a task: the first with a decoder that answers it, or the main part.
+
+        Raises:
+            ValueError: the bundle lacks a part that answers it.
+        """
+        return next((part for part in self.parts_for(task) if self.component(part).decodes), MAIN)
+
+    def prompts_of(self, task: str) -> Pipeline | DefaultPrompts:
+        """What writes the prompts of a task: :meth:`decoder_for`, or the defaults if no part has a decoder."""
+        part = self.decoder_for(task)
+        return self.pipeline(part) if part in self.parts else DefaultPrompts(self.dtype)
+
+    def task(self, name: str, part: str | None = None, *, warn: bool = True) -> Task:
         """A task as this bundle was trained on it: with its options and its mask codec.
 
         Args:
             part: that is to answer; by default the first of those that the bundle lists.
+            warn: as for :meth:`Pipeline.task`, of a part that has a decoder.
 
         Raises:
             ValueError: unknown task, or the bundle lacks the part that answers it.
         """
-        return self.trained_task(name, warn=(part or self.part_for(name)) not in encoder_only())
+        warn = warn and self.component(part or self.parts_for(name)[0]).decodes
+        return self.prompts_of(name).task(name, warn=warn)
+
+    def longest_answer(self, task: Task) -> int:
+        """Tokens of an answer to a task, at most."""
+        return self.prompts_of(task.name).longest_answer(task)
+
+    def reservation(self, task: str, part: str | None = None) -> str:
+        """A sentence if a part, by default the one that answers a task, was not trained on it, see
+        :meth:`Pipeline.reservation`. Parts without a decoder do what they were trained on.
+        """
+        part = part or self.parts_for(task)[0]
+        return self.pipeline(part).reservation(task) if self.component(part).decodes else ""
+
+    def is_calibrated(self, part: str, task: str) -> bool:
+        """Whether answers of a part to a task, or to one that asks with the same prompt, have a confidence."""
+        return self.calibration(part, task) is not None
+
+    def tokenizer_for(self, part: str) -> Tokenizer:
+        """The tokenizer of what a part answers."""
+        return self.part(part if self.component(part).decodes or MAIN not in self.parts else MAIN).tokenizer
 
     def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language: see :meth:`Pipeline.write_prompt`."""
@@ -333,7 +457,7 @@ class Pali(RoutedModel):
     def _unknown_names(self, task: Task, prompt: str, part: str | None) -> str:
         """A sentence on names in a prompt that the model does not know; empty if it does not say what it knows, or
         if its text tower embeds any name."""
-        if (part or self.part_for(task.name)) == SIGLIP:
+        if (part or self.parts_for(task.name)[0]) == SIGLIP:
             return ""
         unknown = [name for name in task.names_in(prompt) if not any(alike(name, known) for known in self.names)]
         if not self.names or all(any(each.knows(name) for each in self.components.values()) for name in unknown):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -272,8 +272,8 @@ class Pipeline:
             raise ValueError(f"this model does not answer in {lang!r}; it knows {', '.join(self.languages)}")
         return prompt
 
-    def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
-        """The tokenizer of the tokens of an answer, as :meth:`openpali.infer.pali.Pali.tokenizer_for`."""
+    def tokenizer_for(self, part: str) -> Tokenizer:
+        """As :meth:`openpali.infer.pali.Pali.tokenizer_for`."""
         return self.tokenizer
 
     def fits(self, prompt: str) -> bool:
@@ -628,6 +628,12 @@ class EmbeddingPipeline:
             for some in chunked(rows, batch):
                 chunks.append(tower({name: tensor.to(device) for name, tensor in stack(some).items()}))
         return torch.cat(chunks).float().cpu().numpy()
+
+
+def full_size_bytes(rows: Iterable[Row]) -> int:
+    """Bytes of the images of rows that are held in full size: those that no decoder reads are not resized."""
+    images = {id(image): image for row in rows if not row.ids for image in row.images}
+    return sum(image.nbytes for image in images.values())
 
 
 def calibration_for(task: str, known: Mapping[str, Calibration]) -> Calibration | None:

@@ -26,7 +26,6 @@ from typing import TypeVar
 
 from openpali.data.media.images import image_hash
 from openpali.infer.batches import group
-from openpali.infer.components import encoder_only
 from openpali.infer.generate import Ask, Decoding, Rows
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Frames, Pipeline, Row
@@ -150,13 +149,11 @@ class Scheduler:
         until = None if seconds is None else time.monotonic() + seconds
         self.check_room()
         pali = pali or self.pali
-        if not (task or part):
-            task, prompt, _, part, _ = pali.prompted(prompt, frames=len(frames))
         rows = pali.rows(frames, prompt, task, part)
         early = stops if len(rows) == 1 else ()  # else whole answers are compared, and the best one is cut
         attempts = [_attempt(pali, each, row, decoding, early, alternatives) for each, row in rows.items()]
         ticket = Ticket(attempts, stops, until, watch)
-        width = max((attempt.width for attempt in attempts if attempt.answer_without_decoder is None), default=0)
+        width = max((attempt.width for attempt in attempts if attempt.run_encoder_only is None), default=0)
         if width > self.slots:
             raise ValueError(f"{width} beams or samples, more than the {self.slots} slots: ask for fewer")
         with self._change:
@@ -199,7 +196,7 @@ class Scheduler:
 
     def _queue(self, ticket: Ticket, *, first: bool = False) -> None:
         """Let a request wait for its next attempt; ``first``: before those that wait for slots."""
-        if ticket.now.answer_without_decoder is not None:
+        if ticket.now.run_encoder_only is not None:
             self._alone.append(ticket)
             self._aside(partial(self._answer_alone, ticket))
         elif first:
@@ -214,8 +211,8 @@ class Scheduler:
         if error is None:
             ticket.started = ticket.started or time.monotonic()
             try:
-                assert ticket.now.answer_without_decoder is not None
-                ticket.now.known = ticket.now.answer_without_decoder()
+                assert ticket.now.run_encoder_only is not None
+                ticket.now.known = ticket.now.run_encoder_only()
                 ticket.first_token = ticket.first_token or time.monotonic()
                 again = ticket.try_next()
             except ValueError as wrong:  # of what was asked
@@ -456,9 +453,10 @@ def _attempt(
     pali: Pali, part: str, row: Row, decoding: Decoding | None, stops: Sequence[str], alternatives: int
 ) -> Attempt:
     """A part's attempt to answer, before it has begun."""
-    if part in encoder_only():
-        tokenizer, answer = pali.tokenizer_of(part), partial(pali.answer_without_decoder, part, row)
-        return Attempt(part, row, Ask(decoding or Decoding()), tokenizer, answer_without_decoder=answer)
+    component = pali.component(part)
+    if not component.decodes:
+        ask, tokenizer = Ask(decoding or Decoding()), pali.tokenizer_for(part)
+        return Attempt(part, row, ask, tokenizer, run_encoder_only=partial(component.answer, row))
     pipeline = pali.pipeline(part)
     stop = stop_at(pipeline.tokenizer, stops) if stops else None
     ask = Ask(pipeline.decoding_for(row.task, decoding), pipeline.choices(row.task), stop, alternatives)

@@ -51,7 +51,7 @@ class Served:
         found = []
         for name in OFFERED:
             with suppress(ValueError):  # the model lacks a part, or a tool as masks
-                task = self.pali.trained_task(name, warn=False)
+                task = self.pali.task(name, warn=False)
                 told = {"name": name, "takes": task.takes, "names_language": task.template.names_language}
                 found.append({**told, "note": self.pali.reservation(name)})
         return found

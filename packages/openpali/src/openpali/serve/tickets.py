@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from openpali.infer.generate import Ask, Generation, Text, Written
-from openpali.infer.pipeline import Pipeline, Prediction, Row, cut_at
-from openpali.infer.routing import best, full_size_bytes, is_sure
+from openpali.infer.pipeline import Pipeline, Prediction, Row, cut_at, full_size_bytes
+from openpali.infer.routing import next_turn
 from openpali.serve.features import FeatureKey
 from openpali.text.tokenizer import Tokenizer
 
@@ -70,7 +70,7 @@ class Attempt:
         read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
         text: what is being generated; None while it waits.
         ood_score: of the images; None while it waits, without images, and without a detector.
-        answer_without_decoder: makes the answer of a part that has no decoder.
+        run_encoder_only: makes the answer of a part that has no decoder.
         known: that answer, once it is made.
     """
 
@@ -83,7 +83,7 @@ class Attempt:
     read: int = 0
     text: Text | None = None
     ood_score: float | None = None
-    answer_without_decoder: Callable[[], Prediction] | None = None
+    run_encoder_only: Callable[[], Prediction] | None = None
     known: Prediction | None = None
 
     @property
@@ -152,7 +152,7 @@ class Ticket:
     @cached_property
     def held(self) -> int:
         """Bytes of its images in full size."""
-        return full_size_bytes((attempt.part, attempt.row) for attempt in self.attempts)
+        return full_size_bytes(attempt.row for attempt in self.attempts)
 
     @property
     def width(self) -> int:
@@ -175,11 +175,8 @@ class Ticket:
         if self.decided:
             return False
         made = [_read(attempt)[0] for attempt in self.attempts[: self.turn + 1]]
-        if self.turn + 1 < len(self.attempts) and not is_sure(made[-1]):
-            self.turn += 1
-            return True
-        self.turn = best(made)
-        return False
+        self.turn = next_turn(made, len(self.attempts))
+        return self.turn == len(made)
 
     def cancel(self) -> None:
         """Give it up: its slots are free before the scheduler's next step."""

@@ -1,9 +1,9 @@
-"""The parts of a model or a bundle, each loaded when it is first used."""
+"""The models of a folder that answer together, each loaded when it is first used."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,26 +14,15 @@ import torch
 
 from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.native import AnyPreprocess
-from openpali.infer.components import Component, component_types, encoder_only
 from openpali.infer.engines.base import Engine
 from openpali.infer.engines.registry import AUTO, ENGINES, Dtype, EngineName, find_engine
-from openpali.infer.patch_detector import PatchDetector
-from openpali.infer.pipeline import (
-    LONGEST_PROMPT,
-    DefaultPrompts,
-    EmbeddingPipeline,
-    Pipeline,
-    Prediction,
-    calibration_for,
-)
+from openpali.infer.pipeline import LONGEST_PROMPT, EmbeddingPipeline, Pipeline, calibration_for
 from openpali.metrics.calibration import Calibration
 from openpali.model.vision_language import VisionLanguageModel
-from openpali.tasks.base import Task
 from openpali.tasks.detect import Detect
 from openpali.tasks.dialects import PALI3, Dialect
 from openpali.tasks.refseg import MaskCodec
 from openpali.tasks.registry import Tools, form_of
-from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.files import MAIN, MASKS, SIGLIP
 from openpali.weights.find import find_model, name_of
@@ -48,13 +37,16 @@ class EngineMissing(UserWarning):
     """A faster engine for generation is not installed."""
 
 
-class ModelParts:
+class Bundle:
     """A model or a bundle of models.
 
     Args:
         folder, engine, dtype, device: as for :class:`openpali.infer.pali.Pali`.
 
     Attributes:
+        parts: the folder of each part, by its name.
+        by_task: task -> the parts that may answer it, where that is not the main part.
+        languages, about, names: as of :class:`openpali.weights.bundle.Bundle`.
         uncalibrated: the part whose confidence stays as it is, while it is fitted; "" for none.
     """
 
@@ -71,8 +63,9 @@ class ModelParts:
             raise ValueError(f"no dtype {dtype!r}: there are {', '.join(get_args(Dtype))}")
         self.device = _device(device)
         self.parts, self.by_task, self.languages, self.about, self.names = open_bundle(folder)
-        main = open_model(self.parts[MAIN]) if MAIN in self.parts else None
-        if main is None and SIGLIP in self.parts and open_model(self.parts[SIGLIP]).has_sides:
+        self._folders: dict[str, ModelFolder] = {}
+        main = self.part(MAIN) if MAIN in self.parts else None
+        if main is None and SIGLIP in self.parts and self.part(SIGLIP).has_sides:
             self.by_task = {Detect.name: (SIGLIP,), **self.by_task}  # all that it can do without a decoder
         facts = (self.device, main.config, main.kind) if main else (self.device,)
         if engine == AUTO:
@@ -92,7 +85,7 @@ class ModelParts:
         self._pipelines: dict[str, Pipeline] = {}
         self._shared: dict[Any, Any] = {}
         self._temporary: TemporaryDirectory[str] | None = None
-        self._beneath: Callable[[], torch.nn.Module] | None = None
+        self._adapter_base: torch.nn.Module | None = None
 
     @property
     def name(self) -> str:
@@ -101,15 +94,31 @@ class ModelParts:
 
     @cached_property
     def dialect(self) -> Dialect:
-        """The dialect that this bundle's main model was trained in."""
-        return open_model(self.parts[MAIN]).dialect if MAIN in self.parts else PALI3
+        """The dialect that the main model was trained in."""
+        return self.part(MAIN).dialect if MAIN in self.parts else PALI3
+
+    def part(self, part: str) -> ModelFolder:
+        """The folder of a part, whose weights are not read yet.
+
+        Raises:
+            ValueError: the bundle does not have it.
+        """
+        if part not in self._folders:
+            if part not in self.parts:
+                raise self._lacks(repr(part))
+            self._folders[part] = open_model(self.parts[part])
+        return self._folders[part]
 
     def listed_for(self, task: str) -> tuple[str, ...]:
-        """The parts that the bundle lists for a task; some may be missing from it."""
+        """The parts that the bundle lists for a task, or for those that ask alike; some may be missing from it."""
         return self.by_task.get(task) or self.by_task.get(form_of(task)) or (MAIN,)
 
     def parts_for(self, task: str) -> tuple[str, ...]:
-        """The parts that may answer a task, as the bundle lists them for it, or for those that ask alike."""
+        """As :meth:`listed_for`.
+
+        Raises:
+            ValueError: the bundle lacks one of them.
+        """
         parts = self.listed_for(task)
         for part in parts:
             if part not in self.parts:
@@ -118,80 +127,24 @@ class ModelParts:
 
     def _lacks(self, part: str) -> ValueError:
         """The error that a part is missing; of an image encoder alone, it says what that does."""
-        told = f"the model {self.folder} has no part {part}; it has {', '.join(self.parts)}"
+        message = f"the model {self.folder} has no part {part}; it has {', '.join(self.parts)}"
         if [*self.parts] == [SIGLIP]:
-            told += f", for {', '.join([*self.by_task, 'embeddings', 'similarity'])}"
-        return ValueError(told)
-
-    def part_for(self, task: str) -> str:
-        """The part of the bundle that answers a task; of several, the first.
-
-        Raises:
-            ValueError: the bundle does not have it.
-        """
-        return self.parts_for(task)[0]
-
-    def pipeline_for(self, task: str) -> Pipeline:
-        """The pipeline that writes the prompts of a task: of the first part with a decoder that answers it, or of
-        the main part if none does.
-
-        Raises:
-            ValueError: the bundle does not have it.
-        """
-        decoders = (part for part in self.parts_for(task) if part not in encoder_only())
-        return self.pipeline(next(decoders, MAIN))
-
-    def prompts_of(self, task: str) -> Pipeline | DefaultPrompts:
-        """What writes the prompts of a task: :meth:`pipeline_for`, or the defaults if no part has a decoder."""
-        decodes = MAIN in self.parts or any(part not in encoder_only() for part in self.parts_for(task))
-        return self.pipeline_for(task) if decodes else DefaultPrompts(self.dtype)
-
-    def trained_task(self, name: str, *, warn: bool = True) -> Task:
-        """A task with the options and tools of what writes its prompts, see :meth:`Pipeline.task`."""
-        return self.prompts_of(name).task(name, warn=warn)
-
-    def longest_answer(self, task: Task) -> int:
-        """Tokens of an answer to a task, at most."""
-        return self.prompts_of(task.name).longest_answer(task)
-
-    def reservation(self, task: str, part: str | None = None) -> str:
-        """A sentence if a part, by default the one that answers a task, was not trained on it, see
-        :meth:`Pipeline.reservation`. Parts without a decoder do what they were trained on.
-        """
-        part = self.part_for(task) if part is None else part
-        if part in encoder_only():
-            return ""
-        return self.pipeline(part).reservation(task)
-
-    @cached_property
-    def _preprocess(self) -> dict[str, AnyPreprocess]:
-        """How each part that takes images resizes them."""
-        found = {part: open_model(folder).preprocess for part, folder in self.parts.items()}
-        return {part: each for part, each in found.items() if each is not None}
-
-    def is_calibrated(self, part: str, task: str) -> bool:
-        """Whether answers of a part to a task, or to one that asks with the same prompt, have a confidence."""
-        return calibration_for(task, self._calibrations[part]) is not None
+            message += f", for {', '.join([*self.by_task, 'embeddings', 'similarity'])}"
+        return ValueError(message)
 
     def calibration(self, part: str, task: str) -> Calibration | None:
         """How the confidence of a part in a task is calibrated; None: it is not."""
-        return None if part == self.uncalibrated else self._calibrations[part].get(task)
-
-    @cached_property
-    def _calibrations(self) -> dict[str, Mapping[str, Calibration]]:
-        return {part: open_model(folder).facts.calibration for part, folder in self.parts.items()}
+        return None if part == self.uncalibrated else calibration_for(task, self.part(part).facts.calibration)
 
     def load(self, part: str) -> tuple[ModelFolder, torch.nn.Module]:
         """A part's folder and its model in evaluation mode, in this dtype and on this device; cached."""
         with self._lock:
             if part not in self._loaded:
-                if part not in self.parts:
-                    raise self._lacks(repr(part))
-                stored = open_model(self.parts[part])
+                stored = self.part(part)
                 dtype = torch.bfloat16 if self.dtype == "bf16" else torch.float32
                 widens = self._engine.widens and not stored.int4  # floats of int4 would take eight times its memory
                 plain = widens or (not self._engine.adapts and stored.adapter is not None)
-                base = self._beneath() if self._beneath and part == MAIN else None
+                base = self._adapter_base if part == MAIN else None
                 model = stored.model(dtype, plain=plain, base=base)
                 if isinstance(model, VisionLanguageModel):
                     self._engine.prepare(model)
@@ -204,7 +157,7 @@ class ModelParts:
         return model, stored.preprocess
 
     def pipeline(self, part: str = MAIN) -> Pipeline:
-        """The pipeline of a part that answers prompts; cached."""
+        """The pipeline of a part that has a decoder; cached."""
         with self._lock:
             if part not in self._pipelines:
                 self._pipelines[part] = self._open(part)
@@ -214,7 +167,7 @@ class ModelParts:
         stored, model = self.load(part)
         if not isinstance(model, VisionLanguageModel):
             raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
-        tools: Tools = {"masks": lambda: self._masks} if MASKS in self.parts else {}
+        tools: Tools = {"masks": lambda: self.masks} if MASKS in self.parts else {}
         return Pipeline(
             model,
             stored.tokenizer,
@@ -233,7 +186,7 @@ class ModelParts:
 
     @cached_property
     def embedding(self) -> EmbeddingPipeline:
-        """The pipeline of the siglip part."""
+        """The pipeline of the image encoder with its text tower."""
         stored, model = self.load(SIGLIP)
         assert stored.preprocess is not None
         facts = stored.facts
@@ -241,56 +194,16 @@ class ModelParts:
         return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *how)
 
     @cached_property
-    def patch_detector(self) -> PatchDetector:
-        """Detects by the patches of the siglip part."""
-        calibration = self.load(SIGLIP)[0].facts.calibration.get(Detect.name)
-        return PatchDetector(self.embedding, self.names, calibration)
+    def masks(self) -> MaskCodec:
+        """The codec of masks."""
+        return open_mask_codec(self.parts[MASKS])
 
-    @cached_property
-    def components(self) -> Mapping[str, Component]:
-        """The parts that extensions know how to ask."""
-        return {part: each(self) for part, each in component_types().items() if part in self.parts}
-
-    def shared(self, kind: Callable[[Any], T]) -> T:
+    def shared(self, kind: Callable[[Bundle], T]) -> T:
         """The one object of a kind that the components of this bundle share."""
         with self._lock:
             if kind not in self._shared:
                 self._shared[kind] = kind(self)
             return cast(T, self._shared[kind])
-
-    def component(self, part: str) -> Component:
-        """The component of a part.
-
-        Raises:
-            ValueError: the bundle does not have it.
-        """
-        if part not in self.components:
-            raise self._lacks(repr(part))
-        return self.components[part]
-
-    def load_all(self) -> None:
-        """Load every part that answers, so that no request waits for it."""
-        for part in self.parts:
-            if open_model(self.parts[part]).answers:
-                self.pipeline(part)
-            elif part in encoder_only():
-                self.load(part)
-            elif part == MASKS:
-                _ = self._masks
-
-    @cached_property
-    def _masks(self) -> MaskCodec:
-        return open_mask_codec(self.parts[MASKS])
-
-    def tokenizer_for(self, prediction: Prediction) -> Tokenizer:
-        """The tokenizer of the tokens of an answer."""
-        return self.tokenizer_of(prediction.part)
-
-    def tokenizer_of(self, part: str) -> Tokenizer:
-        """The tokenizer of what a part answers."""
-        if MAIN not in self.parts and part in encoder_only():
-            return self.load(part)[0].tokenizer
-        return self.pipeline(MAIN if part in encoder_only() else part).tokenizer
 
 
 def _device(name: str | torch.device) -> torch.device:
