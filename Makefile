@@ -124,7 +124,7 @@ nano: .venv/demo.ready
 	$(INSTALL) $(call packages,train,pages)
 	set -e; for name in all pages native printed page-texts icons; do $(BIN)/openpali data build $$name; done
 	set -e; for stage in $(STAGES); do $(TRAIN) recipes/$$stage.toml; done
-	$(BIN)/openpali pack recipes/nano/bundle.toml --out packages/openpali/src/openpali/models/nano
+	$(BIN)/openpali export recipes/nano/bundle.toml --format openpali --out packages/openpali/src/openpali/models/nano
 	set -e; for suite in nano pages; do $(BIN)/openpali calibrate packages/openpali/src/openpali/models/nano --suite $$suite; done
 
 # Train a small model from nothing, score it and serve its page; the same command goes on where it was interrupted.
@@ -132,7 +132,7 @@ nano: .venv/demo.ready
 speedrun: .venv/demo.ready
 	$(INSTALL) $(call packages,train$(comma)serve)
 	set -e; for name in stamps clipart nano-vocabulary; do $(BIN)/openpali data build $$name; done
-	$(BIN)/openpali speedrun $(SPEEDRUN)
+	$(BIN)/python -m openpali_lab speedrun $(SPEEDRUN)
 
 # The packages of this repository, with extras: $(call packages,EXTRAS OF openpali,EXTRAS OF openpali-lab)
 packages = -e 'packages/openpali$(if $(1),[$(1)])' -e packages/openpali-screen -e 'packages/openpali-lab$(if $(2),[$(2)])'

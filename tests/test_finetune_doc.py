@@ -30,11 +30,11 @@ def commands(section: str) -> list[str]:
 
 # that of adapters is run by tests/interop/test_paligemma_training.py
 WAYS = TEXT.replace(TEXT.partition("## With an adapter")[2].partition("\n## ")[0], "")
-SECTIONS = [commands(section) for section in re.split(r"(?m)^##", WAYS) if "openpali recipe new " in section]
+SECTIONS = [commands(section) for section in re.split(r"(?m)^##", WAYS) if "openpali explain --source " in section]
 
 
 def task_of(lines: list[str]) -> str:
-    [name] = [line.split()[3] for line in lines if line.startswith("openpali recipe new ")]
+    [name] = [line.split()[3] for line in lines if line.startswith("openpali explain --source ")]
     return name
 
 
@@ -43,7 +43,7 @@ def test_each_task_has_a_section_that_goes_the_whole_way() -> None:
     for lines in SECTIONS:
         verbs = [" ".join(line.split()[1:3]) if " data " in line else line.split()[1] for line in lines]
         assert [verb for verb in verbs if verb not in ("explain", "data import")] == [
-            "data validate", "data split", "eval", "recipe", "train", "eval", *["predict"] * verbs.count("predict"),
+            "data validate", "data split", "eval", "train", "eval", *["predict"] * verbs.count("predict"),
         ]  # fmt: skip
         assert "predict" in verbs
 

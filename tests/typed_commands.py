@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from openpali.cli.main import app as openpali
 from openpali.cli.main import main
+from openpali_lab.__main__ import app as lab
 
 
 def run_typed(
@@ -19,7 +21,7 @@ def run_typed(
     more: Mapping[str, Sequence[str]] | None = None,
     change: Callable[[list[str]], None] = lambda arguments: None,
 ) -> str:
-    """Run one ``openpali`` command, and return what it prints, which ``> FILE`` also writes.
+    """Run a command of ``openpali`` or ``python -m openpali_lab``; return what it prints, which ``> FILE`` writes.
 
     Args:
         more: verb -> arguments that are added to it.
@@ -27,11 +29,14 @@ def run_typed(
     """
     command, _, redirected = line.partition(" > ")
     arguments = shlex.split(command)
+    app = openpali
+    if arguments[:3] == ["python", "-m", "openpali_lab"]:
+        app, arguments = lab, arguments[2:]
     arguments += (more or {}).get(arguments[1], [])
     change(arguments)
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as end:
-        main()
+        main(app)
     assert not end.value.code, (line, end.value.code)
     printed = capsys.readouterr().out
     assert printed, line

@@ -1,11 +1,9 @@
-"""A small local endpoint with a hub's layout, for ``hf://``: downloads, and uploads of small files."""
+"""A small local endpoint with a hub's layout, for the downloads of ``hf://``."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,11 +21,11 @@ WEIGHTS = "model.safetensors"
 
 class Endpoint(BaseHTTPRequestHandler):
     """Serves ``repos/ORG/NAME``, the main branch, and ``repos/ORG/NAME@BRANCH``. Files of ``org/gated`` answer 401
-    without a token and 403 with one, uploads without one 401, and what is not there 404."""
+    without a token and 403 with one, and what is not there 404."""
 
     root: Path
     seen: list[str]
-    cut: dict[str, int]  # how often the body of a file ends halfway, or a POST ("commit") stays without an answer
+    cut: dict[str, int]  # how often the body of a file ends halfway
     spoil = False
 
     def log_message(self, *_: Any) -> None:
@@ -38,43 +36,6 @@ class Endpoint(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(body=True)
-
-    def do_POST(self) -> None:
-        self.seen.append(f"POST {self.path}")
-        sent = self.rfile.read(int(self.headers["Content-Length"]))
-        *_, verb, branch = unquote(self.path.partition("?")[0]).split("/")
-        if "Authorization" not in self.headers:
-            return self._send(401, b"{}", {"X-Error-Code": "Unauthorized"})
-        if self._cuts(verb):
-            self.close_connection = True
-            return None
-        if verb == "repos":
-            new = json.loads(sent)
-            (self.root / new["organization"] / new["name"]).mkdir(parents=True, exist_ok=True)
-            return self._json({"url": f"http://{self.headers['Host']}/{new['organization']}/{new['name']}"})
-        if branch == "validate-yaml":
-            return self._json({})
-        repository = "/".join(self.path.split("/")[3:5])
-        if verb == "branch":
-            shutil.copytree(self.root / repository, self.root / f"{repository}@{branch}", dirs_exist_ok=True)
-            return self._json({})
-        folder = self._folder(repository, branch)
-        if folder is None:
-            return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-        if verb == "preupload":
-            paths = [file["path"] for file in json.loads(sent)["files"]]
-            kinds = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
-            return self._json({"files": [{"path": path, **kinds} for path in paths]})
-        for line in map(json.loads, sent.splitlines()):
-            if line["key"] == "header":
-                continue
-            file = folder / line["value"]["path"]
-            if line["key"] == "deletedFile":
-                file.unlink()
-                continue
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(base64.b64decode(line["value"]["content"]))
-        return self._json({"commitUrl": f"http://{self.headers['Host']}/{repository}", "commitOid": COMMIT})
 
     def _folder(self, repository: str, revision: str) -> Path | None:
         """The files of a branch, by its name or commit; None if there is no such branch."""

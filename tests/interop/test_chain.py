@@ -150,7 +150,7 @@ def test_from_the_hub_to_the_server(
     logged = (home() / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()
     before, *_, after = [line["scores"] for line in map(json.loads, logged) if "eval" in line]
     assert (before["f1@0.5"], after["f1@0.5"]) == (0, 1)
-    run("merge", "mine/best", "--out", "merged")
+    run("export", "mine/best", "--format", "openpali", "--out", "merged")
     run("quantize", "merged", "--out", "small")
     assert open_model(Path("small")).int8
     asked = {"image": data_url("90.png"), "name": "star"}

@@ -11,23 +11,20 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
 
 from openpali.cli.main import main
 from openpali.infer.pali import Pali
-from openpali.model.lora import LoraConfig
-from openpali.weights.adapters import Adapter, write_adapter
 from openpali.weights.bundle import open_bundle, open_tokenizer
 from openpali.weights.find import find_model
-from openpali.weights.format import add_facts, open_model
-from openpali.weights.hub import pinned, push
+from openpali.weights.format import open_model
+from openpali.weights.hub import pinned
 from openpali.weights.write import write_bundle
 
 from . import checkpoints
-from .hub_endpoint import COMMIT, WEIGHTS, Endpoint, commit_of, hub_of
+from .hub_endpoint import COMMIT, WEIGHTS, Endpoint, hub_of
 
 
 @pytest.fixture(scope="module")
@@ -135,94 +132,20 @@ def test_checkpoints_are_converted_by_name(
     assert "org/gated, then run" in (run("convert", "--vision", "hf://org/gated", "--out", tmp_path / "x") or "")
 
 
-def test_push_shows_first_and_names_a_missing_token(
-    endpoint: type[Endpoint], repositories: Path, tmp_path: Path, monkeypatch, capsys
-) -> None:
+def test_bundles_keep_their_tokenizers(endpoint: type[Endpoint], repositories: Path) -> None:
     folder = find_model("hf://org/pg")
-    (tmp_path / "card.json").write_text('{"cider": 12.5}')
-    endpoint.seen.clear()
-    arguments = ["push", folder, "hf://me/mine", "--license", "gemma", "--scores", tmp_path / "card.json"]
-    assert openpali(monkeypatch, *arguments) is None
-    printed = capsys.readouterr().out
-    assert "license: gemma" in printed
-    assert '"cider": 12.5' in printed
-    assert "model.safetensors  " in printed
-    assert "nothing was uploaded" in printed
-    assert endpoint.seen == []
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
-    assert "no token that may write there" in (openpali(monkeypatch, *arguments, "--upload") or "")
-
-
-def test_a_part_that_shares_weights_is_not_pushed_alone(
-    endpoint: type[Endpoint], repositories: Path, tmp_path: Path, monkeypatch
-) -> None:
-    folder = tmp_path / "part"
-    shutil.copytree(find_model("hf://org/pg"), folder)
-    add_facts(folder, base="pali")
-    said = openpali(monkeypatch, "push", folder, "hf://me/mine", "--license", "mit")
-    assert "shares weights with the part pali" in (said or "")
-
-
-def test_what_was_pushed_is_fetched(endpoint: type[Endpoint], repositories: Path, monkeypatch, capsys) -> None:
-    """To the main branch, and with its card to one that is made for it."""
-    monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    folder = find_model("hf://org/pg")
-    for name, there in (("hf://me/pushed", "pushed"), ("hf://me/pushed@small", "pushed@small")):
-        assert openpali(monkeypatch, "push", folder, name, "--license", f"of {there}", "--upload") is None
-        printed = capsys.readouterr()
-        assert "/me/pushed" in printed.out
-        assert "which only this machine has" not in printed.err
-        assert f"license: of {there}\n" in (repositories / "me" / there / "README.md").read_text()
-        fetched = find_model(name)
-        assert fetched.name == commit_of(repositories / "me" / there)
-        weights, before = open_model(fetched).weights(), open_model(folder).weights()
-        assert all(torch.equal(weights[key], value) for key, value in before.items())
-    assert "license: of pushed\n" in (repositories / "me" / "pushed" / "README.md").read_text()
-
-
-def test_a_push_replaces_an_adapter_and_bundles_keep_their_tokenizers(
-    endpoint: type[Endpoint], repositories: Path, tmp_path: Path, monkeypatch
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    folder, there = find_model("hf://org/pg"), repositories / "me" / "new"
-    write_adapter(tmp_path / "adapter", Adapter("hf://org/pg", LoraConfig(2, 4.0, []), {}))
-    for name in ("ood/model.safetensors", "onnx/config.json"):
-        (tmp_path / "adapter" / name).parent.mkdir()
-        (tmp_path / "adapter" / name).write_bytes(b"{}")
-    push(tmp_path / "adapter", "hf://me/new", "card")
-    push(folder, "hf://me/new", "card")
-    left = {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()}
-    assert left == {path.name for path in folder.iterdir()} | {"README.md", "onnx/config.json"}
     shutil.copytree(folder, repositories / "me" / "bundle" / "pali")
     write_bundle(repositories / "me" / "bundle", ["pali"], {}, [])
     [part] = open_bundle(find_model("hf://me/bundle")).parts.values()
     assert open_model(part).tokenizer.proto == open_model(folder).tokenizer.proto
 
 
-def test_a_base_that_others_do_not_have_is_said(
-    endpoint: type[Endpoint], tmp_path: Path, monkeypatch, capsys
-) -> None:
-    tensors = {f"text.layers.0.ff.down.lora.{part}": torch.zeros(2, 2) for part in ("down", "up")}
-    config = LoraConfig(2, 4.0, ["text.layers.0.ff.down"])
-    for base, said in ((str(find_model("hf://org/pg")), True), ("nano/pali", False), ("hf://org/pg", False)):
-        write_adapter(tmp_path / "adapter", Adapter(base, config, tensors))
-        assert openpali(monkeypatch, "push", tmp_path / "adapter", "hf://me/mine", "--license", "gemma") is None
-        wanted = (
-            f"it starts from {base}, which only this machine has: push that first, then correct base_model_name"
-        )
-        assert (wanted in capsys.readouterr().err) == said
-
-
 def test_a_lost_connection_is_said_in_a_sentence(endpoint: type[Endpoint], tmp_path: Path, monkeypatch) -> None:
     """One that is cut again and again, and a hub that is not there."""
-    run, push = partial(openpali, monkeypatch), ["hf://me/lost", "--license", "gemma", "--upload"]
-    monkeypatch.setenv("HF_TOKEN", "hf_mine")
-    folder = find_model("hf://org/pg")
-    endpoint.cut |= {"spiece.model": 100, "commit": 100}
+    run = partial(openpali, monkeypatch)
+    endpoint.cut |= {"spiece.model": 100}
     fetch = ["convert", "--out", tmp_path / "x", "--vision"]
     again = "hf://org/siglip cannot be downloaded: .*; the same command goes on"
     assert re.search(again, run(*fetch, "hf://org/siglip") or "")
-    assert re.search("hf://me/lost cannot be uploaded: .*disconnected", run("push", folder, *push) or "")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
     assert "hf://org/t5 is not complete in the cache" in (run(*fetch, "hf://org/t5") or "")
-    assert re.search("hf://me/lost cannot be uploaded: .*refused", run("push", folder, *push) or "")

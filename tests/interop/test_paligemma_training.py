@@ -187,8 +187,8 @@ def test_the_way_with_an_adapter_runs(
     section = (root / "docs" / "finetune.md").read_text("utf-8").partition("## With an adapter")[2]
     lines = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("openpali ")]
     assert [line.split()[1] for line in lines] == [
-        "convert", "quantize", "recipe", "plan", "train", "eval", "predict", "merge",
-        "recipe", "train", "predict", "recipe", "train", "predict", "plan", "recipe",
+        "convert", "quantize", "explain", "plan", "train", "eval", "predict", "export",
+        "explain", "train", "predict", "explain", "train", "predict", "plan", "explain",
     ]  # fmt: skip
     monkeypatch.setitem(PRESETS, "paligemma2-3b", open_model(base).config)
     np.savez(tmp_path / "vae-oid.npz", **mask_codec_arrays())

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES
-from openpali.cli.main import VERBS, main
-from openpali.extensions import added
+from openpali.cli.main import app, main
 from openpali.infer.pali import Pali
 from openpali.weights.format import open_model
 
@@ -37,7 +36,9 @@ SHORT = ["batch=2", "workers=0", "phases.0.samples=4", "optimizer.warmup=0"]
 def test_commands_within_the_text_are_verbs_alone() -> None:
     """What has arguments stands in a block, and is run."""
     assert INLINE
-    assert {verb for command in INLINE for verb in command.split()[1:]} <= {*VERBS, *added("commands")}
+    assert {verb for command in INLINE for verb in command.split()[1:]} <= {
+        each.name for each in app.registered_commands
+    }
 
 
 @pytest.mark.openvino(trains=True)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from openpali.cli.main import app
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.pali import Pali
 from openpali.tasks.scoring import Answered
+from openpali_lab.__main__ import app
 from openpali_lab.fairness import (
     WordList,
     benchmark_gap,

@@ -117,7 +117,9 @@ def test_apart_and_merged_are_the_same_model(
     assert not torch.allclose(apart(*inputs), open_model(base).model()(*inputs), rtol=1e-2, atol=1e-2)
     kept = (base / "model.safetensors").read_bytes()
     for out in (base, tmp_path / "merged"):
-        monkeypatch.setattr(sys, "argv", ["openpali", "merge", str(written), "--out", str(out)])
+        monkeypatch.setattr(
+            sys, "argv", ["openpali", "export", str(written), "--format", "openpali", "--out", str(out)]
+        )
         with pytest.raises(SystemExit) as end:
             main()
         assert bool(end.value.code) == (out == base)  # the base is an input, too
@@ -228,7 +230,7 @@ def test_impossible_recipes_are_refused(base, make_trainer, tmp_path) -> None:
     layer = "text.encoder.0.ff.down"
     tensors = {f"{layer}.lora.{part}": torch.zeros(1) for part in ("down", "up")}
     write_adapter(tmp_path / "adapter", Adapter(str(base), LoraConfig(2, 4.0, [layer]), tensors))
-    with pytest.raises(ValueError, match=r"is an adapter itself: .* `openpali merge`"):
+    with pytest.raises(ValueError, match=r"is an adapter itself: .* `openpali export --format openpali`"):
         make_trainer(lora_recipe(tmp_path / "adapter"))
     with pytest.raises(ValueError, match=r"model\.lora"):
         make_recipe(model__lora={"rank": 2})

@@ -61,7 +61,7 @@ def test_memory_is_the_peak_of_the_process(make_trainer, tmp_path) -> None:
 def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
     make_trainer(make_recipe()).train()
     out = tmp_path / "new" / "curves"
-    monkeypatch.setattr(sys, "argv", ["openpali", "plot", str(tmp_path / "run"), "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["openpali", "runs", "--plot", str(tmp_path / "run"), "--out", str(out)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
@@ -75,7 +75,7 @@ def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
         ("nowhere", "nowhere has no curves to draw"),
         ("mine-orc", "no run 'mine-orc'.* did you mean 'mine-ocr'"),
     ):
-        monkeypatch.setattr(sys, "argv", ["openpali", "plot", name])
+        monkeypatch.setattr(sys, "argv", ["openpali", "runs", "--plot", name])
         with pytest.raises(SystemExit, match=message):
             main()
 

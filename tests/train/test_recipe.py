@@ -534,8 +534,8 @@ def test_recipes_that_are_not_found(tmp_path, monkeypatch) -> None:
         ("tyny.toml", r"did you mean tiny\.toml\?"),
         ("tiny", r"did you mean tiny\.toml\?"),
         ("other.toml", r"beside it: tiny\.toml"),
-        ("vqa", "`openpali recipe new vqa > vqa.toml` writes it"),
-        ("nano/3_video", "`openpali recipe new nano/3_video > 3_video.toml` writes it"),
+        ("vqa", "`openpali explain --source vqa > vqa.toml` writes it"),
+        ("nano/3_video", "`openpali explain --source nano/3_video > 3_video.toml` writes it"),
     ):
         with pytest.raises(FileNotFoundError, match=rf"^no recipe {name}; {instead}$"):
             load_recipe(Path(name))

@@ -43,7 +43,7 @@ def test_runs_are_listed_with_their_lengths_and_sizes(stored: Path) -> None:
 
 def test_a_run_is_found_by_its_name(stored: Path) -> None:
     assert find_run("mine/first") == home() / "runs" / "mine" / "first"
-    for command in (["plot", "mine/frist"], ["runs", "--remove", "mine/frist"]):
+    for command in (["runs", "--plot", "mine/frist"], ["runs", "--remove", "mine/frist"]):
         error = CliRunner().invoke(app, command).exception
         assert isinstance(error, ValueError)
         assert str(error) == f"no run 'mine/frist' in {home() / 'runs'}; did you mean 'mine/first'?"

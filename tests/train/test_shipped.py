@@ -30,7 +30,7 @@ def test_a_model_that_is_missing_names_the_recipe_that_trains_it(
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
     masks = "nano/0c_mask_vqvae"
     for name, fix in (
-        (masks, f"`openpali recipe new {masks}` prints"),
+        (masks, f"`openpali explain --source {masks}` prints"),
         ("transfer/vqa", "finished run$"),  # its runs are called mine-vqa
     ):
         with pytest.raises(FileNotFoundError, match=fix):

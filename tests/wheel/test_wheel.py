@@ -104,7 +104,7 @@ def test_nano_is_scored(environment: Path, elsewhere: Mapping[str, str]) -> None
 
 
 def test_a_recipe_is_written(environment: Path, elsewhere: Mapping[str, str]) -> None:
-    assert "[[phases]]" in run(environment, elsewhere, "recipe", "new", "vqa")
+    assert "[[phases]]" in run(environment, elsewhere, "explain", "--source", "vqa")
 
 
 def test_it_serves(wheels: dict[str, Path], environment: Path, elsewhere: Mapping[str, str]) -> None:

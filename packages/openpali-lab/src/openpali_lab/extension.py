@@ -11,12 +11,10 @@ EXTENSION = Extension(
     commands={
         "data build": f"{_HERE}.worlds.cli:build",
         "data refcoco": f"{_HERE}.benchmarks.cli:refcoco",
-        "demo": f"{_HERE}.worlds.cli:demo",
-        "plan": f"{_HERE}.cli.plan:plan",
-        "sizes": f"{_HERE}.cli.sizes:sizes",
-        "study": f"{_HERE}.cli.study:study",
-        "speedrun": f"{_HERE}.cli.speedrun:speedrun",
-        "fairness": f"{_HERE}.cli.fairness:fairness",
+        "Ask: demo": f"{_HERE}.worlds.cli:demo",
+        "Measure: plan": f"{_HERE}.cli.plan:plan",
+        "Measure: sizes": f"{_HERE}.cli.sizes:sizes",
+        "Measure: study": f"{_HERE}.cli.study:study",
     },
     options={
         "convert --report": f"{_HERE}.parity:report",

@@ -7,7 +7,7 @@ from openpali.extensions import Extension
 _HERE = "openpali_screen"
 
 EXTENSION = Extension(
-    commands={"read": f"{_HERE}.command:read"},
+    commands={"Ask: read": f"{_HERE}.command:read"},
     components={
         "finder": f"{_HERE}.components:FinderComponent",
         "reader": f"{_HERE}.components:ReaderComponent",

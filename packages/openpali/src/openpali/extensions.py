@@ -29,7 +29,8 @@ class Extension:
     """The names of what a package adds -> where it is, as ``module:name``.
 
     Attributes:
-        commands: command as it is typed after ``openpali``, such as ``data build`` -> a function as typer takes it.
+        commands: command as it is typed after ``openpali``, such as ``data build``, or with the group of ``--help``
+            that lists it, as ``Ask: read`` -> a function as typer takes it.
         options: option of a command of the core, such as ``predict --ray`` -> the function that does its work.
         datasets: data set of ``openpali data build`` -> its :class:`~openpali_lab.worlds.builders.base.Dataset`.
         sources: first part of a source's name, up to a slash -> an

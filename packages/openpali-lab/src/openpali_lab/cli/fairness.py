@@ -1,4 +1,4 @@
-"""``openpali fairness``: scores and traits of answers by group."""
+"""``python -m openpali_lab fairness``: scores and traits of answers by group."""
 
 from __future__ import annotations
 

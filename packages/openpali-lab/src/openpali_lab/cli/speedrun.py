@@ -1,4 +1,4 @@
-"""``openpali speedrun``: a small model of one's own."""
+"""``python -m openpali_lab speedrun``: a small model of one's own."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def speedrun(
     """Train a small model from nothing, in the stages of PaLI-3, and score it; the same command resumes it."""
     if ranks > 1 and "WORLD_SIZE" not in os.environ:
         options = ["--size", size, "--seed", str(seed), "--limit", str(limit), "--no-open"]
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m", "openpali"]
-        if code := _wait([sys.executable, *launch, "speedrun", *(overrides or ()), *options], OMP_NUM_THREADS="1"):
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        command = ["-m", "openpali_lab", "speedrun", *(overrides or ()), *options]
+        if code := _wait([sys.executable, *launch, *command], OMP_NUM_THREADS="1"):
             raise typer.Exit(code)
     else:
         _run(size, seed, limit, overrides or [])

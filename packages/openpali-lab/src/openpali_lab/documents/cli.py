@@ -16,6 +16,7 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from openpali.cli.main import app
+from openpali_lab.__main__ import app as lab
 from openpali_lab.documents.tables import table
 
 HEAD = """# Command line
@@ -60,7 +61,7 @@ def rows(verb: Callable[..., Any]) -> Iterator[Row]:
 
 def render() -> str:
     lines = [HEAD]
-    for words, verb in commands():
+    for words, verb in (*commands(), *commands(lab, "python -m openpali_lab")):
         lines += [f"## {words}\n", f"{inspect.getdoc(verb)}\n"]
         found = list(rows(verb))
         lines += [*table(("argument or option", "type", "default", "meaning"), found), ""] if found else []

@@ -1,11 +1,10 @@
-"""``openpali pack``, ``quantize``, ``merge``, ``convert`` and ``export``: from one form of weights to another."""
+"""``openpali quantize`` and ``convert``: from one form of weights to another."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,22 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from openpali.weights.quantize import Measure
-
-
-def pack(
-    bundle: Annotated[
-        Path, typer.Argument(help="A TOML file that names the parts, such as recipes/nano/bundle.toml")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write")],
-) -> None:
-    """Pack finished runs into one bundle of models, in bf16."""
-    from openpali.weights.bundle import pack_bundle
-    from openpali.weights.files import BUNDLE
-
-    check_not_at_root(out / BUNDLE)
-    for part, size in pack_bundle(bundle, out).items():
-        typer.echo(f"{part:12} {size / 1e6:6.1f} MB")
-    typer.echo(f"bundle written to {out}")
 
 
 def quantize(
@@ -111,22 +94,6 @@ def _measure(model: Path, samples: str, task: str) -> Measure:
     return measure
 
 
-def merge(
-    adapter: Annotated[str, typer.Argument(help="A folder with a LoRA adapter, or a finished run of one")],
-    out: Annotated[Path, typer.Option(help="Folder to write")],
-) -> None:
-    """Write the model that a LoRA adapter and its base are together."""
-    from openpali.weights.files import CONFIG
-    from openpali.weights.find import find_model
-    from openpali.weights.format import open_model, write_merged
-
-    source = open_model(find_model(adapter))
-    check_not_input(out, *source.folders)
-    check_not_at_root(out / CONFIG)
-    write_merged(source, out)
-    typer.echo(f"model written to {out}")
-
-
 def convert(
     out: Annotated[Path, typer.Option(help="Model folder to write")],
     vision: Annotated[
@@ -199,52 +166,3 @@ def convert(
         for line in option("convert --report")(vision=images, text=words, model=whole, head=policy):
             typer.echo(line)
     typer.echo(f"model written to {out}")
-
-
-def export(
-    model: Annotated[
-        str, typer.Argument(help="A SigLIP or PaLI: a model folder, a finished run, or the name of a shipped model")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write; a PaLI is written to its subfolders vision and text")],
-    format: Annotated[
-        Literal["transformers", "onnx"],
-        typer.Option(help="Checkpoints for transformers' own classes, or ONNX graphs of every part"),
-    ] = "transformers",
-    int8: Annotated[bool, typer.Option("--int8", help="Weights of ONNX graphs in int8")] = False,
-) -> None:
-    """Write a model's parts as checkpoints for transformers' own classes, or as ONNX graphs."""
-    from openpali.architectures.preprocessor import Inexpressible
-    from openpali.weights.bundle import open_bundle
-    from openpali.weights.export import export as write
-    from openpali.weights.files import CONFIG, MAIN, SIGLIP
-    from openpali.weights.find import find_model
-    from openpali.weights.format import open_model
-
-    origin = find_model(model)
-    parts = {name: open_model(folder) for name, folder in open_bundle(origin).parts.items()}
-    check_not_input(out, origin, *(folder for part in parts.values() for folder in part.folders))
-    check_not_at_root(out / CONFIG)
-    if format == "onnx":
-        from openpali.onnx.export import write as write_graphs
-
-        for file in write_graphs(origin, out, int8=int8):
-            typer.echo(f"{file.relative_to(out)}, {file.stat().st_size / 1e6:,.2f} MB")
-        return
-    if int8:
-        raise ValueError("--int8 is for ONNX graphs: add --format onnx, or use openpali quantize")
-    chosen = [name for name in parts if len(parts) == 1 or name in (MAIN, SIGLIP)]
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", Inexpressible)
-        for name in chosen:
-            for written in write(parts[name], out / name if len(parts) > 1 else out):
-                typer.echo(f"{name} written to {written}")
-    if others := [name for name in parts if name not in chosen]:
-        typer.echo(
-            f"openpali: left out: {', '.join(others)}; `openpali export {origin}/PART` writes one of them, if "
-            "transformers has a class for it",
-            err=True,
-        )
-    for other in (each for each in said if each.category is not Inexpressible):
-        warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-    if told := dict.fromkeys(str(each.message) for each in said if each.category is Inexpressible):
-        warnings.warn("; ".join(told), Inexpressible, stacklevel=1)

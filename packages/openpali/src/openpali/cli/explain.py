@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from openpali.cli.options import Overrides, Recipe
+from openpali.cli.options import Overrides
 
 
 def explain(
-    recipe: Recipe,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe file; without it, the recipes of the package are listed")
+    ] = None,
     overrides: Overrides = None,
+    source: Annotated[
+        bool,
+        typer.Option("--source", help="Only print a recipe of the package, by its name, as a file of its own"),
+    ] = False,
     rows: Annotated[int, typer.Option(help="Number of samples to print", min=0)] = 4,
 ) -> None:
-    """Show a resolved recipe, its mixture, what learns, and its first batch with the tokens that carry loss."""
+    """Show a resolved recipe, its mixture, what learns, and its first batch with the tokens that carry loss.
+
+    `openpali explain --source detect > mine.toml` begins a recipe of your own.
+    """
+    if recipe is None:
+        _list()
+    elif source:
+        from openpali.train.shipped import recipe_text
+
+        typer.echo(recipe_text(str(recipe)), nl=False)
+    else:
+        _explain(recipe, overrides or (), rows)
+
+
+def _list() -> None:
+    from openpali.train.recipe_file import describe_recipe, shipped_recipes
+
+    recipes = shipped_recipes()
+    width = max(map(len, recipes), default=0)
+    for name, path in recipes.items():
+        typer.echo(f"{name:{width}}  {describe_recipe(path)}")
+
+
+def _explain(recipe: Path, overrides: Sequence[str], rows: int) -> None:
     from openpali.data.pipeline.encode import Batch
     from openpali.data.pipeline.stream import Stream, load
     from openpali.train.evals import describe_evaluations, open_evaluations
@@ -27,7 +58,7 @@ def explain(
     from openpali.train.step import describe_learning
     from openpali.weights.bundle import open_tokenizer
 
-    loaded, notes = inherit(load_recipe(recipe, overrides or ()))
+    loaded, notes = inherit(load_recipe(recipe, overrides))
     require_wandb(loaded)
     typer.echo(as_toml(loaded.model_dump()))
     for note in notes:

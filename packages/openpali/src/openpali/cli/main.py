@@ -11,24 +11,23 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from openpali import __version__
-from openpali.cli import data, recipe
+from openpali.cli import data
 from openpali.cli.calibrate import calibrate
-from openpali.cli.convert import convert, export, merge, pack, quantize
+from openpali.cli.convert import convert, quantize
 from openpali.cli.eval import evaluate
 from openpali.cli.explain import explain
+from openpali.cli.export import export
 from openpali.cli.import_ import import_
 from openpali.cli.names import names
 from openpali.cli.options import Command, Group, UsageError
-from openpali.cli.plot import plot
 from openpali.cli.predict import predict
-from openpali.cli.push import push
 from openpali.cli.runs import runs
 from openpali.cli.serve import serve
 from openpali.cli.train import train
@@ -67,23 +66,12 @@ def _format_warning(message: Warning | str, category: type[Warning], *place: Any
     return f"openpali: {message}\n" if ours else _standard(message, category, *place, **line)
 
 
-VERBS: dict[str, Callable[..., None]] = {
-    "predict": _resumable(predict, "output"),
-    "serve": serve,
-    "tune": tune,
-    "train": train,
-    "runs": runs,
-    "plot": plot,
-    "eval": _resumable(evaluate, "save_predictions"),
-    "explain": explain,
-    "names": names,
-    "pack": pack,
-    "calibrate": calibrate,
-    "quantize": quantize,
-    "merge": merge,
-    "push": push,
-    "convert": convert,
-    "export": export,
+# The groups of --help and their verbs in order; those of extensions follow, in the group that they name.
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "Ask": {"predict": _resumable(predict, "output"), "serve": serve},
+    "Train": {"tune": tune, "train": train, "explain": explain, "runs": runs},
+    "Measure": {"eval": _resumable(evaluate, "save_predictions"), "calibrate": calibrate, "names": names},
+    "Share": {"convert": convert, "export": export, "quantize": quantize},
 }
 
 app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -104,32 +92,33 @@ def _openpali(
     """PaLI-3 style vision-language models: predict, train, evaluate."""
 
 
-for name, verb in VERBS.items():
-    app.command(name, cls=Command)(verb)
+for panel, verbs in GROUPS.items():
+    for name, verb in verbs.items():
+        app.command(name, cls=Command, rich_help_panel=panel)(verb)
 data.app.command("import", cls=Command)(import_)
-app.add_typer(data.app, name="data")
-app.add_typer(recipe.app, name="recipe")
+app.add_typer(data.app, name="data", rich_help_panel="Train")
 
 
-def _command(words: str, verb: Callable[..., None]) -> tuple[typer.Typer, str, Callable[..., None]]:
-    """Where a command of an extension goes, its name, and the function, of which typer can make a command."""
+def _add(key: str, verb: Callable[..., None]) -> Callable[[], object]:
+    """What adds a command of an extension, whose key is as :class:`~openpali.extensions.Extension` says."""
+    panel, _, words = key.rpartition(": ")
     group, _, name = words.rpartition(" ")
-    groups = {"": app, "data": data.app, "recipe": recipe.app}
-    if group not in groups:
-        raise ValueError(f"its command {words!r} begins with neither data nor recipe: leave out the space")
+    if group not in ("", "data"):
+        raise ValueError(f"its command {words!r} does not begin with data: leave out the space")
     alone = typer.Typer()
     alone.command(name)(verb)
     typer.main.get_command(alone)  # raises what typer would raise at every command
-    return groups[group], name, verb
+    command = (data.app if group else app).command(name, cls=Command, rich_help_panel=panel or None)
+    return partial(command, verb)
 
 
 warnings.formatwarning = _format_warning
-for place, name, verb in loaded("commands", _command).values():
-    place.command(name, cls=Command)(verb)
+for add in loaded("commands", _add).values():
+    add()
 
 
-def main() -> None:
-    """Entry point: print a user's error as one sentence on stderr; exit with code 1, of wrong arguments with 2."""
+def main(app: typer.Typer = app) -> None:
+    """Run an app; print a user's error as one sentence on stderr; exit with code 1, of wrong arguments with 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file is UTF-8, as what is written there says
             keeps = stream.isatty() or "PYTHONIOENCODING" in os.environ

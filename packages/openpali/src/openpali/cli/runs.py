@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,9 +17,18 @@ def runs(
         list[str] | None,
         typer.Option(metavar="NAME", help="Delete this run, with its models; repeat it for several"),
     ] = None,
+    plot: Annotated[
+        str, typer.Option(metavar="RUN", help="Draw the training curves of this run, a name or a folder, instead")
+    ] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="Image of --plot; default: curves.png in the folder of the run")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the runs in the cache with their sizes, or delete some."""
+    """List the runs in the cache with their sizes, delete some, or draw the curves of one."""
+    if plot:
+        typer.echo(_plot(plot, out))
+        return
     from openpali.home import home
     from openpali.train.runs import find_runs, remove_run
 
@@ -36,6 +46,15 @@ def runs(
         day = time.strftime("%Y-%m-%d", time.localtime(run.changed))
         typer.echo(f"{run.name:{width}}  {_megabytes(run.bytes)}  {day}  {part}")
     typer.echo(f"{len(found)} runs in {home() / 'runs'}: {_megabytes(sum(run.bytes for run in found)).strip()}")
+
+
+def _plot(run: str, out: Path | None) -> Path:
+    from openpali.cli.outputs import check_writable
+    from openpali.reports.curves import draw_curves
+    from openpali.train.runs import find_run
+
+    check_writable(out)
+    return draw_curves(Path(run) if Path(run).is_dir() else find_run(run), out)
 
 
 def _megabytes(size: int) -> str:

@@ -207,7 +207,7 @@ def compute_in_int8(model: nn.Module) -> None:
     come (:attr:`QuantizedLinear.rounds`).
     """
     if any(getattr(module, "lora", None) is not None for module in model.modules()):
-        raise ValueError("merge the adapter before weights are rounded: openpali merge")
+        raise ValueError("merge the adapter before weights are rounded: openpali export --format openpali")
     floats = {name: dict(module.named_parameters()) for name, module in model.named_modules() if _quantizes(module)}
     for name in use_int8(model):
         layer, before = cast(Int8Linear | TiedEmbedding, model.get_submodule(name)), floats[name]

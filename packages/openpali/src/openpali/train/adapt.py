@@ -91,7 +91,7 @@ def _base(recipe: Recipe) -> ModelFolder | None:
         return None
     if base.adapter:
         raise ValueError(
-            f"model.init: {recipe.model.start} is an adapter itself: make a whole model of it with `openpali "
-            "merge`, and start from that"
+            f"model.init: {recipe.model.start} is an adapter itself: make a whole model of it with "
+            "`openpali export --format openpali`, and start from that"
         )
     return base

@@ -166,13 +166,13 @@ def _instead_of(path: Path, kind: str) -> str:
     own = Path(name).name
     beside = {file.stem: str(file) for file in sorted(path.parent.glob("*.toml"))}
     if kind == "recipe" and name in shipped_recipes() and own not in beside:
-        return f"`openpali recipe new {name} > {own}.toml` writes it"
+        return f"`openpali explain --source {name} > {own}.toml` writes it"
     if near := nearest(own, beside):
         return f"did you mean {beside[near]}?"
     if beside:
         return f"beside it: {', '.join(beside.values())}"
     if kind == "recipe":
-        return "openpali recipe list names those of the package"
+        return "openpali explain names those of the package"
     return f"those of the package are in {RECIPES / 'study'}"
 
 

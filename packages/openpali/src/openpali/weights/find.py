@@ -39,7 +39,7 @@ def find_model(name: str) -> Path:
     trains = recipe.is_file() and f'name = "{name}"' in recipe.read_text("utf-8").splitlines()
     told = f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
     if trains:
-        told += f"; the recipe {name} trains it, and `openpali recipe new {name}` prints that"
+        told += f"; the recipe {name} trains it, and `openpali explain --source {name}` prints that"
     elif near := nearest(name, _names()):
         told += f"; did you mean {near!r}?"
     raise FileNotFoundError(told)
@@ -59,12 +59,6 @@ def _names() -> list[str]:
 def name_of(folder: Path) -> str:
     """What :func:`find_model` takes for a folder: the name of a model that ships, or else the path."""
     return folder.relative_to(SHIPPED).as_posix() if folder.is_relative_to(SHIPPED) else str(folder)
-
-
-def is_only_here(name: str) -> bool:
-    """Whether a model of this name is on this machine alone: it neither ships with the package nor is on a hub."""
-    folder = SHIPPED / name  # a full path stays itself
-    return not name.startswith(SCHEME) and not (folder.is_relative_to(SHIPPED) and folder.is_dir())
 
 
 def candidates(name: str) -> tuple[Path, ...]:

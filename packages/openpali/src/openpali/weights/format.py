@@ -261,7 +261,8 @@ def _open_base(folder: Path, adapter: Adapter) -> ModelFolder:
         if (base / ADAPTER).is_file():
             raise ValueError(
                 f"the adapter {folder} changes {adapter.base}, which is an adapter itself: write the model that it "
-                f"makes with `openpali merge`, and name that in base_model_name_or_path in {folder / ADAPTER}"
+                "makes with `openpali export --format openpali`, and name that in base_model_name_or_path in "
+                f"{folder / ADAPTER}"
             )
         return open_model(base)
     except FileNotFoundError as error:

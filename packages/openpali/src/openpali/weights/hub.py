@@ -15,17 +15,11 @@ from typing import Any, NamedTuple
 
 from openpali.home import home, make_once
 from openpali.messages import cannot_import
-from openpali.weights.files import BUNDLE, FITTED
+from openpali.weights.files import BUNDLE
 
 SCHEME = "hf://"
 FILES = (
     *("*.safetensors", "*.json", "tokenizer.model", "*/tokenizer.model", "spiece.model", "sentencepiece.model"),
-)
-OURS = (  # of a model, an adapter or a bundle, and of its subfolders only those that a model has
-    *("config.json", BUNDLE, "tokenizer.model"),
-    *(f"{folder}/*" for folder in FITTED),
-    *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
-    *("adapter_config.json", "adapter_model.safetensors"),
 )
 _NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
@@ -75,30 +69,6 @@ def pinned(name: str) -> str:
     """The name with the commit that it stands for now."""
     repository, _ = parse(name)
     return f"{SCHEME}{repository}@{fetch(name).name}"
-
-
-def push(folder: Path, name: str, card: str) -> str:
-    """Upload a model folder with a model card; returns its address. A branch that is missing is made.
-
-    Files of a model that was there go, or an adapter would hide the new weights. All other files stay.
-    """
-    hub, remote = _library(), parse(name)
-    api = hub.HfApi(endpoint=_endpoint())
-    try:
-        api.create_repo(remote.repository, exist_ok=True)
-        if remote.revision:
-            api.create_branch(remote.repository, branch=remote.revision, exist_ok=True)
-        there = {"repo_id": remote.repository, "revision": remote.revision}
-        api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", **there)
-        api.upload_folder(folder_path=folder, ignore_patterns=["README.md"], delete_patterns=list(OURS), **there)
-    except (hub.errors.HTTPError, OSError) as error:
-        response = getattr(error, "response", None)
-        if response is not None and response.status_code in (401, 403):
-            raise PermissionError(
-                f"{name}: no token that may write there: run `hf auth login`, or set HF_TOKEN"
-            ) from error
-        raise OSError(f"{name} cannot be uploaded: {_first_line(error)}; the same command tries again") from error
-    return f"{_endpoint() or 'https://huggingface.co'}/{remote.repository}"
 
 
 def _download(name: str, remote: Remote) -> Path:

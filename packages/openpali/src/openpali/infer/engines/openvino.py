@@ -166,7 +166,9 @@ class OpenVinoPali:
             precision = best_precision(model)
         self.precision = precision
         if lora_names(model):
-            raise ValueError("OpenVINO runs no adapter beside its base: merge them first (openpali merge)")
+            raise ValueError(
+                "OpenVINO runs no adapter beside its base: merge them with `openpali export --format openpali`"
+            )
         self._vision = self._encoder = None
         whole = model.precision == "fp32"
         left_out = () if whole else ("model.vit.", "model.project.", "model.text.encoder.")
