@@ -93,7 +93,7 @@ def test_splits_of_the_eight(roots: dict[str, Path], tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(roots["fewshot"], root)
     for each in DATA_SETS:
-        train, test = each.open(Folder(root, each.title, each.home))
+        train, test = each.open(root)
         assert len(train.labels) == len(train.images) > 0
         assert set(train.labels) == set(test.labels)
         assert len(set(train.labels)) == 2
@@ -103,7 +103,7 @@ def test_splits_of_the_eight(roots: dict[str, Path], tmp_path: Path) -> None:
         assert sorted(map(tuple, (set(v) for v in bright.values()))) == [(False,), (True,)], each.name
         shutil.rmtree(root / each.layout[0].split("/")[0])
         with pytest.raises(FileNotFoundError):
-            each.open(Folder(root, each.title, each.home))
+            each.open(root)
 
 
 def test_split_by_hash_does_not_depend_on_the_order_of_files(roots: dict[str, Path], tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_split_by_hash_does_not_depend_on_the_order_of_files(roots: dict[str, Pa
         target = copy / path.relative_to(roots["fewshot"] / "uc_merced")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    one, other = (uc_merced.open(Folder(root, "t", "h"))[0] for root in (roots["fewshot"], tmp_path))
+    one, other = (uc_merced.open(root)[0] for root in (roots["fewshot"], tmp_path))
     assert [(a() == b()).all() for a, b in zip(one.images, other.images, strict=True)] == [True] * 4
     names = [f"image_{i:04d}.tif" for i in range(4)]
     names.sort(key=lambda name: hashlib.sha256(f"bright/{name}".encode()).digest())

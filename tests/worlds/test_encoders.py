@@ -47,15 +47,6 @@ def test_every_part_with_a_vit_can_be_probed(pali: Pali) -> None:
         FeatureEncoder(pali, "mask_vqvae")
     with pytest.raises(ValueError):
         FeatureEncoder(pali, "vit")
-    with pytest.raises(ValueError):
-        FeatureEncoder(pali, "pali", pool="map")
-
-
-def test_pooled_features_are_the_embedding_of_siglip(pali: Pali) -> None:
-    some = noise(2)
-    found = FeatureEncoder(pali, "siglip", pool="map", crop=False).features(some)
-    embedded = pali.embed_image([load() for load in some])
-    assert found / np.linalg.norm(found, axis=1, keepdims=True) == pytest.approx(embedded, abs=1e-5)
 
 
 def test_features_have_the_precision_of_the_model(pali: Pali, bundle: Path, tmp_path: Path) -> None:
@@ -97,7 +88,6 @@ def test_features_are_cached(pali: Pali, tmp_path: Path) -> None:
     assert encoded(again, [*some[:-1], noise(BATCH + 4)[-1]]) == [3]  # one image differs
     for other in (
         FeatureEncoder(pali, "siglip", crop=False, cache=tmp_path),
-        FeatureEncoder(pali, "siglip", pool="map", cache=tmp_path),
         FeatureEncoder(pali, "pali", cache=tmp_path),
     ):
         assert encoded(other, some) == [BATCH, 3]

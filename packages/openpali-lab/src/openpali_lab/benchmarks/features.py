@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,21 +30,19 @@ MARGIN = 256 / 224  # images are resized to this multiple of the model's size be
 
 Floats = NDArray[np.float64]  # features [N, D]
 Load = Callable[[], Image]
-Pool = Literal["mean", "map"]
 
 
 class FeatureEncoder:
-    """The image encoder of one part, on its device and in its dtype.
+    """The image encoder of one part, on its device and in its dtype; features are the mean of its patch tokens
+    (big_vision's ``image_avg_repr``).
 
     Args:
         model: a bundle, or one model.
         part: "siglip", "classifier", "pali" or another part with a ViT; by default the first of these three.
-        pool: "mean" of the patch tokens (big_vision's ``image_avg_repr``), or "map", the output of the attention
-            pooling (``pre_logits``), which a PaLI does not have.
         crop: resize to 256/224 of the model's size and crop the centre, as big_vision's few-shot probe does; else
             squash the whole image.
-        cache: folder to keep features in, batch by batch. The key is a hash of weights, pooling, computing
-            dtype and preprocessed pixels, so that no entry can be stale and a killed run continues.
+        cache: folder to keep features in, batch by batch. The key is a hash of weights, computing dtype
+            and preprocessed pixels, so that no entry can be stale and a killed run continues.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class FeatureEncoder:
         model: Encoders,
         part: str | None = None,
         *,
-        pool: Pool = "mean",
         crop: bool = True,
         cache: Path | None = None,
     ) -> None:
@@ -64,23 +61,20 @@ class FeatureEncoder:
         children = dict(module.named_children())
         if not isinstance(children.get("vit"), ViT):
             raise ValueError(f"part {part!r} of the model {model.name} has no image encoder to probe")
-        if pool == "map" and "pool" not in children:
-            raise ValueError(f"part {part!r} of the model {model.name} has no attention pooling: take pool='mean'")
         if any(isinstance(value, DTensor) for value in module.parameters()):
             cache = None  # ranks that find a file would leave those that gather the weights
-        self.part, self.pool, self.crop, self.cache = part, pool, crop, cache
+        self.part, self.crop, self.cache = part, crop, cache
         self.vit = cast(ViT, children["vit"])
         if not isinstance(preprocess, Preprocess):  # one that keeps proportions is probed on squashed images, too
             preprocess = Preprocess(*self.vit.config.image_size)
         self.preprocess = preprocess
         self._module = module
-        self._pool = children["pool"] if pool == "map" else None
 
     def __call__(self, images: Sequence[Load]) -> Iterator[Floats]:
         """Features ``[B, D]`` of images, batch by batch."""
-        prepare = center_crop if self.crop else squash
         for some in chunked(images, BATCH):
-            pixels = [prepare(load(), self.preprocess) for load in some]
+            shown = (load() for load in some)
+            pixels = [center_crop(each, self.preprocess) if self.crop else self.preprocess(each) for each in shown]
             yield self._batch(np.stack(pixels)).astype(np.float64)
 
     def features(self, images: Sequence[Load], *, advance: Callable[[int], None] = lambda done: None) -> Floats:
@@ -96,8 +90,7 @@ class FeatureEncoder:
     def facts(self) -> dict[str, dict[str, Any]]:
         """For a score card: the part, its preprocessing and its pooling."""
         size = "256/224 of it, the middle cut out" if self.crop else "the whole picture"
-        pool = "mean of the patch tokens" if self.pool == "mean" else "attention pooling"
-        return {self.part: {**asdict(self.preprocess), "resized": size, "pooling": pool}}
+        return {self.part: {**asdict(self.preprocess), "resized": size, "pooling": "mean of the patch tokens"}}
 
     def _batch(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features ``[B, D]``, from the cache if they are there."""
@@ -117,23 +110,16 @@ class FeatureEncoder:
     def _encode(self, pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), evaluating(self._module):
             tokens_BND = self.vit(torch.from_numpy(pixels_BHWC).to(self.vit.positions.device))
-            pooled_BD = tokens_BND.mean(1) if self._pool is None else self._pool(tokens_BND)
-            return np.asarray(pooled_BD.float().cpu().numpy())
+            return np.asarray(tokens_BND.mean(1).float().cpu().numpy())
 
     @cached_property
     def _weights(self) -> str:
-        """Hash of the weights, the shape and the pooling."""
-        digest = hashlib.sha256(f"{self.pool} {self.vit.config}".encode())
-        for module in [self.vit] if self._pool is None else [self.vit, self._pool]:
-            for name, tensor in module.state_dict().items():
-                digest.update(name.encode())
-                digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())  # numpy has no bf16
+        """Hash of the weights and the shape."""
+        digest = hashlib.sha256(f"mean {self.vit.config}".encode())
+        for name, tensor in self.vit.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes())  # numpy has no bf16
         return digest.hexdigest()
-
-
-def squash(image: Image, preprocess: Preprocess) -> Image:
-    """The whole image, resized to the model's size."""
-    return preprocess(image)
 
 
 def center_crop(image: Image, preprocess: Preprocess) -> Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from openpali.data.media.images import is_image
 from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.home import home
 from openpali.metrics.scores import Scores, macro_values, mean
-from openpali.tasks.example import Image
 from openpali_lab.benchmarks.features import CACHE, FeatureEncoder, Load
 from openpali_lab.benchmarks.files import Folder
 from openpali_lab.benchmarks.probes import SHOTS, fewshot, limited
@@ -38,192 +37,169 @@ class Labelled:
 Split = tuple[Labelled, Labelled]  # train, test
 
 
+Row = tuple[bool, Load, str]
+"""Whether an image is to train on, the image, and its class."""
+
+
 @dataclass(frozen=True)
 class ProbeSet:
     """One of the eight data sets.
 
     Attributes:
         layout: its files under the data root.
-        open: reads train and test split.
+        rows: all images of both splits, in order.
     """
 
     name: str
     title: str
     home: str
     layout: Sequence[str]
-    open: Callable[[Folder], Split]
+    rows: Callable[[Folder], Iterable[Row]]
+
+    def open(self, root: Path) -> Split:
+        rows = [*self.rows(Folder(root, self.title, self.home))]
+        if len({trains for trains, *_ in rows}) < 2:
+            raise ValueError(f"{self.title} in {root} lacks the images of a split; see {self.home}")
+        train, test = ([row[1:] for row in rows if row[0] == trains] for trains in (True, False))
+        return Labelled(*zip(*train, strict=True)), Labelled(*zip(*test, strict=True))
 
 
-def _birds(folder: Folder) -> Split:
-    """CUB-200-2011: lines of "image value"."""
-    images, split, labels = (
-        dict(folder.columns(f"birds/CUB_200_2011/{name}.txt", 2))
-        for name in ("images", "train_test_split", "image_class_labels")
-    )
+DATA_SETS: list[ProbeSet] = []
+
+
+def _probe_set(
+    name: str, title: str, home: str, *layout: str
+) -> Callable[[Callable[[Folder], Iterable[Row]]], None]:
+    """Makes a data set of a function that reads its files."""
+    return lambda rows: DATA_SETS.append(ProbeSet(name, title, home, layout, rows))
+
+
+CUB = "birds/CUB_200_2011"
+
+
+@_probe_set(
+    "birds",
+    "CUB-200-2011",
+    "https://www.vision.caltech.edu/datasets/cub_200_2011",
+    *(f"{CUB}/{name}" for name in ("images.txt", "train_test_split.txt", "image_class_labels.txt", "images")),
+)
+def _birds(folder: Folder) -> Iterator[Row]:
+    """Lines of "image value"."""
+    names = ("images", "train_test_split", "image_class_labels")
+    images, split, labels = (dict(folder.columns(f"{CUB}/{name}.txt", 2)) for name in names)
     if not images.keys() == split.keys() == labels.keys():
         raise ValueError(
             f"the tables of {folder.title} in {folder.root} do not list the same images; see {folder.home}"
         )
-    rows = [(split[i], f"birds/CUB_200_2011/images/{name}", labels[i]) for i, name in images.items()]
-    return _labelled(folder, rows, "1"), _labelled(folder, rows, "0")
+    for image, name in images.items():
+        yield split[image] == "1", partial(folder.image, f"{CUB}/images/{name}"), labels[image]
 
 
-def _cars(folder: Folder) -> Split:
-    return _cars_split(folder, "train", "cars_train_annos.mat"), _cars_split(
-        folder, "test", "cars_test_annos_withlabels.mat"
-    )
-
-
-def _cars_split(folder: Folder, split: str, name: str) -> Labelled:
-    """Stanford Cars: MATLAB's structures with ``fname`` and ``class``."""
-    from scipy.io import loadmat  # takes half a second to import
-
-    path = folder.file(f"cars196/devkit/{name}", f"cars196/{name}")
-    try:
-        annotations = loadmat(path, squeeze_me=True)["annotations"]
-        rows = [
-            (split, f"cars196/cars_{split}/{each['fname']}", str(int(each["class"])))
-            for each in np.atleast_1d(annotations)
-        ]
-    except (ValueError, KeyError, TypeError, NotImplementedError) as error:
-        raise ValueError(f"{path} has no annotations with fname and class; get it anew at {folder.home}") from error
-    return _labelled(folder, rows, split)
-
-
-def _cifar100(folder: Folder) -> Split:
-    return _cifar_split(folder, "train"), _cifar_split(folder, "test")
-
-
-def _cifar_split(folder: Folder, split: str) -> Labelled:
-    """The binary version: coarse label, fine label, then 3 x 32 x 32 bytes."""
-    path = folder.file(f"cifar100/cifar-100-binary/{split}.bin")
-    data = np.fromfile(path, np.uint8)
-    if not data.size or data.size % 3074:
-        raise ValueError(f"{path} is not made of records of 3,074 bytes; get it anew at {folder.home}")
-    records = data.reshape(-1, 3074)
-    images = records[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return Labelled([partial(np.ascontiguousarray, image) for image in images], [str(n) for n in records[:, 1]])
-
-
-def _dtd(folder: Folder) -> Split:
-    """Describable Textures: the first of ten official splits."""
-    rows = [
-        (split, f"dtd/images/{name}", name.partition("/")[0])
-        for split in ("train", "test")
-        for name in folder.lines(f"dtd/labels/{split}1.txt")
-    ]
-    return _labelled(folder, rows, "train"), _labelled(folder, rows, "test")
-
-
-def _pets(folder: Folder) -> Split:
-    """Oxford-IIIT Pets: lines of "name class species breed"."""
-    rows = [
-        (split, f"pets/images/{name}.jpg", label)
-        for split in ("trainval", "test")
-        for name, label, *_ in folder.columns(f"pets/annotations/{split}.txt", 4)
-    ]
-    return _labelled(folder, rows, "trainval"), _labelled(folder, rows, "test")
-
-
-def _sorted_folders(place: str, train: Callable[[int], int], folder: Folder) -> Split:
+def _sorted_folders(place: str, train: Callable[[int], int]) -> Callable[[Folder], Iterator[Row]]:
     """Folders of images, one per class, without an official split: split by the hash of the file names.
 
     ``train``: number of images of a class -> number of those for training.
     """
-    rows = []
-    for each in folder.subfolders(place):
-        names = [path.name for path in each.iterdir() if is_image(path)]
-        names.sort(key=lambda name: hashlib.sha256(f"{each.name}/{name}".encode()).digest())
-        cut = train(len(names))
-        rows += [
-            ("train" if i < cut else "test", f"{place}/{each.name}/{name}", each.name)
-            for i, name in enumerate(names)
-        ]
-    return _labelled(folder, rows, "train"), _labelled(folder, rows, "test")
+
+    def read(folder: Folder) -> Iterator[Row]:
+        for each in folder.subfolders(place):
+            names = [path.name for path in each.iterdir() if is_image(path)]
+            names.sort(key=lambda name: hashlib.sha256(f"{each.name}/{name}".encode()).digest())
+            for i, name in enumerate(names):
+                yield i < train(len(names)), partial(folder.image, f"{place}/{each.name}/{name}"), each.name
+
+    return read
 
 
-def _labelled(folder: Folder, rows: Sequence[tuple[str, str, str]], split: str) -> Labelled:
-    """The images of a split, from rows of (split, file, class)."""
-    chosen = [(name, label) for row_split, name, label in rows if row_split == split]
-    if not chosen:
-        raise ValueError(f"{folder.title} in {folder.root} has no images of split {split!r}; see {folder.home}")
-    images: list[Callable[[], Image]] = [partial(folder.image, name) for name, _ in chosen]
-    return Labelled(images, [label for _, label in chosen])
+CALTECH = "caltech101/101_ObjectCategories"
+_probe_set("caltech101", "Caltech-101", "https://data.caltech.edu/records/mzrjq-6wc02", CALTECH)(
+    _sorted_folders(CALTECH, lambda count: min(30, count - 1))
+)
 
 
-def _thirty(count: int) -> int:
-    return min(30, count - 1)
+@_probe_set(
+    "cars196",
+    "Stanford Cars",
+    "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
+    "cars196/devkit/cars_train_annos.mat",
+    "cars196/devkit/cars_test_annos_withlabels.mat",
+    "cars196/cars_train",
+    "cars196/cars_test",
+)
+def _cars(folder: Folder) -> Iterator[Row]:
+    """MATLAB's structures with ``fname`` and ``class``."""
+    from scipy.io import loadmat  # takes half a second to import
+
+    for split, name in (("train", "cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
+        path = folder.file(f"cars196/devkit/{name}", f"cars196/{name}")
+        try:
+            for each in np.atleast_1d(loadmat(path, squeeze_me=True)["annotations"]):
+                image = partial(folder.image, f"cars196/cars_{split}/{each['fname']}")
+                yield split == "train", image, str(int(each["class"]))
+        except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+            raise ValueError(
+                f"{path} has no annotations with fname and class; get it anew at {folder.home}"
+            ) from error
 
 
-def _half(count: int) -> int:
-    return count // 2
+@_probe_set(
+    "cifar100",
+    "CIFAR-100",
+    "https://www.cs.toronto.edu/~kriz/cifar.html (binary version)",
+    "cifar100/cifar-100-binary/train.bin",
+    "cifar100/cifar-100-binary/test.bin",
+)
+def _cifar100(folder: Folder) -> Iterator[Row]:
+    """The binary version: coarse label, fine label, then 3 x 32 x 32 bytes."""
+    for split in ("train", "test"):
+        path = folder.file(f"cifar100/cifar-100-binary/{split}.bin")
+        data = np.fromfile(path, np.uint8)
+        if not data.size or data.size % 3074:
+            raise ValueError(f"{path} is not made of records of 3,074 bytes; get it anew at {folder.home}")
+        for record in data.reshape(-1, 3074):
+            image = record[2:].reshape(3, 32, 32).transpose(1, 2, 0)
+            yield split == "train", partial(np.ascontiguousarray, image), str(record[1])
 
 
-DATA_SETS = (
-    ProbeSet(
-        "birds",
-        "CUB-200-2011",
-        "https://www.vision.caltech.edu/datasets/cub_200_2011",
-        tuple(
-            f"birds/CUB_200_2011/{n}"
-            for n in ("images.txt", "train_test_split.txt", "image_class_labels.txt", "images")
-        ),
-        _birds,
-    ),
-    ProbeSet(
-        "caltech101",
-        "Caltech-101",
-        "https://data.caltech.edu/records/mzrjq-6wc02",
-        ("caltech101/101_ObjectCategories",),
-        partial(_sorted_folders, "caltech101/101_ObjectCategories", _thirty),
-    ),
-    ProbeSet(
-        "cars196",
-        "Stanford Cars",
-        "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
-        (
-            "cars196/devkit/cars_train_annos.mat",
-            "cars196/devkit/cars_test_annos_withlabels.mat",
-            "cars196/cars_train",
-            "cars196/cars_test",
-        ),
-        _cars,
-    ),
-    ProbeSet(
-        "cifar100",
-        "CIFAR-100",
-        "https://www.cs.toronto.edu/~kriz/cifar.html (binary version)",
-        ("cifar100/cifar-100-binary/train.bin", "cifar100/cifar-100-binary/test.bin"),
-        _cifar100,
-    ),
-    ProbeSet(
-        "col_hist",
-        "Colorectal Histology",
-        "https://zenodo.org/record/53169",
-        ("col_hist/Kather_texture_2016_image_tiles_5000",),
-        partial(_sorted_folders, "col_hist/Kather_texture_2016_image_tiles_5000", _half),
-    ),
-    ProbeSet(
-        "dtd",
-        "Describable Textures",
-        "https://www.robots.ox.ac.uk/~vgg/data/dtd",
-        ("dtd/labels/train1.txt", "dtd/labels/test1.txt", "dtd/images"),
-        _dtd,
-    ),
-    ProbeSet(
-        "pets",
-        "Oxford-IIIT Pets",
-        "https://www.robots.ox.ac.uk/~vgg/data/pets",
-        ("pets/annotations/trainval.txt", "pets/annotations/test.txt", "pets/images"),
-        _pets,
-    ),
-    ProbeSet(
-        "uc_merced",
-        "UC Merced Land Use",
-        "http://weegee.vision.ucmerced.edu/datasets/landuse.html",
-        ("uc_merced/UCMerced_LandUse/Images",),
-        partial(_sorted_folders, "uc_merced/UCMerced_LandUse/Images", _half),
-    ),
+TILES = "col_hist/Kather_texture_2016_image_tiles_5000"
+_probe_set("col_hist", "Colorectal Histology", "https://zenodo.org/record/53169", TILES)(
+    _sorted_folders(TILES, lambda count: count // 2)
+)
+
+
+@_probe_set(
+    "dtd",
+    "Describable Textures",
+    "https://www.robots.ox.ac.uk/~vgg/data/dtd",
+    "dtd/labels/train1.txt",
+    "dtd/labels/test1.txt",
+    "dtd/images",
+)
+def _dtd(folder: Folder) -> Iterator[Row]:
+    """The first of ten official splits."""
+    for split in ("train", "test"):
+        for name in folder.lines(f"dtd/labels/{split}1.txt"):
+            yield split == "train", partial(folder.image, f"dtd/images/{name}"), name.partition("/")[0]
+
+
+@_probe_set(
+    "pets",
+    "Oxford-IIIT Pets",
+    "https://www.robots.ox.ac.uk/~vgg/data/pets",
+    "pets/annotations/trainval.txt",
+    "pets/annotations/test.txt",
+    "pets/images",
+)
+def _pets(folder: Folder) -> Iterator[Row]:
+    """Lines of "name class species breed"."""
+    for split in ("trainval", "test"):
+        for name, label, *_ in folder.columns(f"pets/annotations/{split}.txt", 4):
+            yield split == "trainval", partial(folder.image, f"pets/images/{name}.jpg"), label
+
+
+MERCED = "uc_merced/UCMerced_LandUse/Images"
+_probe_set("uc_merced", "UC Merced Land Use", "http://weegee.vision.ucmerced.edu/datasets/landuse.html", MERCED)(
+    _sorted_folders(MERCED, lambda count: count // 2)
 )
 
 
@@ -237,7 +213,7 @@ def run_fewshot(model: Encoders, root: Path, limit: int | None, advance: Advance
     Args:
         limit: images per data set, to train on and to test on.
     """
-    whole = {each.name: each.open(Folder(root, each.title, each.home)) for each in DATA_SETS}
+    whole = {each.name: each.open(root) for each in DATA_SETS}
     return probe_splits(FeatureEncoder(model, cache=home() / CACHE), whole, limit, advance)
 
 
@@ -258,8 +234,8 @@ def probe_splits(
         numbers = {label: i for i, label in enumerate(sorted(set(train.labels)))}
         features, labels = [], []
         for images, names in ((train.images, train.labels), (test.images, test.labels)):
-            step = partial(_advance, advance, done, total)
             seen.texts(*names)
+            step = partial(_advance, advance, done, total)
             features.append(encoder.features(seen.images(images), advance=step))
             done += len(images)
             labels.append(np.array([numbers.get(label, -1) for label in names]))  # an unknown class is never right
