@@ -17,9 +17,9 @@ from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
 from openpali.infer.generate import Decoding, Rows, Written
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import Pipeline, Prediction
+from openpali.infer.pipeline import Features, Pipeline, Prediction
 from openpali.model.init import init_weights
-from openpali.serve.features import FeatureCache, Features
+from openpali.serve.features import FeatureCache
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable
 from openpali.tasks.example import Image
@@ -209,12 +209,12 @@ def test_the_oldest_features_leave() -> None:
     cache = FeatureCache(3 * 4 * 8)
     keys = [("pali", bytes([i])) for i in range(5)]
     for key in keys[:3]:
-        cache.put(key, Features(torch.ones(2, 4)))
+        cache.put(key, Features(torch.ones(2, 4), torch.ones(1)))
     assert cache.get(keys[0]) is not None
-    cache.put(keys[3], Features(torch.ones(2, 4)))
+    cache.put(keys[3], Features(torch.ones(2, 4), torch.ones(1)))
     assert [cache.get(key) is None for key in keys[:4]] == [False, True, False, False]
     assert (cache.size, cache.hits, cache.misses) == (96, 4, 1)
-    cache.put(keys[4], Features(torch.ones(25)))  # more than there is room for
+    cache.put(keys[4], Features(torch.ones(25), torch.ones(1)))  # more than there is room for
     assert cache.size == 96
 
 

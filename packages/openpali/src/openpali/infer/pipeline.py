@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from openpali.architectures.siglip.network import SigLIP
 from openpali.data.media.images import load_image, to_rgb
@@ -109,6 +110,13 @@ class Inputs(NamedTuple):
     images: Images | None
     prompt: Tensor
     frames: Tensor | None
+
+
+class Features(NamedTuple):
+    """An image as a model sees it: visual tokens ``[N, D]``, and what its OOD detector judges, ``[2 D']``."""
+
+    tokens_ND: Tensor
+    described_D: Tensor
 
 
 @dataclass(frozen=True)
@@ -370,16 +378,48 @@ class Pipeline:
         return found
 
     def _generate(self, rows: Sequence[Row], decoding: Decoding, choices: Choices | None) -> list[Prediction]:
-        images, prompt, frames = self.inputs([row.ids for row in rows], [row.images for row in rows])
         with torch.inference_mode(), evaluating(self.model):
-            visual, counts, scores = self._encode_images(rows, images, frames)
-            memory = self.engine.encode_tokens(visual, prompt, counts)
-            del visual  # of many patches: nothing else holds it
+            memory, scores = self.encode(rows)
             generations = write(self.engine, memory, [Ask(decoding, choices)] * len(rows), self.tokenizer.eos_id)
         return [
             self.prediction(row, best, ood_score=score)
             for row, [best, *_], score in zip(rows, generations, scores, strict=True)
         ]
+
+    @torch.inference_mode()
+    def encode(
+        self, rows: Sequence[Row], features: Callable[[Sequence[Image]], Sequence[Features]] | None = None
+    ) -> tuple[Any, list[float | None]]:
+        """The memory of rows, from which the engine generates, and the mean OOD score of each row's images.
+
+        Args:
+            features: of resized images, as :meth:`features`, by default.
+        """
+        prompt = pad_ids([row.ids for row in rows], self.tokenizer.pad_id).to(self.device)
+        images = [image for row in rows for image in row.images]
+        if not images:
+            return self.engine.encode_tokens(None, prompt), [None] * len(rows)
+        found = (features or self.features)(images)
+        tokens, scores, start = [], list[float | None](), 0
+        for row in rows:
+            own, start = found[start : start + len(row.images)], start + len(row.images)
+            tokens.append(torch.cat([each.tokens_ND for each in own] or [found[0].tokens_ND[:0]]))
+            scored = self.ood.score(torch.stack([each.described_D for each in own])) if self.ood and own else None
+            scores.append(None if scored is None else float(scored.mean()))
+        counts = torch.tensor([len(tokens_ND) for tokens_ND in tokens], device=self.device)
+        visual, padded = pad_sequence(tokens, batch_first=True), len(set(counts.tolist())) > 1
+        del found, tokens, own  # of many patches: nothing else holds them
+        return self.engine.encode_tokens(visual, prompt, counts if padded else None), scores
+
+    @torch.inference_mode()
+    def features(self, images: Sequence[Image]) -> list[Features]:
+        """What the model makes of resized images, each by itself."""
+        stacked = images_in(self._stack([[image] for image in images]))
+        patches, tokens_BND, counts = self.engine.encode_images(stacked)
+        described_BD = describe(patches, real_patches(stacked.flatten(0, 1))).cpu()
+        lengths = [None] * len(images) if counts is None else counts.tolist()
+        each = zip(tokens_BND, lengths, described_BD, strict=True)
+        return [Features(tokens_ND[:length], described_D) for tokens_ND, length, described_D in each]
 
     def prediction(
         self,
@@ -417,26 +457,13 @@ class Pipeline:
 
     def describe(self, images: Sequence[ImageLike], *, batch: int = BATCH) -> Tensor:
         """Features of the OOD detector, ``[N, 2 D]``: see :func:`openpali.weights.ood.describe`."""
-        found, eos = [], [self.tokenizer.eos_id]
-        with torch.inference_mode(), evaluating(self.model):
+        assert self.preprocess is not None
+        found: list[Tensor] = []
+        with evaluating(self.model):
             for some in chunked(images, batch):
-                alone = cast(Images, self.read([([image], eos) for image in some]).images).flatten(0, 1)
-                found.append(describe(self.model.vit(alone), real_patches(alone)).cpu())
-        return torch.cat(found)
-
-    def _encode_images(
-        self, rows: Sequence[Row], images: Images | None, frames: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, list[float | None]]:
-        """Visual tokens of rows, how many of each row's are real, and the mean OOD score of each row's images."""
-        if images is None:
-            return None, None, [None] * len(rows)
-        patches, visual, counts = self.engine.encode_images(images, frames)
-        if self.ood is None:
-            return visual, counts, [None] * len(rows)
-        described = describe(patches, real_patches(images.flatten(0, 1)))
-        odd_BF = self.ood.score(described.cpu()).view(len(rows), -1)
-        pairs = zip(odd_BF, (len(row.images) for row in rows), strict=True)
-        return visual, counts, [float(odd_F[:count].mean()) if count else None for odd_F, count in pairs]
+                resized = [self.preprocess(open_image(image).pixels) for image in some]
+                found += [each.described_D for each in self.features(resized)]
+        return torch.stack(found)
 
     @cached_property
     def vision_key(self) -> Hashable:
@@ -477,21 +504,15 @@ class Pipeline:
 
     def read(self, rows: Sequence[tuple[Frames, Sequence[int]]]) -> Inputs:
         """Images and tokens of prompts as one batch."""
-        return self.inputs([ids for _, ids in rows], [self._images(*row)[0] for row in rows])
-
-    def inputs(self, ids: Sequence[Sequence[int]], images: Sequence[Sequence[Image]] = ()) -> Inputs:
-        """Tokens and images of rows as one batch."""
-        batch, prompt = self.stack(images), pad_ids(ids, self.tokenizer.pad_id).to(self.device)
+        batch = self._stack([self._images(*row)[0] for row in rows])
+        prompt = pad_ids([ids for _, ids in rows], self.tokenizer.pad_id).to(self.device)
         return Inputs(images_in(batch) if batch else None, prompt, batch.get("frames"))
 
-    def stack(self, images: Sequence[Sequence[Image]]) -> Batch:
+    def _stack(self, images: Sequence[Sequence[Image]]) -> Batch:
         """Resized images of rows as one batch, as :func:`~openpali.data.pipeline.encode.stack_frames`."""
-        batch = stack_frames([join_frames([self._pack(image) for image in row]) for row in images])
-        return {name: tensor.to(self.device) for name, tensor in batch.items()}
-
-    def _pack(self, resized: Image) -> Arrays:
-        assert self.preprocess is not None, "or there would be no images"
-        return self.preprocess.pack(resized)
+        assert self.preprocess is not None or not any(images)
+        packed = [[cast(AnyPreprocess, self.preprocess).pack(image) for image in row] for row in images]
+        return {name: each.to(self.device) for name, each in stack_frames([*map(join_frames, packed)]).items()}
 
 
 @dataclass(frozen=True)

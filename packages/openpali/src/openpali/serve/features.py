@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
 
-from torch import Tensor
+from openpali.infer.pipeline import Features
 
 FeatureKey = tuple[Hashable, str]
 """Whose image encoder it is (:attr:`Pipeline.vision_key`), and the hash of the pixels."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """An image as the model sees it.
-
-    Attributes:
-        tokens_ND: visual tokens.
-        described_D: features of the OOD detector; None if no model with a detector has asked for them.
-    """
-
-    tokens_ND: Tensor
-    described_D: Tensor | None = None
 
 
 class FeatureCache:
@@ -52,13 +38,11 @@ class FeatureCache:
 
     def put(self, key: FeatureKey, features: Features) -> None:
         """Keep the features of an image in the place of earlier ones, and drop the oldest beyond the limit."""
-        tokens_ND, described_D = features.tokens_ND, features.described_D
-        if tokens_ND.nbytes > self.limit:
+        if features.tokens_ND.nbytes > self.limit:
             return
         if key in self._found:
             self.size -= self._found.pop(key).tokens_ND.nbytes
-        # no views, which would hold the whole batch
-        self._found[key] = Features(tokens_ND.clone(), None if described_D is None else described_D.clone())
-        self.size += tokens_ND.nbytes
+        self._found[key] = Features(*(each.clone() for each in features))  # no views, which would hold the batch
+        self.size += features.tokens_ND.nbytes
         while self.size > self.limit:
             self.size -= self._found.popitem(last=False)[1].tokens_ND.nbytes
