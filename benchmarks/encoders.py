@@ -3,9 +3,8 @@
     python benchmarks/encoders.py --json encoders.json
     python benchmarks/encoders.py --preset pico --batch 4 --rounds 1     # a quick check that it works
 
-The recipes are those of `recipes/study/encoders.toml` at their last step, when all losses have begun, with the
-trainer's own step on random weights. Each image has one object, and texts have the most tokens. All arms take
-turns in one process; times are medians.
+The recipes are those of `recipes/study/encoders.toml`, with the trainer's own step on random weights. Each image
+has one object, and texts have the most tokens. All arms take turns in one process; times are medians.
 """
 
 from __future__ import annotations
@@ -69,8 +68,7 @@ def _step(recipe: Recipe, teacher: str) -> Callable[[], object]:
     objective = build_without_data(recipe, phase, "cpu")
     step = TrainStep(recipe, objective, ALONE, resolve_precision(recipe.precision, CPU))
     batch = objective.example_batch(phase, recipe.batch, Lengths())
-    last = recipe.samples // recipe.batch - 1
-    return lambda: step.run([batch], weight=float(recipe.batch), number=last)
+    return lambda: step.run([batch], weight=float(recipe.batch))
 
 
 if __name__ == "__main__":

@@ -745,7 +745,7 @@ def trainer(recipe: Recipe, run: Path) -> Trainer:
 
 @pytest.mark.usefixtures("data")
 def test_it_trains_with_the_loss_of_transformers(saved: Saved, converted: Path, tmp_path: Path) -> None:
-    recipe = inherit(parse_recipe(raw_recipe(converted, frozen=["vit"]))).recipe
+    recipe = inherit(parse_recipe(raw_recipe(converted, frozen=["vit"])))
     run = trainer(recipe, tmp_path / "run")
     images = torch.randint(0, 256, (2, 1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     prompts, targets = (
@@ -802,7 +802,7 @@ def test_an_adapter_of_it_in_int8_trains_and_answers(
     add_facts(base, kept={"num_beams": 3})  # which an export gives back
     raw = raw_recipe(base, lora={"rank": 2})
     raw["phases"][0]["mixture"] = [{**MINE, "task": task} for task in ("vqa", "detect", "refseg")]
-    recipe = inherit(parse_recipe({**raw, "batch": 6, "phases": [{**raw["phases"][0], "samples": 12}]})).recipe
+    recipe = inherit(parse_recipe({**raw, "batch": 6, "phases": [{**raw["phases"][0], "samples": 12}]}))
     whole_run = open_model(trainer(recipe, tmp_path / "whole").train())
     assert whole_run.adapter is not None
     assert whole_run.facts.kept == {"num_beams": 3}
@@ -843,7 +843,7 @@ def test_training_refuses_lengths_without_positions(converted: Path, tmp_path: P
     positions = open_model(converted).config.text.positions
 
     def train(key: str, length: int) -> Trainer:
-        return trainer(inherit(parse_recipe({**raw_recipe(converted), key: length})).recipe, tmp_path / key)
+        return trainer(inherit(parse_recipe({**raw_recipe(converted), key: length})), tmp_path / key)
 
     train("max_target", positions - 1)
     for key in ("max_target", "max_prompt"):

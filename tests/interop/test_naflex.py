@@ -147,7 +147,7 @@ def test_a_run_that_starts_from_it_sees_the_token_ids_of_its_own_pipeline(
         "optimizer": {"lr": 1e-3},
         "phases": [{"samples": 4, **resolution, "mixture": mixture}],
     }
-    recipe, _ = inherit(parse_recipe(raw))
+    recipe = inherit(parse_recipe(raw))
     tokenizer = open_tokenizer(recipe.model.tokenizer)
     objective = SiglipObjective(cast(SiglipRecipe, recipe), tokenizer, list)
     for text in TEXTS:

@@ -75,7 +75,7 @@ def recipe(base: Path, data: Path, **changes: Any) -> Recipe:
         "evals": [{"name": "held", **mine, "every": 8}],
         "keep_best": "held/loss",
     }
-    return inherit(parse_recipe({**raw, **changes})).recipe
+    return inherit(parse_recipe({**raw, **changes}))
 
 
 def test_the_loss_is_that_of_transformers(base: Path, data: Path) -> None:
@@ -239,7 +239,7 @@ def test_the_published_transfers_are_recipes(base: Path, data: Path, tmp_path: P
         assert spec.model.start == f"hf://google/paligemma-3b-pt-{size}"
     short = [f'model.init={{"" = "{base}"}}', "batch=2", "phases.0.samples=2", "phases.0.size=8", "workers=0"]
     short += [f'phases.0.mixture.0.source="{data}"', "optimizer.warmup=0"]
-    one = inherit(load_recipe(folder / "vqav2.toml", short)).recipe
+    one = inherit(load_recipe(folder / "vqav2.toml", short))
     written = train(one, tmp_path / "run").train()
     assert open_model(written).preprocess.filter == "bilinear-antialias"
 

@@ -210,7 +210,7 @@ def test_an_adapter_of_an_encoder_learns_and_embeds(
         "optimizer": {"lr": 1e-2},
         "phases": [{"samples": 16, "size": 12, "mixture": [{"source": "mine.jsonl", "task": "contrastive"}]}],
     }
-    recipe, _ = inherit(parse_recipe(raw))
+    recipe = inherit(parse_recipe(raw))
     adapter = Trainer(recipe, tmp_path / "run", ALONE, open_tokenizer(recipe.model.tokenizer)).train()
     assert not list(adapter.glob("model*.safetensors"))
     write_merged(open_model(adapter), tmp_path / "merged")

@@ -290,7 +290,7 @@ def trainer(recipe: Recipe, run: Path) -> Trainer:
 @pytest.mark.usefixtures("data")
 def test_it_trains_with_the_loss_of_transformers(saved: Saved, converted: Path, tmp_path: Path) -> None:
     raw = raw_recipe(converted)
-    recipe = inherit(parse_recipe(raw)).recipe
+    recipe = inherit(parse_recipe(raw))
     run = trainer(recipe, tmp_path / "run")
     images = torch.randint(0, 256, (2, 1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     prompts, targets = torch.tensor([[21, 6, 23], [6, 0, 0]]), torch.tensor([[31, 32, 1, 0], [33, 34, 35, 1]])
@@ -345,7 +345,7 @@ def test_an_adapter_of_it_in_int8_trains_resumes_and_answers(
     base = tmp_path / "int8"
     write_int8(open_model(converted), base)
     lora = {"rank": 2, "dropout": 0.1}
-    recipe = inherit(parse_recipe({**raw_recipe(base, lora=lora), "save_minutes": 1e-9, "ema": 0.5})).recipe
+    recipe = inherit(parse_recipe({**raw_recipe(base, lora=lora), "save_minutes": 1e-9, "ema": 0.5}))
     whole = open_model(trainer(recipe, tmp_path / "whole").train())
     broken = trainer(recipe, tmp_path / "broken")
     update = broken.optimizer.step

@@ -79,7 +79,7 @@ def recipe_in(folder: Path, start: Path) -> Recipe:
                 "phases": [{"samples": 4, "size": 8, "mixture": mixture}],
             }
         )
-    ).recipe
+    )
 
 
 def test_it_is_converted_and_exported_bit_for_bit(theirs: Path, converted: Path, tmp_path: Path) -> None:

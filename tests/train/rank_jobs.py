@@ -116,17 +116,13 @@ NATIVE = {
     "captions": 0.3,
     "teacher": "nano/siglip",
     "distillation": 0.5,
-    "masked": 0.5,
-    "self_distillation": 0.5,
-    "masked_from": 0.5,
     "phases": [{"samples": 24, "tokens": 40, "mixture": [{"source": "nano/scene", "task": "contrastive"}]}],
 }
 PATCHES = {
     "model__resize": "native",
     "phases": [{"samples": 24, "tokens": 40, "mixture": MIXED["phases__0__mixture"]}],
 }
-HIDING = {"masked": 0.5, "masked_from": 0.3}
-STRUCK = {**sharded(), "ema": 0.9, **HIDING, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 24}
+STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 24}
 JOBS = [
     Job("siglip-3", 3, "siglip", {"captions": 0.3}),  # 4 pairs on 3 ranks: 1 + 1 + 2
     Job("siglip-3-sharded", 3, "siglip", {**sharded(), "regions": 1.0}),

@@ -190,7 +190,7 @@ def test_the_best_checkpoint_is_kept_and_exported(make_trainer, tmp_path, mine, 
     weights = best.weights()
     assert all(torch.equal(weights[name], value) for name, value in kept[2].items())
     assert read_state(checkpoints(tmp_path / "run")[-1])["best"] == {
-        "score": "mine/cider", "value": 0.7, "samples": 8, "step": 2, "stale": 4,
+        "score": "mine/cider", "value": 0.7, "samples": 8, "step": 2,
     }  # fmt: skip
     make_trainer(recipe)  # opening the run again deletes nothing
     assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [2, 6]
@@ -210,30 +210,13 @@ def test_the_best_is_judged_by_the_evaluation_that_it_names(make_trainer, mine, 
     assert trainer.evaluations.best.samples == 8, "of the first of equal values, not of sample 4"
 
 
-def test_a_run_without_gain_ends(make_trainer, tmp_path, mine, scripted, capsys) -> None:
-    scripted |= {1: 0.1, 2: 0.7, 3: 0.3, 4: 0.6}
-    recipe = make_recipe(evals=[{**mine, "every": 4}], keep_best="mine", patience=2)
-    trainer = make_trainer(recipe)
-    trainer.train()
-    assert [*trainer.summary()] == [f"best mine in fp32: 0.7000 at sample 8, in {tmp_path / 'run' / 'best'}"]
-    assert "mine has not improved for 2 evaluations: the run ends at sample 16; its best is of sample 8" in (
-        " ".join(capsys.readouterr().out.split())
-    )
-    assert open_model(tmp_path / "run" / "model").facts.samples == 16
-    assert metrics_of(tmp_path / "run")[-1]["samples"] == 16
-    before = (tmp_path / "run" / "metrics.jsonl").read_text()
-    make_trainer(recipe).train()  # the same command does not go on
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
-    assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [4]
-
-
 def test_a_killed_run_equals_one_that_was_not(make_trainer, tmp_path, mine, scripted) -> None:
-    """The best value, the best checkpoint and the evaluations without gain, too."""
+    """The best value and the best checkpoint, too."""
     scripted |= {1: 0.1, 2: 0.7, 3: 0.3, 4: 0.9, 5: 0.8, 6: 0.2}  # what forgets the best takes the fifth
     evals = [{**mine, "every": 4, "limit": 2}]
-    recipe = make_recipe(evals=evals, keep_best="mine", patience=3, keep=1, keep_every=8)
+    recipe = make_recipe(evals=evals, keep_best="mine", keep=1, keep_every=8)
     make_trainer(recipe, "whole").train()
-    for killed_in in (2, 4, 5):  # also right after a best, and with an evaluation without gain
+    for killed_in in (2, 4, 5):  # also right after a best
         broken = f"killed in {killed_in}"
         trainer = make_trainer(recipe, broken)
         kill_at(trainer, killed_in)
@@ -267,12 +250,12 @@ def test_a_run_killed_before_its_best_is_exported_exports_it(make_trainer, tmp_p
 
 
 def test_a_run_from_a_model_scores_the_model_first(make_trainer, tmp_path, mine, scripted) -> None:
-    """The start can be the best, does not count for patience, and is scored once if the run starts anew."""
+    """The start can be the best, and is scored once if the run starts anew."""
     scripted |= {0: 0.9, 6: 0.1}
     make_trainer(make_recipe(), "start").train()
     start: dict[str, Any] = {"model__init": {"": str(tmp_path / "start")}, "phases__0__samples": 24}
     make_trainer(make_recipe(**start), "plain").train()
-    recipe = make_recipe(**start, evals=[{**mine, "every": 400}], keep_best="mine/cider", patience=1)
+    recipe = make_recipe(**start, evals=[{**mine, "every": 400}], keep_best="mine/cider")
     trainer = make_trainer(recipe)
     kill_at(trainer, 2)
     with pytest.raises(Killed):
@@ -288,9 +271,6 @@ def test_a_run_from_a_model_scores_the_model_first(make_trainer, tmp_path, mine,
     assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
     best, begun = (open_model(tmp_path / folder).weights() for folder in ("run/best", "start/model"))
     assert [key for key in begun if not torch.equal(best[key], begun[key])] == []
-    best = Best("mine/cider")
-    best.notice(float("nan"), falls=False, samples=0, step=0)
-    assert best.stale == 0
 
 
 @pytest.mark.parametrize("every", [1, 4, 6, 8, 10, 24, 100])
@@ -303,12 +283,11 @@ def test_a_recipe_knows_how_often_an_evaluation_runs(every) -> None:
 
 
 def test_a_score_that_is_never_a_number_leaves_no_best_model_and_says_so(
-    make_trainer, tmp_path, mine, scripted, capsys
+    make_trainer, tmp_path, mine, scripted
 ) -> None:
-    scripted.update(dict.fromkeys((2, 4), math.nan))
-    trainer = make_trainer(make_recipe(evals=[mine], keep_best="mine", patience=2))
+    scripted.update(dict.fromkeys(range(1, 7), math.nan))
+    trainer = make_trainer(make_recipe(evals=[mine], keep_best="mine"))
     trainer.train()
-    assert "the run ends at sample 16; it was never a number" in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "run" / "best").exists()
     assert [*trainer.summary()] == ["no evaluation gave a number for mine: there is no best model"]
 
@@ -316,23 +295,14 @@ def test_a_score_that_is_never_a_number_leaves_no_best_model_and_says_so(
 # ---- reports and commands
 
 
-def test_a_run_says_why_eval_gives_other_scores_where_it_does(make_trainer, mine) -> None:
-    assert [*make_trainer(make_recipe(evals=[mine], precision="fp32")).summary()] == []
-    [why] = make_trainer(make_recipe(evals=[mine], precision="bf16"), "low").summary()
-    assert "--dtype bf16" in why
-
-
 def test_scores_go_to_the_console_the_boards_and_the_curves(
     make_trainer, tmp_path, mine, monkeypatch, capsys
 ) -> None:
-    seen: dict[str, list[Any]] = {"board": [], "wandb": []}
-    board = SimpleNamespace(add_scalar=lambda *args: seen["board"].append(args), close=lambda: None)
-    wandb = SimpleNamespace(log=lambda values, step: seen["wandb"].append((values, step)), finish=lambda **_: None)
+    seen: list[Any] = []
+    board = SimpleNamespace(add_scalar=lambda *args: seen.append(args), close=lambda: None)
     monkeypatch.setattr(monitor_module, "_tensorboard", lambda *_: board)
-    monkeypatch.setattr(monitor_module, "_wandb", lambda *_: wandb)
-    make_trainer(make_recipe(evals=[mine], wandb="tiny")).train()
-    assert [at for name, _, at in seen["board"] if name == "eval/mine/loss"] == [8, 16, 24]
-    assert [step for values, step in seen["wandb"] if "eval/mine/cider" in values] == [2, 4, 6]
+    make_trainer(make_recipe(evals=[mine])).train()
+    assert [at for name, _, at in seen if name == "eval/mine/loss"] == [8, 16, 24]
     shown = " ".join(capsys.readouterr().out.split())
     assert "mine at sample 8: " in shown
     assert "cider 0.0" in shown
@@ -404,7 +374,6 @@ def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, 
         ({"evals": [{"every": 8, "benchmark": "nano/vqa"}] * 2}, "two evaluations are called 'nano/vqa'"),
         ({"evals": [{"every": 8, "benchmark": "nano/vqa"}], "keep_best": "mine/acc"}, "it is one of nano/vqa"),
         ({"keep_best": "mine/acc"}, r"no evaluation in \[\[evals\]\] has that name"),
-        ({"patience": 3}, "set keep_best"),
         ({"evals": [{"every": 8, "benchmark": "nano/vqa", "limits": 3}]}, "nearest: evals.0.limit"),
     ],
 )

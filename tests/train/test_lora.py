@@ -43,7 +43,7 @@ def lora_recipe(base: Path, /, lora: dict[str, Any] | None = None, **changes: An
     model = {"init": {"": str(base)}, "lora": {"rank": 2, "dropout": 0.1, **(lora or {})}}
     return inherit(
         make_recipe(**{"model": model, "max_target": 32, "optimizer__lr": 1e-2, **changes})  # type: ignore[arg-type]
-    ).recipe
+    )
 
 
 def test_phases_of_an_adapter_have_one_size(base) -> None:

@@ -192,7 +192,7 @@ def test_runs_start_from_a_model_that_keeps_proportions(mine: Path, make_trainer
     start = tmp_path / "start" / "model"
     positions = open_model(start).weights()["vit.positions"]
     unnamed = {"model__init": {"": str(start)}, "model__preset": "", "model__tokenizer": ""}
-    recipe, _ = inherit(native(mine, 20, model__resize="", **unnamed))
+    recipe = inherit(native(mine, 20, model__resize="", **unnamed))
     assert (recipe.model.resize, recipe.model.filter) == ("native", "bilinear")
     trainer = make_trainer(recipe, "more")
     assert (trainer.model.vit.config.grid, trainer.model.vit.config.tokens) == ((6, 6), 20)

@@ -46,9 +46,8 @@ def test_phases_have_learning_rates_of_their_own() -> None:
             {"samples": 8, **phase},
             {"samples": 8, **phase},  # goes on with the optimizer's
             {"samples": 8, "lr": 5e-4, "warmup": 4, **phase},
-            {"samples": 16, "lr": 2e-3, "cooldown": 16, **phase},
+            {"samples": 24, "lr": 2e-3, "cooldown": 16, **phase},
         ],
-        more_samples=8,
     )
     wanted = {
         0: 0.25,

@@ -65,12 +65,5 @@ def test_scores_of_another_task_under_the_same_name_are_left_out(tmp_path: Path)
     assert describe_outcome(make_recipe(**EVALS), file) == ""
 
 
-def test_a_run_that_ended_early_goes_on_with_more_patience(tmp_path: Path) -> None:
-    said = outcome(tmp_path, FALLING, [0.9] * 7, patience=2, phases__0__samples=400)
-    assert said.startswith("still improving: ")
-    assert "patience=4" in said
-
-
 def test_the_run_can_go_on_as_the_sentence_says(tmp_path: Path) -> None:
-    assert "more_samples=12 " in outcome(tmp_path, FALLING)
-    assert "more_samples=24 " in outcome(tmp_path, FALLING, more_samples=8)  # 8, and half of the 32
+    assert "phases.0.samples=36 " in outcome(tmp_path, FALLING)  # half as much again

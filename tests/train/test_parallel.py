@@ -235,7 +235,7 @@ def test_all_ranks_name_the_module_and_the_sample_that_failed_on_one(ran, make_t
     said = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["said"] for rank in range(job.world)]
     assert said[0] == said[1]
     stream = make_trainer(job.alone(), "alone").stream
-    assert said[0].startswith(f"the output of vit.encoder.norm is not finite at sample 4, with {stream[6].key}; ")
+    assert said[0].startswith(f"the output of vit.encoder.norm is not finite at sample 4, with {stream[6].key}. ")
 
 
 def test_all_ranks_raise_the_same_if_one_cannot_write_its_checkpoint(ran) -> None:

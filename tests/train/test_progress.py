@@ -1,4 +1,4 @@
-"""Reports of a run: the log, curves, samples, TensorBoard, Weights & Biases."""
+"""Reports of a run: the log, curves, samples, TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -110,7 +109,7 @@ def test_tensorboard_gets_every_report(make_trainer, monkeypatch) -> None:
     monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: board)
     make_trainer(make_recipe()).train()
     assert [at for name, _, at in board.seen if name == "loss"] == [8, 16, 24]
-    assert {"loss/caption@nano/single", "learning_rate", "memory", "gradient_norm", "share_of_peak", "bad"} <= {
+    assert {"loss/caption@nano/single", "learning_rate", "memory", "gradient_norm", "bad"} <= {
         name for name, *_ in board.seen
     }
 
@@ -189,35 +188,4 @@ def test_the_display_fits_into_80_columns(make_trainer, tmp_path, monkeypatch) -
     assert max(map(len, lines)) <= 80
     assert any(line.startswith("caption@nano/single ") for line in lines)
     last = " ".join(lines[-2:])
-    assert all(f" {what}" in last for what in ("samples/s,", "of matmul peak,", "data wait,", "GB,", "lr", "bad"))
-
-
-def test_wandb_is_used_on_request_and_offline(make_trainer, tmp_path, monkeypatch) -> None:
-    runs: list[tuple[dict, list]] = []
-
-    def init(**settings):
-        logged: list = []
-        runs.append((settings, logged))
-        return SimpleNamespace(
-            log=lambda values, step: logged.append((step, values)),
-            finish=lambda exit_code: logged.append(exit_code),
-        )
-
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
-    make_trainer(make_recipe(), "without").train()
-    assert runs == []
-    make_trainer(make_recipe(wandb="mine")).train()
-    [(settings, logged)] = runs
-    assert (settings["project"], settings["mode"], settings["dir"]) == ("mine", "offline", tmp_path / "run")
-    assert [entry[0] for entry in logged[:-1]] == [2, 4, 6]
-    assert logged[0][1]["samples"] == 8
-    assert logged[-1] == 0
-    broken = make_trainer(make_recipe(wandb="mine"), "broken")
-    monkeypatch.setattr(broken, "_export", lambda name: Path(name, "none").read_bytes())
-    with pytest.raises(FileNotFoundError):
-        broken.train()
-    assert runs[1][1][-1] == 1
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ValueError, match=r"wandb = 'mine'.* needs wandb: pip install"):
-        make_trainer(make_recipe(wandb="mine"), "missing").train()
+    assert all(f" {what}" in last for what in ("samples/s,", "data wait,", "GB,", "lr", "bad"))

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from tiny_runs import OBJECTIVES, Killed, assert_same_run, kill_at, make_recipe, metrics_of
 from tiny_runs import tensors_of as newest_of
 
@@ -29,7 +28,6 @@ from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import as_toml
 from openpali.train.run_folder import RunFolder
 from openpali.train.snapshot import export_checkpoint
-from openpali.train.trainer import Trainer
 from openpali.weights.format import open_model
 
 ALWAYS = 1e-9  # minutes between checkpoints: one after every step
@@ -116,54 +114,6 @@ def test_a_killed_run_equals_one_that_was_not(case, make_trainer, tmp_path) -> N
     assert again.step == 2
     again.train()
     assert_same_run(tmp_path / "broken", tmp_path / "whole")
-
-
-@pytest.mark.parametrize(
-    ("spoilt", "reports", "changes"),
-    [
-        ({0, 3}, [16, 24], CHANGES["phases"][1]),  # at the start of each phase
-        ({0, 1, 2, 3}, [24], {"optimizer__name": "muon"}),
-    ],
-    ids=["each-phase", "a-whole-report"],
-)
-def test_steps_that_are_not_finite_are_skipped_and_counted(
-    spoilt, reports, changes, make_trainer, tmp_path
-) -> None:
-    def make(run: str, limit: int = len(spoilt)) -> Trainer:
-        recipe = make_recipe(save_minutes=ALWAYS, keep=10, skip_not_finite=limit, **changes)
-        trainer = make_trainer(recipe, run)
-        trainer.model.project.bias.register_hook(lambda g: g * float("nan") if trainer.step in spoilt else g)
-        return trainer
-
-    trainer = make("whole")
-    trainer.train()
-    assert any(f"{len(spoilt)} steps were skipped" in line for line in trainer.summary())
-    rows = metrics_of(tmp_path / "whole")
-    assert [row["samples"] for row in rows] == reports
-    assert rows[-1]["skipped"] == len(spoilt)
-    lines = (tmp_path / "whole" / "quarantine.jsonl").read_text().splitlines()
-    assert [json.loads(line)["samples"] for line in lines] == [4 * step for step in sorted(spoilt)]
-
-    trainer = make("broken", len(spoilt) - 1)
-    with pytest.raises(ValueError, match=f"not finite at sample 12.* after {len(spoilt) - 1} such steps"):
-        trainer.train()
-    trainer = make("broken")
-    assert trainer.step == 3
-    kill_at(trainer, 6)
-    with pytest.raises(Killed):
-        trainer.train()
-    make("broken").train()
-    assert_same_run(tmp_path / "broken", tmp_path / "whole")
-    assert (tmp_path / "broken" / "quarantine.jsonl").read_text().splitlines() == lines
-
-    def saved(step: int) -> dict[str, torch.Tensor]:
-        [file] = (tmp_path / "whole" / "checkpoints" / f"step-{step:08}").glob("*.safetensors")
-        return load_file(file)
-
-    before, skipped, after = saved(3), saved(4), saved(5)
-    kept = [key for key in before if "positions" not in key]  # which change with the resolution
-    assert all(torch.equal(before[key], skipped[key]) for key in kept)
-    assert not torch.equal(skipped["model.project.weight"], after["model.project.weight"])
 
 
 def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path, monkeypatch, capsys) -> None:
@@ -401,7 +351,9 @@ def test_a_finished_run_keeps_its_last_checkpoint_unless_the_recipe_says_how_man
     trainer.train()
     assert seen[-1][-2:] == [5, 6]
     assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [3, 6]
-    longer = make_recipe(save_minutes=ALWAYS, keep_every=12, evals=[held], keep_best="mine/loss", more_samples=4)
+    longer = make_recipe(
+        save_minutes=ALWAYS, keep_every=12, evals=[held], keep_best="mine/loss", phases__0__samples=28
+    )
     make_trainer(longer).train()
     assert [step_of(path) for path in checkpoints(tmp_path / "run")] == [3, 6, 7]  # every third step, and the last
     make_trainer(make_recipe(save_minutes=ALWAYS, keep=2), "two").train()
@@ -448,7 +400,7 @@ def test_a_folder_is_claimed_by_its_recipe(make_trainer, tmp_path) -> None:
         make_trainer(make_recipe(seed=1, optimizer__name="adafactor"))
     line = {"source": "nano/word", "task": "ocr", "options": {"a": 1}}
     for changes, fix in (
-        ({"phases__0__samples": 32}, r"another phases\.0\.samples \(24, not 32\): .* and add more_samples=8$"),
+        ({"phases__0__samples": 20}, r"another phases\.0\.samples \(24, not 20\): delete it"),
         (
             {"phases__0__size": 48, "phases__0__mixture__0": line},
             r"phases.0.size \(72, not 48\), .*source .*, .*task .*, and 1 more: delete it",
@@ -468,26 +420,21 @@ def test_a_folder_is_claimed_by_its_recipe(make_trainer, tmp_path) -> None:
 # ---- extensions of a finished run
 
 
-def test_an_extended_run_is_one_that_was_longer_from_the_start(make_trainer, tmp_path, capsys) -> None:
+def test_an_extended_run_is_one_that_was_longer_from_the_start(make_trainer, tmp_path) -> None:
     """Where the learning rate does not depend on the length: weights, moments, average and data."""
-    short = {"ema": 0.5, "phases__0__samples": 8}
-    make_trainer(make_recipe(**short)).train()
-    make_trainer(make_recipe(**short, more_samples=12)).train()
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "the run goes on from sample 8 to 20, with the learning rate of a run of that length" in shown
+    make_trainer(make_recipe(ema=0.5, phases__0__samples=8)).train()
+    make_trainer(make_recipe(ema=0.5, phases__0__samples=20)).train()
     make_trainer(make_recipe(ema=0.5, phases__0__samples=20), "long").train()
     ours, theirs = (newest_of(tmp_path / run) for run in ("run", "long"))
     assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
-    facts = open_model(tmp_path / "run" / "model").facts
-    assert (facts.samples, facts.recipe["more_samples"]) == (20, 12)
-    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["more_samples"] == 12
+    assert open_model(tmp_path / "run" / "model").facts.samples == 20
 
 
 def test_an_extension_that_is_killed_resumes(make_trainer, tmp_path) -> None:
-    cosine = {"optimizer__schedule": "cosine", "phases__0__samples": 16, "optimizer__lr_scale": {"vit": 0.5}}
-    make_trainer(make_recipe(**cosine), "whole").train()
+    cosine = {"optimizer__schedule": "cosine", "optimizer__lr_scale": {"vit": 0.5}}
+    make_trainer(make_recipe(**cosine, phases__0__samples=16), "whole").train()
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
-    longer = make_recipe(**cosine, more_samples=16, keep_every=8)
+    longer = make_recipe(**cosine, phases__0__samples=32, keep_every=8)
     make_trainer(longer, "whole").train()
     trainer = make_trainer(longer, "broken")
     kill_at(trainer, 7)
@@ -500,31 +447,22 @@ def test_an_extension_that_is_killed_resumes(make_trainer, tmp_path) -> None:
     assert after["learning_rate"] == pytest.approx(1e-3 * rate(longer.optimizer, 28, 32))
 
 
-def test_only_a_finished_run_of_this_recipe_is_extended(make_trainer, tmp_path) -> None:
+def test_only_the_last_phase_of_a_finished_run_is_extended(make_trainer, tmp_path) -> None:
     short: dict[str, Any] = {"phases__0__samples": 8, "keep_every": 4}
-    more = make_recipe(**short, more_samples=8)
-    for samples in (0, 4):
-        if samples:
-            trainer = make_trainer(make_recipe(**short))
-            kill_at(trainer, 2)
-            with pytest.raises(Killed):
-                trainer.train()
-        message = (
-            rf"only a finished run can be extended, and .*run has {samples} of 8 samples: run the command without"
-        )
-        with pytest.raises(ValueError, match=message):
-            make_trainer(more)
-    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["more_samples"] == 0
+    longer = make_recipe(phases__0__samples=16, keep_every=4)
+    trainer = make_trainer(make_recipe(**short))
+    kill_at(trainer, 2)
+    with pytest.raises(Killed):
+        trainer.train()
+    refused = r"another phases\.0\.samples \(8, not 16\): .*; only the last phase of a finished run"
+    with pytest.raises(ValueError, match=refused):
+        make_trainer(longer)
     make_trainer(make_recipe(**short)).train()
     with pytest.raises(ValueError):
-        make_trainer(make_recipe(**short, more_samples=8, seed=1))
-    make_trainer(more).train()
-    with pytest.raises(
-        ValueError, match="was extended to 16 samples, and this recipe ends at 8: add more_samples=8"
-    ):
+        make_trainer(make_recipe(phases__0__samples=16, seed=1))
+    make_trainer(longer).train()
+    with pytest.raises(ValueError, match=r"another phases\.0\.samples \(16, not 8\)"):
         make_trainer(make_recipe(**short))
-    with pytest.raises(ValueError):
-        make_recipe(more_samples=10)
 
 
 def classes_of_files(folder: Path, labels: Sequence[str]) -> Recipe:

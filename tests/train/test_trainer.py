@@ -22,10 +22,7 @@ from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
-from openpali.train.diagnose import explain_high_loss
-from openpali.train.machine import count_flops
 from openpali.train.monitor import Progress
-from openpali.train.objectives.base import Losses
 from openpali.train.optim.optimizer import build_optimizer
 from openpali.train.phases import task_options
 from openpali.train.start import inherit
@@ -78,7 +75,7 @@ def test_images_that_are_not_square_keep_their_proportions(make_trainer) -> None
     found = open_model(trained)
     assert found.preprocess == Preprocess(24, 96, policy="pad")
     assert found.model().vit.config.grid == (2, 8)
-    again = inherit(make_recipe(model__init={"": str(trained)}, phases=phases)).recipe
+    again = inherit(make_recipe(model__init={"": str(trained)}, phases=phases))
     assert again.model.resize == "pad"
 
 
@@ -172,7 +169,7 @@ def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(make_trainer
     trainer.model.project.bias.register_hook(lambda g: g * float("nan") if trainer.step == 3 else g)
     with pytest.raises(
         ValueError,
-        match=r"^the gradient of project.bias is not finite at sample 12, with caption@nano/single\[.*; no weight",
+        match=r"^the gradient of project.bias is not finite at sample 12, with caption@nano/single\[",
     ):
         trainer.train()
     assert not (tmp_path / "run" / "quarantine.jsonl").exists()
@@ -202,7 +199,7 @@ def test_the_first_module_and_the_sample_that_are_not_finite_are_named(parallel,
 
     trainer.model.vit.encoder.norm.register_forward_hook(spoil)
     named = (
-        rf"^the output of vit.encoder.norm is not finite at sample 4, with {re.escape(f'{keys[1]}, {keys[3]};')}"
+        rf"^the output of vit.encoder.norm is not finite at sample 4, with {re.escape(f'{keys[1]}, {keys[3]}.')}"
     )
     with pytest.raises(ValueError, match=named):
         trainer.train()
@@ -268,47 +265,6 @@ def test_reports_have_means_by_source(make_trainer, tmp_path, monkeypatch) -> No
     assert reports[1]["losses"] == pytest.approx({"ocr@nano/word": sum(rows[4]) / 4})
 
 
-def test_a_loss_that_stays_high_is_reported_once_with_module_and_samples(make_trainer, monkeypatch) -> None:
-    monkeypatch.setattr(trainer_module, "LOG_EVERY", 1)
-    trainer = make_trainer(make_recipe(phases__0__samples=64))
-    original = trainer.objective.losses
-
-    def raised(*args):
-        losses = original(*args)
-        if trainer.step < 7:
-            return losses
-        rows = losses.per_row * 3
-        rows[2] *= 10
-        return Losses(losses.total * 3, rows, losses.extra)
-
-    said: list[str] = []
-    trainer.objective.losses = raised
-    monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
-    trainer.model.project.weight.register_hook(lambda gradient: gradient * 1e6)
-    trainer.train()
-    [sentence] = said  # the third high report is of step 10, and the step after it is examined
-    assert re.match(r"the loss is \S+ at sample 40 and stays above 1.5 times its median, \S+ project has", sentence)
-    assert f"the highest losses are those of {trainer.stream[42].key}, " in sentence
-
-
-def test_misses_name_no_highest_losses(make_trainer) -> None:
-    trainer = make_trainer(make_recipe("siglip", phases__0__samples=4))
-    gradients = {"vit.positions": torch.ones(3)}
-    for rows, named in (([1.0, 0.0], False), ([1.0, 0.5], True)):
-        losses = Losses(torch.tensor(1.0), torch.tensor(rows))
-        sentence = explain_high_loss(gradients, [losses], [["first", "second"]], trainer.ranks)
-        assert ("those of first, second" in sentence) == named
-
-
-def test_losses_that_begin_late_are_no_alarm(make_trainer, monkeypatch) -> None:
-    monkeypatch.setattr(trainer_module, "LOG_EVERY", 1)
-    trainer = make_trainer(make_recipe("siglip", masked=100.0, masked_from=0.5, phases__0__samples=64))
-    said: list[str] = []
-    monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
-    trainer.train()
-    assert not said
-
-
 def test_what_cannot_be_measured_is_not_reported(make_trainer, tmp_path) -> None:
     """Regions of images without objects: none is missed, but none is found either."""
     word = {"source": "nano/word", "task": "contrastive"}
@@ -322,24 +278,6 @@ def test_what_cannot_be_measured_is_not_reported(make_trainer, tmp_path) -> None
     trainer.train()
     [report] = metrics_of(tmp_path / "run")
     assert set(report["extra"]) == {"temperature", "bias"}
-
-
-def test_a_run_that_is_too_short_for_its_average_says_so(make_trainer, monkeypatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
-    for ema in (0.9, 0.5):  # of ten steps and of two
-        make_trainer(make_recipe(ema=ema, phases__0__samples=16), str(ema)).train()
-    assert len(said) == 1
-
-
-def test_a_codebook_is_said_to_be_neither_skipped_nor_unchanged(make_trainer) -> None:
-    trainer = make_trainer(make_recipe("mask_vqvae"))
-    parameter = next(p for p in trainer.model.parameters() if p.requires_grad)
-    parameter.register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(ValueError, match="not finite") as error:
-        trainer.train()
-    assert "skip_not_finite" not in str(error.value)
-    assert "no weight was changed" not in str(error.value)
 
 
 @pytest.mark.parametrize("size", ["48x192", "16x192"])
@@ -389,9 +327,8 @@ def test_a_full_disk_is_named_with_the_log_and_the_checkpoint(file, make_trainer
         trainer.train()
 
 
-@pytest.mark.parametrize(("every", "steps"), [(0, [2, 4, 6]), (12, [3, 6])])
-def test_images_of_a_run_are_drawn_and_never_end_it(every, steps, make_trainer, monkeypatch) -> None:
-    trainer = make_trainer(make_recipe(samples_every=every, keep_every=8))
+def test_images_of_a_run_are_drawn_and_never_end_it(make_trainer, monkeypatch) -> None:
+    trainer = make_trainer(make_recipe(keep_every=8))
     drawn, said = [], []
 
     def look(model: torch.nn.Module) -> None:
@@ -401,7 +338,7 @@ def test_images_of_a_run_are_drawn_and_never_end_it(every, steps, make_trainer, 
 
     monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
     trainer.train(look)
-    assert drawn == steps
+    assert drawn == [2, 4, 6]
     assert said[0] == f"no images of the run at sample {4 * drawn[0]} (RuntimeError('no font')); training goes on"
 
 
@@ -462,17 +399,12 @@ def test_a_stage_starts_at_the_resolution_of_the_previous_one(make_trainer) -> N
 @pytest.mark.parametrize("frozen", [[], ["vit"]])
 def test_phases_change_the_resolution(frozen, make_trainer, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 2)  # a report of each phase
-    monkeypatch.setattr(trainer_module, "count_flops", count_flops)
     phases = [{"samples": 8, "size": size, "mixture": [IMAGES]} for size in (48, 96, 96)]
     trainer = make_trainer(make_recipe(phases=phases, model__frozen=frozen, save_minutes=1e-9, keep=10))
     trainer.train()
     model = trainer.model
     grouped = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
     assert grouped == {id(p) for p in model.parameters() if p.requires_grad}
-    reports = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    flops = [report["share_of_peak"] * 1e12 / report["samples_per_second"] for report in reports]  # of a sample
-    assert flops[1] > 1.5 * flops[0]
-    assert flops[2] == pytest.approx(flops[1], rel=0.1)
     assert model.vit.positions.shape == (64, 32)
     assert model.vit.positions.is_contiguous()  # otherwise its norm, and so the clipping, differs after a resume
     assert set(trainer.optimizer.state) == {p for p in model.parameters() if p.requires_grad}

@@ -135,7 +135,7 @@ def tensors_of(run: Path) -> dict[str, Tensor]:
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
     """The reports of a run, without values that depend on the clock and the process."""
-    timed = {"samples_per_second", "share_of_peak", "data_wait", "memory", "seconds"}
+    timed = {"samples_per_second", "data_wait", "memory", "seconds"}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in timed} for line in lines]
 

@@ -414,12 +414,6 @@ def test_the_papers_recipes_are_valid(path: Path) -> None:
     assert all(mark in comments for mark in ("[paper]", "[kin]", "[ours]"))
 
 
-def test_a_plan_says_what_it_assumes_of_an_objective() -> None:
-    late = parse_recipe({**recipe_of("siglip").model_dump(), "masked": 0.5, "masked_from": 0.75})
-    plan = make_plan(smallest(late), DEVICES["h100"], 1)
-    assert any("not in the last 25% alone" in line for line in plan.lines())
-
-
 def test_objectives_whose_shapes_depend_on_their_data_are_refused() -> None:
     for name in ("elements", "read"):
         recipe = smallest(load_recipe(RECIPES / "pages" / f"{name}.toml"))

@@ -18,8 +18,7 @@ from openpali_lab.study.runs import Plan, plan_study
 from openpali_lab.study.spec import load_study
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "study"
-MASKED = {"masked", "self_distillation", "masked_from"}
-LOSSES = {"softmax", "regions", "dense", "sides", "captions", "teacher", "distillation", *MASKED}
+LOSSES = {"softmax", "regions", "dense", "sides", "captions", "teacher", "distillation"}
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +33,7 @@ def opened() -> Plan:
 def test_arms_differ_in_their_losses_alone() -> None:
     plan = opened()
     encoders = {job.arm: plan.runs[job.runs[0]].recipe for job in plan.jobs if job.seed == 1}
-    assert len(encoders) == 9
+    assert len(encoders) == 8
     learned = {arm: recipe.model_dump(exclude={"name", *LOSSES}) for arm, recipe in encoders.items()}
     assert all(each == learned["siglip"] for each in learned.values())
     losses = {str(recipe.model_dump(include=LOSSES)) for recipe in encoders.values()}
@@ -46,7 +45,7 @@ def test_arms_differ_in_their_losses_alone() -> None:
 def test_encoders_are_trained(world_with_vocabulary: Path) -> None:
     """A step at each size; the first is the teacher of the last, and "captions" has all losses of those before."""
     plan, tokenizer = opened(), open_tokenizer("nano-vocabulary")
-    names = [f"encoders/nano-1/siglip{loss}" for loss in ("", "-captions", "-softmax", "-masked", "-teacher")]
+    names = [f"encoders/nano-1/siglip{loss}" for loss in ("", "-captions", "-softmax", "-teacher")]
     for name in names:
         raw = plan.runs[name].recipe.model_dump()
         raw |= {"batch": 4, "workers": 0, "teacher": names[0] if raw["teacher"] else ""}
@@ -89,7 +88,7 @@ def test_the_study_is_planned(capsys, monkeypatch) -> None:
     assert not end.value.code, end.value.code
     printed = capsys.readouterr().out
     assert "1 x siglip-captions, pico:" in printed
-    assert "9 x pali, pico:" in printed
+    assert "8 x pali, pico:" in printed
 
 
 def test_columns_have_benchmarks() -> None:

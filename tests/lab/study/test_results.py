@@ -47,14 +47,14 @@ def scorings_of(results: Results, study: Study, plan: Plan) -> list[Scoring]:
 
 
 def test_results_that_are_learned_alike_are_taken_up(kept: Path) -> None:
-    results = opened(kept, "workers=3 save_minutes=9 keep_every=640 wandb=mine max_bad=7")
+    results = opened(kept, "workers=3 save_minutes=9 keep_every=640 max_bad=7")
     results.take_up()
     scorings = scorings_of(results, results.study, results.plan)
     assert len(rows_of(results.study, scorings)) == 15
     assert all(scoring.done() for scoring in scorings)
 
 
-@pytest.mark.parametrize("key", ["optimizer.lr=1e-4", "optimizer.warmup=64", "precision=fp32", "more_samples=64"])
+@pytest.mark.parametrize("key", ["optimizer.lr=1e-4", "optimizer.warmup=64", "precision=fp32"])
 def test_results_of_another_recipe_are_refused(kept: Path, key: str) -> None:
     name = key.partition("=")[0]
     message = rf"holds a run with another {name} \(.*, not .*\): delete it, or name another folder with --results"
@@ -62,7 +62,7 @@ def test_results_of_another_recipe_are_refused(kept: Path, key: str) -> None:
         opened(kept, key).take_up()
 
 
-def test_evaluations_matter_only_if_they_can_end_the_run(kept: Path) -> None:
+def test_evaluations_do_not_matter(kept: Path) -> None:
     recipe = opened(kept).plan.runs[f"table1/{CLASSIFIER}"].recipe
     assert isinstance(recipe, SequenceRecipe)
     spec = EvalSpec(benchmark="nano/vqa", every=64)
@@ -70,8 +70,6 @@ def test_evaluations_matter_only_if_they_can_end_the_run(kept: Path) -> None:
     assert other.evals != recipe.evals
     run = RunFolder(kept / CLASSIFIER)
     run.check_same(other, "")
-    with pytest.raises(ValueError):
-        run.check_same(other.model_copy(update={"patience": 1}), "")
 
 
 def test_a_run_of_another_recipe_is_not_continued(kept: Path) -> None:

@@ -194,7 +194,7 @@ class Speedrun:
 
     def _train(self, stage: str, ranks: Ranks) -> None:
         folder = RunFolder(self.folder / stage)
-        recipe = inherit(self.recipe(stage), folder.path).recipe
+        recipe = inherit(self.recipe(stage), folder.path)
         if self._is_trained(stage):
             folder.check_same(recipe, "choose another --seed")
         else:

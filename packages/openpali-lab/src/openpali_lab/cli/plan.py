@@ -47,7 +47,7 @@ def plan(
 
     def estimate(each: Recipe) -> Plan:
         found = find_device(device, devices)
-        return make_plan(inherit(each).recipe, found, devices, lengths, efficiency, working)
+        return make_plan(inherit(each), found, devices, lengths, efficiency, working)
 
     if is_study(recipe):
         _plan_study(recipe, overrides or [], estimate, as_json)

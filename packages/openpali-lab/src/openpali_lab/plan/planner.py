@@ -431,12 +431,12 @@ def _plan_phases(
     # phases of one resolution have the same step, whatever their mixtures
     known: dict[tuple[str, int], StepCosts] = {}
     plans = []
-    for phase, samples in zip(recipe.phases, recipe.lengths, strict=True):
+    for phase in recipe.phases:
         key = phase.resolution, frames_of(phase, lengths)
         if key not in known:
             with working(f"rehearsing a step at {phase.resolution}"):
                 known[key] = rehearse(recipe, phase, device, devices, lengths)
-        costs, steps = known[key], samples // recipe.batch
+        costs, steps = known[key], phase.samples // recipe.batch
         seconds = step_seconds(costs, device, _precision(recipe, device), efficiency)
         plans.append(PhasePlan(phase, steps, costs, seconds, steps * seconds / 86_400))
     return plans
@@ -541,7 +541,7 @@ def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: f
             said.insert(1, f"videos have {frames} frames")
     if recipe.parallel.compile:
         said.append("compiled blocks need as much memory as others")
-    return [*said, *objectives()[recipe.objective].assumptions(recipe)]
+    return said
 
 
 def _phase_json(phase: PhasePlan) -> dict[str, Any]:

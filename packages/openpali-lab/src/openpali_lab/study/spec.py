@@ -14,7 +14,7 @@ from openpali.eval.registry import find_benchmark
 from openpali.eval.suites import file_stem
 from openpali.messages import hint
 from openpali.tasks.registry import find_family
-from openpali.train.recipe_errors import explain_table
+from openpali.train.load import explain_table
 from openpali.train.recipe_file import STUDY, assign, read_overrides, read_table
 
 NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")

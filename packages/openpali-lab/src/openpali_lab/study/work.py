@@ -104,7 +104,7 @@ class Training:
                 )
             export_checkpoint(start.checkpoint)
         ranks.wait()
-        recipe = inherit(self.run.recipe, self.run.folder).recipe
+        recipe = inherit(self.run.recipe, self.run.folder)
         Trainer(recipe, self.run.folder, ranks, open_tokenizer(recipe.model.tokenizer)).train()
 
 

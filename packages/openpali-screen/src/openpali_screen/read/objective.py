@@ -88,8 +88,7 @@ class ReadObjective(Objective[ReadRecipe]):
 
     def begin_step(self, number: int) -> None:
         recipe = self.recipe
-        planned = recipe.samples - recipe.more_samples
-        self._placing = recipe.placing if number * recipe.batch < recipe.placing_until * planned else 0.0
+        self._placing = recipe.placing if number * recipe.batch < recipe.placing_until * recipe.samples else 0.0
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         order = batch["columns"].argsort()

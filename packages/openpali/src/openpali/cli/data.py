@@ -77,9 +77,7 @@ def validate(
         from openpali.train.start import inherit
         from openpali.weights.bundle import open_tokenizer
 
-        loaded, notes = inherit(load_recipe(recipe))
-        for note in notes:
-            typer.echo(note, err=True)
+        loaded = inherit(load_recipe(recipe))
         terms = training_terms(loaded, open_tokenizer(loaded.model.tokenizer), path, task)
     else:
         from openpali.weights.known import known_terms

@@ -50,7 +50,6 @@ def _explain(recipe: Path, overrides: Sequence[str], rows: int) -> None:
     from openpali.data.pipeline.stream import Stream, load
     from openpali.train.evals import describe_evaluations, open_evaluations
     from openpali.train.load import load_recipe
-    from openpali.train.monitor import require_wandb
     from openpali.train.objectives.registry import build_objective
     from openpali.train.phases import class_names, describe_phases, open_phases
     from openpali.train.recipe_file import as_toml
@@ -58,11 +57,8 @@ def _explain(recipe: Path, overrides: Sequence[str], rows: int) -> None:
     from openpali.train.step import describe_learning
     from openpali.weights.bundle import open_tokenizer
 
-    loaded, notes = inherit(load_recipe(recipe, overrides))
-    require_wandb(loaded)
+    loaded = inherit(load_recipe(recipe, overrides))
     typer.echo(as_toml(loaded.model_dump()))
-    for note in notes:
-        typer.echo(note)
     tokenizer = open_tokenizer(loaded.model.tokenizer)
     phases = open_phases(loaded, tokenizer)
     for line in describe_phases(loaded, phases):

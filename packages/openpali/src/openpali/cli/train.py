@@ -21,7 +21,7 @@ def train(
 ) -> None:
     """Train a model as a recipe says; the same command resumes an interrupted run.
 
-    With more_samples=6_400, a finished run goes on for 6,400 samples more than its recipe has.
+    A finished run goes on if its last phase has more samples now, as with phases.0.samples=25_600.
     """
     from openpali.train.recipe_file import read_table
 
@@ -47,10 +47,7 @@ def run_recipe(named: Resolved, folder: Path) -> None:
     from openpali.weights.bundle import open_tokenizer
 
     with join_ranks() as ranks:
-        loaded, notes = inherit(named, folder)
-        if ranks.rank == 0:
-            for note in notes:
-                typer.echo(note)
+        loaded = inherit(named, folder)
         trainer = Trainer(loaded, folder, ranks, open_tokenizer(loaded.model.tokenizer))
 
         def look(model: nn.Module) -> None:

@@ -121,7 +121,7 @@ def _check_samples(plan: Plan) -> None:
     from openpali.train.start import inherit
     from openpali.weights.bundle import open_tokenizer
 
-    complete = inherit(plan.recipe, plan.folder).recipe
+    complete = inherit(plan.recipe, plan.folder)
     tokenizer = open_tokenizer(complete.model.tokenizer)
     terms = replace(training_terms(complete, tokenizer, plan.train, plan.task), seed=SEED)
     for held_out in (plan.validation, plan.test):

@@ -74,21 +74,18 @@ class Best:
         score: the recipe's ``keep_best``.
         value: None before the first.
         samples, step: when it was reached.
-        stale: number of evaluations since.
     """
 
     score: str
     value: float | None = None
     samples: int = 0
     step: int = 0
-    stale: int = 0
 
     def notice(self, value: float, *, falls: bool, samples: int, step: int) -> bool:
         """Take the value of an evaluation; returns whether it is the best. ``falls``: lower is better."""
         if not math.isnan(value) and (self.value is None or (value < self.value if falls else value > self.value)):
-            self.value, self.samples, self.step, self.stale = value, samples, step, 0
+            self.value, self.samples, self.step = value, samples, step
             return True
-        self.stale += samples > 0  # the start is no evaluation without gain
         return False
 
 
@@ -102,12 +99,10 @@ class Evaluations:
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer, best: Mapping[str, Any] | None = None) -> None:
         self.recipe, self.tokenizer = recipe, tokenizer
         self.all = open_evaluations(recipe, tokenizer)
-        keep_best, self.patience = "", 0
-        if isinstance(recipe, EvaluatedRecipe):
-            keep_best, self.patience = recipe.keep_best, recipe.patience
+        keep_best = recipe.keep_best if isinstance(recipe, EvaluatedRecipe) else ""
         self.best = Best(keep_best) if keep_best else None
         if self.best and best and best["score"] == keep_best:
-            self.best = Best(**best)
+            self.best = Best(keep_best, best["value"], best["samples"], best["step"])
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -118,11 +113,6 @@ class Evaluations:
     def kept(self) -> int | None:
         """The step of the best checkpoint, if there is one."""
         return self.best.step if self.best and self.best.value is not None else None
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the best score has not improved for ``patience`` evaluations."""
-        return bool(self.patience and self.best and self.best.stale >= self.patience)
 
     def run(
         self,

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from openpali.messages import nearest
+from openpali.mistakes import Place, Terms, mistakes
 from openpali.train.objectives.registry import objectives
 from openpali.train.recipe import Named, Recipe
-from openpali.train.recipe_errors import FILE_KEYS, explain_recipe, explain_table
 from openpali.train.recipe_file import STUDY, assign, expand_mixtures, quote, read_overrides, read_table
 
+FILE_KEYS = ["extends", "entries", "mixtures"]  # valid in a file; reading it resolves them
 _BY_NAME = ("entries.", "mixtures.")
+_TOML = Terms("the file", "key", "a table", quote)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -24,7 +29,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Three keys belong to the file and are resolved here: ``extends`` (:func:`read_table`), ``entries`` and
     ``mixtures`` (:func:`expand_mixtures`). Overrides apply to the resolved recipe; those of entries and mixtures
     apply before. ``phases.0.samples=640`` reaches into lists. ``scale=0.01`` is not a key but a tool for dry runs:
-    it shortens every phase, ``more_samples``, the warmup and the cooldown by that factor.
+    it shortens every phase, the warmup and the cooldown by that factor.
 
     Raises:
         FileNotFoundError: the file, or one that it extends, does not exist.
@@ -59,20 +64,31 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
     """A recipe from its keys, with mixtures written out."""
+    kind = _recipe_class(raw)
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        found = mistakes(error, kind, _TOML, lambda way: _unknown_key(way, str(raw["objective"])))
+        raise ValueError("; ".join(each.sentence for each in found)) from error
+
+
+def _recipe_class(raw: Mapping[str, Any]) -> type[Recipe]:
     known, name = objectives(), raw.get("objective")
     if not isinstance(name, str) or name not in known:
         wrong = f"objective = {quote(name)}" if "objective" in raw else "objective is missing"
         raise ValueError(f"{wrong}: choose one of {', '.join(map(repr, known))}")
-    try:
-        return known[name].recipe_class.model_validate(raw)
-    except ValidationError as error:
-        raise ValueError(explain_recipe(error, known[name].recipe_class, name, keys_by_objective())) from error
+    return known[name].recipe_class
+
+
+def explain_table(error: ValidationError, model: type[BaseModel]) -> str:
+    """Every mistake in the values of a TOML file, as a sentence."""
+    return "; ".join(each.sentence for each in mistakes(error, model, _TOML))
 
 
 def read_record(text: str) -> Recipe:
     """The recipe of a run, from its ``recipe.json``.
 
-    Records of earlier versions hold the options of all objectives. Those that this one does not use are dropped.
+    Keys that this version does not have are dropped.
 
     Raises:
         ValueError: it is not JSON, or not a recipe.
@@ -83,13 +99,12 @@ def read_record(text: str) -> Recipe:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(raw, dict):
         raise ValueError(f"it holds a {type(raw).__name__}, not an object")
-    keys = keys_by_objective()
-    known = keys.get(str(raw.get("objective")), ())
-    unused = {key for each in keys.values() for key in each if key not in known}
-    kept = {key: value for key, value in raw.items() if key not in unused}
-    if isinstance(kept.get("model"), dict):
-        kept["model"] = {key: value for key, value in kept["model"].items() if f"model.{key}" not in unused}
-    return parse_recipe(kept)
+    try:
+        return _recipe_class(raw).model_validate(raw)
+    except ValidationError as error:
+        for *parents, last in (each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"):
+            del reduce(getitem, parents, raw)[last]
+    return parse_recipe(raw)
 
 
 def _named(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,15 +134,12 @@ def _scaled(recipe: Recipe, scale: float) -> Recipe:
     raw = recipe.model_dump(exclude_unset=True)  # what is not named may be inherited
     for phase in raw["phases"]:
         phase["samples"] = shorter(phase["samples"])
-    if recipe.more_samples:
-        raw["more_samples"] = shorter(recipe.more_samples)
     tables = {"optimizer": raw["optimizer"]} | {f"phases.{n}": phase for n, phase in enumerate(raw["phases"])}
     for schedule in recipe.schedules:
         table, samples = tables[schedule.where], sum(raw["phases"][n]["samples"] for n in schedule.phases)
         table["warmup"] = min(samples, math.ceil(schedule.spec.warmup * scale))
         table["cooldown"] = min(samples - table["warmup"], math.ceil(schedule.spec.cooldown * scale))
-    for key in ("keep_every", "samples_every"):
-        raw[key] = math.ceil(getattr(recipe, key) * scale)
+    raw["keep_every"] = math.ceil(recipe.keep_every * scale)
     for evaluation in raw.get("evals", ()):
         evaluation["every"] = math.ceil(evaluation["every"] * scale)
     return parse_recipe(raw)
@@ -147,3 +159,22 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def keys_by_objective() -> dict[str, list[str]]:
     """Objective -> the dotted keys of its recipes; those in lists have the index 0."""
     return {name: [*_keys(kind.recipe_class)] for name, kind in objectives().items()}
+
+
+def _unknown_key(location: Place, objective: str) -> str:
+    """A sentence about a key that a recipe of this objective does not have: who has it, or which are near."""
+    keys = keys_by_objective()
+    where, key = ".".join(map(str, location)), str(location[-1])
+    generic = ".".join("0" if isinstance(part, int) else part for part in location)
+    if owners := [f'"{name}"' for name, known in keys.items() if generic in known]:
+        return f"{where} is for objective = {' or '.join(owners)}; this recipe is {objective}"
+    parent, here = generic.removesuffix(key), where.removesuffix(key)
+    known = sorted([*keys[objective], *FILE_KEYS], key=lambda name: (name.count("."), len(name)), reverse=True)
+    anywhere = {name.rpartition(".")[2]: name for name in known}  # of several the outermost
+    siblings = [name.removeprefix(parent) for name in known if name.startswith(parent)]
+    beside = {name: here + name for name in siblings}
+    for names, cutoff in ((anywhere, 1.0), (beside, 0.6), (anywhere, 0.75)):
+        if near := nearest(key, names, cutoff=cutoff):
+            return f"unknown key {where} (nearest: {names[near]})"
+    own = sorted(name for name in siblings if "." not in name)
+    return f"unknown key {where}" + (f"; {here.rstrip('.') or 'a recipe'} has {', '.join(own)}" if own else "")

@@ -1,14 +1,10 @@
-"""What a run measures and shows: reports on the console, in ``metrics.jsonl``, TensorBoard and Weights & Biases."""
+"""What a run measures and shows: reports on the console, in ``metrics.jsonl`` and in TensorBoard."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import statistics
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -24,7 +20,6 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from openpali.messages import cannot_import
 from openpali.progress import Lines, heartbeat, say_line
 from openpali.train.evals import Evaluated
 from openpali.train.objectives.base import Losses
@@ -32,9 +27,6 @@ from openpali.train.recipe import Recipe
 from openpali.weights.files import METRICS
 
 PERIOD = 7200.0  # seconds of reports from which the remaining time is estimated; it takes two reports
-HIGH = 1.5  # a loss is high above this many times the median of earlier reports
-EARLIER = 20  # most reports in that median; a quarter of them is the least
-STAYS = 3  # reports in a row until a high loss is reported
 
 
 @dataclass(frozen=True)
@@ -48,12 +40,10 @@ class Report:
             micro-batch is nearer than their own.
         extra: further values of the objective, of the last micro-batch of rank 0.
         gradient_norm: global norm before clipping; mean over steps.
-        share_of_peak: FLOP/s by those of a large matmul on all ranks, 0..1.
         data_wait: share of the time spent waiting for data, 0..1.
         memory: peak bytes of any rank so far: on its GPU, or else of its process.
         drawn: samples of each source since the start of the run.
         bad: samples that could not be used, since the start of the run.
-        skipped: steps whose gradients were not finite, since the start of the run. They have no part in the means.
     """
 
     samples: int
@@ -63,13 +53,11 @@ class Report:
     extra: Mapping[str, float]
     gradient_norm: float
     samples_per_second: float
-    share_of_peak: float
     data_wait: float
     learning_rate: float
     memory: int
     drawn: Mapping[str, int]
     bad: int
-    skipped: int
 
 
 @dataclass
@@ -83,7 +71,6 @@ class Window:
     extra: dict[str, Tensor] = field(default_factory=dict)
     unread: list[tuple[Sequence[str], Losses]] = field(default_factory=list)  # not yet in those sums
     steps: int = 0  # steps of this process, for its speed
-    flops: float = 0.0  # of these steps, on all ranks
     waited: float = 0.0  # seconds for data
     began: float = field(default_factory=time.perf_counter)
 
@@ -110,32 +97,13 @@ class Window:
     @classmethod
     def joined(cls, states: Sequence[Mapping[str, Any]]) -> Window:
         """The window of all ranks, from the :attr:`state` of each."""
-        first = states[0]
-        norms = first.get("norms", 0.0)  # not in checkpoints of early versions
-        window = cls(total=sum(s["total"] for s in states), norms=norms, updates=first["updates"])
+        first = states[0]  # norms and updates are equal on all
+        window = cls(total=sum(s["total"] for s in states), norms=first["norms"], updates=first["updates"])
         for state in states:
             for name, (total, rows) in state["sums"].items():
                 before, seen = window.sums.get(name, (0.0, 0))
                 window.sums[name] = before + total, seen + rows
         return window
-
-
-class LossWatch:
-    """Notices a loss that stays high: :data:`STAYS` reports in a row above :data:`HIGH` times the median of earlier
-    reports that were not high."""
-
-    def __init__(self) -> None:
-        self._earlier: deque[float] = deque(maxlen=EARLIER)
-        self._high = 0
-
-    def notice(self, loss: float) -> float | None:
-        """Take the loss of a report; returns that median once, when the loss has stayed high; otherwise None."""
-        if len(self._earlier) < EARLIER // 4 or loss <= HIGH * statistics.median(self._earlier):
-            self._earlier.append(loss)
-            self._high = 0
-            return None
-        self._high += 1
-        return statistics.median(self._earlier) if self._high == STAYS else None
 
 
 class Progress:
@@ -160,7 +128,6 @@ class Progress:
         self.moving = self.live.console.is_terminal
         self.lines, self.latest = Lines(recipe.name, _print), ""
         self.board = _tensorboard(run, samples) if active else None
-        self.wandb = _wandb(recipe, run) if active and recipe.wandb else None
 
     def __enter__(self) -> Progress:
         if self.active and self.moving:
@@ -176,8 +143,6 @@ class Progress:
         if self.board is not None:
             with suppress(OSError):  # the report that met a full disk has raised
                 self.board.close()
-        if self.wandb is not None:
-            self.wandb.finish(exit_code=int(error is not None))
 
     def say(self, text: str) -> None:
         """Print a line, in a terminal above the bar, on rank 0."""
@@ -210,30 +175,25 @@ class Progress:
         """Show and record one report."""
         if not self.active:
             return
-        with (self.run / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(report)) + "\n")
         self._show(report)
         scalars = {
             "loss": report.loss,
             **{f"loss/{name}": value for name, value in report.losses.items()},
             **report.extra,
-            **{f"drawn/{name}": float(count) for name, count in report.drawn.items()},
-            **{name: getattr(report, name) for name in _SCALARS},
+            **{f"drawn/{name}": count for name, count in report.drawn.items()},
+            **{name: value for name, value in asdict(report).items() if name in _SCALARS},
         }
-        self._log(scalars, report.samples, report.step)
+        self._record(report, scalars)
 
     def note_scores(self, found: Evaluated) -> None:
         """Show and record the scores of an evaluation."""
         if not self.active:
             return
-        with (self.run / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(found)) + "\n")
         shown = {name: value for name, value in found.scores.items() if found.is_plain(name)}
         values = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
         about = f"{found.n:,} samples in {found.precision}, {found.seconds:.0f} s"
         self.say(f"{found.eval} at sample {found.samples:,}: {values} ({about})")
-        scalars = {f"eval/{found.eval}/{name}": value for name, value in found.scores.items()}
-        self._log(scalars, found.samples, found.step)
+        self._record(found, {f"eval/{found.eval}/{name}": value for name, value in found.scores.items()})
 
     def _show(self, report: Report) -> None:
         table = Table.grid(padding=(0, 2))
@@ -244,13 +204,11 @@ class Progress:
         speed = f"{report.samples_per_second:.0f} samples/s"
         values = (
             speed,
-            f"{report.share_of_peak:.0%} of matmul peak",
             f"{report.data_wait:.0%} data wait",
             f"{report.memory / 1e9:.1f} GB",
             f"lr {report.learning_rate:.2e}",
             f"gradient {report.gradient_norm:.2e}",
             f"{report.bad} bad",
-            *([f"{report.skipped} steps skipped"] if report.skipped else []),
         )
         self.shown = [table, Text(", ".join(values))]
         self.live.update(Group(self.bar, *self.shown))
@@ -261,19 +219,15 @@ class Progress:
         if self.active and not self.moving:
             self.lines.update(self.samples, self.total, self.latest, last=last)
 
-    def _log(self, scalars: Mapping[str, float], samples: int, step: int) -> None:
-        """Send values to TensorBoard and Weights & Biases."""
+    def _record(self, row: Report | Evaluated, scalars: Mapping[str, float]) -> None:
+        with (self.run / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
         if self.board is not None:
             for name, value in scalars.items():
-                self.board.add_scalar(name, value, samples)
-        if self.wandb is not None:
-            self.wandb.log({**scalars, "samples": samples}, step=step)
+                self.board.add_scalar(name, value, row.samples)
 
 
-_SCALARS = (
-    *("gradient_norm", "samples_per_second", "share_of_peak", "data_wait"),
-    *("memory", "learning_rate", "bad", "skipped"),
-)
+_SCALARS = "gradient_norm", "samples_per_second", "data_wait", "memory", "learning_rate", "bad"
 
 
 def _print(line: str) -> None:
@@ -286,31 +240,3 @@ def _tensorboard(run: Path, samples: int) -> Any:
     except ImportError:  # the extra [train] is not installed
         return None
     return SummaryWriter(run / "tensorboard", purge_step=samples + 1)
-
-
-def require_wandb(recipe: Recipe) -> Any:
-    """Import Weights & Biases, if the recipe logs there."""
-    if not recipe.wandb:
-        return None
-    try:
-        import wandb
-    except ImportError as error:
-        raise ValueError(
-            cannot_import(f"wandb = {recipe.wandb!r} (drop the key to do without) needs wandb", "wandb", error)
-        ) from error
-    return wandb
-
-
-def _wandb(recipe: Recipe, run: Path) -> Any:
-    """A run of Weights & Biases that a resumed run continues; on disk only, unless ``WANDB_MODE`` is set."""
-    wandb = require_wandb(recipe)
-    run.mkdir(parents=True, exist_ok=True)
-    return wandb.init(
-        project=recipe.wandb,
-        name=recipe.name,
-        id=hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:12],
-        resume="allow",
-        dir=run,
-        config=recipe.model_dump(mode="json"),
-        mode=os.environ.get("WANDB_MODE", "offline"),
-    )

@@ -56,10 +56,8 @@ def _sentence(recipe: Recipe, what: str, falling: Sequence[Point], *, overfits: 
     last = falling[-1]
     before = [point for point in falling if point.samples <= (1 - TAIL) * last.samples] or falling[:1]
     if before[-1].value - last.value > GAIN * abs(before[-1].value):
-        more = recipe.more_samples + max(1, round(recipe.samples / 2 / recipe.batch)) * recipe.batch
-        patience = recipe.patience if isinstance(recipe, EvaluatedRecipe) else 0
-        ended_early = patience and last.samples < recipe.samples
-        key = f"patience={2 * patience}" if ended_early else f"more_samples={more}"
+        half = max(1, round(recipe.samples / 2 / recipe.batch)) * recipe.batch
+        key = f"phases.{len(recipe.phases) - 1}.samples={recipe.phases[-1].samples + half}"
         return f"still improving: {what} improves to the end; {key} lets the run go on"
     told = "" if overfits else "; without [[evals]], nothing shows whether it overfits"
     return f"settled: {what} no longer improves{told}"

@@ -33,7 +33,7 @@ MANY_EPOCHS = 25
 def open_phases(recipe: Recipe, tokenizer: Tokenizer) -> list[Phase]:
     """Open every source and task of a recipe."""
     tools = open_tools(recipe, tokenizer)
-    return [_open(spec, n, recipe, tools) for spec, n in zip(recipe.phases, recipe.lengths, strict=True)]
+    return [_open(spec, recipe, tools) for spec in recipe.phases]
 
 
 def open_run_task(recipe: Recipe, name: str, options: Mapping[str, Any], tools: Tools) -> Task:
@@ -112,7 +112,7 @@ def describe_phases(recipe: Recipe, phases: Sequence[Phase]) -> Iterator[str]:
             )
 
 
-def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
+def _open(spec: PhaseSpec, recipe: Recipe, tools: Tools) -> Phase:
     entries: list[Entry] = []
     preprocess = _preprocess(spec, recipe)
     for line in spec.mixture:
@@ -125,7 +125,7 @@ def _open(spec: PhaseSpec, samples: int, recipe: Recipe, tools: Tools) -> Phase:
                 'shift: set it to "squash"'
             )
         entries.append(Entry(line.name, source, task, line.weight))
-    return Phase(samples, preprocess, entries)
+    return Phase(spec.samples, preprocess, entries)
 
 
 def _preprocess(spec: PhaseSpec, recipe: Recipe) -> AnyPreprocess:

@@ -420,7 +420,6 @@ class Recipe(_Table):
         seed: of the order of samples and of everything else that is random.
         batch: samples per step, over all ranks.
         micro: parts that each rank splits its share of a batch into, one after the other, to save memory.
-        more_samples: lets a finished run go on in its last phase, by so many samples more than the phases have.
         precision: of matmuls; "auto" is bf16 where the hardware multiplies it faster.
         ema: decay per step of the exponential moving average (EMA) of the weights, which the run exports; 0: none.
         workers: processes per rank that load data; 0 loads it in the training process.
@@ -428,12 +427,7 @@ class Recipe(_Table):
         keep: number of checkpoints that stay, the newest; 0 keeps two of a run that goes on, and the last one of a
             finished run.
         keep_every: also keep a checkpoint every so many samples; 0 keeps none.
-        samples_every: samples from one drawing of curves and answers to the next, the last at the end; 0 draws with
-            each checkpoint.
         max_bad: how many samples may be bad: a number, or below 1 a share of those seen.
-        skip_not_finite: how many steps may be skipped because their gradients are not finite; the next such step
-            ends the run.
-        wandb: project of Weights & Biases to log to, offline unless ``WANDB_MODE`` is set; empty logs to none.
         model: shapes, and weights to start from.
         optimizer: the optimizer and its schedule.
         parallel: ranks and memory.
@@ -445,17 +439,13 @@ class Recipe(_Table):
     seed: int = Field(0, ge=0)
     batch: int = Field(gt=0)
     micro: int = Field(1, gt=0)
-    more_samples: int = Field(0, ge=0)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     ema: float = Field(0.0, ge=0, lt=1)
     workers: int = Field(1, ge=0)
     save_minutes: float = Field(3.0, gt=0)
     keep: int = Field(0, ge=0)
     keep_every: int = Field(0, ge=0)
-    samples_every: int = Field(0, ge=0)
     max_bad: Annotated[int | float, BeforeValidator(_number_or_share)] = 100
-    skip_not_finite: int = Field(0, ge=0)
-    wandb: str = ""
     model: ModelSpec
     optimizer: OptimizerSpec
     parallel: ParallelSpec = ParallelSpec()
@@ -463,19 +453,17 @@ class Recipe(_Table):
     parts: ClassVar[bool] = False  # samples are parts of images, which are decoded at full size
     kinds: ClassVar[Sequence[str]] = ()  # of models that are trained; none: all that take prompts
     native: ClassVar[bool] = False  # images may keep their proportions
-    skips: ClassVar[bool] = True  # steps may be skipped: until the update of weights, they change nothing
     writes: ClassVar[bool] = True  # a task writes each sample
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Recipe:
         if self.batch % self.micro:
             raise ValueError(f"batch = {self.batch} cannot be split into micro = {self.micro} equal parts")
-        lengths = {f"phases.{number}.samples": phase.samples for number, phase in enumerate(self.phases)}
-        for key, samples in {**lengths, "more_samples": self.more_samples}.items():
-            if excess := samples % self.batch:
-                less, more = samples - excess, samples - excess + self.batch
+        for number, phase in enumerate(self.phases):
+            if excess := phase.samples % self.batch:
+                less, more = phase.samples - excess, phase.samples - excess + self.batch
                 raise ValueError(
-                    f"{key} = {samples} is not a multiple of batch = {self.batch}: "
+                    f"phases.{number}.samples = {phase.samples} is not a multiple of batch = {self.batch}: "
                     f"take {more}" + (f" (or {less})" if less else "")
                 )
         if self.model.lora.rank and len({phase.tokens or phase.pixels for phase in self.phases}) > 1:
@@ -544,27 +532,21 @@ class Recipe(_Table):
         return self
 
     @property
-    def lengths(self) -> list[int]:
-        """Samples of each phase; ``more_samples`` lengthens the last."""
-        *others, last = (phase.samples for phase in self.phases)
-        return [*others, last + self.more_samples]
-
-    @property
     def samples(self) -> int:
         """Length of the run."""
-        return sum(self.lengths)
+        return sum(phase.samples for phase in self.phases)
 
     @property
     def schedules(self) -> list[Schedule]:
         """The schedules of the learning rate, one after the other: the optimizer's, and one from each phase with a
         learning rate of its own on."""
         found = [Schedule("optimizer", self.optimizer, 0, 0, [])]
-        for number, (phase, samples) in enumerate(zip(self.phases, self.lengths, strict=True)):
+        for number, phase in enumerate(self.phases):
             if phase.lr:
                 own = self.optimizer.model_copy(update=phase.model_dump(include={"lr", "warmup", "cooldown"}))
                 found.append(Schedule(f"phases.{number}", own, found[-1].end, 0, []))
             last = found[-1]
-            found[-1] = last._replace(samples=last.samples + samples, phases=[*last.phases, number])
+            found[-1] = last._replace(samples=last.samples + phase.samples, phases=[*last.phases, number])
         return [schedule for schedule in found if schedule.phases]
 
     def bad_limit(self, seen: int) -> int:
@@ -579,12 +561,10 @@ class EvaluatedRecipe(Recipe):
         evals: evaluations during training.
         keep_best: a score, as "mine/exact_match", or an evaluation, of which it is the score that counts. The
             checkpoint with the best value is kept and exported to ``best/`` in the run's folder.
-        patience: end the run after so many evaluations in a row without a better value; 0 never ends it early.
     """
 
     evals: Sequence[BenchmarkEvalSpec] = ()
     keep_best: str = ""
-    patience: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _check_evals(self) -> EvaluatedRecipe:
@@ -596,8 +576,6 @@ class EvaluatedRecipe(Recipe):
                 f"keep_best = {self.keep_best!r}: no evaluation in [[evals]] has that name"
                 + (f"; it is one of {', '.join(names)}, with or without a score" if names else "")
             )
-        if self.patience and not self.keep_best:
-            raise ValueError("patience counts evaluations without a better score: set keep_best to that score")
         return self
 
     def times(self, every: int) -> int:

@@ -26,8 +26,8 @@ from openpali.whole import write_whole
 
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
 BESIDE = {  # recipe keys that do not change what is learned
-    *("name", "micro", "workers", "parallel", "max_bad", "skip_not_finite", "wandb"),
-    *("save_minutes", "keep", "keep_every", "samples_every"),
+    *("name", "micro", "workers", "parallel", "max_bad"),
+    *("save_minutes", "keep", "keep_every", "evals", "keep_best"),
 }
 SHOWN = 3  # differences that a message names
 
@@ -50,10 +50,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             busy = f"{self.path} is trained by another process: wait for its end, or name another folder with --run"
             self._lock = lock(self.path / LOCK, busy)
-        found = checkpoints(self.path)
-        if self.record.is_file() and found:
+        if self.record.is_file() and checkpoints(self.path):
             self.check(recipe)
-        self._check_length(recipe, read_state(found[-1])["samples"] if found else 0)
 
     def keep_record(self, recipe: Recipe, *, finished: bool) -> Recipe:
         """Write the resolved recipe; returns the recipe of the record.
@@ -71,6 +69,8 @@ class RunFolder:
     def check(self, recipe: Recipe, instead: str = "name another folder with --run") -> None:
         """Compare the recipe of the run in the folder with another one, in what cannot change during a run.
 
+        The last phase of a finished run may become longer.
+
         Args:
             instead: what one may do instead of deleting the run, for the message.
         """
@@ -78,9 +78,11 @@ class RunFolder:
         old, new = before.model_dump(), recipe.model_dump()
         changed = [each for key in FIXED for each in _changes(old[key], new[key], key)]
         changed += _changes(before.optimizer.name, recipe.optimizer.name, "optimizer.name")
-        more, last = recipe.phases[-1].samples - before.phases[-1].samples, len(before.phases) - 1
-        if more > 0 and [each.key for each in changed] == [f"phases.{last}.samples"]:
-            instead += f"; to let it go on, leave that key and add more_samples={more}"
+        if [each.key for each in changed] == [f"phases.{len(before.phases) - 1}.samples"]:
+            found = checkpoints(self.path)
+            if recipe.samples > before.samples and found and read_state(found[-1])["samples"] == before.samples:
+                return
+            instead += "; only the last phase of a finished run may become longer"
         self._refuse(changed, instead)
 
     def check_same(self, recipe: Recipe, instead: str) -> None:
@@ -137,28 +139,10 @@ class RunFolder:
         except OSError as error:
             raise OSError(f"{self.path} cannot be written to ({error}): name another folder with --run") from error
 
-    def _check_length(self, recipe: Recipe, done: int) -> None:
-        own = recipe.samples - recipe.more_samples
-        if recipe.more_samples and done < own:
-            raise ValueError(
-                f"more_samples = {recipe.more_samples}: only a finished run can be extended, and {self.path} has "
-                f"{done:,} of {own:,} samples: run the command without more_samples first, or "
-                "with a larger patience, if that had ended it"
-            )
-        if done > recipe.samples:
-            raise ValueError(
-                f"{self.path} holds a run that was extended to {done:,} samples, and this recipe ends at "
-                f"{recipe.samples:,}: add more_samples={done - own}, or a larger number to let it go on"
-            )
-
 
 def _learned(recipe: Recipe) -> dict[str, Any]:
-    """The keys that decide what is learned, dotted in the tables of model and optimizer. Evaluations do not, unless
-    they can end the run.
-    """
+    """The keys that decide what is learned, dotted in the tables of model and optimizer."""
     raw = recipe.model_dump(exclude=BESIDE)
-    if not raw.get("patience"):
-        raw = {key: value for key, value in raw.items() if key not in ("evals", "keep_best")}
     tables = {f"{table}.{key}": value for table in ("model", "optimizer") for key, value in raw.pop(table).items()}
     return raw | tables
 

@@ -43,7 +43,7 @@ class NotFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Gradients:
-    """Losses and gradient norm of a step, before the optimizer updates the weights.
+    """Losses and gradient norm of a step.
 
     Attributes:
         losses: of each micro-batch of this rank, detached.
@@ -91,20 +91,13 @@ class TrainStep:
         learning = self.learning if recipe.ema else {}
         self.average: dict[str, Tensor] = {name: p.detach().clone() for name, p in learning.items()}
 
-    def run(
-        self,
-        batches: Sequence[Batch],
-        weight: float,
-        number: int = 0,
-        before_update: Callable[[Gradients], None] = lambda gradients: None,
-    ) -> Gradients:
+    def run(self, batches: Sequence[Batch], weight: float, number: int = 0) -> Gradients:
         """One step on this rank's micro-batches. Collective.
 
         Args:
             batches: micro-batches on any device.
             weight: of the global batch: the sum of ``objective.weight`` over the micro-batches of all ranks.
             number: of the step, from 0: it decides the learning rate and the dropout mask.
-            before_update: called when gradients are summed and clipped, before any weight changes.
 
         Raises:
             NotFiniteError: on all ranks.
@@ -116,7 +109,6 @@ class TrainStep:
         gradients = self._reduce(losses)
         if not math.isfinite(gradients.norm):
             raise NotFiniteError(f"the norm of the gradients is {gradients.norm}")
-        before_update(gradients)
         self._update()
         return gradients
 
@@ -192,7 +184,12 @@ def describe_learning(recipe: Recipe, objective: Objective[Any]) -> Iterator[str
     _freeze(model, recipe, torch.float32)
     _clipped(model, recipe)
     group_parameters(model, recipe.optimizer)
-    yield from describe_average(recipe)
+    steps = recipe.samples // recipe.batch
+    if recipe.ema and steps < 1 / (1 - recipe.ema):
+        yield (
+            f"ema = {recipe.ema} averages over some {1 / (1 - recipe.ema):,.0f} steps, and the run has {steps:,}: "
+            "the exported model is near its initial weights; lower ema"
+        )
     for kind, learns in (("learns", True), ("frozen", False)):
         parts: Counter[str] = Counter()
         for name, tensor, count in weights_of(model):
@@ -201,16 +198,6 @@ def describe_learning(recipe: Recipe, objective: Objective[Any]) -> Iterator[str
         if parts:
             of_parts = ", ".join(f"{part} {count:,}" for part, count in parts.items())
             yield f"{kind}: {parts.total():,} parameters ({of_parts})"
-
-
-def describe_average(recipe: Recipe) -> Iterator[str]:
-    """A line of text about an average of the weights that a run is too short for."""
-    steps = recipe.samples // recipe.batch
-    if recipe.ema and steps < 1 / (1 - recipe.ema):
-        yield (
-            f"ema = {recipe.ema} averages over some {1 / (1 - recipe.ema):,.0f} steps, and the run has {steps:,}: "
-            "the exported model is near its initial weights; lower ema"
-        )
 
 
 def weights_of(model: nn.Module) -> Iterator[tuple[str, Tensor, int]]:

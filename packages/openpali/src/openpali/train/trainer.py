@@ -29,25 +29,25 @@ from openpali.model.vision_language import DTYPES
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import load_base
 from openpali.train.checkpoint import SETTLE_SECONDS, Checkpoints, allocate, checkpoints, read_state, tensors_of
-from openpali.train.diagnose import explain_high_loss, explain_not_finite
+from openpali.train.diagnose import explain_not_finite
 from openpali.train.evals import Evaluated, Evaluations
 from openpali.train.export import export_model, unsharded_copy
-from openpali.train.machine import count_flops, kept_memory, matmul_peak, peak_memory, resolve_precision
-from openpali.train.monitor import HIGH, LossWatch, Progress, Report, Window
+from openpali.train.machine import kept_memory, peak_memory, resolve_precision
+from openpali.train.monitor import Progress, Report, Window
 from openpali.train.objectives.registry import build_objective
 from openpali.train.optim.optimizer import rate_in
 from openpali.train.parallel import is_sharded
 from openpali.train.phases import class_names, open_phases
 from openpali.train.recipe import PromptedRecipe, Recipe
 from openpali.train.run_folder import RunFolder
-from openpali.train.step import Gradients, NotFiniteError, TrainStep, check_sizes, describe_average, set_resolution
+from openpali.train.step import NotFiniteError, TrainStep, check_sizes, set_resolution
 from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
 
 LOG_EVERY = 20  # steps
 RESERVE = 2  # checkpoints of a run that goes on, unless its recipe says how many: the newest may be damaged
 
-FRESH = {"samples": 0, "step": 0, "bad": 0, "skipped": 0, "phase": 0}  # where a run begins
+FRESH = {"samples": 0, "step": 0, "bad": 0, "phase": 0}  # where a run begins
 
 Look = Callable[[nn.Module], None]
 
@@ -139,14 +139,18 @@ class Trainer:
                 f"{self.folder.path}: the data has other classes than when the run began, such as {other!r}: {anew}"
             )
         self.sizes = {entry.name: len(entry.source) for phase in self.phases for entry in phase.entries}
-        self.sizes_before: dict[str, int] = state.get("sizes", self.sizes)
+        self.notes = [
+            f"{name} has {now:,} samples, and had {before:,} when the run stopped: from here on, samples come in "
+            "another order"
+            for name, now in self.sizes.items()
+            if (before := state.get("sizes", self.sizes).get(name, now)) != now
+        ]
         self.samples: int = state["samples"]
         self.step: int = state["step"]
         self.bad: int = state["bad"]
-        self.skipped: int = state["skipped"]
         self.phase: int = state["phase"]  # at a boundary the phase that ended: weights have its resolution
         self.evaluations = Evaluations(recipe, self.tokenizer, state.get("best"))
-        self.finished = self.samples == recipe.samples or self.evaluations.exhausted
+        self.finished = self.samples == recipe.samples
         # on rank 0 what the weights were trained with
         self.recorded = self.folder.keep_record(recipe, finished=self.finished) if first else recipe
         self.checkpoints = Checkpoints(
@@ -181,17 +185,15 @@ class Trainer:
         self.window = _resumed_window(state["window"], self.ranks) if resumed else Window()
         # parameters that have had no gradient so far
         self.unreached = set(state.get("unreached", ()) if resumed else self.train_step.learning)
-        self.loss_watch, self.suspicion = LossWatch(), ""
         self.precision = DTYPES[self.train_step.dtype]
-        self.precision_changed = state.get("precision", self.precision) != self.precision  # on another machine
-        self.flops = 0.0  # of a step on all ranks, at this resolution; 0: not counted yet
+        if state.get("precision", self.precision) != self.precision:  # on another machine
+            self.notes.append(f"the run goes on in {self.precision}, and was trained in another precision so far")
 
     def train(self, look: Look | None = None) -> Path:
         """Train to the end; returns the model folder.
 
         Args:
-            look: draws images of the run. Called on rank 0 with the model, every ``samples_every`` samples or with
-                each checkpoint; it may fail.
+            look: draws images of the run. Called on rank 0 with the model, with each checkpoint; it may fail.
 
         Raises:
             InterruptedError: SIGTERM or ctrl-C, after a checkpoint was written.
@@ -201,62 +203,34 @@ class Trainer:
         with self.folder.recording(self.folder.path):
             self.progress = Progress(self.recipe, self.folder.path, self.samples, active=self.ranks.rank == 0)
         with self.progress:
-            return self._train(look)
-
-    def _train(self, look: Look | None) -> Path:
-        if self.recipe.more_samples and self.samples < self.recipe.samples:
-            self.progress.say(
-                f"more_samples = {self.recipe.more_samples}: the run goes on from sample {self.samples:,} to "
-                f"{self.recipe.samples:,}, with the learning rate of a run of that length"
-            )
-        for note in describe_average(self.recipe):
-            self.progress.say(note)
-        if self.precision_changed:
-            self.progress.say(f"the run goes on in {self.precision}, and was trained in another precision so far")
-        for name, now in self.sizes.items():
-            if (before := self.sizes_before.get(name, now)) != now:
-                self.progress.say(
-                    f"{name} has {now:,} samples, and had {before:,} when the run stopped: from here on, samples "
-                    "come in another order"
-                )
-        if self.evaluations.exhausted:
-            self._say_exhausted()
-        try:
-            if self.evaluations.kept == self.step:  # it may have been killed before this
-                self._export("best")
-            self._run(look)
-            self._save()
-            self.checkpoints.wait()
-        except BaseException:
-            # let the pending checkpoint finish
-            self.checkpoints.settle(None if self.ranks.world == 1 else SETTLE_SECONDS)
-            raise
-        self._show(look)
-        written = self._export("model")
-        if not self.recipe.keep:
-            self.checkpoints.keep_last()
-        return written
+            for note in self.notes:
+                self.progress.say(note)
+            try:
+                if self.evaluations.kept == self.step:  # it may have been killed before this
+                    self._export("best")
+                self._run(look)
+                self._save()
+                self.checkpoints.wait()
+            except BaseException:
+                # let the pending checkpoint finish
+                self.checkpoints.settle(None if self.ranks.world == 1 else SETTLE_SECONDS)
+                raise
+            self._show(look)
+            written = self._export("model")
+            if not self.recipe.keep:
+                self.checkpoints.keep_last()
+            return written
 
     def summary(self) -> Iterator[str]:
-        """Sentences about bad samples, skipped steps, the best score and its precision, as far as there are any."""
+        """Sentences about bad samples and the best score, as far as there are any."""
         if self.bad:
             yield f"{self.bad:,} samples could not be used; they are listed in {self.folder.quarantine}"
-        if self.skipped:
-            yield (
-                f"{self.skipped:,} steps were skipped, since their gradients were not finite; they are listed in "
-                f"{self.folder.quarantine}"
-            )
         best = self.evaluations.best
-        if best is not None and best.value is not None:
+        if best is not None and best.value is None:
+            yield f"no evaluation gave a number for {best.score}: there is no best model"
+        elif best is not None:
             where = self.folder.path / "best"
             yield f"best {best.score} in {self.precision}: {best.value:.4f} at sample {best.samples:,}, in {where}"
-        elif best is not None and best.stale:
-            yield f"no evaluation gave a number for {best.score}: there is no best model"
-        if self.evaluations.all and self.precision == "bf16":
-            yield (
-                "scores of this run are of float32 weights and bf16 matmuls; openpali eval takes fp32 for both, or "
-                "bf16 for both with --dtype bf16, so its scores differ a little"
-            )
 
     # ---- the loop: next batch, step, report, evaluate, save
 
@@ -272,17 +246,15 @@ class Trainer:
             workers=recipe.workers,
             pinned=ranks.device.type == "cuda",
         )
-        self.peak = matmul_peak(ranks.device, self.train_step.dtype) * ranks.world
         started = self.step
         # an error that a caller keeps would keep the data workers alive, so close their loader
         with closing(batches), kept_memory(ranks.device), _stop_requests() as stop:
             if self.step == 0 and recipe.model.start and self._evaluate():  # the score of the model before
                 self._export("best")
             self.saved, self.window.began = time.monotonic(), time.perf_counter()
-            while not self.evaluations.exhausted:
-                group = self._next_batch(batches)
-                if group is None:
-                    break
+            asked = time.perf_counter()
+            for group in batches:
+                self.window.waited += time.perf_counter() - asked
                 problems = [problem for loaded in group for problem in loaded.problems]
                 message = self._agree(group, stop.is_set(), len(problems))
                 if message.failed:
@@ -297,20 +269,15 @@ class Trainer:
                 self._enter_phase(self.stream.phase_of(self.samples))
                 self._step(group, message)
                 best = self._evaluate()
-                due = self.step % LOG_EVERY == 0 or self.samples == recipe.samples or self.evaluations.exhausted
-                if due and self.window.updates:  # 0: all steps since the previous report were skipped
+                if self.step % LOG_EVERY == 0 or self.samples == recipe.samples:
                     self._check_reached()
                     self._report()
                 if best:
-                    self._keep_best()
-
-    def _next_batch(self, batches: Iterator[list[Loaded]]) -> list[Loaded] | None:
-        """This rank's micro-batches of the next global batch; None at the end of the run."""
-        asked = time.perf_counter()
-        group = next(batches, None)
-        if group is not None:
-            self.window.waited += time.perf_counter() - asked
-        return group
+                    self._save()
+                    self.checkpoints.wait()
+                    self.saved = time.monotonic()
+                    self._export("best")
+                asked = time.perf_counter()
 
     def _agree(self, group: list[Loaded], stop: bool, bad: int) -> StepMessage:
         """Tell the other ranks about this step, and hear about theirs. Collective."""
@@ -326,68 +293,28 @@ class Trainer:
         )
 
     def _step(self, group: list[Loaded], message: StepMessage) -> None:
-        """A training step; the first at each resolution also counts its FLOPs."""
-        batches, world, late = self._batches(group, message), self.ranks.world, self.objective.late
-        run = partial(self._change_weights, group, batches, message.weight)
-        if self.flops:
-            run()
-        elif self.recipe.parallel.compile:  # compiled code hides its matmuls: count a pass without it
-            with torch.compiler.set_stance("force_eager"):
-                count = partial(self.train_step.backward, batches, message.weight, self.step)
-                self.flops = world * count_flops(count)
+        batches = self._batches(group, message)
+        try:
+            done = self.train_step.run(batches, message.weight, self.step)
+        except NotFiniteError as error:
             self.train_step.zero_gradients()
-            run()
-        else:
-            skipped, counted = self.skipped, count_flops(run)
-            self.flops = world * counted if self.skipped == skipped else 0.0  # a skipped step has a second pass
+            again = partial(self.train_step.backward, batches, message.weight, self.step)
+            keys = [loaded.keys for loaded in group]
+            why = explain_not_finite(self.model, again, keys, self.samples, self.ranks)
+            raise ValueError(
+                f"{why}. Lower optimizer.lr, raise warmup, or leave those samples out, and run the same command: "
+                "it goes on from the last checkpoint"
+            ) from error
+        self.unreached -= done.reached
+        names = [entry.name for entry in self.phases[self.phase].entries]
+        for loaded, losses in zip(group, done.losses, strict=True):
+            self.window.add([names[entry] for entry in loaded.entries], losses)
+        self.window.norms += done.norm
+        self.window.updates += 1
         self.step += 1
         self.samples += self.recipe.batch
         self.window.steps += 1
-        self.window.flops += self.flops
-        if self.objective.late != late:  # more losses have begun
-            self.flops = 0.0
-            self.loss_watch = LossWatch()
         self.progress.advance(self.samples)
-
-    def _change_weights(self, group: list[Loaded], batches: list[Batch], weight: float) -> None:
-        keys = [loaded.keys for loaded in group]
-        names = [entry.name for entry in self.phases[self.phase].entries]
-
-        def before_update(gradients: Gradients) -> None:
-            self.unreached -= gradients.reached
-            self.window.norms += gradients.norm
-            self.window.updates += 1
-            for loaded, losses in zip(group, gradients.losses, strict=True):
-                self.window.add([names[entry] for entry in loaded.entries], losses)
-            if self.suspicion:
-                by_name = {name: p.grad for name, p in self.train_step.learning.items() if p.grad is not None}
-                suspects = explain_high_loss(by_name, gradients.losses, keys, self.ranks)
-                self.progress.say(f"{self.suspicion}. {suspects}")
-                self.suspicion = ""
-
-        try:
-            self.train_step.run(batches, weight, self.step, before_update)
-        except NotFiniteError:
-            self.train_step.zero_gradients()
-            again = partial(self.train_step.backward, batches, weight, self.step)
-            why = explain_not_finite(self.model, again, keys, self.samples, self.ranks)
-            self._skip(f"{why}; no weight was changed by this step" if self.recipe.skips else why)
-
-    def _skip(self, why: str) -> None:
-        """Note a step that is not finite, and leave it out, up to ``skip_not_finite`` of them."""
-        limit = self.recipe.skip_not_finite
-        if self.skipped >= limit:
-            before = f" after {self.skipped} such steps, with skip_not_finite = {limit}" if self.skipped else ""
-            skip = ", or raise skip_not_finite to skip such steps" if self.recipe.skips else ""
-            raise ValueError(
-                f"{why}{before}. Lower optimizer.lr or raise warmup, leave those samples out{skip}, and run the "
-                "same command to go on from the last checkpoint"
-            )
-        self.skipped += 1
-        allocate(self.optimizer)  # a checkpoint holds the moments of all parameters
-        if self.ranks.rank == 0:
-            self.folder.note_problems(self.samples, [f"step skipped: {why}"])
-        self.progress.say(f"a step was skipped, {self.skipped} of skip_not_finite = {limit}: {why}")
 
     def _batches(self, group: list[Loaded], message: StepMessage) -> list[Batch]:
         """The micro-batches as the model takes them: in shards, all ranks run the ViT if any has images."""
@@ -400,7 +327,7 @@ class Trainer:
         ]
 
     def _report(self) -> None:
-        """Report the steps since the previous report, and look for a loss that stays high. Collective."""
+        """Report the steps since the previous report. Collective."""
         window, ranks = self.window, self.ranks
         seconds = time.perf_counter() - window.began
         everywhere, last = self._window_of_all_ranks(), self.samples - self.recipe.batch
@@ -413,31 +340,21 @@ class Trainer:
             extra={name: value for name, tensor in window.extra.items() if not math.isnan(value := float(tensor))},
             gradient_norm=everywhere.norms / everywhere.updates,
             samples_per_second=window.steps * self.recipe.batch / seconds,
-            share_of_peak=window.flops / seconds / self.peak,
             data_wait=window.waited / seconds,
             learning_rate=peak * rate_in(self.train_step.schedules, peak, last),
             memory=max(ranks.gather(peak_memory(ranks.device))),
             drawn=self.stream.drawn(self.samples),
             bad=self.bad,
-            skipped=self.skipped,
         )
         with self.folder.recording(self.folder.metrics):
             self.progress.report(report)
-        median = self.loss_watch.notice(report.loss)  # the same on all ranks
-        if median is not None:
-            self.suspicion = (
-                f"the loss is {report.loss:.4g} at sample {report.samples} and stays above {HIGH} times its "
-                f"median, {median:.4g}"
-            )
         self.window = Window()
 
     def _finish_step(self, message: StepMessage, look: Look | None) -> None:
         """What comes after a step, once all ranks know what is due: save, draw. Collective."""
-        save = bool(message.stop or message.due or self._passed(self.recipe.keep_every))
-        if save:
+        if message.stop or message.due or self._passed(self.recipe.keep_every):
             self._save()
             self.saved = time.monotonic()
-        if self._passed(self.recipe.samples_every) if self.recipe.samples_every else save:
             self._show(look)
 
     def _evaluate(self) -> bool:
@@ -445,10 +362,8 @@ class Trainer:
 
         Before the first step, all are due.
         """
-        over = self.samples == self.recipe.samples
-        began = time.perf_counter()
-        evaluations = self.evaluations
-        reached = evaluations.run(
+        over, began = self.samples == self.recipe.samples, time.perf_counter()
+        reached = self.evaluations.run(
             lambda every: over or self._passed(every),
             self.train_step,
             self.samples,
@@ -457,29 +372,11 @@ class Trainer:
             self._note_scores,
         )
         self.window.began += time.perf_counter() - began  # the speed is that of training
-        if evaluations.exhausted:
-            self._say_exhausted()
         return reached
-
-    def _say_exhausted(self) -> None:
-        best = self.evaluations.best
-        assert best is not None
-        where = f"its best is of sample {best.samples:,}" if best.value is not None else "it was never a number"
-        self.progress.say(
-            f"{best.score} has not improved for {best.stale} evaluations: the run ends at sample "
-            f"{self.samples:,}; {where}"
-        )
 
     def _note_scores(self, found: Evaluated) -> None:
         with self.folder.recording(self.folder.metrics):
             self.progress.note_scores(found)
-
-    def _keep_best(self) -> None:
-        """Save a checkpoint of the best score, and export it once it is complete. Collective."""
-        self._save()
-        self.checkpoints.wait()
-        self.saved = time.monotonic()
-        self._export("best")
 
     def _export(self, name: str) -> Path:
         """Write a model folder into the run's, unless a finished run has written it. Collective."""
@@ -498,7 +395,6 @@ class Trainer:
         state = {
             "samples": self.samples,
             "bad": self.bad,
-            "skipped": self.skipped,
             "phase": self.phase,
             "precision": self.precision,
             "window": self._window_of_all_ranks().state,
@@ -532,19 +428,16 @@ class Trainer:
     def _enter_phase(self, phase: int) -> None:
         if phase != self.phase:
             self.phase = phase
-            self.flops = 0.0
-            self.loss_watch = LossWatch()  # another mixture has another loss
             self.train_step.change_resolution(self.recipe.phases[phase])
 
     def _check_reached(self) -> None:
         """Check that all parameters that learn have had a gradient on some rank. Collective."""
-        late = self.objective.late
-        if dead := {name for name in self._unreached_everywhere() if not name.startswith(late)}:
+        if dead := self._unreached_everywhere():
             raise ValueError(
                 f"no gradient has reached {min(dead)} ({len(dead)} tensors in all) in {self.step} steps: name the "
                 "part in model.frozen, or give the mixture samples that use it"
             )
-        self.unreached = {name for name in self.unreached if name.startswith(late)}
+        self.unreached = set()
 
     def _unreached_everywhere(self) -> set[str]:
         """Parameters that have had no gradient on any rank."""

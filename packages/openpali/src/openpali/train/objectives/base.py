@@ -107,11 +107,6 @@ class Objective(ABC, Generic[R]):
         """What the model tells apart, in the order of its output; empty: it has no classes."""
         return ()
 
-    @property
-    def late(self) -> tuple[str, ...]:
-        """Beginnings of the names of parameters that no loss reaches yet, but will."""
-        return ()
-
     def begin_step(self, number: int) -> None:
         """Called before the losses of each step, with its number from 0. Collective.
 
@@ -153,11 +148,6 @@ class Objective(ABC, Generic[R]):
     def vocabulary(cls, recipe: R) -> int:
         """Ids of the tokenizer that the preset is made for, to plan without a tokenizer; 0: it needs none."""
         return 0
-
-    @classmethod
-    def assumptions(cls, recipe: R) -> Sequence[str]:
-        """What a plan assumes of the steps of this objective, in words."""
-        return ()
 
     @classmethod
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: R, tools: Tools) -> Evaluation:

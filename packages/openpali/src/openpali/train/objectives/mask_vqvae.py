@@ -25,8 +25,6 @@ from openpali.train.shapes import shape_of
 class MaskRecipe(Recipe):
     """The mask VQ-VAE: masks of objects to 16 tokens and back. Its entries have the task ``refseg``."""
 
-    skips: ClassVar[bool] = False
-
     @model_validator(mode="after")
     def _check_codebook(self) -> MaskRecipe:
         if self.micro > 1:
@@ -43,11 +41,6 @@ class MaskRecipe(Recipe):
             raise ValueError(
                 "ema averages the encoder, but not the codebook, which would no longer fit it: "
                 'objective = "mask_vqvae" needs ema = 0'
-            )
-        if self.skip_not_finite:
-            raise ValueError(
-                "skip_not_finite leaves out the update of weights, but the codebook has changed before: "
-                'objective = "mask_vqvae" needs skip_not_finite = 0'
             )
         return self
 

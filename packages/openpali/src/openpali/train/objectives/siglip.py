@@ -34,12 +34,11 @@ from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch
 from openpali.train.objectives.captions import CaptionEncoder, caption_loss, decoder_shape, example_captions
 from openpali.train.objectives.distil import as_patches, distillation_loss, teacher_of
-from openpali.train.objectives.masked import MOMENTUM, Heads, HidingEncoder, example_hidden, hide, part_length, take
 from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, ModelSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 from openpali.weights.files import AUXILIARY
 
-CAPTIONS, TEACHER, STUDENT, HEADS = "captions", "teacher", "student", "heads"  # auxiliary parts
+CAPTIONS, TEACHER, STUDENT = "captions", "teacher", "student"  # auxiliary parts
 
 
 class SiglipModelSpec(ModelSpec):
@@ -80,11 +79,6 @@ class SiglipRecipe(EvaluatedRecipe):
         teacher: run or model folder of a frozen image encoder. A linear map of the patch tokens of this model is
             trained to match its patch tokens on the same grid; empty: none. Neither is exported.
         distillation: weight of that loss, 1 - cosine, such as 1.0.
-        masked: weight of masked prediction: where half of the patches of an image are grey, the encoder predicts
-            what it sees there in the whole image, such as 0.625; 0 for none.
-        self_distillation: weight of predicting the embedding of the whole image from a part of half its rows and
-            columns of patches, such as 0.25; 0 for none.
-        masked_from: share of the run after which these two begin, such as 0.8, as for SigLIP 2.
     """
 
     keep_case: bool = False
@@ -95,9 +89,6 @@ class SiglipRecipe(EvaluatedRecipe):
     captions: float = Field(0.0, ge=0)
     teacher: str = ""
     distillation: float = Field(0.0, ge=0)
-    masked: float = Field(0.0, ge=0)
-    self_distillation: float = Field(0.0, ge=0)
-    masked_from: float = Field(0.0, ge=0, lt=1)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = Field([])
     kinds: ClassVar[Sequence[str]] = ("siglip",)
@@ -118,13 +109,8 @@ class SiglipRecipe(EvaluatedRecipe):
                 "distillation is the weight of learning from a teacher: set both, teacher, such as "
                 '"mini/0a_siglip", and distillation, such as 1.0'
             )
-        if self.model.lora.rank and (self.captions or self.teacher or self.hides):
-            raise ValueError(
-                "captions, teacher, masked and self_distillation train parts that no adapter holds: "
-                "remove model.lora"
-            )
-        if self.masked_from and not self.hides:
-            raise ValueError("masked_from is when masked and self_distillation begin: set one of them")
+        if self.model.lora.rank and (self.captions or self.teacher):
+            raise ValueError("captions and teacher train parts that no adapter holds: remove model.lora")
         return self
 
     @model_validator(mode="after")
@@ -136,17 +122,11 @@ class SiglipRecipe(EvaluatedRecipe):
             )
         return self
 
-    @property
-    def hides(self) -> bool:
-        """Whether the encoder is also asked about images of which it sees a part."""
-        return self.masked > 0 or self.self_distillation > 0
-
 
 class SiglipObjective(Objective[SiglipRecipe]):
     """Loss of pairs over the global batch, and others by the weights of the recipe."""
 
     recipe_class: ClassVar[type[Recipe]] = SiglipRecipe
-    _step = -1  # the last one that began
 
     def configure(self) -> SigLIPConfig:
         shape, model = shape_of(self.recipe, "siglip"), self.recipe.model
@@ -165,19 +145,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
         if recipe.teacher:
             teacher = teacher_of(recipe.teacher, vision, native=bool(recipe.phases[0].tokens))
             parts |= {TEACHER: teacher, STUDENT: Dense(vision.width, teacher.config.width)}
-        if recipe.hides:
-            parts[HEADS] = Heads(vision, masked=recipe.masked > 0, part=recipe.self_distillation > 0)
         return parts
-
-    @property
-    def late(self) -> tuple[str, ...]:
-        return () if self._hiding(self._step) else (f"{AUXILIARY}.{HEADS}.",)
-
-    def begin_step(self, number: int) -> None:
-        begun, self._step = self._step == number, number
-        if self.recipe.hides and self._hiding(number) and not begun:
-            first = number == 0 or not self._hiding(number - 1)
-            cast(Heads, self._part(HEADS)).follow(0.0 if first else MOMENTUM)
 
     def origins(self) -> Mapping[str, str]:
         taught = {f"{AUXILIARY}.{TEACHER}": f"{self.recipe.teacher}#vit"} if self.recipe.teacher else {}
@@ -186,8 +154,7 @@ class SiglipObjective(Objective[SiglipRecipe]):
     def make_encoder(self) -> Encoder:
         length, regions = cast(SigLIP, self.model).config.text.length, self.recipe.regions > 0
         pairs = PairEncoder(self.tokenizer, length, self._normalisation, regions, self._padding)
-        encoder = CaptionEncoder(pairs) if self.recipe.captions else pairs
-        return HidingEncoder(encoder, self.config.vision.patch_size) if self.recipe.hides else encoder
+        return CaptionEncoder(pairs) if self.recipe.captions else pairs
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         regions = None
@@ -228,14 +195,6 @@ class SiglipObjective(Objective[SiglipRecipe]):
             teacher, student = cast(ViT, self._part(TEACHER)), self._part(STUDENT)
             taught = teacher(as_patches(images, vit.config.patch_size, teacher))
             yield "distillation", recipe.distillation, distillation_loss(student(tokens), taught, real)
-        if recipe.hides and self._hiding(self._step):
-            heads, patch = cast(Heads, self._part(HEADS)), vit.config.patch_size
-            if recipe.masked:
-                seen = vit(hide(images, batch["hidden"], patch))
-                yield "masked", recipe.masked, heads.masked_loss(seen, tokens, batch["hidden"])
-            if recipe.self_distillation:
-                part = model.embed_image(take(images, batch["part"], batch["part_grids"], patch))
-                yield "self_distillation", recipe.self_distillation, heads.part_loss(part, embeddings.image)
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
         ids = torch.ones(rows, cast(SigLIP, self.model).config.text.length, dtype=torch.long)
@@ -245,11 +204,6 @@ class SiglipObjective(Objective[SiglipRecipe]):
             batch |= {"region_boxes": torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(rows, 1), "names": ids}
         if self.recipe.captions:
             batch |= example_captions(rows, ids.shape[1])
-        if self.recipe.hides and phase.tokens:
-            batch |= example_hidden(rows, phase.tokens, (1, part_length(phase.tokens)))
-        elif self.recipe.hides:
-            high, wide = (pixels // self.config.vision.patch_size for pixels in phase.pixels)
-            batch |= example_hidden(rows, high * wide, (max(1, high // 2), max(1, wide // 2)))
         return batch
 
     def logit_width(self, rows: int) -> int:
@@ -263,12 +217,6 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     def facts(self) -> Mapping[str, Any]:
         return {"text_normalisation": self._normalisation, "padding": self._padding}
-
-    def _hiding(self, step: int) -> bool:
-        """Whether masked prediction and self-distillation have begun."""
-        planned = self.recipe.samples - self.recipe.more_samples
-        begin = min(self.recipe.masked_from * planned, planned - self.recipe.batch)  # the last step at the latest
-        return max(0, step) * self.recipe.batch >= begin
 
     def _part(self, name: str) -> nn.Module:
         """One of the auxiliary parts."""
@@ -293,12 +241,6 @@ class SiglipObjective(Objective[SiglipRecipe]):
     @property
     def _padding(self) -> Padding:
         return self.recipe.model.padding or PairEncoder.padding
-
-    @classmethod
-    def assumptions(cls, recipe: SiglipRecipe) -> Sequence[str]:
-        share = 1 - recipe.masked_from
-        told = f"masked prediction and self-distillation in all steps, not in the last {share:.0%} alone"
-        return [told] if recipe.masked_from else []
 
     @classmethod
     def vocabulary(cls, recipe: SiglipRecipe) -> int:

@@ -18,7 +18,6 @@ from openpali.train.recipe import OptimizerSpec, Schedule
 
 # matrices without weight decay, by name, which Muon leaves to AdamW; vectors and scalars have none either
 NO_DECAY = {"embed", "positions", "probe", "table", "columns", "rows", "kind"}
-MAY_BE_LATE = "heads"  # of an auxiliary loss: they would shrink until it begins
 AT_THE_ENDS = {"patch_embed", "head"}  # first and last matrices, which Muon leaves to AdamW
 
 
@@ -61,7 +60,7 @@ def group_parameters(model: nn.Module, spec: OptimizerSpec) -> list[dict[str, An
         names = set(name.split("."))
         kernel = parameter.ndim >= 2 and not names & NO_DECAY
         hidden = kernel and parameter.ndim == 2 and not names & AT_THE_ENDS
-        decay = spec.weight_decay if kernel and MAY_BE_LATE not in names else 0.0
+        decay = spec.weight_decay if kernel else 0.0
         sharded = isinstance(parameter, DTensor)  # fused kernels take either kind, not both
         groups.setdefault((scale, decay, hidden, sharded), []).append(parameter)
     if unused:
