@@ -58,8 +58,8 @@ def test_a_line_is_held_out_for_any_of_its_words(world: World) -> None:
 
 def test_every_template_can_be_filled(world: World) -> None:
     sampler = _sampler(world)
-    for template in (*line_texts._NUMBERS, *line_texts._LABELS, *line_texts._CODE):
-        text = line_texts._filled(sampler, template, "en")
+    for template in (*line_texts.NUMBERS, *line_texts.LABELS, *line_texts.CODE):
+        text = line_texts.fill(template, line_texts.FIELDS, sampler, "en")
         assert "{" not in text.replace('{"', "")
         assert text == " ".join(text.split())
 

@@ -4,13 +4,44 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from openpali_lab.worlds.sampler import TRIES, Sampler
 from openpali_lab.worlds.splits import is_heldout
 
-# Templates, three spaces apart. The function of its name in FIELDS fills a {field}.
-NUMBERS = """
+
+class Draws(Protocol):
+    """What fields of templates are drawn with."""
+
+    def integer(self, low: int, high: int) -> int:
+        """An integer from ``low`` to ``high``, both included."""
+
+    def uniform(self, low: float, high: float) -> float: ...
+
+    def word(self, language: str) -> str: ...
+
+
+Field = Callable[[Draws, str], str]
+"""Draws what stands in a field, in a language."""
+
+
+def templates(table: str) -> list[str]:
+    """Texts with ``{fields}``, which stand three spaces apart; see :func:`fill`."""
+    return [template for line in table.strip().splitlines() for template in line.split("   ")]
+
+
+def fill(template: str, fields: Mapping[str, Field], draws: Draws, language: str) -> str:
+    """Draw each ``{field}`` of a template by the function of its name; ``{field:>8}`` is padded as Python does."""
+    return re.sub(
+        r"\{(\w+)(?::([<>]?\d+))?\}",
+        lambda found: format(fields[found[1]](draws, language), found[2] or ""),
+        template,
+    )
+
+
+NUMBERS = templates(
+    """
 {count}   {count}   {count}.{nn}   {count},{nn}   {count},{nnn}   {count}.{nnn}   {count},{nn} €
 € {count}.{nnn},{nn}   ${count}.{nn}   £{count}.{nn}   {count}%   {count} %   {day}.{month}.{year}
 {year}-{month}-{day}   {month}/{day}/{year}   {day}/{month}/{year}   {day} {monthname} {year}
@@ -21,7 +52,9 @@ v{n}.{n}.{count}   {count} x {count}   {count} × {count}   {count}–{count}   
 § {count}   {nn} °C   {hour}:{minute}–{hour}:{minute}   {nnnn} {nnnn} {nnnn} {nnnn}   [{count}]
 {count}:{count}   ~{count} ms   ±{n}.{n}   {nn}.{nn}.{nn}.{nn}   {n}{n}{n} / {count}
 """
-LABELS = """
+)
+LABELS = templates(
+    """
 {Word}   {Word} {word}   {Word} {word} {word}   {Word} {Word}   {WORD}   {WORD} {WORD}   {word}   {word} {word}
 {word} {word} {word}   {Word}: {count}   {Word}: {word}   {Word} ({count})   {Word}…   {Word} & {Word}
 “{Word} {word}”   « {word} »   „{Word}“   {Word}/{Word}   {Word}, {word} {word}.   {n}. {Word} {word}
@@ -30,7 +63,9 @@ LABELS = """
 {Word}'s {word}   {Word} – {word}   {word}, {word}, {word}   {Word}-{Word}   {word}-{word}
 {Word} {word} {count}   {Word}*
 """
-CODE = """
+)
+CODE = templates(
+    """
 {word}_{word}   {word}{Word}   {Word}{Word}   {WORD}_{WORD}   --{word}-{word}   --{word}={count}
 -{letter} {word}   {word}.{ending}   /{word}/{word}/{word}   ~/{word}/{word}.{ending}   C:\\{Word}\\{Word}
 https://{word}.{domain}/{word}   www.{word}-{word}.{domain}   {word}.{word}@{word}.{domain}
@@ -42,6 +77,7 @@ def {word}_{word}({word}):   import {word}.{word}   if {word} > {count}:   $ {wo
 {word}_{n}.{ending}   ${WORD}   %{word}%   {word}:{nnnn}   # {word} {word}   </{word}>   '{word}'   !{word}
 {word} ^ {word}
 """
+)
 ENDINGS = ["py", "txt", "toml", "json", "png", "html", "md", "csv", "pdf", "c", "rs", "sh", "xml", "jpg"]
 DOMAINS = ["com", "org", "net", "io", "dev", "de", "fr", "es", "it", "eu"]
 MONTHS = {
@@ -62,8 +98,8 @@ def line_text(sampler: Sampler, most: int) -> tuple[str, str]:
         if chance < 0.5:
             text = _cutting(sampler, language, most)
         else:
-            templates = _LABELS if chance < 0.7 else _CODE if chance < 0.85 else _NUMBERS
-            text = _filled(sampler, templates[sampler.integer(0, len(templates) - 1)], language)
+            table = LABELS if chance < 0.7 else CODE if chance < 0.85 else NUMBERS
+            text = fill(table[sampler.integer(0, len(table) - 1)], FIELDS, sampler, language)
         if 1 <= len(text) <= most and is_novel(text) == sampler.heldout:
             return text, language
     raise ValueError(
@@ -97,44 +133,37 @@ def _cutting(sampler: Sampler, language: str, most: int) -> str:
     return " ".join(kept)
 
 
-def _filled(sampler: Sampler, template: str, language: str) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: FIELDS[found[1]](sampler, language), template)
+def _month(draws: Draws, language: str) -> str:
+    return MONTHS.get(language, MONTHS["en"]).split()[draws.integer(0, 11)]
 
 
-def _word(sampler: Sampler, language: str) -> str:
-    words = sampler.world.words.get(language) or sampler.world.words["en"]
-    letters = sampler.integer(2, 9)
-    found = words.by_length.get((sampler.split, letters)) or words.all
-    return found[sampler.integer(0, len(found) - 1)]
+def _digits(count: int) -> Field:
+    return lambda draws, language: f"{draws.integer(0, 10**count - 1):0{count}}"
 
 
-def _month(sampler: Sampler, language: str) -> str:
-    return MONTHS[language].split()[sampler.integer(0, 11)]
+def _within(low: int, high: int) -> Field:
+    return lambda draws, language: f"{draws.integer(low, high):02}"
 
 
-def _digits(count: int) -> Callable[[Sampler, str], str]:
-    return lambda sampler, language: f"{sampler.integer(0, 10**count - 1):0{count}}"
+def one_of(choices: Sequence[str]) -> Field:
+    return lambda draws, language: choices[draws.integer(0, len(choices) - 1)]
 
 
-def _within(low: int, high: int) -> Callable[[Sampler, str], str]:
-    return lambda sampler, language: f"{sampler.integer(low, high):02}"
-
-
-def _letters(alphabet: str, most: int) -> Callable[[Sampler, str], str]:
-    def draw(sampler: Sampler, language: str) -> str:
-        count = sampler.integer(1, most)
-        return "".join(alphabet[sampler.integer(0, len(alphabet) - 1)] for _ in range(count))
+def _letters(alphabet: str, most: int) -> Field:
+    def draw(draws: Draws, language: str) -> str:
+        count = draws.integer(1, most)
+        return "".join(alphabet[draws.integer(0, len(alphabet) - 1)] for _ in range(count))
 
     return draw
 
 
-FIELDS: Mapping[str, Callable[[Sampler, str], str]] = {
-    "word": _word,
-    "Word": lambda sampler, language: _word(sampler, language).capitalize(),
-    "WORD": lambda sampler, language: _word(sampler, language).upper(),
+FIELDS: Mapping[str, Field] = {
+    "word": lambda draws, language: draws.word(language),
+    "Word": lambda draws, language: draws.word(language).capitalize(),
+    "WORD": lambda draws, language: draws.word(language).upper(),
     "monthname": _month,
-    "Monthname": lambda sampler, language: _month(sampler, language).capitalize(),
-    "count": lambda sampler, language: f"{int(10 ** sampler.uniform(0, 4))}",
+    "Monthname": lambda draws, language: _month(draws, language).capitalize(),
+    "count": lambda draws, language: f"{int(10 ** draws.uniform(0, 4))}",
     "n": _digits(1),
     "nn": _digits(2),
     "nnn": _digits(3),
@@ -147,13 +176,6 @@ FIELDS: Mapping[str, Callable[[Sampler, str], str]] = {
     "hex": _letters("0123456789abcdef", 8),
     "letter": _letters(string.ascii_letters, 1),
     "letters": _letters(string.ascii_uppercase, 4),
-    "ending": lambda sampler, language: ENDINGS[sampler.integer(0, len(ENDINGS) - 1)],
-    "domain": lambda sampler, language: DOMAINS[sampler.integer(0, len(DOMAINS) - 1)],
+    "ending": one_of(ENDINGS),
+    "domain": one_of(DOMAINS),
 }
-
-
-def templates(table: str) -> list[str]:
-    return [template for line in table.strip().splitlines() for template in line.split("   ")]
-
-
-_NUMBERS, _LABELS, _CODE = map(templates, (NUMBERS, LABELS, CODE))

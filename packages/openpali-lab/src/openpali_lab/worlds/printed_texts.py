@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from openpali.home import data_folder
 from openpali.text.characters import numbers_of
-from openpali_lab.worlds.line_texts import FIELDS, has_novel_word, is_novel, templates
+from openpali_lab.worlds.line_texts import FIELDS, Field, fill, has_novel_word, is_novel, one_of, templates
 from openpali_lab.worlds.sampler import TRIES, Sampler
 
 SCRIPTS: Mapping[str, Sequence[str]] = {
-    "Cyrillic": ["ru", "ru", "uk", "uk", "bg", "sr", "be", "mk"],
+    "Cyrillic": "ru ru uk uk bg sr be mk".split(),
     "Greek": ["el"],
-    "Latin": [
-        *(
-            "en",
-            "en",
-            "en",
-            "de",
-            "de",
-            "fr",
-            "fr",
-            "es",
-            "es",
-            "it",
-            "pt",
-            "pl",
-            "pl",
-            "cs",
-            "tr",
-            "hu",
-            "ro",
-            "nl",
-        ),
-        *("sv", "da", "fi", "nb", "vi", "ca", "sk", "hr", "sl", "lt", "lv"),
-    ],
+    "Latin": ("en en en de de fr fr es es it pt pl pl cs tr hu ro nl sv da fi nb vi ca sk hr sl lt lv".split()),
 }
-TERMINAL = """
+TERMINAL = templates(
+    """
 {mode}   {mode} {n} {user} {user} {count} {Mon} {dd} {hour}:{minute} {word}.{ending}
 {mode}  {n} {user} {user}  {count} {Mon} {dd} {hour}:{minute} {word}.{ending}
 {user} {user} {nnnn} {Mon} {dd} {year} {word}   {count}{unit}   {nn}{unit} {n}% /dev/{disk}   /dev/{disk}
@@ -59,34 +37,9 @@ Ctrl-{LETTER}   ^{LETTER}   ^{LETTER} {Word}   Ln {n}, Col {nn}   {nn}:{n}   {co
 {nnn} × {nnn}   100%   UTF-8   {Word} ({LETTER})   {LETTER}   ({n})   ✓ {Word}   • {word}   x = {n}
 y: {n}.{nn}   i++   a[i]   l{n}   O{n}   I{n}   {n}l   1l   0O   Il1   {word}{n}   {letter}{n}   {n}{letter}
 """
-CONFUSED = [
-    "wuvy",
-    "oaec",
-    "935862",
-    "O0oQ",
-    "lI1i|!",
-    "rnm",
-    "cldq",
-    "5S$",
-    "8B&",
-    "2Zz",
-    "gq9",
-    ".,:;'`",
-    "-_–—~=",
-    "ijl",
-    "ft",
-    "hnb",
-]
-MODES = [
-    "-rw-r--r--",
-    "drwxr-xr-x",
-    "-rwxr-xr-x",
-    "lrwxrwxrwx",
-    "-rw-------",
-    "drwx------",
-    "crw-rw----",
-    "drwxrwxrwt",
-]
+)
+CONFUSED = "wuvy oaec 935862 O0oQ lI1i|! rnm cldq 5S$ 8B& 2Zz gq9 .,:;'` -_–—~= ijl ft hnb".split()
+MODES = "-rw-r--r-- drwxr-xr-x -rwxr-xr-x lrwxrwxrwx -rw------- drwx------ crw-rw---- drwxrwxrwt".split()
 USERS = ["root", "user", "www-data", "anna", "admin", "max", "wheel", "staff", "nobody"]
 DISKS = ["sda1", "sda2", "sdb1", "nvme0n1p1", "nvme0n1p2", "mapper/vg-root", "vda1", "loop0", "tty1"]
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
@@ -153,8 +106,7 @@ def _of_code(sampler: Sampler) -> str:
     chance = sampler.uniform(0, 1)
     if chance < 0.15:
         return _of_confused(sampler)
-    template = _TERMINAL[sampler.integer(0, len(_TERMINAL) - 1)]
-    return re.sub(r"\{(\w+)\}", lambda found: _FIELDS[found[1]](sampler, "en"), template)
+    return fill(TERMINAL[sampler.integer(0, len(TERMINAL) - 1)], SCREEN_FIELDS, sampler, "en")
 
 
 def _of_confused(sampler: Sampler) -> str:
@@ -165,20 +117,15 @@ def _of_confused(sampler: Sampler) -> str:
     return " ".join("".join(spaced).split())
 
 
-def _one_of(choices: Sequence[str]) -> Callable[[Sampler, str], str]:
-    return lambda sampler, language: choices[sampler.integer(0, len(choices) - 1)]
-
-
-_TERMINAL = templates(TERMINAL)
-_FIELDS: Mapping[str, Callable[[Sampler, str], str]] = {
+SCREEN_FIELDS: Mapping[str, Field] = {
     **FIELDS,
-    "mode": _one_of(MODES),
-    "user": _one_of(USERS),
-    "disk": _one_of(DISKS),
-    "Mon": _one_of(MONTHS),
-    "unit": _one_of("KMGT"),
-    "digit": _one_of("0123456789"),
-    "LETTER": _one_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
-    "dd": lambda sampler, language: str(sampler.integer(1, 31)),
-    "pid": lambda sampler, language: f"{int(10 ** sampler.uniform(1, 5))}",
+    "mode": one_of(MODES),
+    "user": one_of(USERS),
+    "disk": one_of(DISKS),
+    "Mon": one_of(MONTHS),
+    "unit": one_of("KMGT"),
+    "digit": one_of("0123456789"),
+    "LETTER": one_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    "dd": lambda draws, language: str(draws.integer(1, 31)),
+    "pid": lambda draws, language: f"{int(10 ** draws.uniform(1, 5))}",
 }

@@ -50,6 +50,12 @@ class Sampler:
         """An integer from ``low`` to ``high``, both included."""
         return low + int(self.rng.random() * (high - low + 1))
 
+    def word(self, language: str) -> str:
+        """A word of the split in a language, or in English if there are none, of a random length."""
+        words = self.world.words.get(language) or self.world.words["en"]
+        found = words.by_length.get((self.split, self.integer(2, 9))) or words.all
+        return found[self.integer(0, len(found) - 1)]
+
     def stamps(self, count: int) -> list[Stamp]:
         """``count`` stamps with different names.
 

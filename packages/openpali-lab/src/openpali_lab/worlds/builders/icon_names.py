@@ -8,12 +8,12 @@ from collections.abc import Iterable
 _STYLES = """
 outline outlined line linear fill filled solid regular rounded round sharp bold thin duotone duo light twotone
 broken alt o remix variant stroke flat logo
-""".split()  # noqa: SIM905
+""".split()
 _SIZE = re.compile(r"(8|10|12|14|16|18|20|24|28|32|36|48)(px)?")
 _VARIANT = re.compile(r"0?[1-9]")
 _COUNTED = """
 number numeric num dice counter looks filter battery signal level letter timer
-""".split()  # noqa: SIM905
+""".split()
 """Words after which a number is part of the name, and not of a variant."""
 
 
