@@ -38,9 +38,9 @@ from PIL import Image
 
 from openpali.tasks.example import Box, Line, Word
 from openpali_lab.worlds.builders import packages
+from openpali_lab.worlds.builders.layout import Shot
 from openpali_lab.worlds.builders.output import add_sample, json_bytes
 from openpali_lab.worlds.builders.pages.browser import Look, chromium, shoot, site
-from openpali_lab.worlds.builders.pages.layout import Shot
 from openpali_lab.worlds.builders.pages.pdf import count_pages, print_page
 
 WINDOWS = (Look(1280, 800), Look(1024, 700, scale=1.25), Look(420, 800, scale=1.5))

@@ -28,8 +28,8 @@ import numpy as np
 from make_real_pages import WINDOWS, write
 
 from openpali_lab.worlds.builders import packages
+from openpali_lab.worlds.builders.layout import Shot
 from openpali_lab.worlds.builders.pages.browser import chromium, shoot, site
-from openpali_lab.worlds.builders.pages.layout import Shot
 from openpali_lab.worlds.builders.pages.pdf import count_pages, print_page
 
 SHOWN = 8  # pages of each theme

@@ -26,8 +26,8 @@ from make_real_pages import write
 from PIL import Image, ImageGrab
 
 from openpali.tasks.example import Box
+from openpali_lab.worlds.builders.layout import Shot, Written, group
 from openpali_lab.worlds.builders.output import png_bytes
-from openpali_lab.worlds.builders.pages.layout import Shot, Written, group
 
 SIZE = 1000, 720  # of the display
 _HERE = Path(__file__).parent

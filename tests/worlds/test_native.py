@@ -19,11 +19,12 @@ from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
 from openpali.tasks.example import Box
 from openpali.tasks.registry import get_task
-from openpali_lab.worlds.builders import native, packages
-from openpali_lab.worlds.builders.native import screen, terminals, texts, windows
+from openpali_lab.worlds.builders import native, packages, rendered, texts
+from openpali_lab.worlds.builders.native import screen, terminals, windows
 from openpali_lab.worlds.builders.native.screen import Layer, compose
 from openpali_lab.worlds.builders.native.terminals import Page, grid_answer
-from openpali_lab.worlds.builders.native.texts import Texts, mnemonic_of
+from openpali_lab.worlds.builders.rendered import CHUNK, write_shard
+from openpali_lab.worlds.builders.texts import WindowTexts, mnemonic_of
 from openpali_screen.elements.encode import ElementEncoder
 from openpali_screen.find.encode import FindingEncoder
 from openpali_screen.read.encode import ReadingEncoder
@@ -38,6 +39,10 @@ NEEDS_TEXTS = pytest.mark.skipif(not FETCHED, reason="packages are missing: open
 NEEDS_TOOLKITS = pytest.mark.skipif(
     not INSTALLED, reason="programs are missing: openpali data build native names them"
 )
+
+
+def render(folder: Path, name: str) -> None:
+    write_shard(folder / f"{name}-00000.tar", "native", name, 0, native.draw)
 
 
 def test_mnemonics_are_marked_by_both_toolkits() -> None:
@@ -55,8 +60,7 @@ def test_no_test_program_is_a_source_of_texts_and_dev_fonts_are_apart() -> None:
     assert len(terminals.DEV_BITMAPS) >= 0.3 * len([*terminals.BITMAPS, *terminals.DEV_BITMAPS])
     learned = [count for name, count in native.WINDOWS.items() if not name.startswith("dev-")]
     assert native.WINDOWS["terminal"] / sum(learned) == pytest.approx(0.25, abs=0.01)
-    assert not [count for count in native.WINDOWS.values() if count % native.CHUNK]
-    assert len(set(native.jobs())) == len(native.jobs())
+    assert not [count for count in native.WINDOWS.values() if count % CHUNK]
 
 
 def answer() -> Layer:
@@ -104,8 +108,8 @@ def test_descriptions_and_pages_are_the_same_each_time() -> None:
 
 @NEEDS_TEXTS
 def test_words_of_a_terminal_stand_in_its_grid() -> None:
-    page = Page(Texts(np.random.default_rng(1), "en"), 24, 80)
-    page.lines = [[("ab ", ""), ("cd│ef", "1;31")], [], [("── x", "")]]
+    page = Page(terminals._Texts(np.random.default_rng(1), "en"), 24, 80)
+    page.lines = ["ab \x1b[1;31mcd│ef", "", "── x"]
     assert [tuple(word) for word in page.words()] == [
         ("ab", 0, 0, 2),
         ("cd", 0, 3, 5),
@@ -148,8 +152,8 @@ def test_a_driver_that_crashes_is_started_again(tmp_path: Path, monkeypatch: pyt
         return ask(driver, request)
 
     monkeypatch.setattr(screen.Driver, "ask", crash)
-    monkeypatch.setattr(native, "CHUNK", 4)
-    native.render(tmp_path, "tk", 0)
+    monkeypatch.setattr(rendered, "CHUNK", 4)
+    render(tmp_path, "tk")
     assert len(open_source(str(tmp_path), {})) == 4
     assert next(asked) > 5
 
@@ -159,8 +163,7 @@ def test_a_driver_that_crashes_is_started_again(tmp_path: Path, monkeypatch: pyt
 def test_a_driver_that_always_crashes_ends_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(native._COMMANDS, "tk", (sys.executable, "-c", "raise SystemExit('gone')"))
     with pytest.raises(OSError, match=r"^tk: 5 times in a row, .* ended: gone"):
-        native.render(tmp_path, "tk", 0)
-    assert not [*tmp_path.iterdir()]
+        render(tmp_path, "tk")
 
 
 @NEEDS_TEXTS
@@ -181,8 +184,8 @@ def test_menus_headers_and_icons_of_trees_are_found(
 
     found: dict[str, list[str]] = {}
     monkeypatch.setattr(windows, "draw_window", draw)
-    monkeypatch.setattr(native, "CHUNK", 1)
-    native.render(tmp_path, name, 0)
+    monkeypatch.setattr(rendered, "CHUNK", 1)
+    render(tmp_path, name)
     example = open_source(str(tmp_path), {})[0]
     names = {role: [o.name for o in example.objects if o.role == role] for role in ("menuitem", "columnheader")}
     assert names == {"menuitem": ["File", "Edit"], "columnheader": ["Name", "Size"]}
@@ -215,7 +218,7 @@ def test_arrows_of_trees_are_no_icons(version: str, tmp_path: Path) -> None:
 @NEEDS_TEXTS
 def test_labels_can_be_read_in_each_language() -> None:
     for language in texts.LANGUAGES:
-        drawn = [Texts(np.random.default_rng(i), language).label() for i in range(5)]
+        drawn = [WindowTexts(np.random.default_rng(i), language).label() for i in range(5)]
         assert all(0 < len(label) <= 48 for label in drawn)
 
 
@@ -223,8 +226,8 @@ def test_labels_can_be_read_in_each_language() -> None:
 @NEEDS_TOOLKITS
 @pytest.mark.parametrize("name", [name for name in native.WINDOWS if name != "dev-terminal"])
 def test_windows_are_samples_of_each_objective(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "CHUNK", 2)
-    native.render(tmp_path, name, 0)
+    monkeypatch.setattr(rendered, "CHUNK", 2)
+    render(tmp_path, name)
     source = open_source(str(tmp_path), {})
     assert len(source) == 2
     rng, task = np.random.default_rng(0), get_task("ocr")

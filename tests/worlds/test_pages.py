@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -25,17 +24,19 @@ from playwright.sync_api import Browser
 from openpali.data.sources.registry import open_source
 from openpali.tasks.example import Box
 from openpali_lab.worlds.benchmarks import pages
-from openpali_lab.worlds.builders import packages, page_texts
+from openpali_lab.worlds.builders import output, packages, page_texts, rendered
 from openpali_lab.worlds.builders.icons import SIDE, Icon, render_sheet
+from openpali_lab.worlds.builders.layout import Shot, Written, group, has_one_script
 from openpali_lab.worlds.builders.manifest import code_hash
-from openpali_lab.worlds.builders.pages import build, check_authors, jobs, needed, render, sources
+from openpali_lab.worlds.builders.pages import build, check_authors, draw, needed, sources
 from openpali_lab.worlds.builders.pages.browser import Look, chromium, shoot, site
-from openpali_lab.worlds.builders.pages.layout import Shot, Written, group, has_one_script
-from openpali_lab.worlds.builders.pages.made import CONTRAST, Page, Style, Words
+from openpali_lab.worlds.builders.pages.made import CONTRAST, MadePage
 from openpali_lab.worlds.builders.pages.pdf import count_pages, print_page
 from openpali_lab.worlds.builders.pages.restyle import restyle
-from openpali_lab.worlds.builders.pages.sheet import LINE, draw_truth, write_sheet
 from openpali_lab.worlds.builders.pages.themed import ThemedPage
+from openpali_lab.worlds.builders.pages.writer import Page
+from openpali_lab.worlds.builders.rendered import LINE, draw_truth, write_shard, write_sheet
+from openpali_lab.worlds.builders.texts import Texts, help_sentences
 
 CHROMIUM = shutil.which("chromium")
 
@@ -131,8 +132,11 @@ def test_dev_pages_are_apart() -> None:
     learned = {site.packages[0] for each in sites for site in each.values()}
     assert not learned & {site.packages[0] for site in sources.SITES["dev-themes"].values()}
     assert not set(sources.HELD_OUT_LANGUAGES) & set(sources.ADMIN_LANGUAGES)
-    assert len(jobs()) * 48 >= 12_000
-    assert len(set(jobs())) == len(jobs())
+    shards = rendered.shards({"one": 100, "two": 48, "three": 480})
+    assert sorted(shards) == sorted(
+        [*(("one", i) for i in range(3)), ("two", 0), *(("three", i) for i in range(10))]
+    )
+    assert [name for name, _ in shards[4:7]].count("one") == 1  # sets take turns
 
 
 def test_a_detector_learns_from_each_set_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,11 +437,13 @@ def test_a_shard_is_a_function_of_its_name(tmp_path: Path, pdf: Path, monkeypatc
     for number in range(20):
         shutil.copy(pdf, root / f"usr/share/doc/texlive-doc/{number}.pdf")
     monkeypatch.setattr(packages, "fetch", lambda name: root)
-    monkeypatch.setattr("openpali_lab.worlds.builders.pages.CHUNK", 2)
+    monkeypatch.setattr(rendered, "CHUNK", 2)
+    for folder in ("a", "b", "dev"):
+        (tmp_path / folder).mkdir()
     for folder in ("a", "b"):
-        render(tmp_path / folder, "pdf", 3)
+        write_shard(tmp_path / folder / "pdf-00003.tar", "pages", "pdf", 3, draw)
     assert (tmp_path / "a/pdf-00003.tar").read_bytes() == (tmp_path / "b/pdf-00003.tar").read_bytes()
-    render(tmp_path / "dev", "dev-pdf", 0)
+    write_shard(tmp_path / "dev/dev-pdf-00000.tar", "pages", "dev-pdf", 0, draw)
     held_out = {
         source.record(i).about["page"] for source in [open_source(str(tmp_path / "dev"), {})] for i in range(2)
     }
@@ -454,41 +460,27 @@ def test_a_shard_is_a_function_of_its_name(tmp_path: Path, pdf: Path, monkeypatc
     assert drawn.getpixel((round(box.xmin), middle)) == ImageColor.getrgb(LINE)
 
 
-@pytest.mark.parametrize("links", [True, False])
-def test_a_build_goes_on_where_it_was_stopped(
-    links: bool, tmp_path: Path, pdf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*given: Any) -> None:
-        raise OSError("this file system has no hard links")
-
-    if not links:
-        monkeypatch.setattr("os.link", refuse)
+def test_a_build_goes_on_where_it_was_stopped(tmp_path: Path, pdf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "home"))  # for other processes, too
     folder = tmp_path / "home/packages/texlive-latex-recommended-doc/usr/share/doc/texlive-doc"
     folder.mkdir(parents=True)
     for number in range(20):
         shutil.copy(pdf, folder / f"{number}.pdf")
-    builder = "openpali_lab.worlds.builders.pages"
-    monkeypatch.setattr(f"{builder}.jobs", lambda: [("pdf", 0), ("pdf", 1)])
-    monkeypatch.setattr(f"{builder}.chromium", nullcontext)
+    monkeypatch.setattr(rendered, "shards", lambda windows: [("pdf", 0), ("pdf", 1)])
+    monkeypatch.setattr("openpali_lab.worlds.builders.pages.chromium", nullcontext)
 
     def stop(folder: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"{builder}.write_sheet", stop)
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
+    monkeypatch.setattr(rendered, "write_sheet", stop)
     with pytest.raises(KeyboardInterrupt):
-        build(tmp_path / "first")
-    monkeypatch.setattr(f"{builder}.write_sheet", lambda folder: None)
-    monkeypatch.setattr(f"{builder}.ProcessPoolExecutor", lambda *_: nullcontext(None))  # nothing is left to do
-    build(tmp_path / "second")
-    names = ["pdf-00000.tar", "pdf-00001.tar"]
-    assert sorted(path.name for path in (tmp_path / "second").iterdir()) == names
-    for name in names:
-        first, second = (tmp_path / each / name for each in ("first", "second"))
-        assert first.samefile(second) == links
-        assert first.read_bytes() == second.read_bytes()
+        build(tmp_path)
+    monkeypatch.setattr(rendered, "write_sheet", lambda folder: None)
+    monkeypatch.setattr(output, "ProcessPoolExecutor", None)  # nothing is left to do
+    (tmp_path / "built").mkdir()
+    build(tmp_path / "built")
+    assert sorted(path.name for path in (tmp_path / "built").iterdir()) == ["pdf-00000.tar", "pdf-00001.tar"]
+    assert not [*(tmp_path / "home/data").iterdir()]
 
 
 def test_parts_of_another_renderer_are_not_taken_up(tmp_path: Path) -> None:
@@ -512,63 +504,47 @@ def test_icons_are_rendered_in_black(browser: Browser) -> None:
     assert (images[1::2] > 0).sum() == 20 * 32**2
 
 
-@pytest.mark.parametrize("themed", [False, True])
-def test_made_pages_show_the_words_of_a_manual(tmp_path: Path, themed: bool) -> None:
-    (tmp_path / "a.html").write_text("<p id=1>Einige <b>W&ouml;rter</b> stehen hier, und noch mehr.</p>", "utf-8")
-    (tmp_path / "icon.svg").write_text("<svg><path d='M0 0'/></svg>")
-    pages = []
-    for seed in (1, 1, 2):
+def made_pages(folder: Path, themed: bool, count: int) -> Iterator[Page]:
+    (folder / "a.html").write_text(f"<p>Einige <b>W&ouml;rter</b> stehen da. {'Hier noch mehr. ' * 9}", "utf-8")
+    (folder / "icon.svg").write_text("<svg></svg>")
+    for seed in range(count):
         rng = np.random.default_rng(seed)
-        words, icons = Words(tmp_path, "de", rng), [tmp_path / "icon.svg"]
-        page = ThemedPage(words, icons, ["one.css", "two.css"], rng) if themed else Page(words, icons, rng)
-        pages.append(page.html())
-    assert pages[0] == pages[1] != pages[2]
-    assert "Wörter" in pages[0]
-    assert '<html lang="de"' in pages[0]
-    assert not themed or 'href="/one.css"' in pages[0] + pages[2]
+        texts, icons = Texts(rng, "de", help_sentences(folder, rng)), [folder / "icon.svg"]
+        yield ThemedPage(texts, icons, ["one.css", "two.css"]) if themed else MadePage(texts, icons)
 
 
 @pytest.mark.parametrize("themed", [False, True])
-def test_made_pages_say_what_they_show_or_leave_it_out(tmp_path: Path, themed: bool) -> None:
-    code = {"heading": r"<h[1-6] (?!class=.accordion)", "tab": "role=tab ", "progressbar": "role=progressbar"}
-    left_out, said = set(), set()
+def test_made_pages_show_the_words_of_a_manual_and_say_what_they_show_or_leave_it_out(
+    tmp_path: Path, themed: bool
+) -> None:
+    code = {"heading": r"<h[1-6] ", "tab": "role=tab ", "progressbar": "role=progressbar"}
+    left_out, said, entries, marked = set(), set(), 0, 0
+    again = made_pages(tmp_path, themed, 30)
     for page in made_pages(tmp_path, themed, 30):
         html = page.html()
+        assert html == next(again).html()
+        assert "Wörter" in html
+        assert '<html lang="de"' in html
+        assert not themed or re.search('href="/(one|two).css"', html)
         found = {role for role, pattern in code.items() if re.search(pattern, html)}
         assert not found & page.unsaid
         left_out |= page.unsaid
         said |= found
-    assert left_out == said == code.keys()
-
-
-@pytest.mark.parametrize("themed", [False, True])
-def test_what_has_a_mark_in_a_made_menu_is_a_button(tmp_path: Path, themed: bool) -> None:
-    entries = marked = 0
-    for page in made_pages(tmp_path, themed, 10):
-        *before, _ = page.menu().split("stroke:currentColor")
-        for text in before:
+        menu = page.menu()
+        for text in menu.split("stroke:currentColor")[:-1]:  # what has a mark in a menu is a button
             opening = re.findall(r"<(?:a|button) [^>]*>", text)[-1]
             assert opening.startswith("<button") or "role=" in opening
             marked += 1
-        entries += page.menu().count("<a ")
-    assert marked > 10 < entries
+        entries += menu.count("<a ")
+    assert left_out == said == code.keys()
+    assert marked > 30 < entries
 
 
-def made_pages(folder: Path, themed: bool, count: int) -> Iterator[Page | ThemedPage]:
-    (folder / "a.html").write_text(f"<p id=1>{'Some words of a manual are here. ' * 9}</p>")
-    icon = folder / "icon.svg"
-    icon.write_text("<svg></svg>")
-    for seed in range(count):
-        rng = np.random.default_rng(seed)
-        words = Words(folder, "en", rng)
-        yield ThemedPage(words, [icon], ["one.css"], rng) if themed else Page(words, [icon], rng)
-
-
-def test_made_text_differs_from_its_ground() -> None:
-    for seed in range(200):
-        style = Style(np.random.default_rng(seed))
-        _, ground = style.ground()
-        ink = style.ink(ground)
+def test_made_text_differs_from_its_ground(tmp_path: Path) -> None:
+    for page in made_pages(tmp_path, False, 200):
+        assert isinstance(page, MadePage)
+        _, ground = page.ground()
+        ink = page.ink(ground)
         red, green, blue = (int(ink[i : i + 2], 16) / 255 for i in (1, 3, 5))
         lightness = (max(red, green, blue) + min(red, green, blue)) / 2
         assert abs(lightness - ground) > CONTRAST - 0.01

@@ -6,13 +6,9 @@ import functools
 import hashlib
 import io
 import json
-import multiprocessing
-import os
 import re
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -20,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from openpali.home import home
-from openpali.whole import replacing
 from openpali_lab.worlds.builders import packages
 from openpali_lab.worlds.builders.base import Dataset
 from openpali_lab.worlds.builders.icon_names import words_of
+from openpali_lab.worlds.builders.output import make_parts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -75,15 +70,9 @@ def build(folder: Path) -> None:
     root = packages.fetch(PACKAGE)
     icons = choose(root)
     version = hashlib.sha256(repr(icons).encode()).hexdigest()[:8]  # sheets of other icons are not taken up
-    parts = home() / "data" / f".icons-parts-{version}"
-    parts.mkdir(parents=True, exist_ok=True)
-    count = -(-len(icons) // _SHEET)
-    todo = [number for number in range(count) if not (parts / f"{number:05d}.npy").exists()]
-    sheets = [icons[number * _SHEET : (number + 1) * _SHEET] for number in todo]
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(functools.partial(_render, parts), todo, sheets):
-            pass
-    images = np.concatenate([np.load(parts / f"{number:05d}.npy") for number in range(count)])
+    sheets = [icons[start : start + _SHEET] for start in range(0, len(icons), _SHEET)]
+    with make_parts("icons", version, {f"{i:05d}.npy": (each,) for i, each in enumerate(sheets)}, _render) as parts:
+        images = np.concatenate([np.load(parts / f"{i:05d}.npy") for i in range(len(sheets))])
     kept = _kept(icons, images)
     for split in ("train", "dev", "test"):
         own = [i for i in kept if split_of(icons[i].set) == split]
@@ -96,7 +85,6 @@ def build(folder: Path) -> None:
         folder / "sheet.png"
     )
     (folder / "ATTRIBUTION.md").write_text(attribution(root, {icon.set for icon in icons}), "utf-8")
-    shutil.rmtree(parts)
 
 
 # ---- names
@@ -154,10 +142,10 @@ def attribution(root: Path, sets: set[str]) -> str:
 # ---- images
 
 
-def _render(folder: Path, number: int, icons: Sequence[Icon]) -> None:
+def _render(path: Path, icons: Sequence[Icon]) -> None:
     from openpali_lab.worlds.builders.pages.browser import chromium
 
-    with chromium() as browser, replacing(folder / f"{number:05d}.npy") as new, new.open("wb") as file:
+    with chromium() as browser, path.open("wb") as file:
         np.save(file, render_sheet(browser, icons))
 
 

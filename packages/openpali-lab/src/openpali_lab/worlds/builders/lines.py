@@ -6,9 +6,12 @@ import gzip
 import re
 from pathlib import Path
 
+from PIL import ImageFont
+
 from openpali_lab.worlds.builders import packages
 from openpali_lab.worlds.builders.base import Dataset
 from openpali_lab.worlds.builders.output import write_licences
+from openpali_lab.worlds.splits import is_heldout
 
 # Family -> (package, font files). A design and its clones are one family, since families are held out whole.
 FAMILIES = {
@@ -93,6 +96,23 @@ def needed() -> list[str]:
     """The packages that it is built from."""
     fonts = [package for sources in FAMILIES.values() for package, _ in sources]
     return [*dict.fromkeys([*fonts, *MANUALS.values()])]
+
+
+def _learned() -> packages.Fonts:
+    """Families of fonts that pages and windows are set in: those that no held-out line is printed in."""
+    return {family: fonts for family, fonts in FAMILIES.items() if not is_heldout("font", family)}
+
+
+def learned_packages() -> list[str]:
+    """The packages of :func:`copy_learned`."""
+    return [package for fonts in _learned().values() for package, _ in fonts]
+
+
+def copy_learned(folder: Path) -> list[str]:
+    """Copy the fonts that are learned from into a folder; returns the names of their families."""
+    packages.copy_fonts(_learned(), folder)
+    names = {ImageFont.truetype(str(path), 16).getname()[0] for path in folder.rglob("*.[to]t[fc]")}
+    return sorted(name for name in names if name)
 
 
 def manual_lines(text: str) -> list[str]:

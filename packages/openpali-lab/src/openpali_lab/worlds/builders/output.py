@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
+import os
+import shutil
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from openpali.home import home
+from openpali.whole import replacing
 from openpali_lab.worlds.builders import packages
 
 LONGEST_SIDE = 192  # of a stored stamp or clip art image, pixels
@@ -31,6 +39,32 @@ def write_shards(folder: Path, stem: str, samples: Iterable[tuple[str, Mapping[s
     finally:
         if shard is not None:
             shard.close()
+
+
+@contextmanager
+def make_parts(
+    name: str, version: str, parts: Mapping[str, tuple[Any, ...]], make: Callable[..., None]
+) -> Iterator[Path]:
+    """A folder of files by name, each written by ``make(path, *arguments)`` in other processes. Those that were
+    made before a build was stopped are taken up; at the end the folder is removed.
+
+    Args:
+        version: parts of another version are made again.
+    """
+    folder = home() / "data" / f".{name}-parts-{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [(folder / part, given) for part, given in parts.items() if not (folder / part).exists()]
+    if missing:
+        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+            for done in [pool.submit(_make_part, make, path, given) for path, given in missing]:
+                done.result()
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _make_part(make: Callable[..., None], path: Path, given: tuple[Any, ...]) -> None:
+    with replacing(path) as new:
+        make(new, *given)
 
 
 def add_sample(shard: tarfile.TarFile, key: str, parts: Mapping[str, bytes]) -> None:

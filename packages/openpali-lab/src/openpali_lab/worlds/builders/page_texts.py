@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
 
@@ -14,12 +13,9 @@ from openpali_lab.worlds.builders import packages
 from openpali_lab.worlds.builders.base import Dataset
 from openpali_lab.worlds.builders.pages import printed_files
 from openpali_lab.worlds.builders.pages.sources import ADMIN, ADMIN_LANGUAGES, PDF, SITES, Site
+from openpali_lab.worlds.builders.texts import html_texts
 
 MOST = 1_300_000  # characters of a source: of a manual in one language, for example
-_INLINE = set(
-    ["a", "abbr", "b", "bdi", "code", "em", "i", "kbd", "mark", "small", "span", "strong", "sub", "sup", "u", "var"]
-)
-_UNSEEN = {"script", "style", "noscript", "template"}
 
 
 def build(folder: Path) -> None:
@@ -41,35 +37,6 @@ def _sites() -> dict[str, Site]:
     """The sites that are learned from, by set and name."""
     sets = {name: each for name, each in SITES.items() if not name.startswith("dev-")}
     return {f"{name}-{site}": one for name, each in sets.items() for site, one in each.items()}
-
-
-def html_texts(path: Path) -> list[str]:
-    """The texts of a web page, one for each element that begins a line."""
-    parser = _Texts()
-    parser.feed(path.read_text("utf-8", errors="ignore"))
-    parser.close()
-    return parser.texts
-
-
-class _Texts(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts = [""]
-        self._unseen = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._unseen += tag in _UNSEEN
-        if tag not in _INLINE:
-            self.texts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._unseen -= tag in _UNSEEN
-        if tag not in _INLINE:
-            self.texts.append("")
-
-    def handle_data(self, data: str) -> None:
-        if not self._unseen:
-            self.texts[-1] += data
 
 
 def _messages(django: Path) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from openpali.text.characters import numbers_of
@@ -133,12 +133,12 @@ def _texts(language: str) -> Iterator[str]:
     if language in MANUALS:
         for page in sorted((packages.fetch(MANUALS[language]) / "usr/share/man").rglob("*.gz")):
             if not page.is_symlink():
-                yield from _of_manual(gzip.decompress(page.read_bytes()).decode("utf-8", "ignore").splitlines())
+                yield from roff_lines(page)
 
 
-def _of_manual(lines: Iterable[str]) -> Iterator[str]:
+def roff_lines(page: Path) -> Iterator[str]:
     """The lines of text of a manual page, without roff's requests."""
-    for line in lines:
+    for line in gzip.decompress(page.read_bytes()).decode("utf-8", "ignore").splitlines():
         text = _FONT.sub("", line)
         for code, sign in _SIGNS.items():
             text = text.replace(code, sign)

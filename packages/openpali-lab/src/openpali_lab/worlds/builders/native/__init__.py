@@ -10,28 +10,22 @@ import functools
 import itertools
 import os
 import re
-import tarfile
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, ImageFont
+from PIL import Image
 
-from openpali.rng import named_generator
-from openpali.whole import replacing
-from openpali_lab.worlds.builders import lines, packages
+from openpali_lab.worlds.builders import lines, packages, rendered, texts
 from openpali_lab.worlds.builders.base import Dataset
-from openpali_lab.worlds.builders.native import screen, terminals, texts, windows
+from openpali_lab.worlds.builders.layout import Shot
+from openpali_lab.worlds.builders.native import screen, terminals, windows
 from openpali_lab.worlds.builders.native.screen import Layer
-from openpali_lab.worlds.builders.output import add_sample, json_bytes
-from openpali_lab.worlds.builders.pages import render_all
-from openpali_lab.worlds.builders.pages.layout import Shot
-from openpali_lab.worlds.splits import is_heldout
+from openpali_lab.worlds.builders.rendered import Windows
 
-CHUNK = 48  # windows of a shard
 WINDOWS = {
     "gtk3": 720,
     "gtk4": 720,
@@ -43,41 +37,17 @@ WINDOWS = {
     "dev-terminal": 96,
 }
 """Windows of each set. Nothing learns from those that begin with ``dev-``."""
-THEMES: tuple[str, ...] = (
-    "arc-theme",
-    "numix-gtk-theme",
-    "greybird-gtk-theme",
-    "breeze-gtk-theme",
-    "blackbird-gtk-theme",
-)
-THEMES += ("bluebird-gtk-theme", "orchis-gtk-theme")
-ICONS = ("tango-icon-theme", "gnome-icon-theme", "mate-icon-theme", "lxde-icon-theme", "oxygen-icon-theme")
+_GTK = ("arc", "numix", "greybird", "breeze", "blackbird", "bluebird", "orchis")
+THEMES = tuple(f"{name}-{'gtk-' if name != 'arc' else ''}theme" for name in _GTK)
+ICONS = tuple(f"{name}-icon-theme" for name in ("tango", "gnome", "mate", "lxde", "oxygen"))
 MONOSPACED = ("fonts-terminus-otb", "fonts-go", "fonts-agave")
 DEV_MONOSPACED = ("fonts-spleen", "fonts-3270", "fonts-monofur", "fonts-noto-mono")
 PICTURES = "mate-backgrounds"
-_GTK3: tuple[str, ...] = (
-    "Adwaita",
-    "Adwaita",
-    "HighContrast",
-    "HighContrastInverse",
-    "Arc",
-    "Arc-Dark",
-    "Arc-Darker",
-    "Numix",
-)
-_GTK3 += ("Greybird", "Greybird-dark", "Breeze", "Breeze-Dark", "Blackbird", "Bluebird", "Orchis", "Orchis-Dark")
-_GTK4: tuple[str, ...] = (
-    "Default",
-    "Default",
-    "Default",
-    "Default-hc",
-    "Arc",
-    "Arc-Dark",
-    "Breeze",
-    "Breeze-Dark",
-    "Greybird",
-)
-_GTK4 += ("Orchis", "Orchis-Dark")
+_GTK3 = """
+Adwaita Adwaita HighContrast HighContrastInverse Arc Arc-Dark Arc-Darker Numix Greybird Greybird-dark Breeze
+Breeze-Dark Blackbird Bluebird Orchis Orchis-Dark
+""".split()
+_GTK4 = "Default Default Default Default-hc Arc Arc-Dark Breeze Breeze-Dark Greybird Orchis Orchis-Dark".split()
 _QT = ("Fusion", "Fusion", "Windows", "Breeze")
 _TK = ("clam", "alt", "default", "classic")
 _SWING = ("metal", "nimbus", "gtk")
@@ -86,19 +56,19 @@ _CRASHES = 5  # groups that may end without a window, one after the other
 _CORE = 0.6  # share of terminals with a bitmap font of the X server
 _TWO = 0.15  # share of images with two windows
 _BACKED = 0.1  # share of single windows on a background
-_SMOOTHINGS = (("grey", 0.5), ("rgb", 0.2), ("bgr", 0.08), ("none", 0.22))
-_HINTINGS = ("none", "slight", "full")
+_SMOOTHINGS, _SHARES = ("grey", "rgb", "bgr", "none"), (0.5, 0.2, 0.08, 0.22)
 _SCHEMES = (  # ground, ink, ground of fields, chosen, accent, faint
-    ("#d9d9d9", "#000000", "#ffffff", "#4a6984", "#0645ad", "#8a8a8a"),
-    ("#f0f0f0", "#202020", "#ffffff", "#3584e4", "#1a5fb4", "#a0a0a0"),
-    ("#efebe7", "#1a1a1a", "#fcfcfc", "#dd4814", "#a5300a", "#aaa29a"),
-    ("#353535", "#f2f2f2", "#232323", "#2a82da", "#7ab8ff", "#808080"),
-    ("#2e3440", "#d8dee9", "#3b4252", "#5e81ac", "#88c0d0", "#6c7689"),
-    ("#1e1e1e", "#cccccc", "#252526", "#094771", "#4daafc", "#6a6a6a"),
-    ("#000000", "#ffffff", "#000000", "#ffff00", "#00ffff", "#7f7f7f"),
-    ("#fdf6e3", "#586e75", "#eee8d5", "#268bd2", "#b58900", "#a9b5b5"),
-    ("#c0c0c0", "#000000", "#ffffff", "#000080", "#0000ff", "#808080"),
+    "#d9d9d9 #000000 #ffffff #4a6984 #0645ad #8a8a8a",
+    "#f0f0f0 #202020 #ffffff #3584e4 #1a5fb4 #a0a0a0",
+    "#efebe7 #1a1a1a #fcfcfc #dd4814 #a5300a #aaa29a",
+    "#353535 #f2f2f2 #232323 #2a82da #7ab8ff #808080",
+    "#2e3440 #d8dee9 #3b4252 #5e81ac #88c0d0 #6c7689",
+    "#1e1e1e #cccccc #252526 #094771 #4daafc #6a6a6a",
+    "#000000 #ffffff #000000 #ffff00 #00ffff #7f7f7f",
+    "#fdf6e3 #586e75 #eee8d5 #268bd2 #b58900 #a9b5b5",
+    "#c0c0c0 #000000 #ffffff #000080 #0000ff #808080",
 )
+T = TypeVar("T")
 
 
 class Shown(NamedTuple):
@@ -110,41 +80,19 @@ class Shown(NamedTuple):
 
 def needed() -> list[str]:
     """The packages that it is built from; :data:`.screen.INSTALL` lists those that are installed instead."""
-    fonts = [package for family in _families() for package, _ in lines.FAMILIES[family]]
     written = [*texts.CATALOGUES, *texts.MANUALS.values()]
-    return [*dict.fromkeys([*written, *THEMES, *ICONS, *MONOSPACED, *DEV_MONOSPACED, PICTURES, *fonts])]
+    looks = [*THEMES, *ICONS, *MONOSPACED, *DEV_MONOSPACED, PICTURES]
+    return [*dict.fromkeys([*written, *looks, *lines.learned_packages()])]
 
 
 def build(folder: Path) -> None:
-    """Write shards ``SOURCE-00000.tar`` of PNG files with their truth, and ``sheet.png`` with some of them. Takes
-    an hour, and goes on where it was stopped.
-    """
+    """Write the shards and their sheet. Takes an hour, and goes on where it was stopped."""
     screen.check_installed()
-    render_all("native", Path(__file__), jobs(), render, folder)
+    rendered.build("native", Path(__file__), WINDOWS, draw, folder)
 
 
-def jobs() -> list[tuple[str, int]]:
-    """Name of the source and number of the shard, for each shard; sources take turns."""
-    queues = [[(name, i) for i in range(-(-count // CHUNK))] for name, count in WINDOWS.items()]
-    places = [((k + 0.5) / len(queue), job) for queue in queues for k, job in enumerate(queue)]
-    return [job for _, job in sorted(places)]
-
-
-def render(folder: Path, name: str, number: int) -> None:
-    """Write shard ``number`` of source ``name`` into ``folder``; it depends on nothing else."""
-    rng = named_generator("native", name, number)
-    with (
-        closing(_images(name, rng)) as shots,
-        replacing(folder / f"{name}-{number:05d}.tar") as new,
-        tarfile.open(new, "w") as shard,
-    ):
-        readable = ((shot, about) for shot, about in shots if shot.lines)
-        for index, (shot, about) in enumerate(itertools.islice(readable, CHUNK)):
-            content = {"json": json_bytes(shot.record({"source": name, **about})), "png": shot.png}
-            add_sample(shard, f"{name}-{number:05d}-{index:02d}", content)
-
-
-def _images(name: str, rng: np.random.Generator) -> Generator[tuple[Shot, dict[str, Any]], None, None]:
+def draw(name: str, number: int, rng: np.random.Generator) -> Windows:
+    """The windows of a shard of a set."""
     dev = name.startswith("dev-")
     pictures = sorted((packages.fetch(PICTURES) / "usr/share/backgrounds").rglob("*.jpg"))
     show = _terminals if name.endswith("terminal") else functools.partial(_windows, name.rpartition("-")[2])
@@ -153,32 +101,33 @@ def _images(name: str, rng: np.random.Generator) -> Generator[tuple[Shot, dict[s
         while True:
             # Of the generator a group takes one number, so that a window that fails moves no other group.
             own = np.random.default_rng(int(rng.integers(2**63)))
-            with fonts.environment(own, display) as (environment, look):
-                before: Shown | None = None
-                try:
-                    with closing(show(own, environment, look, fonts, dev)) as shown:
-                        for each in itertools.islice(shown, _GROUP):
-                            crashes = 0
-                            two = before if own.random() < _TWO else None
-                            try:
-                                shot = _compose([*([two] if two else []), each], pictures, own).legible()
-                            except ValueError:
-                                continue
-                            yield shot, {**each.about, "windows": 2 if two else 1}
-                            before = each
-                except screen.StoppedError as error:  # the next group has a driver of its own
-                    crashes += 1
-                    if crashes == _CRASHES:
-                        raise screen.StoppedError(f"{name}: {crashes} times in a row, {error}") from error
+            before: Shown | None = None
+            try:
+                with (
+                    _environment(own, fonts, display) as (environment, look),
+                    closing(show(own, environment, look, fonts)) as shown,
+                ):
+                    for each in itertools.islice(shown, _GROUP):
+                        crashes = 0
+                        two = before if own.random() < _TWO else None
+                        try:
+                            shot = _compose([*([two] if two else []), each], pictures, own).legible()
+                        except ValueError:
+                            continue
+                        yield shot, {**each.about, "windows": 2 if two else 1}
+                        before = each
+            except screen.StoppedError as error:  # the next group has a driver of its own
+                crashes += 1
+                if crashes == _CRASHES:
+                    raise screen.StoppedError(f"{name}: {crashes} times in a row, {error}") from error
 
 
 def _compose(shown: Sequence[Shown], pictures: Sequence[Path], rng: np.random.Generator) -> Shot:
     [first, *others] = shown
-    layers = [(layer, (0, 0)) for layer in first.layers]
-    if len(shown) == 1 and len(layers) == 1 and rng.random() >= _BACKED:
-        return screen.compose(layers, None)
+    if len(shown) == 1 and len(first.layers) == 1 and rng.random() >= _BACKED:
+        return screen.compose([(first.layers[0], (0, 0))], None)
     shift = int(rng.integers(0, 60)), int(rng.integers(0, 60))
-    moved = [(layer, shift) for layer, _ in layers]
+    moved = [(layer, shift) for layer in first.layers]
     for other in others:
         x, y, right, bottom = first.layers[0].box
         by = int(rng.integers(0, max(1, int(right - x)))), int(rng.integers(0, max(1, int(bottom - y))))
@@ -187,96 +136,92 @@ def _compose(shown: Sequence[Shown], pictures: Sequence[Path], rng: np.random.Ge
     width, height = (int(end) + int(rng.integers(4, 60)) for end in far)
     size = min(1500, width), min(940, height)
     if rng.random() < 0.5:
-        red, green, blue = (int(c) for c in rng.integers(0, 256, 3))
-        ground = Image.new("RGB", size, (red, green, blue))
+        ground = Image.new("RGB", size, f"#{rng.integers(1 << 24):06x}")
     else:
-        with Image.open(pictures[int(rng.integers(len(pictures)))]) as opened:
+        with Image.open(_pick(rng, pictures)) as opened:
             ground = opened.convert("RGB").resize(size)
     return screen.compose(moved, ground)
+
+
+def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    return options[int(rng.integers(len(options)))]
 
 
 # ---- fonts and how they are drawn
 
 
-def _families() -> list[str]:
-    """Families of fonts that windows are set in: those that no held-out line is printed in."""
-    return [family for family in lines.FAMILIES if not is_heldout("font", family)]
-
-
 class _Fonts:
-    """Fonts for programs: the names of families, and environments in which they are drawn in one way each."""
+    """Fonts for programs in a folder, and the names of their families."""
 
     def __init__(self, work: Path, *, dev: bool) -> None:
-        self._work = work
-        packages.copy_fonts({family: lines.FAMILIES[family] for family in _families()}, work / "fonts")
+        self.work, self.dev = work, dev
+        names = lines.copy_learned(work / "fonts")
+        self.plain = [name for name in names if "mono" not in name.lower() and "Math" not in name]
+        self.mono = terminals.DEV_FAMILIES if dev else terminals.FAMILIES
         for package in (*MONOSPACED, *DEV_MONOSPACED) if dev else MONOSPACED:
             (work / "fonts" / package).symlink_to(packages.fetch(package) / "usr/share/fonts")
-        files = [path for path in (work / "fonts").rglob("*.[to]t[fc]")]
-        names = {ImageFont.truetype(str(path), 16).getname()[0] or "" for path in files}
-        self.plain = sorted(name for name in names if name and "mono" not in name.lower() and "Math" not in name)
-        self.mono = terminals.DEV_FAMILIES if dev else terminals.FAMILIES
-
-    @contextmanager
-    def environment(
-        self, rng: np.random.Generator, display: str
-    ) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
-        """Variables for programs, and how they draw: ``hinting``, ``smoothing`` and ``scale``."""
-        smoothing = str(rng.choice([s for s, _ in _SMOOTHINGS], p=[p for _, p in _SMOOTHINGS]))
-        hinting = _HINTINGS[int(rng.integers(len(_HINTINGS)))]
-        scale = float(rng.choice([1.0, 1.5, 2.0], p=[0.84, 0.08, 0.08]))
-        smooth, order = smoothing != "none", smoothing if smoothing in ("rgb", "bgr") else "none"
-        rules = (
-            f'<edit name="antialias" mode="assign"><bool>{str(smooth).lower()}</bool></edit>'
-            f'<edit name="hinting" mode="assign"><bool>{str(hinting != "none").lower()}</bool></edit>'
-            f'<edit name="hintstyle" mode="assign"><const>hint{hinting}</const></edit>'
-            f'<edit name="rgba" mode="assign"><const>{order}</const></edit>'
-        )
-        aliases = "".join(
-            f"<alias><family>{kind}</family><prefer><family>{name}</family></prefer></alias>"
-            for kind, name in (("sans-serif", "DejaVu Sans"), ("monospace", "DejaVu Sans Mono"))
-        )
-        config = self._work / "fonts.conf"
-        config.write_text(
-            '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
-            f"<dir>{self._work / 'fonts'}</dir><cachedir>{self._work / 'cache'}</cachedir>{aliases}"
-            f'<match target="pattern">{rules}</match><match target="font">{rules}</match></fontconfig>',
-            "utf-8",
-        )
-        shares = [str(packages.fetch(name) / "usr/share") for name in THEMES]
-        with tempfile.TemporaryDirectory() as home:
-            yield (
-                {
-                    "PATH": os.environ["PATH"],
-                    "HOME": home,
-                    "LC_ALL": "C.UTF-8",
-                    "DISPLAY": display,
-                    "FONTCONFIG_FILE": str(config),
-                    "XDG_DATA_DIRS": ":".join([*shares, "/usr/local/share", "/usr/share"]),
-                    "XDG_RUNTIME_DIR": home,
-                    "GDK_BACKEND": "x11",
-                    "GDK_SCALE": str(int(scale) if scale in (1, 2) else 1),
-                    "GSK_RENDERER": "cairo",
-                    "NO_AT_BRIDGE": "1",
-                    "GTK_A11Y": "none",
-                    "GSETTINGS_BACKEND": "memory",
-                    "QT_QPA_PLATFORM": "xcb",
-                    "QT_SCALE_FACTOR": str(scale),
-                    "QT_LOGGING_RULES": "*=false",
-                },
-                {"hinting": hinting, "smoothing": smoothing, "scale": scale},
-            )
 
     def size(self, rng: np.random.Generator) -> int:
         """Points of a font."""
-        return int(
-            rng.choice([7, 8, 9, 10, 11, 12, 13, 14, 16], p=[0.05, 0.12, 0.2, 0.22, 0.15, 0.1, 0.06, 0.06, 0.04])
-        )
+        shares = [0.05, 0.12, 0.2, 0.22, 0.15, 0.1, 0.06, 0.06, 0.04]
+        return int(rng.choice([7, 8, 9, 10, 11, 12, 13, 14, 16], p=shares))
+
+
+@contextmanager
+def _environment(
+    rng: np.random.Generator, fonts: _Fonts, display: str
+) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Variables for programs, and how they draw: ``hinting``, ``smoothing`` and ``scale``."""
+    smoothing = str(rng.choice(_SMOOTHINGS, p=_SHARES))
+    hinting, scale = (
+        _pick(rng, ("none", "slight", "full")),
+        float(rng.choice([1.0, 1.5, 2.0], p=[0.84, 0.08, 0.08])),
+    )
+    rules = {
+        "antialias": f"<bool>{str(smoothing != 'none').lower()}</bool>",
+        "hinting": f"<bool>{str(hinting != 'none').lower()}</bool>",
+        "hintstyle": f"<const>hint{hinting}</const>",
+        "rgba": f"<const>{smoothing if smoothing in ('rgb', 'bgr') else 'none'}</const>",
+    }
+    edits = "".join(f'<edit name="{name}" mode="assign">{value}</edit>' for name, value in rules.items())
+    aliases = "".join(
+        f"<alias><family>{kind}</family><prefer><family>{name}</family></prefer></alias>"
+        for kind, name in (("sans-serif", "DejaVu Sans"), ("monospace", "DejaVu Sans Mono"))
+    )
+    config = fonts.work / "fonts.conf"
+    config.write_text(
+        '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
+        f"<dir>{fonts.work / 'fonts'}</dir><cachedir>{fonts.work / 'cache'}</cachedir>{aliases}"
+        f'<match target="pattern">{edits}</match><match target="font">{edits}</match></fontconfig>',
+        "utf-8",
+    )
+    shares = [str(packages.fetch(name) / "usr/share") for name in THEMES]
+    with tempfile.TemporaryDirectory() as home:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": home,
+            "LC_ALL": "C.UTF-8",
+            "DISPLAY": display,
+            "FONTCONFIG_FILE": str(config),
+            "XDG_DATA_DIRS": ":".join([*shares, "/usr/local/share", "/usr/share"]),
+            "XDG_RUNTIME_DIR": home,
+            "GDK_BACKEND": "x11",
+            "GDK_SCALE": str(int(scale) if scale in (1, 2) else 1),
+            "GSK_RENDERER": "cairo",
+            "NO_AT_BRIDGE": "1",
+            "GTK_A11Y": "none",
+            "GSETTINGS_BACKEND": "memory",
+            "QT_QPA_PLATFORM": "xcb",
+            "QT_SCALE_FACTOR": str(scale),
+            "QT_LOGGING_RULES": "*=false",
+        }
+        yield environment, {"hinting": hinting, "smoothing": smoothing, "scale": scale}
 
 
 def _gtk(rng: np.random.Generator, look: Mapping[str, Any], themes: Sequence[str], font: str) -> dict[str, Any]:
     """GTK's settings."""
     return {
-        "gtk-theme-name": themes[int(rng.integers(len(themes)))],
+        "gtk-theme-name": _pick(rng, themes),
         "gtk-application-prefer-dark-theme": bool(rng.random() < 0.35),
         "gtk-font-name": font,
         "gtk-enable-animations": False,
@@ -290,9 +235,8 @@ def _gtk(rng: np.random.Generator, look: Mapping[str, Any], themes: Sequence[str
     }
 
 
-def _palette(scheme: Sequence[str]) -> dict[str, str]:
+def _palette(ground: str, ink: str, base: str, chosen: str, accent: str, faint: str) -> dict[str, str]:
     """Qt's colours."""
-    ground, ink, base, chosen, accent, faint = scheme
     roles = {"Window": ground, "Button": ground, "Base": base, "Highlight": chosen, "Link": accent, "off": faint}
     roles |= dict.fromkeys(("WindowText", "Text", "ButtonText"), ink)
     return {**roles, "AlternateBase": ground, "PlaceholderText": faint}
@@ -308,37 +252,29 @@ _COMMANDS = {
     "tk": (screen.PYTHON, "tk.py"),
     "swing": ("java", "Swing.java"),
 }
-_Source = Callable[..., Generator[Shown, None, None]]
 
 
 def _windows(
-    toolkit: str,
-    rng: np.random.Generator,
-    environment: Mapping[str, str],
-    look: Mapping[str, Any],
-    fonts: _Fonts,
-    dev: bool,
+    toolkit: str, rng: np.random.Generator, environment: Mapping[str, str], look: Mapping[str, Any], fonts: _Fonts
 ) -> Generator[Shown, None, None]:
-    shares = [packages.fetch(name) / "usr/share/icons" for name in ICONS]
-    icons = _icons(shares[int(rng.integers(len(shares)))])
-    whole = 2 if look["scale"] == 2 else 1  # of GTK
-    scale = {"gtk3": whole, "gtk4": whole, "qt5": look["scale"], "qt6": look["scale"]}.get(toolkit, 1.0)
-    driver = screen.Driver(_COMMANDS[toolkit], environment)
-    try:
+    icons = _icons(packages.fetch(_pick(rng, ICONS)) / "usr/share/icons")
+    scale = 1.0
+    if "gtk" in toolkit or "qt" in toolkit:  # GTK's is whole
+        scale = look["scale"] if "qt" in toolkit or look["scale"] == 2 else 1.0
+    with closing(screen.Driver(_COMMANDS[toolkit], environment)) as driver:
         for _ in range(_GROUP):
-            family, points = fonts.plain[int(rng.integers(len(fonts.plain)))], fonts.size(rng)
-            mono = fonts.mono[int(rng.integers(len(fonts.mono)))]
-            scheme = _SCHEMES[int(rng.integers(len(_SCHEMES)))]
+            family, mono, points = _pick(rng, fonts.plain), _pick(rng, fonts.mono), fonts.size(rng)
+            scheme = _pick(rng, _SCHEMES).split()
             window = windows.draw_window(rng, icons)
             if toolkit == "swing" and window["language"] in texts.OTHER_SCRIPTS:
                 family = mono = "DejaVu Sans"  # Java takes no letters from other fonts
             window |= {side: int(window[side] / scale) for side in ("width", "height")}
             looks = {
                 "gtk": _gtk(rng, look, _GTK3 if toolkit == "gtk3" else _GTK4, f"{family} {points}"),
-                "style": _QT[int(rng.integers(len(_QT)))],
-                "palette": _palette(scheme) if rng.random() < 0.6 else {},
-                "tk": _TK[int(rng.integers(len(_TK)))],
-                "swing": _SWING[int(rng.integers(len(_SWING)))],
+                "style": _pick(rng, _QT),
+                "palette": _palette(*scheme) if rng.random() < 0.6 else {},
+                "tk": _pick(rng, _TK),
+                "swing": _pick(rng, _SWING),
                 "smoothing": look["smoothing"],
                 "colours": scheme[:4],
                 "accent": scheme[4],
@@ -346,15 +282,12 @@ def _windows(
                 "font": [family, points],
                 "mono": mono,
             }
-            at = [int(20 / scale)] * 2
-            answer = driver.ask({**window, "at": at, "look": looks})
+            answer = driver.ask({**window, "at": [int(20 / scale)] * 2, "look": looks})
             about = {**look, "scale": scale, "toolkit": toolkit, "font": family, "points": points}
             about["language"] = window["language"]
             if "gtk" in toolkit:
                 about["theme"] = looks["gtk"]["gtk-theme-name"]
             yield Shown(screen.layers(screen.grab(environment["DISPLAY"]), answer), about)
-    finally:
-        driver.close()
 
 
 @functools.cache
@@ -368,40 +301,32 @@ def _icons(share: Path) -> windows.Icons:
 
 
 def _terminals(
-    rng: np.random.Generator, environment: Mapping[str, str], look: Mapping[str, Any], fonts: _Fonts, dev: bool
+    rng: np.random.Generator, environment: Mapping[str, str], look: Mapping[str, Any], fonts: _Fonts
 ) -> Generator[Shown, None, None]:
-    bitmaps = [*(terminals.DEV_BITMAPS if dev else terminals.BITMAPS).items()]
+    bitmaps = [*(terminals.DEV_BITMAPS if fonts.dev else terminals.BITMAPS).items()]
     own = rng.random() < terminals.VTE
     driver = screen.Driver([screen.PYTHON, "vte.py"], {**environment, "GDK_SCALE": "1"}) if own else None
-    try:
+    with closing(driver) if driver else nullcontext():
         for _ in range(_GROUP):
-            stem, bitmap = (
-                bitmaps[int(rng.integers(len(bitmaps)))] if not own and rng.random() < _CORE else ("", "")
-            )
+            stem, bitmap = _pick(rng, bitmaps) if not own and rng.random() < _CORE else ("", "")
             page, looks = terminals.draw_terminal(rng, latin=stem.startswith(terminals.LATIN))
-            family, points = fonts.mono[int(rng.integers(len(fonts.mono)))], fonts.size(rng)
+            family, points = _pick(rng, fonts.mono), fonts.size(rng)
             about = {**look, "language": looks["language"], "font": family, "points": points, "scale": 1.0}
-            if driver is not None:
-                gtk = _gtk(rng, look, _GTK3[:1], "DejaVu Sans 10")
-                answer = terminals.show_vte(driver, page, looks, f"{family} {points}", gtk)
-                about["toolkit"] = "vte"
-                yield Shown(screen.layers(screen.grab(environment["DISPLAY"]), answer), about)
-                continue
-            name = str(rng.choice([*terminals.EMULATORS], p=[*terminals.EMULATORS.values()]))
-            about["toolkit"] = name
-            pattern = f"{family}:size={points}"
-            font = {"xterm": ["-fa", pattern], "urxvt": ["-fn", f"xft:{pattern}"], "st": ["-f", pattern]}[name]
-            if bitmap and name != "st":
-                font, about = ["-fn", bitmap], {**about, "font": stem, "points": 0, "smoothing": "none"}
             try:
-                with closing(terminals.Emulator(name, page, looks, font, environment)) as emulator:
-                    shown = screen.layers(screen.grab(environment["DISPLAY"]), emulator.answer)
+                if driver is not None:
+                    about["toolkit"], gtk = "vte", _gtk(rng, look, _GTK3[:1], "DejaVu Sans 10")
+                    answer = terminals.show_vte(driver, page, looks, f"{family} {points}", gtk)
+                    seen = screen.grab(environment["DISPLAY"])
+                else:
+                    name = str(rng.choice([*terminals.EMULATORS], p=[*terminals.EMULATORS.values()]))
+                    about["toolkit"], font = name, f"{family}:size={points}"
+                    if bitmap and name != "st":
+                        font, about = bitmap, {**about, "font": stem, "points": 0, "smoothing": "none"}
+                    with closing(terminals.Emulator(name, page, looks, font, environment)) as emulator:
+                        answer, seen = emulator.answer, screen.grab(environment["DISPLAY"])
+                yield Shown(screen.layers(seen, answer), about)
             except terminals.TooLargeError:
                 continue
-            yield Shown(shown, about)
-    finally:
-        if driver is not None:
-            driver.close()
 
 
 # not in `all`: needs programs of Debian, and an hour

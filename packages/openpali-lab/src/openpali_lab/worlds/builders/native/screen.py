@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image, ImageGrab
 
 from openpali.tasks.example import Box
+from openpali_lab.worlds.builders.layout import Shot, Written, group
 from openpali_lab.worlds.builders.output import png_bytes
-from openpali_lab.worlds.builders.pages.layout import Shot, Written, group
 
 SIZE = 1600, 1000  # of the display, pixels
 INSTALL = (

@@ -6,18 +6,19 @@ A widget is a mapping with its kind, ``k``, and what is set below. ``grow``: it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from openpali_lab.worlds.builders.native.texts import LANGUAGES, Texts
+from openpali_lab.worlds.builders.texts import LANGUAGES, WindowTexts
+from openpali_lab.worlds.line_texts import templates
 
 Node = dict[str, Any]
 Icons = Mapping[int, Sequence[Path]]
 """Pixels of a side -> files with icons."""
-_SIZES = (
+_SIZES = [
     (300, 220),
     (360, 420),
     (460, 340),
@@ -27,21 +28,30 @@ _SIZES = (
     (800, 600),
     (960, 640),
     (1100, 720),
-)
+]
 _LARGEST = (1380, 860)
+_FIRST = templates("{label}   {file}   {word}   {path}   {word} {word} {word}")
+_NUMBERS = templates("{count}   {count}.{nn}   {size}   {nn}%   {count},{nnn}")
+"""Templates of columns of numbers, which stand at the right."""
+_COLUMNS = _NUMBERS + templates(
+    """
+{year}-{month}-{day}   {day} {Mon} {year}   {hour}:{minute}   {n}.{n}.{nn}   {label}   {label}   {word}   {value}
+{word}@{word}.{domain}   {nn}.{nn}.{nn}.{nn}   {hex}{hex}   {path}   {user}
+"""
+)
 _ACCELS = {"Ctrl": "<Control>", "Alt": "<Alt>", "Shift": "<Shift>"}
 
 
-def draw_window(rng: np.random.Generator, icons: Icons, language: str = "") -> Node:
+def draw_window(rng: np.random.Generator, icons: Icons) -> Node:
     """A window: ``title``, ``width``, ``height``, ``tree``, ``language`` and maybe ``bar``, a button in its bar."""
-    language = language or str(rng.choice([*LANGUAGES], p=[*LANGUAGES.values()]))
-    return Window(Texts(rng, language), icons).draw()
+    language = str(rng.choice([*LANGUAGES], p=[*LANGUAGES.values()]))
+    return Window(WindowTexts(rng, language), icons).draw()
 
 
 class Window:
     """Draws the parts of one window."""
 
-    def __init__(self, texts: Texts, icons: Icons) -> None:
+    def __init__(self, texts: WindowTexts, icons: Icons) -> None:
         self.t, self.icons = texts, icons
 
     def icon(self, size: int = 16) -> str:
@@ -51,8 +61,8 @@ class Window:
 
     def draw(self) -> Node:
         t = self.t
-        width, height = t.pick([*_SIZES]) if t.chance(0.8) else _LARGEST
-        width, height = (int(side * t.rng.uniform(0.85, 1.15)) for side in (width, height))
+        width, height = t.pick(_SIZES) if t.chance(0.8) else _LARGEST
+        width, height = (int(side * t.uniform(0.85, 1.15)) for side in (width, height))
         width, height = min(width, _LARGEST[0]), min(height, _LARGEST[1])
         kind = float(t.rng.random())
         if kind < 0.16:
@@ -72,7 +82,7 @@ class Window:
     def message(self) -> Node:
         t = self.t
         texts = [{"k": "label", "text": t.label(40), "style": "head" if t.chance(0.5) else ""}]
-        texts += [{"k": "label", "text": t.sentence(), "style": "text"} for _ in range(t.between(1, 2))]
+        texts += [{"k": "label", "text": t.sentence(), "style": "text"} for _ in range(t.integer(1, 2))]
         if t.chance(0.3):
             texts.append(self.check())
         if t.chance(0.3):
@@ -88,15 +98,15 @@ class Window:
 
     def settings(self) -> Node:
         t = self.t
-        parts = [self.group() for _ in range(t.between(1, 3))]
+        parts = [self.group() for _ in range(t.integer(1, 3))]
         body: Node = {"k": "col", "c": parts, "gap": 10, "grow": True}
         if t.chance(0.4):
-            titles = [t.label(16) for _ in range(t.between(2, 5))]
-            body = {"k": "tabs", "titles": titles, "at": t.between(0, len(titles) - 1), "c": parts, "grow": True}
+            titles = [t.label(16) for _ in range(t.integer(2, 5))]
+            body = {"k": "tabs", "titles": titles, "at": t.integer(0, len(titles) - 1), "c": parts, "grow": True}
         if t.chance(0.3):
-            body = {"k": "row", "c": [self.table(rows=t.between(5, 12), columns=1), body], "gap": 8, "grow": True}
+            body = {"k": "row", "c": [self.table(rows=t.integer(5, 12), columns=1), body], "gap": 8, "grow": True}
         head = [{"k": "label", "text": t.label(), "style": "head"}] if t.chance(0.4) else []
-        return {"k": "col", "c": [*head, body, self.buttons()], "gap": 10, "pad": t.between(4, 16)}
+        return {"k": "col", "c": [*head, body, self.buttons()], "gap": 10, "pad": t.integer(4, 16)}
 
     def application(self, width: int) -> Node:
         t, parts = self.t, []
@@ -106,31 +116,31 @@ class Window:
             parts.append(self.toolbar(width))
         if t.chance(0.25):
             parts.append({"k": "row", "c": [{"k": "label", "text": t.label(14)}, {**self.field(), "grow": True}]})
-        kind = t.between(0, 4)
+        kind = t.integer(0, 4)
         content = self.content()
         if kind >= 2 and width > 420:
-            panes = [self.table(rows=t.between(6, 20), columns=1), self.content()]
+            panes = [self.table(rows=t.integer(6, 20), columns=1), self.content()]
             content = {"k": "row", "c": panes if t.chance(0.7) else panes[::-1], "gap": 4, "grow": True}
         if kind == 4 and t.chance(0.6):
-            titles = [t.pick([t.file, t.label])()[:24].strip() for _ in range(t.between(1, 4))]
+            titles = [t.pick([t.file, t.label])()[:24].strip() for _ in range(t.integer(1, 4))]
             content = {
                 "k": "tabs",
                 "titles": titles,
-                "at": t.between(0, len(titles) - 1),
+                "at": t.integer(0, len(titles) - 1),
                 "c": [content],
                 "grow": True,
             }
         parts.append(content)
         if t.chance(0.5):
-            texts = [t.pick([t.label, t.value, t.sentence])()[:40].strip() for _ in range(t.between(1, 3))]
+            texts = [t.pick([t.label, t.value, t.sentence])()[:40].strip() for _ in range(t.integer(1, 3))]
             parts.append({"k": "status", "texts": texts})
-        return {"k": "col", "c": parts, "gap": t.between(0, 4)}
+        return {"k": "col", "c": parts, "gap": t.integer(0, 4)}
 
     def content(self) -> Node:
         t = self.t
         kind = float(t.rng.random())
         if kind < 0.5:
-            return self.table(rows=t.between(4, 24), columns=t.between(1, 6))
+            return self.table(rows=t.integer(4, 24), columns=t.integer(1, 6))
         if kind < 0.85:
             return {**self.text(), "grow": True}
         return {"k": "col", "c": [self.group(), self.group()], "pad": 6, "grow": True}
@@ -139,7 +149,7 @@ class Window:
 
     def buttons(self) -> Node:
         t = self.t
-        end = [self.button() for _ in range(t.between(1, 3))]
+        end = [self.button() for _ in range(t.integer(1, 3))]
         start = [self.button()] if t.chance(0.3) else []
         return {"k": "row", "c": [*start, {"k": "space", "grow": True}, *end], "gap": 8}
 
@@ -162,38 +172,38 @@ class Window:
             node |= {"hint": t.label(24), "search": t.chance(0.3)}
         elif t.chance(0.06):
             node["secret"] = True
-        return {**node, "wide": t.between(8, 28)}
+        return {**node, "wide": t.integer(8, 28)}
 
     def control(self) -> Node:
         """A widget that has a label beside it."""
         t = self.t
-        kind = t.between(0, 9)
+        kind = t.integer(0, 9)
         if kind < 4:
             return {**self.field(), "grow": t.chance(0.6)}
         if kind < 6:
             return {"k": "combo", "options": [t.pick([t.label, t.value])()[:28].strip() for _ in range(3)]}
         if kind == 6:
-            return {"k": "spin", "value": t.between(0, 4000)}
+            return {"k": "spin", "value": t.integer(0, 4000)}
         if kind == 7:
-            return {"k": "slider", "value": t.between(0, 100), "grow": t.chance(0.5), "drawn": t.chance(0.4)}
+            return {"k": "slider", "value": t.integer(0, 100), "grow": t.chance(0.5), "drawn": t.chance(0.4)}
         if kind == 8:
-            return {"k": "progress", "value": t.between(0, 100), "grow": t.chance(0.5)}
+            return {"k": "progress", "value": t.integer(0, 100), "grow": t.chance(0.5)}
         return {"k": "label", "text": t.value()}
 
     def group(self) -> Node:
         t = self.t
         parts: list[Node] = []
-        for _ in range(t.between(1, 3)):
-            kind = t.between(0, 6)
+        for _ in range(t.integer(1, 3)):
+            kind = t.integer(0, 6)
             if kind < 3:
                 colon = t.pick([":", ""])
-                rows = [[t.label(20).rstrip(":….") + colon, self.control()] for _ in range(t.between(2, 5))]
-                parts.append({"k": "form", "rows": rows, "gap": t.between(2, 8)})
+                rows = [[t.label(20).rstrip(":….") + colon, self.control()] for _ in range(t.integer(2, 5))]
+                parts.append({"k": "form", "rows": rows, "gap": t.integer(2, 8)})
             elif kind < 5:
-                parts += [self.check() for _ in range(t.between(1, 4))]
+                parts += [self.check() for _ in range(t.integer(1, 4))]
             elif kind == 5:
-                texts = [t.marked(32) for _ in range(t.between(2, 4))]
-                on = t.between(0, len(texts) - 1)
+                texts = [t.marked(32) for _ in range(t.integer(2, 4))]
+                on = t.integer(0, len(texts) - 1)
                 parts += [
                     {"k": "radio", "text": text, "mnemonic": at, "on": i == on, "off": t.chance(0.08)}
                     for i, (text, at) in enumerate(texts)
@@ -207,53 +217,39 @@ class Window:
         if t.chance(0.15):
             parts.append({"k": "link", "text": t.label()})
         if t.chance(0.25):
-            parts.append({"k": "row", "c": [self.button() for _ in range(t.between(1, 2))], "gap": 6})
+            parts.append({"k": "row", "c": [self.button() for _ in range(t.integer(1, 2))], "gap": 6})
         if t.chance(0.7):
-            return {"k": "group", "text": t.label(26), "c": parts, "gap": t.between(2, 8)}
+            return {"k": "group", "text": t.label(26), "c": parts, "gap": t.integer(2, 8)}
         head = {"k": "label", "text": t.label(26), "style": t.pick(["head", ""])}
-        return {"k": "col", "c": [head, *parts], "gap": t.between(3, 9)}
+        return {"k": "col", "c": [head, *parts], "gap": t.integer(3, 9)}
 
     def table(self, rows: int, columns: int) -> Node:
         t = self.t
-        makers: list[Callable[[], str]] = [t.pick([t.label, t.file, t.word, t.path, lambda: t.words(2, 5)])]
-        others = [
-            t.number,
-            t.size,
-            t.date,
-            t.time,
-            t.version,
-            t.label,
-            t.word,
-            t.address,
-            t.hash,
-            t.value,
-            t.number,
-        ]
-        makers += [t.pick(others) for _ in range(columns - 1)]
-        cells = [[maker()[:36].strip() for maker in makers] for _ in range(rows)]
+        kinds = [t.pick(_FIRST), *(t.pick(_COLUMNS) for _ in range(columns - 1))]
+        cells = [[t.fill([kind])[:36].strip() for kind in kinds] for _ in range(rows)]
         icons, depths = [""] * rows, [0] * rows
         if t.chance(0.45):
-            few = [self.icon(16) for _ in range(t.between(1, 6))]
+            few = [self.icon(16) for _ in range(t.integer(1, 6))]
             icons = [t.pick(few) for _ in range(rows)]
         if t.chance(0.35):
             for i in range(1, rows):
-                depths[i] = min(depths[i - 1] + 1, t.between(0, 3))
+                depths[i] = min(depths[i - 1] + 1, t.integer(0, 3))
         return {
             "k": "table",
-            "head": [t.label(16) for _ in makers] if columns > 1 or t.chance(0.3) else [],
+            "head": [t.label(16) for _ in kinds] if columns > 1 or t.chance(0.3) else [],
             "rows": cells,
             "icons": icons,
             "depths": depths,
-            "selected": t.between(0, rows - 1) if t.chance(0.6) and not any(depths) else -1,
-            "right": [i for i, maker in enumerate(makers) if i and maker in (t.number, t.size)],
+            "selected": t.integer(0, rows - 1) if t.chance(0.6) and not any(depths) else -1,
+            "right": [i for i, kind in enumerate(kinds) if i and kind in _NUMBERS],
             "grow": True,
         }
 
     def text(self) -> Node:
         t = self.t
         mono = t.chance(0.4)
-        make = t.code if mono else lambda: " ".join(t.sentence() for _ in range(t.between(1, 3)))
-        lines = [make() for _ in range(t.between(4, 30 if mono else 10))]
+        make = t.code if mono else lambda: " ".join(t.sentence() for _ in range(t.integer(1, 3)))
+        lines = [make() for _ in range(t.integer(4, 30 if mono else 10))]
         return {"k": "text", "lines": lines, "mono": mono, "fixed": t.chance(0.5)}
 
     def toolbar(self, width: int) -> Node:
@@ -261,7 +257,7 @@ class Window:
         style, size = t.pick(["icons", "icons", "both", "text"]), t.pick([16, 22, 24, 32])
         most = max(2, min(16, width // (48 if style == "icons" else 130)))
         items: list[Node | None] = []
-        for i in range(t.between(2, most)):
+        for i in range(t.integer(2, most)):
             if i and t.chance(0.2):
                 items.append(None)
             toggle = t.chance(0.15)
@@ -282,16 +278,16 @@ class Window:
     def menubar(self, width: int) -> Node:
         t = self.t
         menus = []
-        for _ in range(t.between(2, max(2, min(9, width // 95)))):
+        for _ in range(t.integer(2, max(2, min(9, width // 95)))):
             text, at = t.marked(12)
             menus.append({"text": text.rstrip(".…:"), "mnemonic": at, "items": self.items()})
-        return {"k": "menubar", "menus": menus, "open": t.between(0, len(menus) - 1) if t.chance(0.3) else -1}
+        return {"k": "menubar", "menus": menus, "open": t.integer(0, len(menus) - 1) if t.chance(0.3) else -1}
 
     def items(self) -> list[Node | None]:
         t = self.t
         items: list[Node | None] = []
         pictured = t.chance(0.4)
-        for i in range(t.between(3, 14)):
+        for i in range(t.integer(3, 14)):
             if i and items[-1] is not None and t.chance(0.2):
                 items.append(None)
             text, at = t.marked(30)

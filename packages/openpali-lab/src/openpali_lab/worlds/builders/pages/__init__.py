@@ -4,97 +4,54 @@ place."""
 from __future__ import annotations
 
 import functools
-import itertools
 import json
-import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from openpali.home import home
-from openpali.rng import named_generator
-from openpali.whole import replacing
-from openpali_lab.worlds.builders import lines, packages
+from openpali_lab.worlds.builders import lines, packages, rendered
 from openpali_lab.worlds.builders.base import Dataset
-from openpali_lab.worlds.builders.manifest import code_hash
-from openpali_lab.worlds.builders.output import add_sample, json_bytes
 from openpali_lab.worlds.builders.pages import sources
 from openpali_lab.worlds.builders.pages.browser import Look, chromium, shoot, site
-from openpali_lab.worlds.builders.pages.layout import Shot
-from openpali_lab.worlds.builders.pages.made import Page, Words
+from openpali_lab.worlds.builders.pages.made import MadePage
 from openpali_lab.worlds.builders.pages.pdf import count_pages, print_page
 from openpali_lab.worlds.builders.pages.restyle import restyle
-from openpali_lab.worlds.builders.pages.sheet import write_sheet
 from openpali_lab.worlds.builders.pages.themed import ThemedPage
+from openpali_lab.worlds.builders.rendered import CHUNK, Windows
 from openpali_lab.worlds.builders.tested import TESTED
+from openpali_lab.worlds.builders.texts import Texts, help_sentences
 from openpali_lab.worlds.splits import is_heldout
 
-CHUNK = 48  # windows of a shard
 _SIZES = ((1280, 800), (1440, 900), (1024, 768), (1366, 768), (800, 600), (640, 800), (412, 860), (1100, 640))
-_SCALES = ((1.0, 0.55), (1.25, 0.2), (1.5, 0.15), (2.0, 0.1))
+_SCALES, _SHARES = (1.0, 1.25, 1.5, 2.0), (0.55, 0.2, 0.15, 0.1)
 _PIXELS = 2.2e6  # most of a window
 _PLAIN = 0.45  # share of windows with the page's own fonts
-_DARK = 0.3
-"""Share of windows that Chromium darkens."""
-_RESTYLED = 0.5
-"""Share of windows with another look than their theme's."""
-
-Windows = Generator[tuple[Shot, dict[str, Any]], None, None]
-"""Windows with what their samples say about them; to be closed, which closes the browser."""
+_DARK = 0.3  # share of windows that Chromium darkens
+_RESTYLED = 0.5  # share of windows with another look than their theme's
 
 
 def needed() -> list[str]:
     """The packages that it is built from."""
     sites = [package for each in sources.SITES.values() for one in each.values() for package in one.packages]
-    fonts = [package for family in _families() for package, _ in lines.FAMILIES[family]]
-    return [
-        *dict.fromkeys(
-            [*sites, *sources.THEMES, *sources.ADMIN, *sources.SKINS, sources.ICONS, sources.PDF, *fonts]
-        )
-    ]
+    own = [*sources.THEMES, *sources.ADMIN, *sources.SKINS, sources.ICONS, sources.PDF]
+    return [*dict.fromkeys([*sites, *own, *lines.learned_packages()])]
 
 
 def build(folder: Path) -> None:
-    """Write shards ``SET-00000.tar`` of PNG files with their truth, and ``sheet.png`` with some of them. Takes
-    hours, and goes on where it was stopped.
-    """
+    """Write the shards and their sheet. Takes hours, and goes on where it was stopped."""
     check_authors(needed())
     with chromium():  # fails before hours are spent
         pass
-    render_all("pages", Path(__file__), jobs(), render, folder)
-
-
-def render_all(
-    name: str, code: Path, todo: Sequence[tuple[str, int]], render: Callable[[Path, str, int], None], folder: Path
-) -> None:
-    """Write the shards ``todo`` of the data set ``name`` and their sheet into ``folder``, each by ``render``, whose
-    folder is ``code``. Those that were written before this was stopped are taken up."""
-    parts = home() / "data" / f".{name}-parts-{code_hash(code)}"
-    parts.mkdir(parents=True, exist_ok=True)
-    missing = [job for job in todo if not (parts / f"{job[0]}-{job[1]:05d}.tar").exists()]
-    workers = max(1, (os.cpu_count() or 1))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        for _ in pool.map(functools.partial(render, parts), *zip(*missing, strict=True)) if missing else ():
-            pass
-    for source, number in todo:
-        part = parts / f"{source}-{number:05d}.tar"
-        try:
-            os.link(part, folder / part.name)
-        except OSError:  # a file system without hard links
-            shutil.copy(part, folder / part.name)
-    write_sheet(folder)
-    shutil.rmtree(parts)
+    sites = {name: CHUNK * len(_sites(name)) for name in sources.SITES}
+    rendered.build("pages", Path(__file__), {**sources.WINDOWS, **sites}, draw, folder)
 
 
 def check_authors(names: Sequence[str]) -> None:
@@ -108,35 +65,23 @@ def check_authors(names: Sequence[str]) -> None:
             raise ValueError(f"{name} is by {author}, whose packages are for tests: learn from another one")
 
 
-def jobs() -> list[tuple[str, int]]:
-    """Name of the set and number of the shard, for each shard; sets take turns."""
-    shards = {name: -(-count // CHUNK) for name, count in sources.WINDOWS.items()}
-    shards |= {name: len(_sites(name)) for name in sources.SITES}
-    queues = [[(name, i) for i in range(count)] for name, count in shards.items()]
-    places = [((k + 0.5) / len(queue), job) for queue in queues for k, job in enumerate(queue)]
-    return [job for _, job in sorted(places)]
-
-
 def _sites(name: str) -> list[str]:
     """Of a set of sites: the site of each shard."""
     return [site for site, each in sources.SITES[name].items() for _ in range(-(-each.windows // CHUNK))]
 
 
-def render(folder: Path, name: str, number: int) -> None:
-    """Write shard ``number`` of set ``name`` into ``folder``; it depends on nothing else."""
-    rng, site = named_generator("pages", name, number), name
+def draw(name: str, number: int, rng: np.random.Generator) -> Windows:
+    """The windows of shard ``number`` of set ``name``."""
     if name in sources.PDFS:
-        shots = _printed(rng, dev=name.startswith("dev-"))
+        shots, source = _printed(rng, dev=name.startswith("dev-")), name
     elif name in _SERVED:
-        shots = _SERVED[name](rng)
+        shots, source = _SERVED[name](rng), name
     else:
-        site = _sites(name)[number]
-        shots = _site(sources.SITES[name][site], rng)
-    with closing(shots), replacing(folder / f"{name}-{number:05d}.tar") as new, tarfile.open(new, "w") as shard:
-        readable = ((shot, about) for shot, about in shots if shot.lines)  # some are covered while a page loads
-        for index, (shot, about) in enumerate(itertools.islice(readable, CHUNK)):
-            content = {"json": json_bytes(shot.legible().record({"source": site, **about})), "png": shot.png}
-            add_sample(shard, f"{name}-{number:05d}-{index:02d}", content)
+        source = _sites(name)[number]
+        shots = _site(sources.SITES[name][source], rng)
+    with closing(shots):
+        for shot, about in shots:
+            yield shot.legible(), {"source": source, **about}
 
 
 def _site(each: sources.Site, rng: np.random.Generator) -> Windows:
@@ -166,19 +111,19 @@ def _admin(rng: np.random.Generator, *, skinned: bool) -> Windows:
 def _written(rng: np.random.Generator, *, themed: bool) -> Windows:
     """Windows of pages that are written by chance, in the words of a manual."""
     code = sources.HELP[rng.integers(len(sources.HELP))]
-    words = Words(packages.fetch(f"libreoffice-help-{code}"), code, rng)
+    texts = Texts(rng, code, help_sentences(packages.fetch(f"libreoffice-help-{code}"), rng))
     icons = sorted((packages.fetch(sources.ICONS) / "icons").glob("*.svg"))
     roots = {packages.fetch(name): pattern for name, pattern in sources.THEMES.items()} if themed else {}
     found = (path.relative_to(root) for root, pattern in roots.items() for path in sorted(root.glob(pattern)))
     sheets = [path.as_posix() for path in found]
     with tempfile.TemporaryDirectory() as folder, site([Path(folder), *roots]) as address:
 
-        def draw() -> tuple[str, str]:
-            page = ThemedPage(words, icons, sheets, rng) if themed else Page(words, icons, rng)
+        def write() -> tuple[str, str]:
+            page = ThemedPage(texts, icons, sheets) if themed else MadePage(texts, icons)
             (Path(folder) / "page.html").write_text(page.html(), "utf-8")
             return "page.html", code
 
-        yield from _windows(address, draw, rng)
+        yield from _windows(address, write, rng)
 
 
 _SERVED: Mapping[str, Callable[[np.random.Generator], Windows]] = {
@@ -195,22 +140,24 @@ def _windows(address: str, draw: Callable[[], tuple[str, str]], rng: np.random.G
     from playwright.sync_api import TimeoutError as TooSlow
 
     hinting = ("none", "slight", "full")[rng.integers(3)]
-    with _fonts() as (folder, families), chromium(folder, hinting=hinting) as browser:
-        while True:
-            page, language = draw()
-            look = _look(rng, language, families)
-            scrolls = sorted({0.0 if rng.random() < 0.4 else float(rng.random()), float(rng.random())})
-            try:
-                with closing(shoot(browser, f"{address}/{page}", look, scrolls)) as shots:
-                    for share, shot in zip(scrolls, shots, strict=False):
-                        yield shot, {"page": page, "scroll": round(share, 3), **asdict(look)}
-            except TooSlow:
-                continue
+    with tempfile.TemporaryDirectory() as folder:
+        families = lines.copy_learned(Path(folder) / "fonts")
+        with chromium(Path(folder), hinting=hinting) as browser:
+            while True:
+                page, language = draw()
+                look = _look(rng, language, families)
+                scrolls = sorted({0.0 if rng.random() < 0.4 else float(rng.random()), float(rng.random())})
+                try:
+                    with closing(shoot(browser, f"{address}/{page}", look, scrolls)) as shots:
+                        for share, shot in zip(scrolls, shots, strict=False):
+                            yield shot, {"page": page, "scroll": round(share, 3), **asdict(look)}
+                except TooSlow:
+                    continue
 
 
 def _look(rng: np.random.Generator, language: str, families: list[str]) -> Look:
     width, height = _SIZES[rng.integers(len(_SIZES))]
-    scale = float(rng.choice([s for s, _ in _SCALES], p=[p for _, p in _SCALES]))
+    scale = float(rng.choice(_SCALES, p=_SHARES))
     if width * height * scale**2 > _PIXELS:
         scale = 1.0
     return Look(
@@ -242,23 +189,6 @@ def printed_files(*, dev: bool) -> list[Path]:
     return [path for path in found if is_heldout("pdf", path.name) == dev]
 
 
-def _families() -> list[str]:
-    """Families of fonts that pages are set in: those that no held-out line is printed in."""
-    return [family for family in lines.FAMILIES if not is_heldout("font", family)]
-
-
-@contextmanager
-def _fonts() -> Iterator[tuple[Path, list[str]]]:
-    """A folder with fonts for Chromium, and the names of their families."""
-    from PIL import ImageFont
-
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work) / "fonts"
-        packages.copy_fonts({family: lines.FAMILIES[family] for family in _families()}, folder)
-        names = {ImageFont.truetype(str(path), 16).getname()[0] for path in folder.rglob("*.[to]t[fc]")}
-        yield folder, sorted(name for name in names if name)
-
-
 @contextmanager
 def _admin_site(needs: Sequence[str], app: Sequence[str]) -> Iterator[str]:
     """Django's admin from packages ``needs``, in a process of its own, with the app and the look that its ``main``
@@ -282,6 +212,5 @@ def _admin_site(needs: Sequence[str], app: Sequence[str]) -> Iterator[str]:
             process.wait()
 
 
-DATASET = Dataset(
-    build, needed, minutes=220, megabytes=489, in_all=False, sets=sources.VERSIONS
-)  # needs Chromium, and hours
+# not in `all`: needs Chromium, and hours
+DATASET = Dataset(build, needed, minutes=220, megabytes=489, in_all=False, sets=sources.VERSIONS)

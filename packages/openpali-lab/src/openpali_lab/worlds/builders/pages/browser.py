@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from openpali.messages import cannot_import
 from openpali.tasks.example import Box
-from openpali_lab.worlds.builders.pages.layout import Shot, Written, group
+from openpali_lab.worlds.builders.layout import Shot, Written, group
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route

@@ -12,7 +12,7 @@ from typing import Any
 import pypdfium2
 
 from openpali.tasks.example import Box
-from openpali_lab.worlds.builders.pages.layout import Shot, Written, group
+from openpali_lab.worlds.builders.layout import Shot, Written, group
 
 _HYPHEN = "\x02"  # how pdfium marks a hyphen that breaks a word
 _LEVEL = 0.3  # most that baselines of one line differ, in font sizes
