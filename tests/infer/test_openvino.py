@@ -150,7 +150,7 @@ def test_the_facade_with_bf16_compiles_the_decoder_alone(bundle, tmp_path, name:
 def test_an_adapter_beside_its_base_is_refused() -> None:
     model = tiny(0)
     add_lora(model, LoraConfig(2, 4.0, find_targets(model, ["text"])))
-    for use, fix in ((OpenVinoPali, "merge them first"), (compute_in_int8, "merge the adapter")):
+    for use, fix in ((OpenVinoPali, "merge them"), (compute_in_int8, "merge the adapter")):
         with pytest.raises(ValueError, match=fix):
             use(model)
 

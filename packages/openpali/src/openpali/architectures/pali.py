@@ -124,7 +124,7 @@ class PaliArchitecture(Architecture[PaliModelConfig]):
     sides = (224, 448, 812, 1064)  # the paper's three, and 448
     blocks = {Block: (), EncoderLayer: (), DecoderLayer: ("cross.key_value",)}
     model_type = "openpali"
-    engine_language = "openpali.infer.engines.languages:T5Language"
+    engine_language = "openpali.infer.engines.languages:Language"
 
     def for_training(self, config: PaliModelConfig, vocabulary: int, dropout: float) -> PaliModelConfig:
         return replace(config, text=replace(config.text, vocab_size=vocabulary, dropout=dropout))

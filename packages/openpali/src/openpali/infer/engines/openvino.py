@@ -10,7 +10,7 @@ D width, h heads, d head width, V vocabulary.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openpali.infer.engines.base import Engine
-from openpali.infer.engines.languages import Language, language_of
+from openpali.infer.engines.languages import language_of
 from openpali.infer.generate import evaluating
 from openpali.messages import cannot_import
 from openpali.model.attention import PLAIN, Scoring, attending, scaled, sdpa
@@ -32,7 +32,7 @@ from openpali.model.int4 import Int4Linear
 from openpali.model.int8 import Int8Linear, QuantizedLinear, compute_in_int8
 from openpali.model.lora import lora_names
 from openpali.model.patches import Images
-from openpali.model.vision_language import VisionLanguageModel, VisualTokens, in_rows
+from openpali.model.vision_language import VisualTokens, in_rows
 from openpali.processor import bf16_is_faster, multiplies_bf16
 
 LARGEST_BIAS = 2**26  # elements of [h, N, N], about 2,400 tokens of 12 heads; beyond it torch runs the encoder,
@@ -190,7 +190,7 @@ class OpenVinoPali:
         biases = range(self.language.decoder_biases)
         bias = torch.zeros(2, self.language.bias_heads, 1, 4), [-1, self.language.bias_heads, 1, -1]
         self._step = _compiled(
-            _Step(self.language),
+            self._run_step,
             {
                 "x": (torch.zeros(2, 1, width), [-1, 1, width]),
                 "rows": (torch.arange(2, dtype=torch.int32), [-1]),
@@ -208,7 +208,7 @@ class OpenVinoPali:
         # OpenVINO writes the last product in float32 if weights are floats
         quantized = any(isinstance(layer, QuantizedLinear) for layer in self.language.modules())
         self._head = _compiled(
-            _Head(self.language),
+            self._run_head,
             {"hidden": (torch.zeros(1, 1, width), [-1, 1, width])},
             ["logits"],
             stored,
@@ -223,11 +223,11 @@ class OpenVinoPali:
         if not vision.tokens:  # torch takes images in their own proportions
             size = vision.image_size
             pixels = {"pixels": (torch.zeros(1, *size, 3), [-1, *size, 3])}
-            self._vision = _compiled(_Vision(self.model), pixels, ["patches", "visual"], stored, self.precision)
+            self._vision = _compiled(self._run_vision, pixels, ["patches", "visual"], stored, self.precision)
         heads, width = self.model.config.text.heads, self.model.config.text.d_model
         biases = range(self.language.encoder_biases)
         self._encoder = _compiled(
-            _Encoder(self.language),
+            self._run_encoder,
             {
                 "x": (torch.zeros(1, 5, width), [-1, -1, width]),
                 **MASK,
@@ -238,6 +238,25 @@ class OpenVinoPali:
             self.precision,
             narrow=memory,
         )
+
+    def _run_vision(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        patches = self.model.vit(pixels)
+        return patches, self.model.visual(patches)
+
+    def _run_encoder(self, x: Tensor, mask: Tensor, *biases: Tensor) -> tuple[Tensor, ...]:
+        x = self.language.run_encoder(x, biases, mask)
+        return (x, *(t for cross in self.language.crosses for t in cross.memory(x)))
+
+    def _run_step(self, x: Tensor, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        count = self.language.decoder_biases
+        biases, mask, others = tensors[:count], tensors[count], tensors[count + 1 :]
+        memories, pasts = split_pairs(others)
+        extend = Extending(pasts, rows)  # the rows that hypotheses continue
+        x = self.language.run_decoder(x, biases, memories, mask, extend)
+        return (x, *extend.extended)
+
+    def _run_head(self, hidden: Tensor) -> Tensor:
+        return self.language.logits(hidden)
 
     @torch.inference_mode()
     def encode_tokens(
@@ -303,10 +322,6 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:
     return sdpa(scaled(q, how.scale), k, v, how._replace(scale=1.0))
 
 
-def _wrap(model: VisionLanguageModel) -> OpenVinoPali:
-    return OpenVinoPali(model)
-
-
 def require_openvino() -> Any:
     try:
         import openvino
@@ -315,52 +330,8 @@ def require_openvino() -> Any:
     return openvino
 
 
-class _Vision(nn.Module):
-    def __init__(self, model: VisionLanguageModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        patches = self.model.vit(pixels)
-        return patches, self.model.visual(patches)
-
-
-class _Encoder(nn.Module):
-    def __init__(self, language: Language) -> None:
-        super().__init__()
-        self.language = language
-
-    def forward(self, x: Tensor, mask: Tensor, *biases: Tensor) -> tuple[Tensor, ...]:
-        x = self.language.run_encoder(x, biases, mask)
-        memories = [t for cross in self.language.crosses for t in cross.memory(x)]
-        return (x, *memories)
-
-
-class _Step(nn.Module):
-    def __init__(self, language: Language) -> None:
-        super().__init__()
-        self.language = language
-
-    def forward(self, x: Tensor, rows: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        count = self.language.decoder_biases
-        biases, mask, others = tensors[:count], tensors[count], tensors[count + 1 :]
-        memories, pasts = split_pairs(others)
-        extend = Extending(pasts, rows)  # the rows that hypotheses continue
-        x = self.language.run_decoder(x, biases, memories, mask, extend)
-        return (x, *extend.extended)
-
-
-class _Head(nn.Module):
-    def __init__(self, language: Language) -> None:
-        super().__init__()
-        self.language = language
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.language.logits(hidden)
-
-
 def _compiled(
-    module: nn.Module,
+    compute: Callable[..., Any],
     inputs: Mapping[str, Input],
     outputs: list[str],
     stored: Mapping[int, nn.Module],
@@ -368,9 +339,10 @@ def _compiled(
     narrow: Iterable[str] = (),
     state: Mapping[str, str] | None = None,
 ) -> Any:
-    """Trace a module and compile it for this CPU.
+    """Trace a function of a model and compile it for this CPU.
 
     Args:
+        compute: the function of the inputs, in whose trace weights are constants.
         inputs: by name, in order.
         outputs: their names.
         stored: linear layers by the address of the float32 weight that stands for each, see :func:`_stand_ins`.
@@ -378,7 +350,7 @@ def _compiled(
         state: input -> output of the previous call that it continues, see :func:`_keep`.
     """
     openvino = require_openvino()
-    graph = _traced(module, tuple(example for example, _ in inputs.values()))
+    graph = _traced(compute, tuple(example for example, _ in inputs.values()))
     shapes = {}
     for port, (name, (_, shape)) in zip(graph.inputs, inputs.items(), strict=True):
         port.get_tensor().set_names({name})
@@ -416,28 +388,17 @@ def _rounds(layers: Iterable[nn.Module]) -> bool:
     return any(isinstance(layer, QuantizedLinear) and layer.rounds for layer in layers)
 
 
-def _traced(module: nn.Module, examples: tuple[Tensor, ...]) -> Any:
-    """Trace a module, and convert it with OpenVINO's frontend: `openvino.convert_model` reports its use online.
+def _traced(compute: Callable[..., Any], examples: tuple[Tensor, ...]) -> Any:
+    """Trace a function, and convert it with OpenVINO's frontend: `openvino.convert_model` reports its use online.
 
-    What is traced is a function that calls the module, in which weights are constants: for a module, torch makes a
-    script of each part, which takes most of the time. Constants do not require gradients.
+    For a module instead of a function, torch makes a script of each part, which takes most of the time.
     """
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    def call(*tensors: Tensor) -> Any:
-        return module(*tensors)
-
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # about Python checks, which tracing rightly makes constant
-        learning = [p for p in module.parameters() if p.requires_grad]
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        try:
-            traced = torch.jit.trace(call, examples, check_trace=False)  # type: ignore[no-untyped-call]
-        finally:
-            for parameter in learning:
-                parameter.requires_grad_(True)
+        traced = torch.jit.trace(compute, examples, check_trace=False)  # type: ignore[no-untyped-call]
         decoder = TorchScriptPythonDecoder(traced, example_input=examples)  # the frontend holds no reference to it
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
@@ -511,25 +472,30 @@ def _stand_ins(model: nn.Module, left_out: tuple[str, ...] = ()) -> Iterator[dic
             own = module.named_parameters(recurse=False)
             narrow += [(module, key, value) for key, value in own if value.dtype != torch.float32]
     traced: dict[int, nn.Module] = {}
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
+        for parameter in learning:
+            parameter.requires_grad_(False)  # constants of a graph require none
         for number, (name, layer) in enumerate(layers.items()):
             outputs, inputs = layer.out_features, layer.in_features
             zeros = torch.frombuffer(mmap(-1, 4 * outputs * inputs, access=ACCESS_COPY), dtype=torch.float32)
             zeros[0] = number  # OpenVINO would merge equal weights
             linear = nn.Linear(inputs, outputs, bias=layer.bias is not None, device="meta")
-            linear.weight = nn.Parameter(zeros.view(outputs, inputs))
+            linear.weight = nn.Parameter(zeros.view(outputs, inputs), requires_grad=False)
             if layer.bias is not None:
-                linear.bias = nn.Parameter(layer.bias.float())
+                linear.bias = nn.Parameter(layer.bias.float(), requires_grad=False)
             traced[zeros.data_ptr()] = layer
             model.set_submodule(name, linear)
         for module, key, value in narrow:
-            setattr(module, key, nn.Parameter(value.float()))
+            setattr(module, key, nn.Parameter(value.float(), requires_grad=False))
         yield traced
     finally:
         for name, layer in layers.items():
             model.set_submodule(name, layer)
         for module, key, value in narrow:
             setattr(module, key, value)
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def _put_stored(graph: Any, layers: Mapping[int, nn.Module]) -> None:
@@ -590,11 +556,6 @@ def _count(rows: int) -> NDArray[np.int32]:
 
 
 OPENVINO = Engine(
-    _wrap,
-    require=require_openvino,
-    compiles=True,
-    devices=("cpu",),
-    auto=("fp32",),
-    widens=True,
+    OpenVinoPali, require=require_openvino, compiles=True, devices=("cpu",), auto=("fp32",), widens=True
 )
 INT8 = replace(OPENVINO, prepare=compute_in_int8, auto=(), widens=False)
