@@ -29,7 +29,7 @@ from openpali.weights.quantize import write_int4, write_int8
 DECODINGS = [
     Decoding(max_tokens=12),
     Decoding(max_tokens=12, beams=3, samples=2),
-    Decoding(max_tokens=12, temperature=1.0, samples=2, top_k=5),
+    Decoding(max_tokens=12, temperature=1.0, samples=2, top_p=0.9),
 ]
 
 

@@ -73,8 +73,8 @@ def check_same(ours: Generation, theirs: Generation) -> None:
 DECODINGS = {
     "greedy": Decoding(max_tokens=12),
     "beams": Decoding(max_tokens=12, beams=3),
-    "n-best": Decoding(max_tokens=12, beams=4, samples=3, length_penalty=0.6),
+    "n-best": Decoding(max_tokens=12, beams=4, samples=3),
     "no repeats": Decoding(max_tokens=12, beams=3, no_repeat_ngram_size=2),
     "sampling": Decoding(max_tokens=12, temperature=1.0, seed=7),
-    "best of n": Decoding(max_tokens=12, temperature=2.0, top_k=9, top_p=0.95, samples=4),
+    "best of n": Decoding(max_tokens=12, temperature=2.0, top_p=0.95, samples=4),
 }

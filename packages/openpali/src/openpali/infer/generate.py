@@ -32,6 +32,12 @@ Allowed = Tensor | Callable[[list[int]], Sequence[int]]
 EOS if the text may end there)."""
 
 MAX_TOKENS = 64  # of a text, where nothing says how long it may be
+_LEAST = {
+    **dict.fromkeys(("max_tokens", "beams", "samples"), 1),
+    **dict.fromkeys(("temperature", "seed", "no_repeat_ngram_size"), 0),
+    "max_repeats": 2,
+}
+"""The least of each number of :class:`Decoding`."""
 _LONGEST_LOOP = 8  # most tokens of an n-gram whose repetition counts as a loop
 _COLDEST = 1e-30  # temperature; below, float32 overflows, and the most probable token is certain before
 _SHORTEST_REPETITION = 24  # fewest tokens of a loop; valid runs, such as 16 equal mask tokens, are shorter
@@ -84,11 +90,9 @@ class Decoding:
             (:meth:`openpali.infer.pipeline.Pipeline.decoding_for`), or else 64.
         beams: live hypotheses of beam search; 1: no beam search.
         temperature: 0: always the most probable token; above, sample from ``softmax(logits / temperature)``.
-        top_k: sample among the k most probable tokens only.
-        top_p: sample among the fewest tokens that hold this much probability (nucleus), after ``top_k``.
+        top_p: sample among the fewest tokens that hold this much probability (nucleus).
         samples: generations to return per row: that many samples, or the best of the beams.
         seed: of the samples. A row's samples depend on it and on the row's inputs, not on the rest of the batch.
-        length_penalty: scores are divided by ``length ** length_penalty``, EOS counted. 0: the plain sum.
         max_repeats: stop a text that ends in the same 1 to 8 tokens so many times in a row, over at least 24
             tokens; None: never.
         no_repeat_ngram_size: no n-gram of so many tokens comes twice in a text, as in transformers; 0: any may;
@@ -98,40 +102,28 @@ class Decoding:
     max_tokens: int | None = None
     beams: int = 1
     temperature: float = 0.0
-    top_k: int | None = None
     top_p: float | None = None
     samples: int = 1
     seed: int = 0
-    length_penalty: float = 0.0
     max_repeats: int | None = 8
     no_repeat_ngram_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "beams", "samples", "top_k"):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("temperature", "length_penalty"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be finite and at least 0, not {value}")
-        for name in ("seed", "no_repeat_ngram_size"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+            if value is not None and not least <= value < math.inf:
+                raise ValueError(f"{name} must be at least {least} and finite, not {value}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
-        if self.max_repeats is not None and self.max_repeats < 2:
-            raise ValueError(f"max_repeats must be at least 2 (or None), not {self.max_repeats}")
-        if self.temperature == 0:
-            for name in ("top_k", "top_p"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} limits sampling: set temperature above 0 too")
-            if self.samples > self.beams:
-                raise ValueError(
-                    f"samples={self.samples} needs temperature above 0, or as many beams (now {self.beams})"
-                )
-        elif self.beams > 1:
-            raise ValueError("beams search and temperature samples: set beams to 1 or temperature to 0")
+        if self.temperature:
+            if self.beams > 1:
+                raise ValueError("beams search and temperature samples: set beams to 1 or temperature to 0")
+        elif self.top_p is not None:
+            raise ValueError("top_p limits sampling: set temperature above 0 too")
+        elif self.samples > self.beams:
+            raise ValueError(
+                f"samples={self.samples} needs temperature above 0, or as many beams (now {self.beams})"
+            )
 
     @property
     def most_tokens(self) -> int:
@@ -141,9 +133,7 @@ class Decoding:
     @cached_property
     def choice(self) -> Decoding:
         """The settings that rows must share to be decoded together: fields that concern a row alone are reset."""
-        return replace(
-            self, max_tokens=1, samples=1, seed=0, length_penalty=0.0, max_repeats=None, no_repeat_ngram_size=None
-        )
+        return replace(self, max_tokens=1, samples=1, seed=0, max_repeats=None, no_repeat_ngram_size=None)
 
 
 @dataclass(frozen=True)
@@ -154,7 +144,7 @@ class Generation:
         ids: tokens, without EOS.
         log_probs: the model's log-probability of each (of its softmax at temperature 1 over the whole vocabulary,
             whatever was allowed), then that of EOS where ``finish_reason`` is "eos".
-        score: their sum, over ``len(log_probs) ** length_penalty``.
+        score: their sum.
         finish_reason: "eos": the model ended the text; "length": it was cut at ``max_tokens``; "repetition": it
             was cut since it ran in a loop; "stop": it was cut since :class:`Rows` was told that it is complete.
         alternatives: the most probable tokens at the place of each, if :class:`Ask` wants them; else empty.
@@ -386,10 +376,9 @@ class _Hypothesis:
         ids, log_probs = [*self.ids, token], [*self.log_probs, log_prob]
         return _Hypothesis(self.sample, ids, log_probs, self.total + log_prob, self.alternatives)
 
-    def finish(self, reason: FinishReason, length_penalty: float) -> Generation:
-        score = self.total / len(self.log_probs) ** length_penalty
+    def finish(self, reason: FinishReason) -> Generation:
         ids = self.ids[:-1] if reason == "eos" else self.ids
-        return Generation(ids, self.log_probs, score, reason, self.alternatives)
+        return Generation(ids, self.log_probs, self.total, reason, self.alternatives)
 
 
 class Text(ABC):
@@ -476,7 +465,7 @@ class _Samples(Text):
                 going.append(after)
                 kept.append(i)
             else:
-                self._done.append(after.finish(reason, self.ask.decoding.length_penalty))
+                self._done.append(after.finish(reason))
         self.live = going
         return kept
 
@@ -515,7 +504,7 @@ class _Beams(Text):
             for token, value in some:
                 after = self.live[i].then(token, value)
                 if token == eos_id:
-                    self._finished.append(after.finish("eos", decoding.length_penalty))
+                    self._finished.append(after.finish("eos"))
                 else:
                     unfinished.append((after, i))
         self._finished = sorted(self._finished, key=_by_score)[: decoding.samples]
@@ -529,7 +518,7 @@ class _Beams(Text):
                     kept.append(i)
                 else:
                     ended = self._finished if reason == "stop" else self._cut
-                    ended.append(h.finish(reason, decoding.length_penalty))
+                    ended.append(h.finish(reason))
         self.live = going
         return kept
 
@@ -538,9 +527,7 @@ class _Beams(Text):
         decoding = self.ask.decoding
         if len(self._finished) < decoding.samples or not best:
             return False
-        # sums only fall: a live hypothesis can reach at most its sum over the longest length
-        reachable = best[0].total / decoding.most_tokens**decoding.length_penalty
-        return bool(reachable < self._finished[-1].score)
+        return best[0].total < self._finished[-1].score  # sums only fall
 
 
 def _by_score(generation: Generation) -> float:
@@ -588,9 +575,6 @@ def _restrict(log_probs_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], fi
 def _sample(choices_LV: Tensor, uniform_L: Tensor, decoding: Decoding) -> Tensor:
     """Tokens ``[L]`` by inverting the cumulative distribution at ``uniform_L``."""
     scaled = choices_LV / max(decoding.temperature, _COLDEST)
-    if decoding.top_k is not None and decoding.top_k < scaled.shape[1]:
-        least = scaled.topk(decoding.top_k).values[:, -1:]
-        scaled = scaled.masked_fill(scaled < least, -math.inf)
     if decoding.top_p is not None:
         probs, order = scaled.softmax(-1).sort(descending=True, stable=True)
         beyond = probs.cumsum(-1) - probs >= decoding.top_p  # the nucleus is full before this token
