@@ -204,19 +204,13 @@ def test_answers_of_another_run_or_file_stay(
         upgrade.setattr("openpali.cli.predict.__version__", "0.0.1")
         assert "answers of another run" in openpali(*command)
     assert "would be overwritten" in openpali("predict", "--input", out, "--output", out, "--model", bundle)
-    first, *others = lines_of(questions)
-    moved = [first, others[1], others[0], *others[2:]]
-    write(questions, moved)
-    assert "line 2 is about ('k1', ['1.png'])" in openpali(*command)
-    write(questions, [record | {"question": "why?"} for record in (first, *others)])
-    assert "line 1 is about" in openpali(*command)
-    write(questions, [first, others[0] | {"question": "why?"}, *others[1:]])
-    assert "line 2 is about ('k1', 'Answer in en: what" in openpali(*command)
-    assert out.read_bytes() == before
     for image in tmp_path.glob("*.png"):
         image.write_bytes(b"not read again")
-    write(questions, [{**record, "answers": ["a cat"]} for record in (first, *others)])
     assert "11 samples\n" in openpali(*command)
+    first, *others = lines_of(questions)
+    write(questions, [first, others[0] | {"question": "why?"}, *others[1:]])
+    assert "answers of another run" in openpali(*command)
+    assert out.read_bytes() == before
     for foreign in (b"my notes", b"[1]\n", b'{"a": 1}\n'):
         out.write_bytes(foreign)
         assert "is no file of answers" in openpali(*command)
@@ -314,9 +308,6 @@ def test_a_folder_of_a_cluster_is_checked_and_counted(
     assert "openpali-lab[ray]" in openpali(*asked[:-2], tmp_path / "none", "--ray")
     assert "holds answers of another run" in openpali(*asked, "--task", "caption")
     assert "of another --batch-size" in openpali(*asked[:6], 3, *asked[7:])
-    records = lines_of(questions)
-    write(questions, [*records[:8], {**records[8], "question": "who?"}, *records[9:]])
-    assert "its line 1 is about ('k8', 'Answer in en: what" in openpali(*asked)
     (out / "000000000000.jsonl").write_text("{}\n")
     assert "is no file of answers" in openpali(*asked)
     assert "give both" in openpali("predict", questions, "what?", "--ray")

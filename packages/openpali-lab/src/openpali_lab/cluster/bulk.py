@@ -35,7 +35,7 @@ class Job:
         open_source: opens the samples, by a path that every machine has.
         open_model: opens the model, likewise.
         request: what to ask.
-        run: identifies model, engine and request; each line holds it.
+        run: identifies samples, model, engine and request; each line holds it.
         folder: of the answers, on a disk that every machine sees.
         batch: samples that go through the model together.
         threads: that torch computes with; another number may change the last digit of a score.
@@ -66,7 +66,7 @@ def answer(
     """Answer the windows that are not answered yet, and report each window; those that are there come first.
 
     Args:
-        pali: the model, which every process opens for itself; to check what is there already.
+        pali: the model, which every process opens for itself.
         open_source, request, run, folder, batch: see :class:`Job`.
         workers: models that answer at the same time.
     """
@@ -81,21 +81,21 @@ def answer(
     )
     job.folder.mkdir(parents=True, exist_ok=True)
     source = open_source()
-    there = _resume(job, pali, source)
+    there = _resume(job, len(source))
     yield from there.values()
     left = [window for window in windows(len(source), batch) if window.start not in there]
     if left:
         yield from _answer(job, left, workers, int(pali.device.type == "cuda"))
 
 
-def _resume(job: Job, pali: Pali, source: Source) -> dict[int, Done]:
+def _resume(job: Job, samples: int) -> dict[int, Done]:
     """The windows that are written, by their first sample."""
-    expected = {job.file(window.start): window for window in windows(len(source), job.batch)}
+    expected = {job.file(window.start): window for window in windows(samples, job.batch)}
     other = "holds answers of another run, or of another --batch-size: name another folder, or delete it"
-    asking, found = Asking(pali, job.request), dict[int, Done]()
+    found: dict[int, Done] = {}
     for path in sorted(job.folder.glob("*.jsonl")):
         file, window = AnswersFile(path, job.run), expected.get(path, range(0))
-        done = file.read(partial(file.check, asking=asking, source=source, window=window, other=other))
+        done = file.read(partial(file.check, total=len(window), other=other))
         if done.samples != len(window):
             raise ValueError(f"{path} {other}")
         found[window.start] = done

@@ -132,15 +132,16 @@ class _Bulk:
         self.open_source = partial(open_source, path, options)  # also for processes with another working folder
         self.samples = open_source(source, options)
         self.pali, self.output, self.request, self.batch = pali, output, request, batch
-        settings = (__version__, hash_model(pali, pali.parts), pali.engine, pali.dtype, request, options)
+        samples = _digest(Path(path)) if local else source
+        settings = (__version__, samples, hash_model(pali, pali.parts), pali.engine, pali.dtype, request, options)
         self.run = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
     def answer(self) -> None:
         """Write a file of answers."""
-        from openpali.infer.bulk import AnswersFile, Asking, replies
+        from openpali.infer.bulk import AnswersFile, replies
 
         file = AnswersFile(self.output, self.run)
-        done = file.go_on(Asking(self.pali, self.request), self.samples)
+        done = file.go_on(len(self.samples))
         left = replies(self.pali, self.samples, self.request, batch=self.batch, skip=done.samples)
         self._report(chain([done], map(file.write, left)))
 
@@ -169,6 +170,16 @@ class _Bulk:
             typer.echo(told, err=True)
         if errors and errors == total:
             raise typer.Exit(1)
+
+
+def _digest(path: Path) -> str:
+    """Identifies the content of a file, or the names and sizes of the files in a folder."""
+    import hashlib
+
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return repr(sorted((each.name, each.stat().st_size) for each in path.rglob("*") if each.is_file()))
 
 
 def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, printed: str, out: Path | None) -> None:

@@ -19,8 +19,6 @@ from openpali.infer.batches import cut, windows
 from openpali.infer.lines import AnotherRun, Json, LinesFile
 from openpali.infer.pali import Pali, Prompted, Reworded
 from openpali.infer.pipeline import BATCH, Prediction, Row, frames_of, full_size_bytes
-from openpali.messages import shorten
-from openpali.tasks.base import Task, require
 from openpali.tasks.example import Example, Object
 from openpali.tasks.registry import is_prompt, suited, tasks_of
 from openpali.weights.files import SIGLIP
@@ -75,7 +73,7 @@ class Reply:
     files: Sequence[str] = ()
 
     def line(self, run: str) -> Json:
-        """What a file of answers has of it; ``run`` identifies model, engine and request."""
+        """What a file of answers has of it; ``run`` identifies samples, model, engine and request."""
         return {**self.as_json(), "run": run}
 
     def as_json(self) -> Json:
@@ -131,32 +129,27 @@ class AnswersFile(LinesFile):
 
     Args:
         path: the file; it need not exist yet.
-        run: identifies model, engine and request; each line holds it.
+        run: identifies samples, model, engine and request; each line holds it.
     """
 
     def __init__(self, path: Path, run: str) -> None:
         super().__init__(path, '{"key": ', "file of answers")
         self.run = run
 
-    def check(self, lines: Sequence[Json], asking: Asking, source: Source, window: range, other: str) -> Done:
-        """Check that lines answer the first samples of a window; returns how many.
+    def check(self, lines: Sequence[Json], total: int, other: str) -> Done:
+        """What is answered by lines.
 
         Raises:
-            AnotherRun: they are of another run or of other samples; ``other`` says so.
+            AnotherRun: they are of another run, or more than ``total``; ``other`` says so.
         """
-        if {line["run"] for line in lines} - {self.run} or len(lines) > len(window):
+        if {line["run"] for line in lines} - {self.run} or len(lines) > total:
             raise AnotherRun(f"{self.path} {other}")
-        # records are read without their images; of other sources, the ends are drawn
-        compared = range(len(lines)) if isinstance(source, RecordSource) else {0, len(lines) - 1}
-        for place in sorted(compared) if lines else ():
-            if then := asking.differs(source, window[place], lines[place]):
-                raise AnotherRun(f"{self.path} {other}; its line {place + 1} is about {then}")
         return Done.of(lines)
 
-    def go_on(self, asking: Asking, source: Source) -> Done:
-        """What is answered, see :meth:`LinesFile.resume`."""
+    def go_on(self, total: int) -> Done:
+        """What is answered of so many samples, see :meth:`LinesFile.resume`."""
         other = "holds answers of another run: name another file, or delete this one"
-        return self.resume(lambda lines: self.check(lines, asking, source, range(len(source)), other))
+        return self.resume(lambda lines: self.check(lines, total, other))
 
     def write(self, some: Sequence[Reply]) -> Done:
         """Append replies; they are on disk when this returns."""
@@ -167,27 +160,21 @@ class AnswersFile(LinesFile):
 
 @dataclass(frozen=True)
 class PreparedSample:
-    """A sample on its way to the parts that may answer it.
+    """A sample on its way to the components that may answer it.
 
     Attributes:
-        rows: how each part reads it, see :meth:`Pali.rows`.
+        rows: how each component reads it, see :meth:`Pali.rows`.
     """
 
     index: int
-    key: str
-    files: Sequence[str]
+    sample: Example
     rows: Mapping[str, Row]
     note: str
 
     @property
     def row(self) -> Row:
-        """How the first part reads it."""
+        """How the first component reads it."""
         return next(iter(self.rows.values()))
-
-    @property
-    def length(self) -> tuple[int, int]:
-        """By which samples are sorted: frames, then characters of the prompt."""
-        return len(self.row.images), len(self.row.prompt)
 
 
 class Asking:
@@ -195,7 +182,6 @@ class Asking:
 
     def __init__(self, pali: Pali, request: Request) -> None:
         self.pali, self.request = pali, request
-        self.tasks: dict[str, Task] = {}
 
     def answer(
         self, samples: Iterable[tuple[int, Example | Reply]], batch: int = BATCH, skip: int = 0
@@ -211,7 +197,7 @@ class Asking:
         asked: list[PreparedSample] = []
         held = 0
         for index, each in samples:
-            prepared = self.prepare(index, each)
+            prepared = each if isinstance(each, Reply) else self._prepare(index, each)
             if isinstance(prepared, Reply):
                 found[index] = prepared
                 continue
@@ -223,77 +209,43 @@ class Asking:
         found |= self._answer(asked, batch, skip)
         return [found[index] for index in sorted(found) if index >= skip]
 
-    def prepare(self, index: int, sample: Example | Reply) -> PreparedSample | Reply:
+    def _prepare(self, index: int, sample: Example) -> PreparedSample | Reply:
         """A sample, ready to be asked about, or what is wrong with it."""
-        if isinstance(sample, Reply):
-            return sample
         try:
             task, prompt, note, part, _ = self._prompt(sample)
             if note:
                 warnings.warn(note, Reworded, stacklevel=2)
-            rows = self.pali.rows(frames_of(sample), prompt, task, part)
+            return PreparedSample(index, sample, self.pali.rows(frames_of(sample), prompt, task, part), note)
         except (ValueError, OSError) as error:
             return Reply(sample.key, error=str(error), files=sample.files)
-        return PreparedSample(index, sample.key, sample.files, rows, note)
-
-    def differs(self, source: Source, index: int, line: Json) -> str:
-        """What a line of answers is about, if that is not the sample at this index; else empty."""
-        if "error" in line:
-            return ""
-        named, prompt = (line["key"], line.get("images", [])), line["prompt"]
-        if isinstance(source, RecordSource):
-            with suppress(ValueError, OSError):
-                outline = source.record(index).outline(source.where(index))
-                if (outline.key, [*outline.files]) == named and self._prompt(outline).prompt == prompt:
-                    return ""
-        now = self.prepare(index, fetch(source, index))  # decoded, since frames of a video count
-        if (now.key, [*now.files]) != named:
-            return shorten(repr(named), 80)
-        same = isinstance(now, Reply) or now.row.prompt == prompt
-        return "" if same else shorten(repr((now.key, prompt)), 80)
 
     def _answer(self, asked: Sequence[PreparedSample], batch: int, skip: int) -> dict[int, Reply]:
         """The replies to samples, by their index, but for those of batches that are left out."""
         found: dict[int, Reply] = {}
-        for chunk in cut(asked, batch, lambda each: each.length):
-            if any(each.index >= skip for each in chunk):
-                found |= self._predict(chunk)
+        for chunk in cut(asked, batch, lambda each: (len(each.row.images), len(each.row.prompt))):
+            if all(each.index < skip for each in chunk):
+                continue
+            for each, prediction in zip(chunk, self.pali.ask([each.rows for each in chunk]), strict=True):
+                reservation = self.pali.reservation(each.row.task.name, prediction.part)
+                note = "; ".join(filter(None, (reservation, each.note)))
+                found[each.index] = Reply(each.sample.key, prediction, note=note, files=each.sample.files)
         return found
 
-    def _predict(self, chunk: Sequence[PreparedSample]) -> dict[int, Reply]:
-        """The replies to samples, by their index."""
-        predictions = self.pali.ask([each.rows for each in chunk])
-        return {
-            each.index: Reply(each.key, prediction, note=self._note(each, prediction), files=each.files)
-            for each, prediction in zip(chunk, predictions, strict=True)
-        }
-
-    def _note(self, asked: PreparedSample, prediction: Prediction) -> str:
-        reservation = self.pali.reservation(asked.row.task.name, prediction.part)
-        return "; ".join(filter(None, (reservation, asked.note)))
-
     def _prompt(self, example: Example) -> Prompted:
-        request, frames = self.request, len(example.images)
+        pali, request, frames = self.pali, self.request, len(example.images)
         if request.text and not request.task:
-            dialect = self.pali.dialect
-            whole = request.raw or is_prompt(dialect.expand(request.text), dialect)
-            known = not self.pali.languages or example.lang in self.pali.languages
+            whole = request.raw or is_prompt(pali.dialect.expand(request.text), pali.dialect)
+            known = not pali.languages or example.lang in pali.languages
             own = example.lang if known and not whole and example.lang != Example.lang else ""
             lang = request.lang or own
-            return self.pali.prompted(request.text, lang=lang, frames=frames, raw=request.raw, part=request.part)
-        told = [request.task] if request.task else tasks_of(example)
-        if len(told) != 1:
-            raise ValueError(f"sample {example.key} is for {' or '.join(told) or 'no task'}: name one with --task")
-        task = self._task(suited(told[0], frames))
-        if "images" in task.needs:
-            require(example.images, example, "image")
+            return pali.prompted(request.text, lang=lang, frames=frames, raw=request.raw, part=request.part)
+        names = [request.task] if request.task else tasks_of(example)
+        if len(names) != 1:
+            raise ValueError(f"sample {example.key} is for {' or '.join(names) or 'no task'}: name one with --task")
+        task = pali.task(suited(names[0], frames), request.part)
         text = request.text or text_of(example, task.takes, task.dialect.names_joiner)
-        return self.pali.prompted(text, task, lang=request.lang or example.lang, part=request.part)
-
-    def _task(self, name: str) -> Task:
-        if name not in self.tasks:
-            self.tasks[name] = self.pali.task(name, self.request.part)
-        return self.tasks[name]
+        lang = request.lang or example.lang
+        return pali.prompted(text, task, lang=lang, frames=frames, part=request.part)
 
 
 def text_of(example: Example, takes: str, joiner: str) -> str:

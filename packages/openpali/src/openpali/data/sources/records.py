@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import cached_property, partial
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -157,12 +156,6 @@ class Record(_Strict):
             except ValueError as error:
                 raise RecordError(f"{where}: objects.{number}.mask: {error}") from error
         return self._example(where, images, objects, decoded[0][1] if decoded else None)
-
-    def outline(self, where: str) -> Example:
-        """The example without what is in files: each image or video is a black pixel, and no object has a mask."""
-        blank = np.zeros((1, 1, 3), np.uint8)
-        objects = [Object(each.name, each.box or Box(0, 0, 1, 1), role=each.role) for each in self.objects]
-        return self._example(where, [blank] * len(self.images), objects)
 
     def _example(
         self, where: str, images: Sequence[Image], objects: Sequence[Object], original: Size | None = None
