@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from openpali.architectures.base import Architecture, Exported, Flops, Stored
+from openpali.architectures.base import Architecture, Exported, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.pali import PaliArchitecture, PaliModel, PaliModelConfig
 from openpali.architectures.rules import Rule, read, read_config, skeleton, write
@@ -63,15 +63,6 @@ class ToyArchitecture(Architecture[ToyConfig]):
 
     def for_training(self, config: ToyConfig, vocabulary: int, dropout: float) -> ToyConfig:
         return replace(config, text=replace(config.text, vocab_size=vocabulary, dropout=dropout))
-
-    def language(self, config: ToyConfig) -> T5Config:
-        return config.text
-
-    def flops(self, config: ToyConfig, memory: int) -> Flops:
-        return Flops(prefix=memory * config.text.d_model**2)
-
-    def token_flops(self, config: ToyConfig, memory: int, position: int) -> int:
-        return config.text.d_model * config.text.vocab_size
 
     def rules(self, config: ToyConfig) -> list[Rule]:
         return [Rule((key,), (f"toy.{key}",)) for key in skeleton(lambda: ToyModel(config))]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 
 from openpali.architectures.pali import PaliModel
+from openpali.architectures.paligemma import PaliGemmaConfig
 from openpali.architectures.registry import architecture_of, build
+from openpali.architectures.t5gemma2.network import T5Gemma2Config
+from openpali.model.gemma import GemmaConfig
 from openpali.model.int4 import GROUPS, storage_of
 from openpali.model.vision_language import VisionLanguageModel
+from openpali_lab.florence2.architecture import Florence2Config
+from openpali_lab.florence2.bart import BartConfig
+from openpali_lab.florence2.davit import DaViTConfig
 
 PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
 
@@ -79,10 +86,20 @@ def flops_of_stages(
         frames: images per prompt.
         prompt: its length in tokens.
     """
-    known = architecture_of(config)
-    tokens, vision = known.visual_tokens(config, size), known.image_flops(config, size)
-    text = known.flops(config, known.memory(config, frames * tokens, frames, prompt))
-    return {"vision": 2 * frames * vision, "encoder": 2 * text.prefix, "memory": 2 * text.memory}
+    v, visual = config.vision, architecture_of(config).visual_tokens(config, size)
+    encoder, decoder = _stacks(config)
+    if isinstance(v, DaViTConfig):
+        image = v.multiply_adds(size or v.image_size)
+    else:
+        patches = visual * getattr(config, "pool", 1) ** 2
+        block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width
+        image = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
+    vision = 2 * frames * (image + visual * v.width * decoder.width)
+    memory = _memory(config, frames * visual, frames, prompt)
+    if encoder is None:  # a prefix-LM, whose separator is read with the prefix
+        return {"vision": vision, "encoder": 2 * decoder.prefill(memory + 1), "memory": 0}
+    projected = memory * decoder.layers * 2 * decoder.width * decoder.keys
+    return {"vision": vision, "encoder": 2 * encoder.prefill(memory), "memory": 2 * projected}
 
 
 def flops_per_token(
@@ -92,9 +109,60 @@ def flops_per_token(
 
     Counts and takes what :func:`flops_of_stages` does.
     """
-    known = architecture_of(config)
-    visual = frames * known.visual_tokens(config, size)
-    return 2 * known.token_flops(config, known.memory(config, visual, frames, prompt), position)
+    visual = frames * architecture_of(config).visual_tokens(config, size)
+    _, decoder = _stacks(config)
+    before = 2 if isinstance(config, Florence2Config) else 1  # tokens that start a text
+    seen = _memory(config, visual, frames, prompt) + position + before
+    layer = decoder.weights + decoder.crossing + 2 * seen * decoder.inner
+    return 2 * (decoder.layers * layer + decoder.width * decoder.vocabulary)
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Layers of a language model: width, all heads of queries and of keys together, weights of the feed-forward,
+    and those with which a decoder's query reads the memory, if not in the same attention."""
+
+    layers: int
+    width: int
+    inner: int
+    keys: int
+    ff: int
+    vocabulary: int
+    crossing: int = 0
+
+    @property
+    def weights(self) -> int:
+        return 2 * self.width * (self.inner + self.keys) + self.ff
+
+    def prefill(self, tokens: int) -> int:
+        """Multiply-adds of reading so many tokens at once."""
+        return tokens * self.layers * (self.weights + 2 * tokens * self.inner)
+
+
+def _stacks(config: Any) -> tuple[_Stack | None, _Stack]:
+    """Encoder, if there is one, and decoder."""
+    if isinstance(config, T5Gemma2Config):
+        return _gemma(config.encoder), _gemma(config.decoder)
+    if isinstance(config.text, GemmaConfig):
+        return None, _gemma(config.text)
+    t, inner = config.text, config.text.heads * config.text.d_head
+    ff = (2 if isinstance(t, BartConfig) else 3) * t.d_model * t.d_ff
+    crossing = 2 * t.d_model * inner
+    encoder = _Stack(t.encoder_layers, t.d_model, inner, inner, ff, t.vocab_size)
+    return encoder, replace(encoder, layers=t.decoder_layers, crossing=crossing)
+
+
+def _gemma(t: GemmaConfig) -> _Stack:
+    ff = 3 * t.d_model * t.d_ff
+    return _Stack(t.layers, t.d_model, t.heads * t.d_head, t.kv_heads * t.d_head, ff, t.vocab_size)
+
+
+def _memory(config: Any, visual: int, frames: int, prompt: int) -> int:
+    """Tokens of the memory: those of all frames, the prompt, and what the model adds."""
+    if isinstance(config, T5Gemma2Config):
+        return visual + prompt + 1 + frames * (len(config.before) + len(config.after))
+    added = {PaliGemmaConfig: 1, Florence2Config: 2}  # BOS; and EOS
+    return visual + prompt + added.get(type(config), 0)
 
 
 def describe(config: Any) -> dict[str, Any]:

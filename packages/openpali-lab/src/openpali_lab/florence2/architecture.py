@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openpali.architectures.base import Architecture, Exported, Flops, Stored
+from openpali.architectures.base import Architecture, Exported, Stored
 from openpali.architectures.facts import Facts, Json
 from openpali.architectures.preprocessor import FILE, IMAGENET, describe_preprocess, read_preprocess, read_size
 from openpali.architectures.rules import (
@@ -340,26 +340,6 @@ class Florence2Architecture(Architecture[Florence2Config]):
 
     def longest_target(self, config: Florence2Config) -> int:
         return config.text.positions - 1  # the first is of the token that starts the decoder
-
-    def language(self, config: Florence2Config) -> BartConfig:
-        return config.text
-
-    def memory(self, config: Florence2Config, visual: int, frames: int, prompt: int) -> int:
-        return visual + prompt + 2  # BOS and EOS
-
-    def image_flops(self, config: Florence2Config, size: tuple[int, int] | None = None) -> int:
-        v, tokens = config.vision, self.visual_tokens(config, size)
-        return v.multiply_adds(size or v.image_size) + tokens * v.width * config.text.d_model
-
-    def flops(self, config: Florence2Config, memory: int) -> Flops:
-        t = config.text
-        encoder = t.encoder_layers * (4 * t.d_model**2 + 2 * t.d_model * t.d_ff + 2 * memory * t.d_model)
-        return Flops(memory * encoder, memory * t.decoder_layers * 2 * t.d_model**2)
-
-    def token_flops(self, config: Florence2Config, memory: int, position: int) -> int:
-        t = config.text
-        layer = 6 * t.d_model**2 + 2 * t.d_model * t.d_ff + 2 * (position + 2 + memory) * t.d_model
-        return t.decoder_layers * layer + t.d_model * t.vocab_size
 
     def read(self, source: Path) -> Stored[Florence2Config]:
         """A folder with its tokenizer: BART's, or one to which the tokens of places were added."""

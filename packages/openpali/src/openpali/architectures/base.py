@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -46,28 +46,6 @@ class Exported:
     weights: Mapping[str, Tensor]
     files: Mapping[str, Mapping[str, Any]]
     tokenizer: str = ""
-
-
-@dataclass(frozen=True)
-class Flops:
-    """Multiply-adds of the matmuls of a language model before the first token (prefill).
-
-    Attributes:
-        prefix: of images and prompt.
-        memory: of keys and values for cross-attention, if they are computed apart.
-    """
-
-    prefix: int
-    memory: int = 0
-
-
-class TextShape(Protocol):
-    """The shape of what writes text, as sizes count it."""
-
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def d_model(self) -> int: ...
 
 
 class Architecture(Generic[C]):
@@ -118,7 +96,8 @@ class Architecture(Generic[C]):
 
     def vocabulary(self, config: C) -> int:
         """Rows of the embedding of tokens; 0 for a model without."""
-        return self.language(config).vocab_size if self.answers else 0
+        text = getattr(config, "text", None)
+        return 0 if text is None else int(text.vocab_size)
 
     def for_training(self, config: C, vocabulary: int, dropout: float) -> C:
         """A preset's shape, or a start model's, to train with a tokenizer of so many ids, and this dropout."""
@@ -131,7 +110,7 @@ class Architecture(Generic[C]):
             )
         return config
 
-    # ---- sizes; a kind that takes prompts has `language`, `flops` and `token_flops`
+    # ---- sizes
 
     def pool(self, config: C) -> int:
         """Side of the square of patches that becomes one visual token."""
@@ -162,30 +141,6 @@ class Architecture(Generic[C]):
         rows, columns = height // patch, width // patch
         check_pool((rows, columns), pool, patch)
         return int(rows * columns // pool**2)
-
-    def language(self, config: C) -> TextShape:
-        """Shape of what writes the text."""
-        raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `language`")
-
-    def memory(self, config: C, visual: int, frames: int, prompt: int) -> int:
-        """Tokens of the memory: ``visual`` tokens of all ``frames``, the prompt, and those that the model adds."""
-        return visual + prompt
-
-    def image_flops(self, config: C, size: tuple[int, int] | None = None) -> int:
-        """Multiply-adds of the matmuls that make visual tokens of one image of ``size``."""
-        v, tokens = vision_of(config), self.visual_tokens(config, size)
-        patches = tokens * self.pool(config) ** 2
-        block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width  # of each patch
-        encoder = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
-        return int(encoder + tokens * v.width * self.language(config).d_model)
-
-    def flops(self, config: C, memory: int) -> Flops:
-        """Multiply-adds of the prefill, for a memory of so many tokens."""
-        raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `flops`")
-
-    def token_flops(self, config: C, memory: int, position: int) -> int:
-        """Multiply-adds of generating the token at ``position`` (from 0) with a cache."""
-        raise NotImplementedError(f"{type(self).__name__} takes prompts: it needs a method `token_flops`")
 
     # ---- public checkpoints
 

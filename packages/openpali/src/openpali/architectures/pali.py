@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 import torch
 from torch import Tensor
 
-from openpali.architectures.base import Architecture, Exported, Flops, Stored
+from openpali.architectures.base import Architecture, Exported, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves.t5 import HeadPolicy, read_t5, write_t5
 from openpali.architectures.preprocessor import (
@@ -128,19 +128,6 @@ class PaliArchitecture(Architecture[PaliModelConfig]):
 
     def for_training(self, config: PaliModelConfig, vocabulary: int, dropout: float) -> PaliModelConfig:
         return replace(config, text=replace(config.text, vocab_size=vocabulary, dropout=dropout))
-
-    def language(self, config: PaliModelConfig) -> T5Config:
-        return config.text
-
-    def flops(self, config: PaliModelConfig, memory: int) -> Flops:
-        t, inner = config.text, config.text.heads * config.text.d_head
-        encoder = t.encoder_layers * (4 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * memory * inner)
-        return Flops(memory * encoder, memory * t.decoder_layers * 2 * t.d_model * inner)
-
-    def token_flops(self, config: PaliModelConfig, memory: int, position: int) -> int:
-        t, inner = config.text, config.text.heads * config.text.d_head
-        layer = 6 * t.d_model * inner + 3 * t.d_model * t.d_ff + 2 * (position + 1 + memory) * inner
-        return t.decoder_layers * layer + t.d_model * t.vocab_size
 
     def write(self, model: Stored[PaliModelConfig]) -> dict[str, Exported]:
         """Both halves, without the projection; ``interop.transformers`` opens the whole."""

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openpali.architectures.base import Architecture, Exported, Flops, Stored
+from openpali.architectures.base import Architecture, Exported, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves import big_vision, gemma
 from openpali.architectures.preprocessor import FILE, describe_preprocess, read_preprocess
@@ -225,19 +225,6 @@ class PaliGemmaArchitecture(Architecture[PaliGemmaConfig]):
     blocks = {Block: (), Layer: ()}
     dialect = DIALECT
     model_types = ("paligemma",)
-
-    def language(self, config: PaliGemmaConfig) -> GemmaConfig:
-        return config.text
-
-    def memory(self, config: PaliGemmaConfig, visual: int, frames: int, prompt: int) -> int:
-        return visual + 1 + prompt  # BOS
-
-    def flops(self, config: PaliGemmaConfig, memory: int) -> Flops:
-        t, prefix = config.text, memory + 1  # the separator is fed with it, and once more as the first token
-        return Flops(prefix * t.layers * (gemma.layer_weights(t) + 2 * prefix * t.heads * t.d_head))
-
-    def token_flops(self, config: PaliGemmaConfig, memory: int, position: int) -> int:
-        return gemma.token_flops(config.text, memory + position + 1)
 
     def reads(self, source: Path, described: Mapping[str, Any]) -> bool:
         return source.suffix == ".npz" or super().reads(source, described)

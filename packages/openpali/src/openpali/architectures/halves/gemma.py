@@ -1,4 +1,4 @@
-"""What the models with layers of Gemma, Gemma 2 or Gemma 3 share: names in transformers, tokenizer, FLOPs."""
+"""What the models with layers of Gemma, Gemma 2 or Gemma 3 share: names in transformers, and the tokenizer."""
 
 from __future__ import annotations
 
@@ -77,23 +77,3 @@ def describe_tokenizer(
         "extra_special_tokens": image_tokens,
     }
     return {"tokenizer_config.json": described}
-
-
-def token_flops(config: GemmaConfig, seen: int) -> int:
-    """Multiply-adds of generating a token that sees so many."""
-    inner = config.heads * config.d_head
-    return config.layers * (layer_weights(config) + 2 * seen * inner) + config.d_model * config.vocab_size
-
-
-def layer_weights(config: GemmaConfig) -> int:
-    """Weights of the matrices of one layer."""
-    return (
-        2 * config.d_model * config.heads * config.d_head
-        + memory_weights(config)
-        + 3 * config.d_model * config.d_ff
-    )
-
-
-def memory_weights(config: GemmaConfig) -> int:
-    """Weights of one layer for keys and values."""
-    return 2 * config.d_model * config.kv_heads * config.d_head

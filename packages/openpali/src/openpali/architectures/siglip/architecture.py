@@ -291,9 +291,6 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
     blocks = {Block: ()}
     model_types = ("siglip", naflex.MODEL)
 
-    def vocabulary(self, config: SigLIPConfig) -> int:
-        return config.text.vocab_size
-
     def read(self, source: Path) -> Stored[SigLIPConfig]:
         """Both towers, with the tokenizer beside them; special tokens are added to it."""
         image = read_image_encoder(source)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openpali.architectures.base import Architecture, Exported, Flops, Stored
+from openpali.architectures.base import Architecture, Exported, Stored
 from openpali.architectures.facts import Facts
 from openpali.architectures.halves import gemma
 from openpali.architectures.preprocessor import describe_preprocess, read_preprocess
@@ -123,19 +123,8 @@ class T5Gemma2Architecture(Architecture[T5Gemma2Config]):
     def pool(self, config: T5Gemma2Config) -> int:
         return config.pool
 
-    def language(self, config: T5Gemma2Config) -> GemmaConfig:
-        return config.decoder
-
-    def memory(self, config: T5Gemma2Config, visual: int, frames: int, prompt: int) -> int:
-        return visual + 1 + prompt + frames * (len(config.before) + len(config.after))
-
-    def flops(self, config: T5Gemma2Config, memory: int) -> Flops:
-        e, d = config.encoder, config.decoder
-        encoder = e.layers * (gemma.layer_weights(e) + 2 * memory * e.heads * e.d_head)
-        return Flops(memory * encoder, memory * d.layers * gemma.memory_weights(d))
-
-    def token_flops(self, config: T5Gemma2Config, memory: int, position: int) -> int:
-        return gemma.token_flops(config.decoder, memory + position + 1)
+    def vocabulary(self, config: T5Gemma2Config) -> int:
+        return config.decoder.vocab_size
 
     def read(self, source: Path) -> Stored[T5Gemma2Config]:
         """A folder with its tokenizer, whose tokens around images must be those of the configuration."""
