@@ -305,7 +305,7 @@ def _terminals(
 ) -> Generator[Shown, None, None]:
     bitmaps = [*(terminals.DEV_BITMAPS if fonts.dev else terminals.BITMAPS).items()]
     own = rng.random() < terminals.VTE
-    driver = screen.Driver([screen.PYTHON, "vte.py"], {**environment, "GDK_SCALE": "1"}) if own else None
+    driver = screen.Driver(_COMMANDS["gtk3"], {**environment, "GDK_SCALE": "1"}) if own else None
     with closing(driver) if driver else nullcontext():
         for _ in range(_GROUP):
             stem, bitmap = _pick(rng, bitmaps) if not own and rng.random() < _CORE else ("", "")

@@ -286,8 +286,10 @@ def show_vte(
     driver: Driver, page: Page, look: Mapping[str, Any], font: str, gtk: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Show a page in a terminal of VTE."""
-    found = driver.ask({**look, "font": font, "gtk": gtk, "text": page.output()})
-    return grid_answer(page, found["windows"][0], found["at"], found["cell"])
+    tree = {**look, "k": "terminal", "font": font, "text": page.output()}
+    window = {"title": "", "width": -1, "height": -1, "at": [20, 20], "look": {"gtk": gtk}, "tree": tree}
+    found = driver.ask(window)
+    return grid_answer(page, found["windows"][0], *found["grid"])
 
 
 class Emulator:

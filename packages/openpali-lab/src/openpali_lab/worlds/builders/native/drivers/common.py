@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import time
 
 
 class Truth:
@@ -17,6 +18,7 @@ class Truth:
 
     def __init__(self, scale=1.0):
         self.scale, self.windows, self.texts, self.elements, self.icons = scale, [], [], [], []
+        self.grid = []  # of a terminal: corner and size of its first cell
 
     def _box(self, box):
         return [self.scale * side for side in box]
@@ -48,6 +50,28 @@ def meet(one, other):
 def stem(path):
     """Name of an icon in a file."""
     return os.path.splitext(os.path.basename(path))[0]
+
+
+def marked(node, sign):
+    """The text of a node, with a sign before its mnemonic."""
+    at, text = node.get("mnemonic", -1), node["text"].replace(sign, 2 * sign)
+    return text if at < 0 else text[:at] + sign + text[at:]
+
+
+def insert_rows(node, insert):
+    """Insert the rows of a table: ``insert`` takes the row that one is in, or None, its cells and its icon."""
+    above = []
+    for cells, icon, depth in zip(node["rows"], node["icons"], node["depths"]):
+        del above[depth:]
+        above.append(insert(above[-1] if above else None, cells, icon))
+
+
+def settle(seconds, work):
+    """Let a toolkit draw; ``work`` does something that waits, if anything does, and says whether."""
+    end = time.time() + seconds
+    while time.time() < end:
+        if not work():
+            time.sleep(0.003)
 
 
 def serve(show):

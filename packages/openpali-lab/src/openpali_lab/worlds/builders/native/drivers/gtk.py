@@ -1,10 +1,9 @@
 """Windows of GTK 3 or 4, which the argument says."""
 
 import sys
-import time
 
 import gi
-from common import Truth, meet, serve, stem
+from common import Truth, insert_rows, marked, meet, serve, settle, stem
 
 FOUR = sys.argv[1] == "4"
 gi.require_version("Gtk", "4.0" if FOUR else "3.0")
@@ -16,7 +15,8 @@ if FOUR:
 
     Gtk.init()
 CSS = b".head { font-size: 150%; font-weight: bold } .mono { font-family: monospace } label.dim { opacity: .6 }"
-SETTINGS, POPUPS, WINDOWS = Gtk.Settings.get_default(), [], []
+SETTINGS, POPUPS, WINDOWS, TERMINALS = Gtk.Settings.get_default(), [], [], []
+KEPT = []  # else Python forgets what it knows of a widget
 
 
 def put(box, child, grow=False):
@@ -24,15 +24,14 @@ def put(box, child, grow=False):
     (child.set_vexpand if box.get_orientation() == Gtk.Orientation.VERTICAL else child.set_hexpand)(grow)
 
 
+def hold(holder, child):
+    (holder.set_child if FOUR else holder.add)(child)
+    return holder
+
+
 def styled(widget, name):
     widget.get_style_context().add_class(name)
     return widget
-
-
-def marked(node):
-    """A label with its mnemonic."""
-    at, text = node.get("mnemonic", -1), node["text"].replace("_", "__")
-    return text if at < 0 else text[:at] + "_" + text[at:]
 
 
 def label(text, style="", mnemonic=False):
@@ -50,9 +49,6 @@ def picture(path):
     made.path = path
     KEPT.append(made)
     return made
-
-
-KEPT = []  # else Python forgets which file a picture is of
 
 
 def col(node, orientation=Gtk.Orientation.VERTICAL):
@@ -76,9 +72,7 @@ def form(node):
 
 
 def group(node):
-    made, inner = Gtk.Frame(label=node["text"]), col({**node, "pad": 8})
-    (made.set_child if FOUR else made.add)(inner)
-    return made
+    return hold(Gtk.Frame(label=node["text"]), col({**node, "pad": 8}))
 
 
 def tabs(node):
@@ -97,8 +91,8 @@ def button(node, made=None):
     if node.get("icon"):
         put(inner, picture(node["icon"]))
     if node.get("text") and not node.get("bare"):
-        put(inner, label(marked(node), mnemonic=True))
-    (made.set_child if FOUR else made.add)(inner)
+        put(inner, label(marked(node, "_"), mnemonic=True))
+    hold(made, inner)
     if node.get("flat"):
         made.set_has_frame(False) if FOUR else made.set_relief(Gtk.ReliefStyle.NONE)
     made.node = node
@@ -107,7 +101,7 @@ def button(node, made=None):
 
 
 def check(node):
-    made = Gtk.CheckButton.new_with_mnemonic(marked(node))
+    made = Gtk.CheckButton.new_with_mnemonic(marked(node, "_"))
     made.set_active(node["on"])
     made.set_halign(Gtk.Align.START)
     return made
@@ -115,12 +109,12 @@ def check(node):
 
 def radio(node):
     if FOUR:
-        made, other = Gtk.CheckButton.new_with_mnemonic(marked(node)), Gtk.CheckButton()
+        made, other = Gtk.CheckButton.new_with_mnemonic(marked(node, "_")), Gtk.CheckButton()
         made.set_group(other)
         KEPT.append(other)
     else:
         other = Gtk.RadioButton()
-        made = Gtk.RadioButton.new_with_mnemonic_from_widget(other, marked(node))
+        made = Gtk.RadioButton.new_with_mnemonic_from_widget(other, marked(node, "_"))
         KEPT.append(other)
     made.role = "radio"
     KEPT.append(made)
@@ -177,8 +171,7 @@ def progress(node):
 
 
 def scrolled(child):
-    made = Gtk.ScrolledWindow()
-    (made.set_child if FOUR else made.add)(child)
+    made = hold(Gtk.ScrolledWindow(), child)
     made.set_has_frame(True) if FOUR else made.set_shadow_type(Gtk.ShadowType.IN)
     made.set_property("overlay-scrolling", False)
     made.set_min_content_height(90)
@@ -188,11 +181,8 @@ def scrolled(child):
 def table(node):
     wide = max(map(len, node["rows"]))
     store = Gtk.TreeStore(GdkPixbuf.Pixbuf, *[str] * wide)
-    places = []
-    for row, icon, depth in zip(node["rows"], node["icons"], node["depths"]):
-        del places[depth:]
-        pixbuf = GdkPixbuf.Pixbuf.new_from_file(icon) if icon else None
-        places.append(store.append(places[-1] if places else None, [pixbuf, *row]))
+    load = GdkPixbuf.Pixbuf.new_from_file
+    insert_rows(node, lambda row, cells, icon: store.append(row, [load(icon) if icon else None, *cells]))
     made = Gtk.TreeView(model=store, headers_visible=bool(node["head"]))
     for i in range(wide):
         column = Gtk.TreeViewColumn()
@@ -232,12 +222,12 @@ def menubar(node):
     if FOUR:
         model = Gio.Menu()
         for each in node["menus"]:
-            model.append_submenu(marked(each), menu_model(each["items"]))
+            model.append_submenu(marked(each, "_"), menu_model(each["items"]))
         made = Gtk.PopoverMenuBar.new_from_model(model)
     else:
         made = Gtk.MenuBar()
         for each in node["menus"]:
-            item = Gtk.MenuItem.new_with_mnemonic(marked(each))
+            item = Gtk.MenuItem.new_with_mnemonic(marked(each, "_"))
             item.set_submenu(menu(each["items"]))
             made.append(item)
     POPUPS.append((made, node["open"]))
@@ -253,7 +243,7 @@ def menu_model(items):
             section = Gio.Menu()
             continue
         off = item.get("off") or item.get("check") is not None
-        made = Gio.MenuItem.new(marked(item), "x.off" if item.get("off") else "x.on" if off else "x.do")
+        made = Gio.MenuItem.new(marked(item, "_"), "x.off" if item.get("off") else "x.on" if off else "x.do")
         if item.get("accel"):
             made.set_attribute_value("accel", GLib.Variant.new_string(item["accel"]))
         section.append_item(made)
@@ -273,7 +263,7 @@ def menu(items):
         inner = Gtk.Box(spacing=8)
         if item.get("icon"):
             put(inner, picture(item["icon"]))
-        put(inner, label(marked(item), mnemonic=True), grow=True)
+        put(inner, label(marked(item, "_"), mnemonic=True), grow=True)
         if item.get("keys"):
             keys = label(item["keys"])
             keys.set_margin_start(16)
@@ -298,12 +288,32 @@ def link(node):
     return made
 
 
+def terminal(node):
+    """A terminal of VTE, the widget of GNOME's, Xfce's and other terminals."""
+    gi.require_version("Vte", "2.91")
+    from gi.repository import Vte
+
+    def colour(text):
+        found = Gdk.RGBA()
+        found.parse(text)
+        return found
+
+    made = Vte.Terminal()
+    made.set_size(node["columns"], node["rows"])
+    made.set_font(Pango.FontDescription.from_string(node["font"]))
+    made.set_colors(colour(node["ink"]), colour(node["ground"]), [colour(each) for each in node["palette"]])
+    made.set_cursor_blink_mode(Vte.CursorBlinkMode.OFF)
+    made.feed(node["text"].encode())
+    TERMINALS.append(made)
+    return made
+
+
 BUILD = {
     "col": col,
     "row": lambda node: col(node, Gtk.Orientation.HORIZONTAL),
     "form": form, "group": group, "tabs": tabs, "button": button, "check": check, "radio": radio, "switch": switch,
     "field": field, "combo": combo, "spin": spin, "slider": slider, "progress": progress, "table": table,
-    "text": text, "bar": bar, "menubar": menubar, "status": status, "link": link,
+    "text": text, "bar": bar, "menubar": menubar, "status": status, "link": link, "terminal": terminal,
     "label": lambda node: label(node["text"], node.get("style", "")),
     "toggle": lambda node: button(node, Gtk.ToggleButton(active=node["on"])),
     "icon": lambda node: picture(node["icon"]),
@@ -318,11 +328,8 @@ def build(node):
     return made
 
 
-def settle(seconds):
-    end, context = time.time() + seconds, GLib.MainContext.default()
-    while time.time() < end or context.pending():
-        if not context.iteration(False):
-            time.sleep(0.002)
+def draw():
+    settle(0.13, lambda: GLib.MainContext.default().iteration(False))
 
 
 # ---- what is where
@@ -543,10 +550,9 @@ def walk(truth, widget, clip, within="", top=None):
 def show(request):
     for window in WINDOWS:
         window.destroy()
-    for kept in (WINDOWS, POPUPS, KEPT):
+    for kept in (WINDOWS, POPUPS, KEPT, TERMINALS):
         kept.clear()
-    look = request["look"]
-    for name, value in look["gtk"].items():
+    for name, value in request["look"]["gtk"].items():
         if SETTINGS.find_property(name):
             SETTINGS.set_property(name, value)
     window = Gtk.Window(title=request["title"])
@@ -566,13 +572,13 @@ def show(request):
         (header.set_title_widget if FOUR else header.set_custom_title)(label(request["title"]))
         header.pack_start(button(request["bar"]))
         window.set_titlebar(header)
-    (window.set_child if FOUR else window.add)(content)
+    hold(window, content)
     if FOUR:
         window.present()
     else:
         window.move(*request["at"])
         window.show_all()
-    settle(0.12)
+    draw()
     opened = None
     for bar, number in POPUPS:
         if number >= 0 and FOUR:
@@ -584,9 +590,13 @@ def show(request):
             opened = item.get_submenu()
             opened.popup_at_widget(item, Gdk.Gravity.SOUTH_WEST, Gdk.Gravity.NORTH_WEST, None)
             WINDOWS.append(opened)
-        settle(0.12)
+        draw()
     truth = Truth(window.get_scale_factor())
     truth.window(box_of(window))
+    for shown in TERMINALS:
+        _, x, y = shown.get_window().get_origin()
+        pad = shown.get_style_context().get_padding(Gtk.StateFlags.NORMAL)
+        truth.grid = [[x + pad.left, y + pad.top], [shown.get_char_width(), shown.get_char_height()]]
     walk(truth, window, box_of(window))
     if opened and opened.get_mapped():
         top = opened if FOUR else opened.get_toplevel()

@@ -5,9 +5,8 @@ Each widget is drawn once more, on a device that writes down which texts and pic
 
 import importlib
 import sys
-import time
 
-from common import Truth, meet, serve, stem
+from common import Truth, insert_rows, marked, meet, serve, settle, stem
 
 PYQT = f"PyQt{sys.argv[1]}"
 QtCore, QtGui, QtWidgets = (importlib.import_module(f"{PYQT}.{name}") for name in ("QtCore", "QtGui", "QtWidgets"))
@@ -81,11 +80,6 @@ def noted(widget, node):
     return widget
 
 
-def marked(node):
-    at, text = node.get("mnemonic", -1), node["text"].replace("&", "&&")
-    return text if at < 0 else text[:at] + "&" + text[at:]
-
-
 def put(layout, node):
     made = build(node)
     if isinstance(made, W.QLayout):
@@ -134,9 +128,8 @@ def group(node):
 def tabs(node):
     made = W.QTabWidget()
     for i, title in enumerate(node["titles"]):
-        made.addTab(
-            col({"k": "col", "c": node["c"] if i == node["at"] else [], "pad": 9}), title.replace("&", "&&")
-        )
+        inner = node["c"] if i == node["at"] else []
+        made.addTab(col({"k": "col", "c": inner, "pad": 9}), title.replace("&", "&&"))
     made.setCurrentIndex(node["at"])
     return made
 
@@ -171,16 +164,12 @@ def button(node):
         made = W.QToolButton()
         made.setText(node["text"])
         made.setAutoRaise(True)
-        styles = Qt.ToolButtonStyle
+        style = "TextBesideIcon" if node.get("icon") else "TextOnly"
         made.setToolButtonStyle(
-            styles.ToolButtonIconOnly
-            if node.get("bare")
-            else styles.ToolButtonTextBesideIcon
-            if node.get("icon")
-            else styles.ToolButtonTextOnly
+            getattr(Qt.ToolButtonStyle, f"ToolButton{'IconOnly' if node.get('bare') else style}")
         )
     else:
-        made = W.QPushButton(marked(node))
+        made = W.QPushButton(marked(node, "&"))
     if node.get("icon"):
         pixmap = QtGui.QPixmap(node["icon"])
         made.setIcon(QtGui.QIcon(pixmap))
@@ -192,9 +181,7 @@ def button(node):
 
 
 def choice(node):
-    made = (W.QRadioButton if node["k"] == "radio" else W.QCheckBox)(
-        node["text"] if node["k"] == "switch" else marked(node)
-    )
+    made = (W.QRadioButton if node["k"] == "radio" else W.QCheckBox)(marked(node, "&"))
     made.setAutoExclusive(False)
     made.setChecked(node["on"])
     made.setSizePolicy(W.QSizePolicy.Policy.Maximum, W.QSizePolicy.Policy.Fixed)
@@ -223,14 +210,8 @@ def spin(node):
     return made
 
 
-def slider(node):
-    made = W.QSlider(Qt.Orientation.Horizontal)
-    made.setValue(node["value"])
-    return made
-
-
-def progress(node):
-    made = W.QProgressBar()
+def scale(node):
+    made = W.QProgressBar() if node["k"] == "progress" else W.QSlider(Qt.Orientation.Horizontal)
     made.setValue(node["value"])
     return made
 
@@ -242,15 +223,16 @@ def table(node):
     made.setHeaderHidden(not node["head"])
     made.setRootIsDecorated(any(node["depths"]))
     made.setAlternatingRowColors(len(node["rows"]) % 2 == 0)
-    places = []
-    for row, icon, depth in zip(node["rows"], node["icons"], node["depths"]):
-        del places[depth:]
-        item = W.QTreeWidgetItem(places[-1] if places else made, row)
-        places.append(item)
+
+    def insert(row, cells, icon):
+        item = W.QTreeWidgetItem(row or made, cells)
         if icon:
             item.setIcon(0, QtGui.QIcon(QtGui.QPixmap(icon)))
         for i in node.get("right", ()):
             item.setTextAlignment(i, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        return item
+
+    insert_rows(node, insert)
     made.expandAll()
     if node["selected"] >= 0:
         made.setCurrentItem(made.topLevelItem(node["selected"]))
@@ -280,13 +262,13 @@ def bar(node):
 def menubar(node):
     made = W.QMenuBar()
     for each in node["menus"]:
-        menu = made.addMenu(marked(each))
+        menu = made.addMenu(marked(each, "&"))
         for item in each["items"]:
             if item is None:
                 menu.addSeparator()
                 continue
-            action = menu.addAction(marked(item))
-            action.setText(marked(item) + ("\t" + item["keys"] if item.get("keys") else ""))
+            action = menu.addAction(marked(item, "&"))
+            action.setText(marked(item, "&") + ("\t" + item["keys"] if item.get("keys") else ""))
             action.setEnabled(not item.get("off"))
             if item.get("icon"):
                 action.setIcon(QtGui.QIcon(QtGui.QPixmap(item["icon"])))
@@ -303,15 +285,12 @@ def status(node):
     return made
 
 
-def space(node):
-    return W.QWidget()
-
-
 BUILD = {
     "col": col, "row": col, "form": form, "group": group, "tabs": tabs, "button": button, "toggle": button,
     "check": choice, "radio": choice, "switch": choice, "field": field, "combo": combo, "spin": spin,
-    "slider": slider, "progress": progress, "table": table, "text": text, "bar": bar, "menubar": menubar,
-    "status": status, "link": link, "label": label, "icon": picture, "space": space,
+    "slider": scale, "progress": scale, "table": table, "text": text, "bar": bar, "menubar": menubar,
+    "status": status, "link": link, "label": label, "icon": picture,
+    "space": lambda node: W.QWidget(),
 }  # fmt: skip
 
 
@@ -439,11 +418,8 @@ def strings(node):
             yield from strings(each)
 
 
-def settle(seconds):
-    end = time.time() + seconds
-    while time.time() < end:
-        APP.processEvents()
-        time.sleep(0.004)
+def draw():
+    settle(0.1, APP.processEvents)
 
 
 def palette(colours):
@@ -477,7 +453,7 @@ def show(request):
     window.resize(max(request["width"], min(least.width(), 1500)), max(request["height"], min(least.height(), 940)))
     window.move(*request["at"])
     window.show()
-    settle(0.1)
+    draw()
     for widget, node in [*NODES.values()]:
         if node["k"] == "menubar" and node["open"] >= 0:
             action = widget.actions()[node["open"]]
@@ -487,7 +463,7 @@ def show(request):
             widget.setActiveAction(action)
             menu.popup(place)
             SHOWN.append(menu)
-            settle(0.1)
+            draw()
     truth, wanted = Truth(window.devicePixelRatioF()), set(strings(request["tree"]))
     for shown in SHOWN:
         truth.window(sides(shown.rect(), at(shown)))

@@ -1,11 +1,10 @@
 """Windows of Tk. It does not tell where its widgets draw a text, but which element of theirs is at a pixel."""
 
-import time
 import tkinter
 from tkinter import font as fonts
 from tkinter import ttk
 
-from common import Truth, meet, serve, stem
+from common import Truth, insert_rows, meet, serve, settle, stem
 
 ROOT = tkinter.Tk()
 ROOT.withdraw()
@@ -33,21 +32,11 @@ def lines(frame, node, side):
     gap, pad = node.get("gap", 6), node.get("pad", 0)
     frame.configure(padding=pad)
     for child in node["c"]:
-        made = build(frame, child)
         grow = bool(child.get("grow"))
-        if side == "top":
-            wide = child["k"] not in ("check", "radio", "button", "link", "icon", "switch", "label") or grow
-            made.pack(
-                side=side, fill="both" if grow else "x" if wide else "none", expand=grow, anchor="w", pady=gap // 2
-            )
-        else:
-            made.pack(
-                side=side,
-                fill="both" if grow else "none",
-                expand=grow,
-                padx=gap // 2,
-                anchor="n" if grow else "center",
-            )
+        wide = side == "top" and child["k"] not in ("check", "radio", "button", "link", "icon", "switch", "label")
+        fill = "both" if grow else "x" if wide else "none"
+        place = {"pady": gap // 2, "anchor": "w"} if side == "top" else {"padx": gap // 2}
+        build(frame, child).pack(side=side, fill=fill, expand=grow, **place)
     return frame
 
 
@@ -97,9 +86,7 @@ def label(parent, node):
 
 
 def link(parent, node):
-    return noted(
-        ttk.Label(parent, text=node["text"], foreground=LOOK["link"], font=LOOK["under"]), {**node, "k": "link"}
-    )
+    return noted(ttk.Label(parent, text=node["text"], foreground=LOOK["link"], font=LOOK["under"]), node)
 
 
 def picture(parent, node):
@@ -107,21 +94,18 @@ def picture(parent, node):
 
 
 def button(parent, node):
-    more = (
-        {"image": image(node["icon"]), "compound": "image" if node.get("bare") else "left"}
-        if node.get("icon")
-        else {}
-    )
+    more = {"compound": "image" if node.get("bare") else "left"}
+    more |= {"image": image(node["icon"])} if node.get("icon") else {}
     style = "Toolbutton" if node.get("flat") else "TButton"
     return noted(ttk.Button(parent, text=node["text"], style=style, **underline(node), **more), node)
 
 
 def choice(parent, node):
     kind = ttk.Radiobutton if node["k"] == "radio" else ttk.Checkbutton
-    made = kind(parent, text=node["text"], variable=tkinter.StringVar(value="1"), **underline(node))
-    made.state(["!alternate", "selected" if node["on"] else "!selected"])
     variable = tkinter.StringVar(value="1" if node["on"] else "0")
-    made.configure(variable=variable, **({"value": "1"} if node["k"] == "radio" else {}))
+    more = {"value": "1"} if node["k"] == "radio" else {}
+    made = kind(parent, text=node["text"], variable=variable, **more, **underline(node))
+    made.state(["!alternate", "selected" if node["on"] else "!selected"])
     made.kept = variable
     return noted(made, node)
 
@@ -173,17 +157,14 @@ def table(parent, node):
         return frame
     wide = max(map(len, node["rows"]))
     columns = [f"c{i}" for i in range(1, wide)]
-    frame, made = scrolled(
-        parent,
-        lambda f: ttk.Treeview(f, columns=columns, height=6, show="tree headings" if node["head"] else "tree"),
-    )
-    places = []
-    for cells, icon, depth in zip(node["rows"], node["icons"], node["depths"]):
-        del places[depth:]
+    shown = "tree headings" if node["head"] else "tree"
+    frame, made = scrolled(parent, lambda f: ttk.Treeview(f, columns=columns, height=6, show=shown))
+
+    def insert(row, cells, icon):
         more = {"image": image(icon)} if icon else {}
-        places.append(
-            made.insert(places[-1] if places else "", "end", text=cells[0], values=cells[1:], open=True, **more)
-        )
+        return made.insert(row or "", "end", text=cells[0], values=cells[1:], open=True, **more)
+
+    insert_rows(node, insert)
     for i, name in enumerate(["#0", *columns]):
         text = max((cells[i] for cells in node["rows"]), key=LOOK["plain"].measure)
         deep = 20 * (max(node["depths"]) + 1) + 28 if not i else 12
@@ -268,17 +249,20 @@ def parcel(widget, names, probe=None):
     return [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
 
 
+def size_of(font):
+    """Pixels of a font."""
+    return abs(font.actual("size")) * (ROOT.tk.call("tk", "scaling") if font.actual("size") > 0 else 1)
+
+
 def add_text(truth, clip, text, font, left, middle):
     """A text in one line of a font, whose middle is known."""
     ascent, descent = font.metrics("ascent"), font.metrics("descent")
-    size = abs(font.actual("size")) * (ROOT.tk.call("tk", "scaling") if font.actual("size") > 0 else 1)
     baseline = round(middle - (ascent + descent) / 2) + ascent
-    truth.text(clip, text, lambda i: left + font.measure(text[:i]), baseline, size)
+    truth.text(clip, text, lambda i: left + font.measure(text[:i]), baseline, size_of(font))
 
 
 def add_view(truth, clip, view, font):
     x, y = view.winfo_rootx(), view.winfo_rooty()
-    size = abs(font.actual("size")) * (ROOT.tk.call("tk", "scaling") if font.actual("size") > 0 else 1)
     index = view.index("@0,0")
     while True:
         info = view.dlineinfo(index)
@@ -289,14 +273,11 @@ def add_view(truth, clip, view, font):
 
         def at(i, index=index):
             found = view.bbox(f"{index}+{i}c")
-            return x + (
-                found[0]
-                if found and found[1] >= info[1] - 2 and found[1] < info[1] + info[3]
-                else info[0] + info[2]
-            )
+            within = found and info[1] - 2 <= found[1] < info[1] + info[3]
+            return x + (found[0] if within else info[0] + info[2])
 
         if piece.strip():
-            truth.text(clip, piece, at, y + info[1] + info[4], size)
+            truth.text(clip, piece, at, y + info[1] + info[4], size_of(font))
         index = view.index(f"{index} +1 display lines display linestart")
         if (view.compare(index, "<=", end) and view.compare(end, "==", "end-1c")) or not view.dlineinfo(index):
             return
@@ -325,12 +306,10 @@ def add_rows(truth, clip, tree, node):
                 pad = wide - plain.measure(text) - 4 if i in node.get("right", ()) else 4
                 add_text(truth, cell, text, plain, x + left + pad, middle)
                 continue
-            spots = [
-                (c, tree.identify_element(c, top + high // 2))
-                for c in range(left, min(left + wide, tree.winfo_width()))
-            ]
-            texts = [c for c, element in spots if element == "text"]
-            pictures = [c for c, element in spots if element == "image"]
+            spots = {"text": [], "image": []}
+            for c in range(left, min(left + wide, tree.winfo_width())):
+                spots.setdefault(tree.identify_element(c, top + high // 2), []).append(c)
+            texts, pictures = spots["text"], spots["image"]
             if texts:
                 add_text(truth, cell, cells[0], plain, x + texts[0], middle)
             if icon and pictures:
@@ -387,14 +366,8 @@ def add(truth, clip, widget, node):
     elif kind in ("slider", "progress"):
         pass
     elif kind == "menuitem":
-        add_text(
-            truth,
-            clip,
-            node["text"],
-            LOOK["plain"],
-            (box[0] + box[2] - LOOK["plain"].measure(node["text"])) // 2,
-            middle,
-        )
+        left = (box[0] + box[2] - LOOK["plain"].measure(node["text"])) // 2
+        add_text(truth, clip, node["text"], LOOK["plain"], left, middle)
     elif kind == "tabs":
         for i, title in enumerate(node["titles"]):
             own = [c for c in range(widget.winfo_width()) if widget.tk.call(widget, "identify", "tab", c, 12) == i]
@@ -410,13 +383,9 @@ def add(truth, clip, widget, node):
                     left = x + label[0] + max(0, (len(label) - LOOK["plain"].measure(title)) // 2)
                     add_text(truth, clip, title, LOOK["plain"], left, y + (high[0] + high[-1] + 1) / 2)
     elif kind == "frame":
-        font = LOOK["plain"]
-        spots = [
-            c for c in range(widget.winfo_width()) if "text" in widget.identify(c, font.metrics("linespace") // 2)
-        ]
-        add_text(
-            truth, clip, node["text"], font, x + spots[0] if spots else x + 8, y + font.metrics("linespace") / 2
-        )
+        font, high = LOOK["plain"], LOOK["plain"].metrics("linespace") / 2
+        left = next((c for c in range(widget.winfo_width()) if "text" in widget.identify(c, int(high))), 8)
+        add_text(truth, clip, node["text"], font, x + left, y + high)
     else:
         add_label(truth, clip, widget, node)
 
@@ -442,13 +411,6 @@ def add_label(truth, clip, widget, node):
         add_text(truth, clip, text, font, left, middle)
 
 
-def settle(seconds):
-    end = time.time() + seconds
-    while time.time() < end:
-        ROOT.update()
-        time.sleep(0.004)
-
-
 def show(request):
     global LOOK
     for window in SHOWN:
@@ -465,12 +427,10 @@ def show(request):
     made = build(window, request["tree"])
     made.pack(fill="both", expand=True)
     window.update_idletasks()
-    wide, high = (
-        max(request[key], least)
-        for key, least in (("width", made.winfo_reqwidth()), ("height", made.winfo_reqheight()))
-    )
-    window.geometry(f"{min(wide, 1500)}x{min(high, 940)}+{request['at'][0]}+{request['at'][1]}")
-    settle(0.12)
+    wide = min(1500, max(request["width"], made.winfo_reqwidth()))
+    high = min(940, max(request["height"], made.winfo_reqheight()))
+    window.geometry(f"{wide}x{high}+{request['at'][0]}+{request['at'][1]}")
+    settle(0.12, ROOT.update)
     truth = Truth()
     truth.window(box_of(window))
     clip = box_of(window)
