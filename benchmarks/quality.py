@@ -5,25 +5,21 @@
     python benchmarks/quality.py --limit 10000           # all samples
     python benchmarks/quality.py --engine onnx --limit 300
     python benchmarks/quality.py --engine onnx-int8 --limit 1000
-    python benchmarks/quality.py --engine torch-int4 --calibrate 64 --group 32
+    python benchmarks/quality.py --engine torch-int4
 
 Both engines answer all questions of the same sets, by the protocol of `openpali eval`: ours is `--engine` (by
 default `openvino-int8`), the peer torch in float32. `onnx` and `onnx-int8` are what `openpali export --format
-onnx` writes; `torch-int4` is what `openpali quantize --bits 4` writes, with `--calibrate` rounded for so many
-training samples of each of four sets. Scores are in percent; CIDEr has its own scale. The target is a difference
-of half a point.
+onnx` writes; `torch-int4` is what `openpali quantize --bits 4` writes. Scores are in percent; CIDEr has its own
+scale. The target is a difference of half a point.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
-
-from torch import Tensor
 
 from _report import Result, cost, machine, rate, report
 from openpali.eval.benchmark import AnswerBenchmark
@@ -31,14 +27,12 @@ from openpali.eval.runner import run
 from openpali.eval.scales import is_cider, is_error
 from openpali.eval.suites import find_suite
 from openpali.home import home
-from openpali.infer.moments import input_moments
 from openpali.infer.pali import Pali
 from openpali.reports.progress import progress_bar
 from openpali.weights.files import MAIN
 from openpali.weights.format import open_model
-from openpali.weights.quantize import GROUP, write_int4
+from openpali.weights.quantize import write_int4
 
-CALIBRATED = ("nano/caption", "nano/ocr", "nano/detect", "nano/refseg")
 ENGINES = ("openvino-int8", "torch-int8", "torch-int4", "openvino", "onnx", "onnx-int8")
 
 
@@ -49,10 +43,6 @@ def main() -> None:
         "--sets", nargs="+", metavar="BENCHMARK", help="default: all of the suite that have answers"
     )
     parser.add_argument("--engine", default="openvino-int8", choices=ENGINES)
-    parser.add_argument(
-        "--calibrate", type=int, default=0, help="samples of each of four sets to round torch-int4 for"
-    )
-    parser.add_argument("--group", type=int, default=GROUP, help="inputs that share a scale in torch-int4")
     parser.add_argument("--limit", type=int, default=400, help="only the first N samples of each")
     parser.add_argument("--json", type=Path, dest="file")
     options = parser.parse_args()
@@ -61,10 +51,6 @@ def main() -> None:
         parser.error(f"suite nano has no {', '.join(unknown)}; it has {', '.join(known)}")
     package = "onnxruntime" if options.engine.startswith("onnx") else "openvino"
     facts = machine(package) | {"engine": options.engine, "samples": options.limit}
-    if options.engine == "torch-int4":
-        facts |= {"group": options.group}
-    if options.calibrate:
-        facts |= {"calibrated with": len(CALIBRATED) * options.calibrate}
     results = report(compare(options), facts, options.file)
     scores = [result for result in results if result.unit != "%"]
     worst = max(scores, key=lambda result: abs(result.ours - result.peer))
@@ -99,9 +85,7 @@ def compare(options: argparse.Namespace) -> Iterator[Result]:
 def _open(options: argparse.Namespace, folder: Path) -> Pali:
     if options.engine == "torch-int4":
         pali = Pali.from_pretrained(options.model)
-        alone = Pali(pali.parts[MAIN])  # as `openpali quantize` asks: no other part of the bundle answers
-        measure = partial(moments, alone, options.calibrate) if options.calibrate else None
-        write_int4(open_model(pali.parts[MAIN]), folder / "int4", options.group, measure)
+        write_int4(open_model(pali.parts[MAIN]), folder / "int4")
         pali.parts[MAIN] = folder / "int4"
         return pali
     if not options.engine.startswith("onnx"):
@@ -109,21 +93,6 @@ def _open(options: argparse.Namespace, folder: Path) -> Pali:
     from _graphs import with_graphs
 
     return with_graphs(options.model, folder, int8=options.engine == "onnx-int8")
-
-
-def moments(pali: Pali, count: int, layers: Sequence[str]) -> Mapping[str, Tensor]:
-    """Of the inputs of layers, while the first samples for fitting of each set in CALIBRATED are answered."""
-    found: dict[str, Tensor] = {}
-    for benchmark in find_suite("nano"):
-        if benchmark.name not in CALIBRATED:
-            continue
-        assert isinstance(benchmark, AnswerBenchmark)
-        assert benchmark.calibration is not None
-        source = benchmark.calibration(home() / "data")
-        some = [source[i] for i in range(count)]
-        for layer, own in input_moments(pali, some, layers, benchmark.task).items():
-            found[layer] = found[layer] + own if layer in found else own
-    return found
 
 
 def compared(title: str, ours: float, theirs: float, name: str) -> Result:

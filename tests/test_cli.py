@@ -21,7 +21,6 @@ import pytest
 import torch
 import typer
 from PIL import Image
-from safetensors.torch import load_file
 
 from openpali.architectures import registry
 from openpali.architectures.pali import PRESETS
@@ -330,7 +329,7 @@ def test_data_import_and_split(capsys, monkeypatch, tmp_path: Path) -> None:
         assert f"{file}: {parts[name]['samples']} samples of {parts[name]['images']} images" in printed
 
 
-FOUR_BITS = ["--bits", 4, "--group", 32]
+FOUR_BITS = ["--bits", 4]
 
 
 @pytest.mark.parametrize("bits", [[], FOUR_BITS])
@@ -355,18 +354,11 @@ def test_quantized_nano_reads_the_same_words(capsys, monkeypatch, tmp_path: Path
     assert small.split() == openpali(capsys, monkeypatch, "read", screen).split()
 
 
-@pytest.mark.parametrize("bits", [[], FOUR_BITS, [*FOUR_BITS, "--calibrate", "asked.jsonl"]])
+@pytest.mark.parametrize("bits", [[], FOUR_BITS])
 def test_a_quantized_model_predicts(capsys, monkeypatch, bits, bundle: Path, photo: Path, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("asked.jsonl").write_text(json.dumps({"images": [str(photo)], "question": "What is it?"}) + "\n")
     printed = openpali(capsys, monkeypatch, "quantize", bundle / "pali", "--out", tmp_path / "small", *bits)
     written = sum(file.stat().st_size for file in (tmp_path / "small").glob("*.safetensors"))
     assert printed == f"model written to {tmp_path / 'small'}, {written / 1e6:.2f} MB of weights\n"
-    if "--calibrate" in bits:
-        openpali(capsys, monkeypatch, "quantize", bundle / "pali", "--out", tmp_path / "plain", *FOUR_BITS)
-        ours, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("small", "plain"))
-        changed = "text.decoder.0.ff.down.weight"
-        assert (ours[changed] != plain[changed]).any()
     answer = openpali(
         capsys, monkeypatch, "predict", photo, "--task", "caption", "--model", tmp_path / "small", "--json"
     )
@@ -464,10 +456,6 @@ def test_a_gpu_without_memory_is_said_in_a_sentence() -> None:
         ),
         (["quantize", "BUNDLE", "--out", "BUNDLE/pali"], "is an input and would be overwritten"),
         (["quantize", "BUNDLE", "--out", "out", "--bits", "3"], "no weights of 3 bits: --bits takes 8 or 4"),
-        (
-            ["quantize", "BUNDLE", "--out", "out", "--calibrate", "x.jsonl"],
-            "leave out --calibrate, or take --bits 4",
-        ),
         (["export", "BUNDLE", "--out", "BUNDLE"], "is an input and would be overwritten"),
         (["plan", "RECIPE", "--efficiency", "0"], "not a share of the peak: give a number"),
         (["predict", "PHOTO", "detect: cat", "--lang", "ja", "--model", "BUNDLE"], "leave out the language"),

@@ -94,7 +94,7 @@ def test_a_model_of_int4_is_written_and_evaluated(
     monkeypatch, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
 ) -> None:
     small, card = tmp_path / "small", tmp_path / "card.json"
-    assert not _run(monkeypatch, "quantize", bundle, "--out", small, "--bits", 4, "--group", 32)
+    assert not _run(monkeypatch, "quantize", bundle, "--out", small, "--bits", 4)
     words = ["eval", "nano/caption", "--model", small, "--limit", 3, "--json", card, "--engine", engine]
     assert not _run(monkeypatch, *words)
     assert json.loads(card.read_text())["model"]["engine"] == engine

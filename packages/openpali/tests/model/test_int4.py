@@ -57,37 +57,6 @@ def test_errors_of_normal_weights() -> None:
         )
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_outputs_change_less_for_inputs_that_were_seen(group: int) -> None:
-    """Inputs of a low rank, most of which are small: half of the error that nearest weights make is gone."""
-    draw = torch.Generator().manual_seed(0)
-    weight, mixed = torch.randn(48, 384, generator=draw), torch.randn(40, 384, generator=draw)
-    mixed *= torch.logspace(0, -2, 384)[torch.randperm(384, generator=draw)]
-    seen, new = (
-        torch.randn(2000, 40, generator=draw) @ mixed + 0.01 * torch.randn(2000, 384, generator=draw)
-        for _ in range(2)
-    )
-    packed, scale = quantize(weight, group, seen.T @ seen)
-    assert (packed.shape, scale.shape) == ((48, 192), (48, 384 // group))
-    assert torch.equal(scale, scale.bfloat16().float())
-    errors = [((widen(*rounded) - weight) @ new.T).norm() for rounded in ((packed, scale), quantize(weight, group))]
-    assert errors[0] < 0.5 * errors[1]
-
-
-@pytest.mark.parametrize("moments", [torch.eye(128), torch.zeros(128, 128)])
-def test_without_anything_to_tell_inputs_apart_weights_are_nearest(moments: torch.Tensor) -> None:
-    weight = torch.randn(5, 128, generator=torch.Generator().manual_seed(0))
-    for ours, plain in zip(quantize(weight, 64, moments), quantize(weight, 64), strict=True):
-        assert torch.equal(ours, plain)
-
-
-def test_a_group_whose_inputs_were_zero_has_the_nearest_weights() -> None:
-    weight = torch.randn(5, 128, generator=torch.Generator().manual_seed(0))
-    moments = torch.diag(torch.tensor([1.0] * 64 + [0.0] * 64))
-    ours, plain = (widen(*quantize(weight, 64, each)) for each in (moments, None))
-    assert torch.equal(ours[:, 64:], plain[:, 64:])
-
-
 def test_groups_of_zeros_stay_zero() -> None:
     weight = torch.zeros(2, 64)
     weight[1, 40] = 3

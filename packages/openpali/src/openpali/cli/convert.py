@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from openpali.cli.outputs import check_not_at_root, check_not_input, check_writable
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from openpali.weights.quantize import Measure
 
 
 def quantize(
@@ -27,22 +21,9 @@ def quantize(
             help="Of a weight: 8, or 4 for linear layers of the language model but its head, all others 8"
         ),
     ] = 8,
-    group: Annotated[
-        int | None, typer.Option(help="Inputs that share a scale in 4 bits: 32, 64 or 128; default: 128")
-    ] = None,
-    calibrate: Annotated[
-        str,
-        typer.Option(
-            help="With --bits 4: samples (JSONL, shards or Parquet) that the model answers first; weights are "
-            "rounded for the inputs that these give (GPTQ)"
-        ),
-    ] = "",
-    task: Annotated[
-        str, typer.Option(help="Task to ask those samples; default: what each is for, by its fields")
-    ] = "",
 ) -> None:
     """Write a copy of a model with int8 weights, about half the size of bf16, or int4, for inference."""
-    from openpali.weights.bundle import main_part, open_bundle
+    from openpali.weights.bundle import open_bundle
     from openpali.weights.files import BUNDLE, CONFIG
     from openpali.weights.find import find_model
     from openpali.weights.format import open_model
@@ -52,46 +33,19 @@ def quantize(
 
     if bits not in (8, 4):
         raise ValueError(f"no weights of {bits} bits: --bits takes 8 or 4")
-    if task and not calibrate:
-        raise ValueError("--task is of the samples of --calibrate: leave it out, or give both")
-    if bits == 8 and calibrate:
-        raise ValueError("8 bits are near enough without samples: leave out --calibrate, or take --bits 4")
-    if bits == 8 and group is not None:
-        raise ValueError("8 bits have a scale for each output: leave out --group, or take --bits 4")
     origin = find_model(model)
     bundle = (origin / BUNDLE).is_file()
     parts = [open_model(folder) for folder in open_bundle(origin).parts.values()]
     check_not_input(out, origin, *(folder for part in parts for folder in part.folders))
     if not bundle:
         check_hides_nothing(out)
-    measure = _measure(main_part(origin), calibrate, task) if calibrate else None
-    check_writable(out / CONFIG)  # before the samples are answered
-    sizes = write(origin, out, 0 if bits == 8 else GROUP if group is None else group, measure)
+    check_writable(out / CONFIG)
+    sizes = write(origin, out, 0 if bits == 8 else GROUP)
     for part, size in sizes.items() if bundle else ():
         typer.echo(f"{part:12} {size / 1e6:6.2f} MB")
     typer.echo(
         f"{'bundle' if bundle else 'model'} written to {out}, {sum(sizes.values()) / 1e6:,.2f} MB of weights"
     )
-
-
-def _measure(model: Path, samples: str, task: str) -> Measure:
-    """What measures the inputs of a model's layers while it answers samples."""
-    import torch
-
-    from openpali.data.sources.registry import open_source
-    from openpali.infer.moments import input_moments
-    from openpali.infer.pali import Pali
-    from openpali.processor import bf16_is_faster
-    from openpali.reports.progress import count_samples
-
-    pali = Pali(model, dtype="bf16" if bf16_is_faster(torch.device("cpu")) else "fp32")
-    source = open_source(samples, {})
-
-    def measure(layers: Sequence[str]) -> Mapping[str, Tensor]:
-        with count_samples(samples, len(source)) as advance:
-            return input_moments(pali, source, layers, task, advance)
-
-    return measure
 
 
 def convert(

@@ -22,7 +22,6 @@ GROUPS = (128, 64, 32)  # inputs that share a scale; torch's kernel and OpenVINO
 HEAD = "head"  # of a language model; rounding it to four bits changes answers most, and is left to int8
 _FACTORS = torch.linspace(5 / 7, 8 / 7, 10)  # of tried scales; 1 makes the largest -8, 8 / 7 makes it -7
 _BLOCK = 1024  # outputs that are put in the kernel's order at a time, which is one of blocks of 64 or fewer
-_DAMPING = 0.01  # of the mean square of inputs, added to each: GPTQ's
 _ROUNDED = 128  # outputs that are rounded at a time: more leave the cache
 _KERNEL_OUTPUTS = 16  # torch's kernel makes multiples of it
 
@@ -103,66 +102,21 @@ def unpack(packed: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
     return values.flatten(-2)
 
 
-def quantize(weight: Tensor, group: int, moments: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """``[O, I]`` -> packed ``[O, I / 2]`` and scales ``[O, I / group]`` (float32, but exact in bf16).
-
-    Args:
-        moments: of inputs ``x``, the sum of ``x x'``, float ``[I, I]``. The outputs for such inputs then change
-            little, instead of the weights.
-    """
-    if moments is not None and moments.diagonal().any():
-        q_OI, scales = _round_in_turn(weight, group, moments)
-        return pack(q_OI), scales
+def quantize(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    """``[O, I]`` -> packed ``[O, I / 2]`` and scales ``[O, I / group]`` (float32, but exact in bf16)."""
     rounded = [_round(block.float().reshape(len(block), -1, group)) for block in torch.split(weight, _ROUNDED)]
     return torch.cat([pack(q.flatten(1)) for q, _ in rounded]), torch.cat([scale for _, scale in rounded])
 
 
-def _round_in_turn(weight_OI: Tensor, group: int, moments_II: Tensor) -> tuple[Tensor, Tensor]:
-    """GPTQ (arXiv 2210.17323): round the weights of one input after another. Weights that are not yet rounded are
-    changed to make up for the error so far.
-
-    Returns:
-        int8 ``[O, I]``, and scales ``[O, I / group]``, which count errors by the squares of their inputs.
-    """
-    damping = _DAMPING * moments_II.diagonal().mean()
-    squares_I = moments_II.diagonal() + damping
-    made_up_II = _cholesky_of_inverse(moments_II.double() + torch.diag(damping.expand_as(squares_I)))
-    left_IO = weight_OI.float().T.contiguous()  # rows are updated one by one
-    q_IO, scales = torch.empty_like(left_IO, dtype=torch.int8), []
-    for start in range(0, len(left_IO), group):
-        end = start + group
-        some_GO, errors_GO = left_IO[start:end], torch.empty_like(left_IO[start:end])
-        scales.append(_round(some_GO.T[:, None], squares_I[start:end])[1])
-        for i, row in enumerate(range(start, end)):
-            whole_O = _steps(some_GO[i], scales[-1][:, 0])
-            q_IO[row] = whole_O
-            errors_GO[i] = (some_GO[i] - whole_O * scales[-1][:, 0]) / made_up_II[row, row]
-            some_GO[i:] -= made_up_II[row, row:end, None] * errors_GO[i]
-        left_IO[end:] -= made_up_II[start:end, end:].T @ errors_GO
-    return q_IO.T.contiguous(), torch.cat(scales, 1)
-
-
-def _cholesky_of_inverse(matrix: Tensor) -> Tensor:
-    """Upper, float32; positive definite matrices alone."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
-    return factor.float()
-
-
-def _round(weight: Tensor, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Groups ``[O, groups, group]`` -> int8 of this shape, and scales ``[O, groups]``; zeros stay zero.
-
-    The scale of a group is that of the lowest sum of squared errors, times ``importance`` ``[group]``.
-    """
+def _round(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Groups ``[O, groups, group]`` -> int8 of this shape, and scales ``[O, groups]``; zeros stay zero."""
     largest = weight.gather(-1, weight.abs().argmax(-1, keepdim=True))
     scales = (largest * _FACTORS / -8).bfloat16().float()  # [O, groups, factors]
     scales = torch.where(scales.abs() < 1e-12, 1e-12, scales)
     tried = torch.split(scales, 1, dim=-1)
-    squares = (_steps(weight, scale).mul_(scale).sub_(weight).square_() for scale in tried)
-    counted = squares if importance is None else (square.mul_(importance) for square in squares)
-    errors = [square.sum(-1, keepdim=True) for square in counted]
+    errors = [(_steps(weight, each) * each - weight).square().sum(-1, keepdim=True) for each in tried]
     scale = scales.gather(-1, torch.cat(errors, -1).argmin(-1, keepdim=True))
-    return _steps(weight, scale).to(torch.int8), scale[..., 0].bfloat16().float()
+    return _steps(weight, scale).to(torch.int8), scale[..., 0]
 
 
 def _steps(weight: Tensor, scale: Tensor) -> Tensor:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from openpali.architectures.registry import architectures, build
 from openpali.model import int4, int8
 from openpali.weights.bundle import open_bundle
-from openpali.weights.files import BUNDLE, MAIN
+from openpali.weights.files import BUNDLE
 from openpali.weights.format import ModelFolder, open_model, write_again
 from openpali.weights.write import write_bundle
 
-Measure = Callable[[Sequence[str]], Mapping[str, Tensor]]
-"""Names of linear layers -> the second moments of their inputs, float ``[I, I]``."""
-
 GROUP = 128  # inputs that share a scale in int4
-MOMENTS = 1 << 29  # numbers of second moments that are in memory at a time
 
 
-def quantize(model: Path, out: Path, group: int = 0, measure: Measure | None = None) -> dict[str, int]:
+def quantize(model: Path, out: Path, group: int = 0) -> dict[str, int]:
     """Write a model, or every part of a bundle, with narrow weights; returns the bytes of each part's weights.
 
     Of a bundle, a part keeps its dtypes if its architecture says so.
@@ -30,7 +24,6 @@ def quantize(model: Path, out: Path, group: int = 0, measure: Measure | None = N
     Args:
         model: a model folder, or a bundle.
         group: as for :func:`write_int4`, of the parts that have a language model; 0: all parts are int8.
-        measure: as for :func:`write_int4`, of the main part.
     """
     bundle, whole, sizes = open_bundle(model), (model / BUNDLE).is_file(), {}
     for part, folder in bundle.parts.items():
@@ -38,7 +31,7 @@ def quantize(model: Path, out: Path, group: int = 0, measure: Measure | None = N
         if whole and not architectures()[source.kind].quantizes:
             write_again(source, to, source.weights(), source.lasting_facts)
         elif group and (source.answers or not whole):
-            write_int4(source, to, group, measure if part == MAIN else None)
+            write_int4(source, to, group)
         else:
             write_int8(source, to)
         sizes[part] = sum(file.stat().st_size for file in to.glob("*.safetensors"))
@@ -54,12 +47,9 @@ def write_int8(source: ModelFolder, out: Path) -> None:
     _write(source, out, 0)
 
 
-def write_int4(source: ModelFolder, out: Path, group: int = GROUP, measure: Measure | None = None) -> None:
+def write_int4(source: ModelFolder, out: Path, group: int = GROUP) -> None:
     """Write a model as :func:`write_int8`, but linear layers of its language model, without its head, in int4, in
     groups of so many inputs.
-
-    Args:
-        measure: called for some layers at a time, which are then rounded for inputs like theirs.
     """
     if group not in int4.GROUPS:
         raise ValueError(f"no groups of {group} inputs: there are {', '.join(map(str, sorted(int4.GROUPS)))}")
@@ -67,10 +57,10 @@ def write_int4(source: ModelFolder, out: Path, group: int = GROUP, measure: Meas
         raise ValueError(
             f"{source.folder} is a {source.kind}, which has no language model to write in int4: take --bits 8"
         )
-    _write(source, out, group, measure)
+    _write(source, out, group)
 
 
-def _write(source: ModelFolder, out: Path, group: int, measure: Measure | None = None) -> None:
+def _write(source: ModelFolder, out: Path, group: int) -> None:
     if source.int8 and not source.adapter:
         raise ValueError(
             f"{source.folder} has {'int4' if source.int4 else 'int8'} weights already: quantize the model that it "
@@ -80,36 +70,14 @@ def _write(source: ModelFolder, out: Path, group: int, measure: Measure | None =
         model = build(source.config)
         stored = int4.storage_of(model, group)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    weights, values = {}, source.weights()
-    for key, value in values.items():
+    weights = {}
+    for key, value in source.weights().items():
+        scale = key.removesuffix("weight") + "scale"
         if stored[key] == torch.int8:
-            weights[key], weights[_scale(key)] = int8.quantize(value)
-        elif stored[key] != torch.uint8:
-            weights[key] = value.to(stored[key])
-    for some in _few({key: 2 * shapes[key][1] for key in values if stored[key] == torch.uint8}):
-        moments = measure([key.removesuffix(".weight") for key in some]) if measure else {}
-        for key in some:
-            value, scale = values[key], _scale(key)
-            size = value.shape[1] // shapes[scale][1]
-            weights[key], scales = int4.quantize(value, size, moments.get(key.removesuffix(".weight")))
+            weights[key], weights[scale] = int8.quantize(value)
+        elif stored[key] == torch.uint8:
+            weights[key], scales = int4.quantize(value, value.shape[1] // shapes[scale][1])
             weights[scale] = scales.to(stored[scale])
+        else:
+            weights[key] = value.to(stored[key])
     write_again(source, out, weights, source.lasting_facts.but(int8=True, int4=group))
-
-
-def _scale(key: str) -> str:
-    """The name of the scales of a weight."""
-    return key.removesuffix("weight") + "scale"
-
-
-def _few(inputs: Mapping[str, int]) -> Iterator[list[str]]:
-    """Weights, by their numbers of inputs, in lists of which the moments fit into memory."""
-    some: list[str] = []
-    held = 0
-    for key, count in inputs.items():
-        if some and held + count**2 > MOMENTS:
-            yield some
-            some, held = [], 0
-        some.append(key)
-        held += count**2
-    if some:
-        yield some
