@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +22,7 @@ from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 from openpali.messages import printable
 
 if TYPE_CHECKING:
-    from openpali.infer.bulk import Done, Reply, Request
+    from openpali.infer.bulk import Done, Request
     from openpali.infer.pali import Pali
     from openpali.infer.pipeline import Prediction
     from openpali.tasks.example import Example
@@ -56,9 +54,6 @@ def predict(
     frames: Annotated[int, typer.Option(help="Maximum number of frames of a video", min=1)] = 8,
     stride: Stride = None,
     as_json: Json = False,
-    format: Annotated[
-        Literal["text", "json", "csv"], typer.Option(help="What to print; csv has a row for each answer, or object")
-    ] = "text",
     out: Annotated[Path | None, typer.Option(help="Draw the answer on the image and write it here")] = None,
     source: Annotated[
         str, typer.Option("--input", help="Ask about the samples of a JSONL file, shards or Parquet files")
@@ -74,11 +69,8 @@ def predict(
 ) -> None:
     """Ask a model about each image, each video, or each sample of a file."""
     wait_passively()
-    if as_json and format != "text":
-        raise ValueError(f"--json and --format {format} say different things: leave out one")
     if as_frames and stride is not None:
         raise ValueError("--stride is for video files, and --as-frames takes images: leave out one")
-    printed = "json" if as_json else format
     paths, text = ([], " ".join(inputs or [])) if source else _split(inputs or [], task)
     files = None
     if source or output:
@@ -88,8 +80,6 @@ def predict(
             raise ValueError(f"{named[0]} is a file beside --input, whose samples name their images: leave it out")
         if as_frames or out:
             raise ValueError("--as-frames and --out are for images on the command line, not for --input")
-        if printed == "csv":
-            raise ValueError("--format csv is for images on the command line: --output has lines of JSON")
         from openpali.data.sources.registry import check_source
 
         check_source(source)
@@ -109,7 +99,7 @@ def predict(
 
     request = Request(task, text, lang, raw, fast)
     if files is not None:
-        _answer_files(pali, files, request, batch_size, printed, out)
+        _answer_files(pali, files, request, batch_size, as_json, out)
     elif output is not None:
         bulk = _Bulk(pali, source, output, request, batch_size, frames, stride)
         bulk.answer_with_ray(workers) if ray else bulk.answer()
@@ -182,16 +172,12 @@ def _digest(path: Path) -> str:
     return repr(sorted((each.name, each.stat().st_size) for each in path.rglob("*") if each.is_file()))
 
 
-def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, printed: str, out: Path | None) -> None:
+def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_json: bool, out: Path | None) -> None:
     from openpali.infer.bulk import replies
     from openpali.infer.pipeline import ood_warning
     from openpali.reports.drawing import draw_prediction
 
     errors = []
-    table = csv.DictWriter(sys.stdout, _COLUMNS, lineterminator="\n")
-    if printed == "csv":
-        table.writeheader()
-        sys.stdout.flush()
     answers = chain.from_iterable(replies(pali, files, request, batch=batch))
     for row, answered in zip(files.rows, answers, strict=True):
         names = [*map(printable, row)]
@@ -203,33 +189,13 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, print
         if out is not None and reply.prediction is not None:
             draw_prediction(files[0].images[0], reply.prediction.shown).save(out)
             typer.echo(f"drawn answer written to {out}", err=True)  # stdout may be JSON
-        if printed == "json" and (reply.prediction or len(files) > 1):
+        if as_json and (reply.prediction or len(files) > 1):
             typer.echo(json.dumps(reply.as_json(), ensure_ascii=False))
-        elif printed == "csv":
-            table.writerows(_rows(reply))
-            sys.stdout.flush()  # a run that is killed has kept what it answered
         elif reply.prediction is not None:
             _print(reply.prediction, request.text, f"{reply.key}: " if len(files) > 1 else "")
     if errors:
         of = f"{len(errors)} of {len(files)} images have no answer: " if len(files) > 1 else ""
         raise ValueError(of + "; ".join(errors))
-
-
-_COLUMNS = ("image", "text", "confidence", "name", "label", "ymin", "xmin", "ymax", "xmax", "error")
-
-
-def _rows(reply: Reply) -> Iterable[dict[str, Any]]:
-    """A row for each object of an answer, or one without."""
-    row: dict[str, Any] = {"image": reply.key, "error": reply.error}
-    if reply.prediction is None:
-        return [row]
-    answer = reply.prediction.shown
-    row |= {"text": answer.text, "confidence": answer.confidence}
-    objects = [
-        {**row, "name": o.name, "label": o.label, **o.box._asdict(), "confidence": o.confidence}
-        for o in answer.objects
-    ]
-    return objects or [row]
 
 
 def _print(prediction: Prediction, text: str, before: str) -> None:
