@@ -13,20 +13,21 @@ from openpali.eval.benchmark import AnswerBenchmark, Benchmark
 from openpali.eval.registry import find_benchmark
 from openpali.eval.scales import show
 from openpali.infer.generate import Decoding
-from openpali.tasks.detect import Detect
-from openpali.tasks.registry import find_family, get_task
+from openpali.tasks.registry import find_family
 from openpali_lab.benchmarks import paper, screens
 from openpali_lab.documents.tables import table, write_between
 from openpali_lab.worlds.benchmarks.pages import page_suite
 
+FILES = 2  # of a benchmark that are shown; more are alike
+
 
 def render(benchmarks: Sequence[Benchmark]) -> str:
-    """Markdown: how each benchmark is scored, which files it reads and where to get them, and remarks."""
+    """Markdown: how each benchmark is scored, which files it reads and where to get them, and remarks; folded."""
     scoring = [
         (
             f"`{b.name}`",
             b.split,
-            prompt_of(b),
+            f"`{b.task}`" if isinstance(b, AnswerBenchmark) else "",
             f"{b.resolution} px" if b.resolution else "",
             b.frames,
             decoding_of(b),
@@ -35,45 +36,35 @@ def render(benchmarks: Sequence[Benchmark]) -> str:
         )
         for b in benchmarks
     ]
-    files = [
-        (
-            f"`{b.name}`",
-            "<br>".join(f"`{name}`" for name in b.layout),
-            b.home or ("" if b.layout else "in the package"),
-        )
-        for b in benchmarks
-    ]
+    files: dict[tuple[str, str], list[str]] = {}
+    for b in benchmarks:
+        if b.layout or b.home:
+            shown = [f"`{name}`" for name in b.layout[:FILES]] + ["..."] * (len(b.layout) > FILES)
+            files.setdefault((" ".join(shown), b.home), []).append(f"`{b.name}`")
     named: dict[str, list[str]] = {}
     for b in benchmarks:
         if b.note:
             named.setdefault(b.note, []).append(f"`{b.name}`")
-    heads = ("benchmark", "split", "prompt", "size", "frames", "decoding", "score", "paper", "paper, with OCR")
+    heads = ("benchmark", "split", "task", "size", "frames", "decoding", "score", "paper", "paper, with OCR")
     return "\n".join(
         [
-            "### How they are scored",
+            '<details markdown="1"><summary>How they are scored, and what they read</summary>',
             "",
             *table(heads, scoring),
             "",
-            "### What they read",
+            "Benchmarks without a row are in the package:",
             "",
-            *table(("benchmark", "files under the data root", "where to get them"), files),
-            "",
-            "### Remarks",
+            *table(
+                ("benchmark", "files under the data root", "where to get them"),
+                [(", ".join(names), *row) for row, names in files.items()],
+            ),
             "",
             *(f"- {', '.join(names)}: {note}" for note, names in named.items()),
             "",
+            "</details>",
+            "",
         ]
     )
-
-
-def prompt_of(benchmark: Benchmark) -> str:
-    """The prompt with its variable parts in braces; empty for benchmarks of embeddings."""
-    if not isinstance(benchmark, AnswerBenchmark):
-        return ""
-    task = get_task(benchmark.task, **benchmark.options)
-    slot = task.of if isinstance(task, Detect) else task.takes
-    lang = "{lang}" if "languages" in benchmark.split else "en"
-    return f"`{task.ask(f'{{{slot}}}' if slot else '', lang=lang)}`"
 
 
 def decoding_of(benchmark: Benchmark) -> str:
