@@ -273,15 +273,6 @@ def test_a_run_from_a_model_scores_the_model_first(make_trainer, tmp_path, mine,
     assert [key for key in begun if not torch.equal(best[key], begun[key])] == []
 
 
-@pytest.mark.parametrize("every", [1, 4, 6, 8, 10, 24, 100])
-def test_a_recipe_knows_how_often_an_evaluation_runs(every) -> None:
-    evals = [{"benchmark": "nano/vqa", "every": every}]
-    recipe, from_a_model = make_recipe(evals=evals), make_recipe(model__init={"": "nano/pali"}, evals=evals)
-    ends = range(4, 25, 4)  # of steps
-    assert recipe.times(every) == sum(end // every > (end - 4) // every or end == 24 for end in ends)
-    assert from_a_model.times(every) == recipe.times(every) + 1
-
-
 def test_a_score_that_is_never_a_number_leaves_no_best_model_and_says_so(
     make_trainer, tmp_path, mine, scripted
 ) -> None:

@@ -76,6 +76,6 @@ def _plan_study(file: Path, overrides: list[str], estimate: Callable[[Recipe], P
         typer.echo(f"{counts[key]} x {', '.join(key)}:")
         for line in plan.lines():
             typer.echo(f"  {line}")
-    total = sum(counts[key] * (plan.training + plan.evaluating) for key, plan in plans.items())
+    total = sum(counts[key] * plan.training for key, plan in plans.items())
     typer.echo(f"the study: {len(runs)} runs one after the other, {duration(total)}; scoring is not counted")
     typer.echo(next(iter(plans.values())).times)

@@ -33,10 +33,9 @@ from openpali.train.checkpoint import allocate
 from openpali.train.machine import matmul_peak, resolve_precision
 from openpali.train.objectives.base import Lengths, Objective, frames_of
 from openpali.train.objectives.registry import build_objective, objectives
-from openpali.train.recipe import EvaluatedRecipe, PhaseSpec, PromptedRecipe, Recipe
+from openpali.train.recipe import PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution, weights_of
 from openpali.weights.bundle import open_tokenizer
-from openpali_lab.plan.evaluations import EvaluationPlan, answer_costs, batches_of, samples_of
 from openpali_lab.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
 
 ROOM = 0.9  # share of a device's memory that a plan may fill; the rest is for fragmentation and libraries
@@ -133,7 +132,6 @@ class Plan:
     Attributes:
         suggestion: overrides with which the recipe fits; empty if it fits as it is; None if none were found.
         suggested: the phases with these overrides.
-        evaluations: of the recipe.
     """
 
     recipe: str
@@ -145,7 +143,6 @@ class Plan:
     suggestion: Sequence[str] | None
     assumptions: Sequence[str]
     suggested: Sequence[PhasePlan] = field(default_factory=list)
-    evaluations: Sequence[EvaluationPlan] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
@@ -156,11 +153,6 @@ class Plan:
     def training(self) -> float:
         """Seconds of all steps, with the suggestion if there is one."""
         return sum(phase.steps * phase.seconds for phase in self.suggested or self.phases)
-
-    @property
-    def evaluating(self) -> float:
-        """Seconds of all evaluations that can be counted."""
-        return sum(each.times * each.seconds for each in self.evaluations)
 
     def as_json(self) -> dict[str, Any]:
         """The plan as JSON data."""
@@ -174,7 +166,6 @@ class Plan:
             "phases": [_phase_json(phase) for phase in self.phases],
             "suggestion": self.suggestion if self.suggestion is None else list(self.suggestion),
             "suggested": [_phase_json(phase) for phase in self.suggested],
-            "evaluations": [vars(each) for each in self.evaluations],
             "assumptions": list(self.assumptions),
         }
 
@@ -199,10 +190,7 @@ class Plan:
             yield from _phase_lines(self.suggested, self.device)
         else:
             yield "fits as it is"
-        for each in self.evaluations:
-            yield f"  {each.line()}"
-        shares = f": training {duration(self.training)}, evaluations {duration(self.evaluating)}"
-        yield f"the run: {duration(self.training + self.evaluating)}" + (shares if self.evaluations else "")
+        yield f"the run: {duration(self.training)}"
         yield self.times
         yield "assumed: " + "; ".join(self.assumptions)
 
@@ -265,7 +253,6 @@ def make_plan(
         suggestion,
         _assumptions(recipe, device, lengths, efficiency),
         suggested,
-        _plan_evaluations(recipe, device, devices, lengths, efficiency, working),
     )
 
 
@@ -442,29 +429,6 @@ def _plan_phases(
     return plans
 
 
-def _plan_evaluations(
-    recipe: Recipe, device: Device, devices: int, lengths: Lengths, efficiency: float, working: Working
-) -> list[EvaluationPlan]:
-    """Each evaluation at the largest resolution of the recipe."""
-    plans: list[EvaluationPlan] = []
-    if not isinstance(recipe, EvaluatedRecipe):
-        return plans
-    phase = max(recipe.phases, key=_area)
-    ranks = devices if recipe.parallel.shard == "none" else 1  # of a sharded model all ranks ask about all samples
-    flops = efficiency * _peak(device, _precision(recipe, device))
-    for spec in recipe.evals:
-        with working(f"evaluation {spec.label}"):
-            samples, seconds = samples_of(spec), 0.0
-            if samples and isinstance(recipe, PromptedRecipe):
-                objective, rows = build_without_data(recipe, phase, "meta"), min(samples, spec.batch)
-                with torch.device("meta"):
-                    batch = objective.example_batch(phase, rows, lengths)
-                costs = answer_costs(cast(VisionLanguageModel, objective.model), batch)
-                seconds = batches_of(samples, spec.batch, ranks) * costs.seconds(flops, device.bandwidth)
-        plans.append(EvaluationPlan(spec.label, recipe.times(spec.every), samples, seconds))
-    return plans
-
-
 def _peak(device: Device, dtype: torch.dtype) -> float:
     return device.bf16 if dtype == torch.bfloat16 else device.fp32
 
@@ -526,22 +490,20 @@ def _overrides(recipe: Recipe, found: Recipe) -> list[str]:
 def _assumptions(recipe: Recipe, device: Device, lengths: Lengths, efficiency: float) -> list[str]:
     dtype = _precision(recipe, device)
     links = f"{device.link / 1e9:g} GB/s within a node of {device.node}, {device.network / 1e9:g} GB/s between"
-    said = [
+    assumed = [
         f"matmuls at {efficiency:.0%} of {_peak(device, dtype) / 1e12:,.3g} TFLOP/s ({DTYPES[dtype]})",
         f"{links}, all of it overlapping with compute",
         f"{ROOM:.0%} of {device.memory / 1e9:.0f} GB may be filled",
-        "no waiting for data",
+        "no waiting for data, and no time for evaluations",
     ]
     if isinstance(recipe, PromptedRecipe):
         prompt, target = lengths.prompt or recipe.max_prompt, lengths.target or recipe.max_target
-        said.insert(0, f"every row has a prompt of {prompt} tokens and a target of {target}")
-        if recipe.evals:
-            said.insert(1, f"evaluations generate {target} tokens for each sample")
+        assumed.insert(0, f"every row has a prompt of {prompt} tokens and a target of {target}")
         if (frames := max(frames_of(phase, lengths) for phase in recipe.phases)) > 1:
-            said.insert(1, f"videos have {frames} frames")
+            assumed.insert(1, f"videos have {frames} frames")
     if recipe.parallel.compile:
-        said.append("compiled blocks need as much memory as others")
-    return said
+        assumed.append("compiled blocks need as much memory as others")
+    return assumed
 
 
 def _phase_json(phase: PhasePlan) -> dict[str, Any]:

@@ -578,13 +578,6 @@ class EvaluatedRecipe(Recipe):
             )
         return self
 
-    def times(self, every: int) -> int:
-        """How often an evaluation runs: before training from a model, every so many samples, and at the end."""
-        last = self.samples - self.batch
-        reached = min(self.samples // self.batch, self.samples // every)
-        at_the_end = self.samples // every == last // every  # the last step reaches no multiple
-        return bool(self.model.start) + reached + at_the_end
-
 
 class PageRecipe(EvaluatedRecipe):
     """A run on the lines and the elements of pages, which no task writes: entries have no ``task``."""
