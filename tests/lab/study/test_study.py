@@ -234,15 +234,11 @@ def test_models_start_from_their_encoders_and_from_what_is_shared(run: Run) -> N
     assert not all(torch.equal(text[key], model[key]) for key in text if key.startswith("text."))
 
 
-def test_jobs_are_listed_and_printed_for_slurm(run: Run) -> None:
+def test_jobs_are_listed_and_mistakes_are_named(run: Run) -> None:
     run("whole", "--report")
     listed = run("whole", "--list").splitlines()
     assert listed[1] == "1: siglip, pico, seed 1: 2 of 2 scored"
     assert listed[-1] == "5: siglip, pico, seed 1, after 4 samples: 2 of 2 scored"
-    folders = "--data d --results r --out o"
-    script = run("whole", "--slurm", "optimizer.lr=1e-4", *folders.split()).splitlines()
-    assert "#SBATCH --array=0-5" in script
-    assert script[-1].endswith(f"study.toml optimizer.lr=1e-4 {folders} --job $SLURM_ARRAY_TASK_ID")
     run("whole", "--job", 1)  # all is done
     for arguments, message in (
         (["--job", "6"], "there is no job 6: tiny has jobs 0 to 5"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +27,6 @@ def study(
         list[int] | None, typer.Option(help="Do only this job of the list, from 0; may be repeated", min=0)
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="Only print the jobs and how far each is")] = False,
-    slurm: Annotated[bool, typer.Option(help="Print a Slurm array script, a task for each job")] = False,
     report: Annotated[bool, typer.Option(help="Only write the table of what has been scored so far")] = False,
     data: DataRoot = None,
     results: Annotated[
@@ -51,11 +49,6 @@ def study(
         raise ValueError(
             f"there is no job {unknown[0]}: {spec.name} has jobs 0 to {len(plan.jobs) - 1}, see --list"
         )
-    if slurm:
-        folders = {"--data": data, "--results": results, "--out": out}
-        given = [each for option, folder in folders.items() if folder for each in (option, str(folder))]
-        typer.echo(_slurm(spec, plan, ["openpali", "study", str(file), *(overrides or []), *given]))
-        return
     root, folder = data or home() / "data", out or results or home() / "runs" / spec.name
     store = Results(results, spec, plan, root) if results else None
     if show:
@@ -121,18 +114,3 @@ def _write(spec: Study, plan: Plan, root: Path, folder: Path) -> None:
     typer.echo(table)
     files = [folder / "table.json", folder / "table.md", *(draw_table(spec, rows, folder) if rows else [])]
     typer.echo(f"written: {', '.join(map(str, files))}")
-
-
-def _slurm(spec: Study, plan: Plan, command: list[str]) -> str:
-    return "\n".join(
-        [
-            "#!/bin/bash",
-            f"#SBATCH --job-name={spec.name}",
-            f"#SBATCH --array=0-{len(plan.jobs) - 1}",
-            "#SBATCH --requeue",
-            "# Add what a task needs: partition, time, GPUs. Set OPENPALI_HOME to a folder that every node sees;",
-            "# tasks wait there for runs that they share. For several GPUs, start the command with torchrun, as",
-            "# docs/training.md shows.",
-            f"srun {shlex.join(command)} --job $SLURM_ARRAY_TASK_ID",
-        ]
-    )

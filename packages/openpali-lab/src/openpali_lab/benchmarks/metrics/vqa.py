@@ -115,9 +115,7 @@ def _vqa_sample(prediction: str, answers: Sequence[str], index: int) -> float:
     return ((VQA_ANNOTATORS - agree) * with_vote + agree * without_vote) / VQA_ANNOTATORS
 
 
-def soft_accuracy(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], *, lower: bool = False
-) -> Scores:
+def soft_accuracy(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
     """OKVQA-style accuracy: ``min(1, matches / 3)`` over several answers, exact match where there is one.
 
     No normalisation, and no annotator is left out. Source: big_vision ``transfers/vqa.py``, which follows the
@@ -126,7 +124,6 @@ def soft_accuracy(
     Args:
         predictions: one answer per sample.
         references: one or more answers per sample.
-        lower: lower-case both sides first.
 
     Returns:
         ``accuracy`` and ``accuracy_any`` (1 if any answer matches) in 0..1, with per-sample values.
@@ -135,7 +132,7 @@ def soft_accuracy(
     check_answers(references)
     soft, hit = [], []
     for prediction, answers in zip(predictions, references, strict=True):
-        matches = sum(fold(prediction, lower) == fold(answer, lower) for answer in answers)
+        matches = sum(prediction == answer for answer in answers)
         soft.append(min(1.0, matches / (1 if len(answers) == 1 else 3)))
         hit.append(float(matches > 0))
     return mean_scores({"accuracy": soft, "accuracy_any": hit})
@@ -193,13 +190,7 @@ def _similarity(prediction: str, reference: str) -> float:
     return similarity if similarity >= 0.5 else 0.0
 
 
-def relaxed_accuracy(
-    predictions: Sequence[str],
-    references: Sequence[str],
-    *,
-    tolerance: float = 0.05,
-    lower: bool = True,
-) -> Scores:
+def relaxed_accuracy(predictions: Sequence[str], references: Sequence[str]) -> Scores:
     """ChartQA's relaxed accuracy: a number must be within 5 % of the answer, any other text must be equal to it.
 
     ``"12%"`` reads as 0.12; a number with thousands separators counts as text. The answer 0 needs an exact match.
@@ -210,20 +201,20 @@ def relaxed_accuracy(
         ``relaxed_accuracy`` and ``exact_match`` in 0..1, with per-sample values.
     """
     check_paired(predictions, references)
-    pairs = [(fold(p, lower), fold(r, lower)) for p, r in zip(predictions, references, strict=True)]
+    pairs = [(fold(p, lower=True), fold(r, lower=True)) for p, r in zip(predictions, references, strict=True)]
     return mean_scores(
         {
-            "relaxed_accuracy": [float(_relaxed_match(p, r, tolerance)) for p, r in pairs],
+            "relaxed_accuracy": [float(_relaxed_match(p, r)) for p, r in pairs],
             "exact_match": [float(p == r) for p, r in pairs],
         }
     )
 
 
-def _relaxed_match(prediction: str, reference: str, tolerance: float) -> bool:
+def _relaxed_match(prediction: str, reference: str) -> bool:
     guess, truth = _number(prediction), _number(reference)
     if guess is None or not truth:
         return prediction == reference
-    return abs(guess - truth) / abs(truth) <= tolerance
+    return abs(guess - truth) / abs(truth) <= 0.05
 
 
 def _number(text: str) -> float | None:
