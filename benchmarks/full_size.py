@@ -44,10 +44,10 @@ from openpali.data.media.images import Preprocess
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.model.int8 import compute_in_int8
 from openpali.tensors import give_back
-from openpali.train.machine import matmul_peak
 from openpali.weights.format import open_model
 from openpali.weights.quantize import GROUP, write_int4, write_int8
 from openpali.weights.write import write_model
+from openpali_lab.plan.flops import matmul_peak
 from openpali_lab.sizes import count_parameters, flops_of_stages, parameters_per_token
 
 PROMPT, NEW = 16, 16

@@ -37,8 +37,9 @@ from openpali.infer.generate import Decoding, generate
 from openpali.model.attention import attend_with_bias, auto
 from openpali.model.init import materialise
 from openpali.model.vit import ViT, ViTConfig
-from openpali.train.machine import count_flops, peak_memory
+from openpali.train.machine import peak_memory
 from openpali.train.recipe import Recipe
+from openpali_lab.plan.flops import count_flops
 from openpali_lab.plan.planner import DEVICES, Device, find_device, rehearse, step_seconds
 from openpali_lab.sizes import parameters_per_token
 from train import Step, make_open_clip, make_ours, recipe_of

@@ -31,11 +31,12 @@ from _ranks import fork_ranks, wait_for
 from _report import Result, cost, machine, release, report, resident
 from openpali.distributed import Ranks, join_ranks
 from openpali.train.load import load_recipe, parse_recipe
-from openpali.train.machine import count_flops, kept_memory, resolve_precision
+from openpali.train.machine import kept_memory, resolve_precision
 from openpali.train.objectives.base import Lengths
 from openpali.train.parallel import is_sharded
 from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
+from openpali_lab.plan.flops import count_flops
 from openpali_lab.plan.planner import Device, build_without_data, rehearse, rows_of
 
 HERE = Device("cpu", 1e12, 1e12, 1e12, 1e11, 2, 1e10, 1e9, cuda=False)  # two ranks per node

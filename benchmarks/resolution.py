@@ -25,7 +25,7 @@ from _report import Result, cost, interleaved, machine, need, rate, report
 from openpali.architectures.pali import PRESETS, PaliModel
 from openpali.model.init import init_weights
 from openpali.model.int8 import compute_in_int8
-from openpali.train.machine import matmul_peak
+from openpali_lab.plan.flops import matmul_peak
 from openpali_lab.sizes import flops_of_stages
 from train import PROMPT, VisionT5
 

@@ -32,10 +32,11 @@ from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.network import SigLIPConfig
 from openpali.distributed import Ranks
 from openpali.train.load import parse_recipe
-from openpali.train.machine import count_flops, kept_memory, matmul_peak
+from openpali.train.machine import kept_memory
 from openpali.train.objectives.base import Lengths
 from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
+from openpali_lab.plan.flops import count_flops, matmul_peak
 from openpali_lab.plan.planner import build_without_data
 
 PROMPT, TARGET = 16, 32

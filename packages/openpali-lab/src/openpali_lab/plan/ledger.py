@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from openpali.model.attention import PLAIN, Scoring, eager
-from openpali.train.machine import flops_of
+from openpali_lab.plan.flops import flops_of
 
 KINDS = ("weights", "gradients", "optimizer", "activations", "logits", "communication")
 

@@ -30,12 +30,13 @@ from openpali.model.vision_language import DTYPES, VisionLanguageModel
 from openpali.progress import Working, unseen
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import allocate
-from openpali.train.machine import matmul_peak, resolve_precision
+from openpali.train.machine import resolve_precision
 from openpali.train.objectives.base import Lengths, Objective, frames_of
 from openpali.train.objectives.registry import build_objective, objectives
 from openpali.train.recipe import PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.step import Stage, TrainStep, check_sizes, set_resolution, weights_of
 from openpali.weights.bundle import open_tokenizer
+from openpali_lab.plan.flops import matmul_peak
 from openpali_lab.plan.ledger import KINDS, Ledger, fused_attention, shapes_of, simulated
 
 ROOM = 0.9  # share of a device's memory that a plan may fill; the rest is for fragmentation and libraries
