@@ -606,7 +606,7 @@ BAD: list[tuple[str, Any, int, str]] = [
         "messages.0.content.0.image_url.detail = ",
     ),
     ("/v1/chat/completions", chat("a", store=True), 400, "store = true"),
-    ("/v1/chat/completions", chat("a", tools=[{"type": "function"}]), 400, "tools takes"),
+    ("/v1/chat/completions", chat("a", tools=[{"type": "function"}]), 400, "at most 0 items"),
     ("/v1/similarity", {"images": LARGE, "texts": ["a"]}, 413, "up to images[2] have more than 250,000 pixels"),
     ("/v1/embeddings", {"images": LARGE}, 413, "send smaller ones"),
     ("/v1/chat/completions", chat("a", *LARGE), 413, "send smaller ones"),

@@ -174,11 +174,11 @@ def test_unreadable_configurations(change, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "expected"),
     [
-        ("text.heads", 3.5, "an integer"),
-        ("vision.depth", [], "an integer"),
-        ("text.d_head", [], "an integer"),
-        ("text.dropout", [1], "a number"),
-        ("vision.heads", "3", "an integer"),
+        ("text.heads", 3.5, "a valid integer"),
+        ("vision.depth", [], "a valid integer"),
+        ("text.d_head", [], "a valid integer"),
+        ("text.dropout", [1], "a valid number"),
+        ("vision.heads", "3", "a valid integer"),
     ],
 )
 def test_a_value_of_a_wrong_type_is_named(place, value, expected, tmp_path, bundle) -> None:

@@ -39,17 +39,17 @@ def found(value: Any) -> list[tuple[str, str]]:
     [
         ({}, "name", "name is missing"),
         ([], "", "the tree must be an object"),
-        ({"name": 3}, "name", "name = 3 must be a string"),
-        ({"name": "x" * 99, "leaf": {"size": 0}}, "leaf.size", "leaf.size = 0 must be at least 1"),
+        ({"name": 3}, "name", "name = 3 must be a valid string"),
+        ({"name": "x" * 99, "leaf": {"size": 0}}, "leaf.size", "leaf.size = 0 must be greater than or equal to 1"),
         ({"name": "a", "leaf": {"sise": 2}}, "leaf.sise", "unknown field leaf.sise; did you mean 'size'?"),
         ({"name": "a", "leaf": {"zzzz": 2}}, "leaf.zzzz", "unknown field leaf.zzzz; there are: kind, size"),
-        ({"name": ["x" * 99]}, "name", "name must be a string"),
+        ({"name": ["x" * 99]}, "name", "name must be a valid string"),
         # a member of a union is no key, even if a key is called so
         ({"name": "a", "parts": [{"kind": "branch"}]}, "parts.0.leaf", "parts.0.leaf is missing"),
         (
             {"name": "a", "parts": [{"kind": "leaf", "size": 0}]},
             "parts.0.size",
-            "parts.0.size = 0 must be at least 1",
+            "parts.0.size = 0 must be greater than or equal to 1",
         ),
         # keys of dictionaries are kept, even if a field is called so
         (

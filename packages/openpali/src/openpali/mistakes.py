@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -19,23 +18,14 @@ def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What messages call the parts of a format.
-
-    Attributes:
-        whole: the value as a whole.
-        key, table: a key, and what holds keys.
-        write: a value as the format writes it.
-    """
+class Terms(NamedTuple):
+    """What messages call the parts of a format: the value as a whole, a key, and what holds keys; and a value as the
+    format writes it."""
 
     whole: str = "it"
     key: str = "field"
     table: str = "an object"
     write: Callable[[Any], str] = _as_json
-
-
-JSON = Terms()
 
 
 class Mistake(NamedTuple):
@@ -55,7 +45,7 @@ class Mistake(NamedTuple):
 def mistakes(
     error: ValidationError,
     model: type[BaseModel] | None = None,
-    terms: Terms = JSON,
+    terms: Terms = Terms(),
     unknown: Callable[[Place], str] | None = None,
 ) -> list[Mistake]:
     """Every mistake that pydantic found.
@@ -84,62 +74,31 @@ def reason(error: BaseException) -> str:
 def _mistake(
     error: Any, model: type[BaseModel] | None, terms: Terms, unknown: Callable[[Place], str] | None
 ) -> Mistake:
-    kind, context = error["type"], error.get("ctx", {})
+    kind = error["type"]
     way, known = _follow(model, error["loc"], extra=kind == "extra_forbidden") if model else (error["loc"], [])
     place = ".".join(map(str, way))
     value = "" if kind in ("extra_forbidden", "missing") else terms.write(error["input"])
     named = f"{place} = {value}" if place and len(value) <= LONGEST else place or terms.whole
 
-    def sentence() -> str:
-        match kind:
-            case "value_error":  # of our own validators
-                message = str(context["error"])
-                return message if message.startswith(place) else f"{place}: {message}"
-            case "extra_forbidden":
-                if unknown:
-                    return unknown(way)
-                return f"unknown {terms.key} {place}" + (
-                    f"; {hint(str(way[-1])[:LONGEST], known)}" if model else ""
-                )
-            case "missing":
-                return f"{place} is missing"
-            case "json_invalid":
-                return f"{terms.whole} is not valid JSON: {context['error']}"
-            case "literal_error":
-                return f"{named}: choose one of {context['expected']}"
-            case "greater_than":
-                return f"{named} must be greater than {context['gt']:g}"
-            case "greater_than_equal":
-                return f"{named} must be at least {context['ge']:g}"
-            case "less_than":
-                return f"{named} must be less than {context['lt']:g}"
-            case "less_than_equal":
-                return f"{named} must be at most {context['le']:g}"
-            case "finite_number":
-                return f"{named} must be finite"
-            case "too_short":
-                return f"{place} needs {context['min_length']} or more elements"
-            case "too_long":
-                return f"{place} takes at most {context['max_length']} elements"
-            case "dict_type" | "model_type" | "model_attributes_type":
-                return f"{named} must be {terms.table}"
-        return f"{named} must be {_TYPES[kind]}" if kind in _TYPES else f"{named}: {error['msg']}"
-
-    return Mistake(place, kind, sentence())
-
-
-_TYPES = {
-    "int_type": "an integer",
-    "int_parsing": "an integer",
-    "int_from_float": "an integer",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "string_type": "a string",
-    "list_type": "a list",
-    "tuple_type": "a list",
-}
+    match kind:
+        case "value_error":  # of our own validators
+            message = str(error["ctx"]["error"])
+            sentence = message if message.startswith(place) else f"{place}: {message}"
+        case "extra_forbidden" if unknown:
+            sentence = unknown(way)
+        case "extra_forbidden":
+            sentence = f"unknown {terms.key} {place}" + (
+                f"; {hint(str(way[-1])[:LONGEST], known)}" if model else ""
+            )
+        case "missing":
+            sentence = f"{place} is missing"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            sentence = f"{named} must be {terms.table}"
+        case _ if error["msg"].startswith("Input should be "):
+            sentence = named + error["msg"].replace("Input should be ", " must be ", 1)
+        case _:
+            sentence = f"{named}: {error['msg']}"
+    return Mistake(place, kind, sentence)
 
 
 def _follow(model: type[BaseModel], location: Place, *, extra: bool) -> tuple[list[str | int], list[str]]:

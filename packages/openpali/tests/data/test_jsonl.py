@@ -106,7 +106,7 @@ def test_caption_is_short_for_captions_in_lang(folder: Path) -> None:
         ('{"imges": []}', "t:3: unknown field imges; did you mean 'images'"),
         ('{"objects": [{"name": "a", "bbox": [1, 2, 3, 4], "mask": "m"}]}', "objects.0.bbox; did you mean 'box'"),
         ("[1]", "t:3: the record must be an object"),
-        ('{"a":', "t:3: the record is not valid JSON"),
+        ('{"a":', "t:3: the record: Invalid JSON"),
         ('{"question": 3}', "question = 3"),
         ('{"answers": ["a", 3]}', "answers.1 = 3"),
         ('{"objects": [{"name": "a", "box": [1, 2, 3]}]}', "objects.0.box: a box is four numbers"),
