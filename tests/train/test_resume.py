@@ -403,7 +403,7 @@ def test_a_folder_is_claimed_by_its_recipe(make_trainer, tmp_path) -> None:
         ({"phases__0__samples": 20}, r"another phases\.0\.samples \(24, not 20\): delete it"),
         (
             {"phases__0__size": 48, "phases__0__mixture__0": line},
-            r"phases.0.size \(72, not 48\), .*source .*, .*task .*, and 1 more: delete it",
+            r"phases.0.size \(72, not 48\), .*source .*, .*task .*, and 2 more: delete it",
         ),
     ):
         with pytest.raises(ValueError, match=fix):

@@ -19,13 +19,17 @@ def _as_json(value: Any) -> str:
 
 
 class Terms(NamedTuple):
-    """What messages call the parts of a format: the value as a whole, a key, and what holds keys; and a value as the
-    format writes it."""
+    """What messages call the parts of a format: the value as a whole, a key, and what holds keys; ``write`` writes
+    a value as the format does.
+    """
 
     whole: str = "it"
     key: str = "field"
     table: str = "an object"
     write: Callable[[Any], str] = _as_json
+
+
+_JSON = Terms()
 
 
 class Mistake(NamedTuple):
@@ -45,7 +49,7 @@ class Mistake(NamedTuple):
 def mistakes(
     error: ValidationError,
     model: type[BaseModel] | None = None,
-    terms: Terms = Terms(),
+    terms: Terms = _JSON,
     unknown: Callable[[Place], str] | None = None,
 ) -> list[Mistake]:
     """Every mistake that pydantic found.

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from openpali.locks import lock
 from openpali.messages import shorten
@@ -30,6 +30,8 @@ BESIDE = {  # recipe keys that do not change what is learned
     *("save_minutes", "keep", "keep_every", "evals", "keep_best"),
 }
 SHOWN = 3  # differences that a message names
+
+Values = dict[str, Any]  # by dotted key
 
 
 class RunFolder:
@@ -75,26 +77,20 @@ class RunFolder:
             instead: what one may do instead of deleting the run, for the message.
         """
         before = self._before(instead)
-        old, new = before.model_dump(), recipe.model_dump()
-        changed = [each for key in FIXED for each in _changes(old[key], new[key], key)]
-        changed += _changes(before.optimizer.name, recipe.optimizer.name, "optimizer.name")
-        if [each.key for each in changed] == [f"phases.{len(before.phases) - 1}.samples"]:
+        kept = {*FIXED, "optimizer"}
+        old, new = (_flat(each.model_dump(include=kept)) for each in (before, recipe))
+        changed = [key for key in _changed(old, new) if key == "optimizer.name" or not key.startswith("optimizer.")]
+        if changed == [f"phases.{len(before.phases) - 1}.samples"]:
             found = checkpoints(self.path)
             if recipe.samples > before.samples and found and read_state(found[-1])["samples"] == before.samples:
                 return
             instead += "; only the last phase of a finished run may become longer"
-        self._refuse(changed, instead)
+        self._refuse(changed, old, new, instead)
 
     def check_same(self, recipe: Recipe, instead: str) -> None:
-        """Compare the recipe of the run in the folder with another one, in all that decides what is learned.
-
-        Args:
-            instead: as for :meth:`check`.
-        """
-        before, now = _learned(self._before(instead)), _learned(recipe)
-        keys = [*now, *(key for key in before if key not in now)]
-        changed = [each for key in keys for each in _changes(before.get(key), now.get(key), key)]
-        self._refuse(changed, instead)
+        """As :meth:`check`, in all that decides what is learned."""
+        old, new = (_flat(each.model_dump(exclude=BESIDE)) for each in (self._before(instead), recipe))
+        self._refuse(_changed(old, new), old, new, instead)
 
     def rewind(self, samples: int) -> None:
         """Drop what the logs say of steps after the first ``samples`` samples: a resumed run writes it again."""
@@ -125,12 +121,17 @@ class RunFolder:
                 f"{self.record} is not a recipe that this version can read ({error}): {instead}"
             ) from error
 
-    def _refuse(self, changed: Sequence[_Change], instead: str) -> None:
-        if changed:
-            named = [str(each) for each in changed[:SHOWN]]
-            if len(changed) > SHOWN:
-                named.append(f"and {len(changed) - SHOWN} more")
-            raise ValueError(f"{self.path} holds a run with another {', '.join(named)}: delete it, or {instead}")
+    def _refuse(self, changed: Sequence[str], old: Values, new: Values, instead: str) -> None:
+        if not changed:
+            return
+
+        def written(values: Values, key: str) -> str:
+            return shorten(quote(values[key]), LONGEST) if key in values else "nothing"
+
+        named = [f"{key} ({written(old, key)}, not {written(new, key)})" for key in changed[:SHOWN]]
+        if len(changed) > SHOWN:
+            named.append(f"and {len(changed) - SHOWN} more")
+        raise ValueError(f"{self.path} holds a run with another {', '.join(named)}: delete it, or {instead}")
 
     @contextmanager
     def _claiming(self) -> Iterator[None]:
@@ -140,35 +141,17 @@ class RunFolder:
             raise OSError(f"{self.path} cannot be written to ({error}): name another folder with --run") from error
 
 
-def _learned(recipe: Recipe) -> dict[str, Any]:
-    """The keys that decide what is learned, dotted in the tables of model and optimizer."""
-    raw = recipe.model_dump(exclude=BESIDE)
-    tables = {f"{table}.{key}": value for table in ("model", "optimizer") for key, value in raw.pop(table).items()}
-    return raw | tables
+def _changed(old: Values, new: Values) -> list[str]:
+    return [key for key in {**new, **old} if key not in old or key not in new or old[key] != new[key]]
 
 
-class _Change(NamedTuple):
-    """A dotted key whose values differ; None: it has none."""
-
-    key: str
-    before: Any
-    now: Any
-
-    def __str__(self) -> str:
-        old, new = ("nothing" if each is None else shorten(quote(each), LONGEST) for each in self[1:])
-        return f"{self.key} ({old}, not {new})"
-
-
-def _changes(before: Any, now: Any, key: str) -> Iterator[_Change]:
-    """All changes between two values of a recipe."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in [*now, *(name for name in before if name not in now)]:
-            yield from _changes(before.get(name), now.get(name), f"{key}.{name or quote(name)}")
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for place, (old, new) in enumerate(zip(before, now, strict=True)):
-            yield from _changes(old, new, f"{key}.{place}")
-    elif before != now:
-        yield _Change(key, before, now)
+def _flat(value: Any, key: str = "") -> Values:
+    """The values of a recipe by dotted key; empty tables and lists are values."""
+    if not isinstance(value, dict | list) or not value:
+        return {key: value}
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    nested = (_flat(each, f"{key}.{name or quote(name)}" if key else name) for name, each in inner)
+    return {name: each for values in nested for name, each in values.items()}
 
 
 def rewind(file: Path, samples: int) -> None:

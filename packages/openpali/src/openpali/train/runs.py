@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -19,12 +19,8 @@ from openpali.weights.files import LOCK, RECORD
 class StoredRun:
     """A run in the cache folder.
 
-    Attributes:
-        name: that ``--model`` takes.
-        folder: where it is.
-        samples, total: trained by its newest checkpoint, and the length of the run; None if they cannot be read.
-        bytes: of all files in the folder.
-        changed: when its record or logs were last written, in seconds since 1970.
+    ``samples`` are those of its newest checkpoint, of ``total``; None if they cannot be read. ``bytes`` are those
+    of all files, and ``changed`` is when its record or logs were last written, in seconds since 1970.
     """
 
     name: str
@@ -87,27 +83,14 @@ def _read(name: str, folder: Path) -> StoredRun:
     from openpali.train.checkpoint import checkpoints, read_state  # import torch, which finding a run does not need
     from openpali.train.load import read_record
 
-    files = {file: status for file in folder.rglob("*") if (status := _status(file))}
-    samples, total = None, None
-    try:
+    samples, total, size, changed = None, None, 0, 0.0
+    with suppress(OSError, ValueError):  # of another version, damaged, or deleted meanwhile
         total = read_record((folder / RECORD).read_text("utf-8")).samples
         samples = read_state(saved[-1])["samples"] if (saved := checkpoints(folder)) else 0
-    except (OSError, ValueError):  # of another version, damaged, or deleted meanwhile
-        pass
-    return StoredRun(
-        name,
-        folder,
-        samples,
-        total,
-        sum(status.st_size for status in files.values()),
-        max((status.st_mtime for file, status in files.items() if file.parent == folder), default=0.0),
-    )
-
-
-def _status(file: Path) -> os.stat_result | None:
-    """Size and time of a file; None of a folder, and of what a training has renamed or deleted meanwhile."""
-    try:
-        status = file.stat()
-    except FileNotFoundError:
-        return None
-    return status if S_ISREG(status.st_mode) else None
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a training has renamed or deleted it meanwhile
+            status = file.stat()
+            if S_ISREG(status.st_mode):
+                size += status.st_size
+                changed = max(changed, status.st_mtime) if file.parent == folder else changed
+    return StoredRun(name, folder, samples, total, size, changed)
