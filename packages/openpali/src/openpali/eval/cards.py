@@ -22,6 +22,7 @@ from openpali.weights.format import open_model
 
 Json = dict[str, Any]
 FEWEST = 20  # samples of a score that is shown large: of fewer, the interval of a share is half of the scale wide
+LONG = 30  # scores: of more, Markdown leaves out slices of all but the main one
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,11 @@ class Card:
         columns = ["score", "ours", "95 % interval", *(["paper (5B)"] if self.paper else [])]
         columns += ["paper, with OCR"] if self.paper_ocr else []
         lines += [table_row(columns), table_row("---" for _ in columns)]
+        kept = (self.metric, f"{self.metric}/")
+        many = len(self.scores) > LONG
         for name, value in self.scores.items():
+            if many and "/" in name and not name.startswith(kept):
+                continue  # slices of other scores, which the card as JSON has
             cells = [f"**{name}**" if name == self.metric else name, show(name, value)]
             cells.append(show_interval(name, self.intervals.get(name)))
             for numbers in filter(None, (self.paper, self.paper_ocr)):
