@@ -24,15 +24,15 @@ With this page you can see how fast and how exact OpenPaLI is beside its peers, 
 by the command of each section. `pip install -e 'packages/openpali-lab[bench]'` installs the peers.
 
 A ratio above 1 means that ours is better; of each script, the least, the median and the greatest ratio are listed
-first. Cells of wide tables are ours / the peer's (ratio). Long tables leave out rows with a ratio near 1, and
+first. Cells of wide tables are ours/peer (ratio). Long tables leave out rows with a ratio near 1, and
 settings of a peer that are not its best; the files that they link have all rows.
 {machine}
 
 `python benchmarks/_document.py` generates this page from docstrings and from the files that the scripts write with
 `--json docs/results/benchmarks/SCRIPT.json`.
 """
-LONG = 30  # rows of a table
-EQUAL = 0.015  # a ratio this near to 1 is left out of a longer one, unless it has an interval
+LONG = 20  # rows of a table
+EQUAL = 0.02  # a ratio this near to 1 is left out of a longer one, unless it has an interval
 MACHINE = ("cpu", "gpu", "cores", "threads", "load", "system", "python", "versions")  # facts of every record
 
 
@@ -107,7 +107,7 @@ def _wide(rows: Sequence[Mapping[str, Any]]) -> str:
         column = ", ".join(filter(None, (column, each["unit"], each["peer_name"])))
         if "interval" in each or column in cells.setdefault(kind, {}):
             return ""
-        cells[kind][column] = f"{_number(each['ours'])} / {_number(each['peer'])} ({each['ratio']:.2f})"
+        cells[kind][column] = f"{_number(each['ours'])}/{_number(each['peer'])} ({each['ratio']:.2f})"
     columns = list(dict.fromkeys(column for row in cells.values() for column in row))
     if len(columns) == 1:
         return ""

@@ -51,7 +51,7 @@ def bench(shipped: Path, world_with_vocabulary: Path, tmp_path: Path, monkeypatc
 
 def test_all_uses_are_documented() -> None:
     titles = re.findall(r"^## (.*)", (ROOT / "README.md").read_text("utf-8"), re.M)
-    assert {"Ask", "Fine-tune on your data", "Pretrain", "Evaluate", "Plan"} <= set(titles)
+    assert {"Ask", "Fine-tune on your data", "Pretrain", "Evaluate"} <= set(titles)
     assert len(COMMANDS) >= 10
     assert PYTHON
 

@@ -58,8 +58,8 @@ def test_rows_of_several_quantities_share_a_line() -> None:
     assert table(rows).splitlines() == [
         "| what | beads, /s, a hand | knots, /s, a hand |",
         "| --- | ---: | ---: |",
-        "| red | 3 / 2 (1.50) | 3 / 2 (1.50) |",
-        "| blue | 3 / 2 (1.50) | 3 / 2 (1.50) |",
+        "| red | 3/2 (1.50) | 3/2 (1.50) |",
+        "| blue | 3/2 (1.50) | 3/2 (1.50) |",
     ]
 
 
