@@ -10,7 +10,9 @@ from openpali.train.load import load_recipe
 
 ROOT = Path(__file__).parents[1]
 TABLE = (ROOT / "docs" / "paper-to-code.md").read_text("utf-8")
-ROWS = re.findall(r"\| `([\w.]+):(\w+)` \|", TABLE)
+HOUSE = (ROOT / "docs" / "house.md").read_text("utf-8")
+NAMED = r"\| `([\w.]+):(\w+)` \|"
+ROWS = re.findall(NAMED, TABLE)
 RECIPES = re.findall(r"\| `(recipes/[\w/]+\.toml)` \|", TABLE)
 
 
@@ -20,8 +22,13 @@ def test_every_row_of_the_table_is_parsed() -> None:
     assert len(ROWS) + len(RECIPES) == len(lines) - 1  # the header names nothing
 
 
-@pytest.mark.parametrize(("module", "name"), ROWS)
-def test_names_in_the_paper_to_code_table_exist(module: str, name: str) -> None:
+def test_every_step_through_the_house_names_its_owner() -> None:
+    steps = [line for line in HOUSE.splitlines() if line.startswith("| ") and not line.startswith("| Step")]
+    assert len(steps) == len(re.findall(NAMED, HOUSE)) > 40
+
+
+@pytest.mark.parametrize(("module", "name"), [*ROWS, *re.findall(NAMED, HOUSE)])
+def test_names_in_the_tables_exist(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name)
 
 
