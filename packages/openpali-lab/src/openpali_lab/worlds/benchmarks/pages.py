@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from openpali.data.sources.base import Source
 from openpali.data.sources.registry import open_source
@@ -50,34 +51,26 @@ _CONTROLS = frozenset(
 ) | {"textbox"}
 """Roles that toolkits tell: they do not tell what is an icon or a heading."""
 
-_windows = partial(
-    PageBenchmark,
-    split="all, 60 windows",
-    open=lambda root: open_source(str(SCREENS), {}),
-    kinds={"light": "-light$", "dark": "-dark$"},
-    cluster=lambda key: key.partition("-")[0],  # PAGE-WIDTH-THEME
-)
-_themes = partial(
-    PageBenchmark,
-    split="all, 40 windows of 5 packages",
-    open=lambda root: open_source(str(THEMES), {}),
-    kinds={"light": "-light$", "dark": "-dark$"},
-    cluster=lambda key: key.rsplit("-", 2)[0],  # PACKAGE_PAGE-WIDTH-THEME
-    test=True,
-)
-_native = partial(
-    PageBenchmark,
-    split="all, 19 windows of as many programs",
-    open=lambda root: open_source(str(NATIVE), {}),
-    kinds={"wxWidgets": " wx", "GTK": " gtk"},  # TOOLKIT_PACKAGE-THEME
-    cluster=lambda key: key.rpartition("-")[0],
-    test=True,
-)
+_words: dict[str, Any] = {"part": READER, "task": "ocr", "parts": WORDS, "answer": words_of}
+_elements: dict[str, Any] = {
+    "part": ELEMENTS,
+    "task": "detect",
+    "parts": PAGES,
+    "answer": elements_by,
+    "right": right_boxes,
+}
+_elements |= {"metric": "f1@0.5", "score": detection_f1}
+_LIGHTS = {"light": "-light$", "dark": "-dark$"}
+_SCRIPTS = {"Latin": " (?!ru|uk)", "Cyrillic": " (ru|uk)"}  # LANGUAGE-PAGE-DPI
 
 
 def open_screens() -> Source:
     """The windows and the dialogs."""
     return open_source(str(_FOLDER / "real_screens*.tar"), {})
+
+
+def _shard(file: Path) -> Callable[[Path], Source]:
+    return lambda root: open_source(str(file), {})
 
 
 def _dev(root: Path) -> Source:
@@ -91,11 +84,6 @@ def _learnt(root: Path) -> list[Source]:
     return [open_source(f"pages/{name}", {}) for name in names if not name.startswith("dev-")]
 
 
-def _dev_elements(root: Path) -> Source:
-    """The windows among them."""
-    return open_source("pages/dev-themes", {})
-
-
 def _texts() -> Iterator[str]:
     """What the packages say that pages are learnt from."""
     for path in sorted(data_folder("page-texts").glob("*.txt")):
@@ -106,139 +94,109 @@ def page_suite() -> list[Benchmark]:
     """Words of screens (windows of dashboards, half of them dark, and native dialogs) and of pages of a manual in
     ten languages; elements of the windows, what expressions mean there, and what forms say; icons; and images that
     are none."""
+    points: dict[str, Any] = {"part": READER, "parts": PAGES, "answer": points_by, "right": None}
+    points |= {"metric": "pointing", "score": pointing}
+    windows = partial(
+        PageBenchmark,
+        split="all, 60 windows",
+        open=_shard(SCREENS),
+        kinds=_LIGHTS,
+        cluster=lambda key: key.partition("-")[0],  # PAGE-WIDTH-THEME
+    )
+    themes = partial(
+        PageBenchmark,
+        split="all, 40 windows of 5 packages",
+        open=_shard(THEMES),
+        kinds=_LIGHTS,
+        cluster=lambda key: key.rsplit("-", 2)[0],  # PACKAGE_PAGE-WIDTH-THEME
+        test=True,
+    )
+    native = partial(
+        PageBenchmark,
+        split="all, 19 windows of as many programs",
+        open=_shard(NATIVE),
+        kinds={"wxWidgets": " wx", "GTK": " gtk"},  # TOOLKIT_PACKAGE-THEME
+        cluster=lambda key: key.rpartition("-")[0],
+        test=True,
+    )
     return [
         PageBenchmark(
             name="real/screens",
             title="Words of real screens, half of the windows dark (for development)",
             split="all, 60 windows and 14 dialogs",
             open=lambda root: open_screens(),
-            kinds={"light": "-light$", "dark": "-dark$", "dialog": "-dialog$"},
+            kinds={**_LIGHTS, "dialog": "-dialog$"},
             cluster=lambda key: key.partition("-")[0],
-            part=READER,
-            task="ocr",
-            parts=WORDS,
-            answer=words_of,
             calibration=_dev,
             learnt=_learnt,
             described_by=FINDER,
             fit=lambda pali: fit_reader(pali, _texts()),
+            **_words,
         ),
         PageBenchmark(
             name="real/documents",
             title="Words of printed pages, 100 to 150 dpi (for development)",
             split="all, 20 pages",
-            open=lambda root: open_source(str(DOCUMENTS), {}),
-            kinds={"Latin": " (?!ru|uk)", "Cyrillic": " (ru|uk)"},  # LANGUAGE-PAGE-DPI
-            part=READER,
-            task="ocr",
-            parts=WORDS,
-            answer=words_of,
+            open=_shard(DOCUMENTS),
+            kinds=_SCRIPTS,
+            **_words,
         ),
-        _windows(
+        windows(
             name="real/elements",
             title="Elements of real screens by role, such as buttons (for development)",
-            metric="f1@0.5",
-            part=ELEMENTS,
-            task="detect",
-            parts=PAGES,
-            answer=elements_by,
-            right=right_boxes,
-            calibration=_dev_elements,
-            score=detection_f1,
+            calibration=lambda root: open_source("pages/dev-themes", {}),
+            **_elements,
         ),
-        _windows(
+        windows(
             name="real/points",
             title="Elements of real screens by name and role: the point lies in the element (for development)",
-            metric="pointing",
-            part=READER,
-            parts=PAGES,
-            answer=points_by,
-            right=None,
-            score=pointing,
+            **points,
         ),
-        _themes(
+        themes(
             name="real/themes",
             title="Words of themes by authors that nothing is learnt from, half of them dark",
-            part=READER,
-            task="ocr",
-            parts=WORDS,
-            answer=words_of,
+            **_words,
         ),
-        _themes(
-            name="real/themes-elements",
-            title="Elements of these themes by role",
-            metric="f1@0.5",
-            part=ELEMENTS,
-            task="detect",
-            parts=PAGES,
-            answer=elements_by,
-            right=right_boxes,
-            score=detection_f1,
-        ),
-        _themes(
+        themes(name="real/themes-elements", title="Elements of these themes by role", **_elements),
+        themes(
             name="real/themes-points",
             title="Elements of these themes by name and role: the point lies in the element",
-            metric="pointing",
-            part=READER,
-            parts=PAGES,
-            answer=points_by,
-            right=None,
-            score=pointing,
+            **points,
         ),
         PageBenchmark(
             name="real/printed",
             title="Words of manuals in ten languages, 100 to 150 dpi",
             split="all, 32 pages of 11 packages",
-            open=lambda root: open_source(str(PRINTED), {}),
-            kinds={"Latin": " (?!ru|uk)", "Cyrillic": " (ru|uk)"},  # LANGUAGE_PACKAGE-FILE-PAGE-DPI
-            part=READER,
-            task="ocr",
-            parts=WORDS,
-            answer=words_of,
+            open=_shard(PRINTED),
+            kinds=_SCRIPTS,
             test=True,
+            **_words,
         ),
-        _native(
+        native(
             name="real/native",
             title="Words of windows of programs that nothing is learnt from",
             split="all, 31 windows of as many programs",
-            open=lambda root: open_source(str(_FOLDER / "real_native*.tar"), {}),
+            open=_shard(_FOLDER / "real_native*.tar"),
             kinds={"FLTK": " fltk", "wxWidgets": " wx", "GTK": " gtk"},
-            part=READER,
-            task="ocr",
-            parts=WORDS,
-            answer=words_of,
+            **_words,
         ),
         PageBenchmark(
             name="real/terminals",
             title="Words of terminals in bitmap fonts that nothing is learnt from",
             split="all, 10 windows",
-            open=lambda root: open_source(str(TERMINALS), {}),
-            part=READER,
-            task="ocr",
-            parts=WORDS,
-            answer=words_of,
+            open=_shard(TERMINALS),
             test=True,
+            **_words,
         ),
-        _native(
+        native(
             name="real/native-elements",
             title="Elements of these windows by role, without icons, links and headings",
-            metric="f1@0.5",
-            part=ELEMENTS,
-            task="detect",
-            parts=PAGES,
-            answer=controls_by,
-            right=right_boxes,
-            score=detection_f1,
+            **{**_elements, "answer": controls_by},
         ),
-        _native(
+        native(
             name="real/native-points",
             title="Elements of these windows by name and role: the point lies in the element",
-            metric="pointing",
-            part=READER,
-            parts=PAGES,
-            answer=points_by,
-            right=None,
-            score=pointing,
+            **points,
         ),
         AnswerBenchmark(
             name="real/forms",
