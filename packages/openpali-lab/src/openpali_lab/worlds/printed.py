@@ -38,7 +38,7 @@ WAYS: Mapping[glyphs.Mode, float] = {
 Cover = NDArray[np.float32]
 
 
-def printed(sampler: Sampler, *, max_letters: int = 60, script: str = "", bitmap: bool | None = None) -> Example:
+def printed(sampler: Sampler, *, max_letters: int = 60) -> Example:
     """One line of a screen, 7 to 40 pixels high.
 
     A third of the lines are in bitmap fonts, a fifth of the rest unsmoothed; the others are smoothed in grey or for
@@ -48,10 +48,8 @@ def printed(sampler: Sampler, *, max_letters: int = 60, script: str = "", bitmap
 
     Args:
         max_letters: largest number of characters, spaces included.
-        script: Latin, Cyrillic, Greek or code alone; empty for all.
-        bitmap: unsmoothed letters alone, or smooth ones; None for both.
     """
-    text, language, file, size, mode = _choose(sampler, max_letters, script, bitmap)
+    text, language, file, size, mode = _choose(sampler, max_letters)
     row = glyphs.write(text, file, size, mode)
     image = _worn(sampler, _placed(sampler, text, row, partial(glyphs.write, file=file, size=size, mode=mode)))
     text = plain(" ".join(text.split()))
@@ -77,37 +75,27 @@ def _is_useful(file: Path) -> bool:
     return letters and (not own or any(7 <= size <= 40 for size in own))
 
 
-def _choose(
-    sampler: Sampler, most: int, script: str, bitmap: bool | None
-) -> tuple[str, str, Path, float, glyphs.Mode]:
+def _choose(sampler: Sampler, most: int) -> tuple[str, str, Path, float, glyphs.Mode]:
     """A text, its language, a font that has its letters, a size in pixels per em, and how it is smoothed."""
     for _ in range(TRIES):
-        text, language = printed_text(sampler, most, script)
+        text, language = printed_text(sampler, most)
         for _ in range(20):
-            unsmoothed = sampler.uniform(0, 1) < BITMAP if bitmap is None else bitmap
-            own = unsmoothed and sampler.uniform(0, 1) < 0.7 if bitmap else unsmoothed
-            families = font_files(sampler.split, own)
+            bitmap = sampler.uniform(0, 1) < BITMAP
+            families = font_files(sampler.split, bitmap)
             files = families[sampler.integer(0, len(families) - 1)]
             file = files[sampler.integer(0, len(files) - 1)]
             if not glyphs.can_write(file, text):
                 continue
-            if own:
+            if bitmap:
                 fitting = [size for size in glyphs.sizes(file) if 7 <= size <= 40]
                 return text, language, file, fitting[sampler.integer(0, len(fitting) - 1)], "mono"
-            mode = _way(sampler, unsmoothed=unsmoothed if bitmap is not None else None)
+            chance = sampler.uniform(0, sum(WAYS.values()))
+            mode = next(way for way, end in zip(WAYS, accumulate(WAYS.values()), strict=True) if chance <= end)
             # Most text of screens has 11 to 16 pixels; points of 96 dpi are multiples of a third.
             low, high = (9.0, 18.0) if sampler.uniform(0, 1) < 0.6 else EM
             size = sampler.uniform(max(low, 9.0) if mode == "mono" else low, high)
             return text, language, file, round(size) if sampler.uniform(0, 1) < 0.6 else round(size * 3) / 3, mode
     raise ValueError(f"no {sampler.split} font can write its lines: run `openpali data build printed --force`")
-
-
-def _way(sampler: Sampler, *, unsmoothed: bool | None) -> glyphs.Mode:
-    if unsmoothed:
-        return "mono"
-    ways = {mode: share for mode, share in WAYS.items() if unsmoothed is None or mode != "mono"}
-    chance = sampler.uniform(0, sum(ways.values()))
-    return next(mode for mode, end in zip(ways, accumulate(ways.values()), strict=True) if chance <= end)
 
 
 def _placed(sampler: Sampler, text: str, row: glyphs.Row, write: partial[glyphs.Row]) -> Image:

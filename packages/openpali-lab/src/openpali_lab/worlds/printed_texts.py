@@ -45,7 +45,7 @@ DISKS = ["sda1", "sda2", "sdb1", "nvme0n1p1", "nvme0n1p2", "mapper/vg-root", "vd
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
-def printed_text(sampler: Sampler, most: int, script: str = "") -> tuple[str, str]:
+def printed_text(sampler: Sampler, most: int) -> tuple[str, str]:
     """A text of 1 to ``most`` characters from the sample's split, and its language.
 
     Two spaces or more are drawn where it has them. Seven of ten are cut from programs and manuals, of these a fifth
@@ -53,9 +53,7 @@ def printed_text(sampler: Sampler, most: int, script: str = "") -> tuple[str, st
     """
     for _ in range(TRIES):
         chance = sampler.uniform(0, 1)
-        kind = script or (
-            "Cyrillic" if chance < 0.2 else "Greek" if chance < 0.25 else "Latin" if chance < 0.78 else "code"
-        )
+        kind = "Cyrillic" if chance < 0.2 else "Greek" if chance < 0.25 else "Latin" if chance < 0.78 else "code"
         if kind == "code":
             text, language = _of_code(sampler), "en"
         else:

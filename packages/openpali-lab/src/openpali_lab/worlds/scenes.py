@@ -39,7 +39,6 @@ def scene(
     *,
     min_objects: int = 1,
     max_objects: int = 4,
-    copies: float = 0.5,
     expressions: bool = False,
     smallest: float = 0.22,
     largest: float = 0.45,
@@ -52,7 +51,6 @@ def scene(
     Args:
         min_objects: least number of stamps.
         max_objects: largest number of stamps.
-        copies: probability that two or more of them (each number equally likely) are the same stamp.
         expressions: whether the sample has a referring expression, which fits exactly one of the things.
         smallest, largest: longer side of a stamp as a share of the canvas.
         height: of the image as a share of its width, at least ``largest``; it has no expressions below 1.
@@ -63,7 +61,7 @@ def scene(
         )
     rows = round(height * sampler.canvas)
     for _ in range(TRIES):
-        cast = _cast(sampler, sampler.integer(min_objects, max_objects), copies)
+        cast = _cast(sampler, sampler.integer(min_objects, max_objects))
         patches = [
             make_patch(stamp, sampler.canvas * sampler.uniform(smallest, largest), sampler.rng) for stamp in cast
         ]
@@ -90,9 +88,10 @@ def scene(
     )
 
 
-def _cast(sampler: Sampler, count: int, copies: float) -> list[Stamp]:
-    """The stamps that appear, back to front."""
-    same = sampler.integer(2, count) if count > 1 and sampler.uniform(0, 1) < copies else 1
+def _cast(sampler: Sampler, count: int) -> list[Stamp]:
+    """The stamps that appear, back to front: in half of the scenes two or more are the same one, and each number is
+    equally likely."""
+    same = sampler.integer(2, count) if count > 1 and sampler.uniform(0, 1) < 0.5 else 1
     first, *others = sampler.stamps(count - same + 1)
     cast = [first] * same + others
     return [cast[i] for i in sampler.rng.permutation(count)]

@@ -41,10 +41,8 @@ SCRIPTS = {  # first word of a character's Unicode name -> ISO 15924 script of t
 }
 
 
-def word(
-    sampler: Sampler, *, min_letters: int = 3, max_letters: int = 6, upper: bool = True, language: str = "en"
-) -> Example:
-    """One word on a pale background without other letters, rotated by up to 5 degrees.
+def word(sampler: Sampler, *, min_letters: int = 3, max_letters: int = 6, language: str = "en") -> Example:
+    """One word in capitals on a pale background without other letters, rotated by up to 5 degrees.
 
     It takes 85 to 95 % of the canvas' width (and at most 80 % of its height); one or two letters take a third or
     two thirds of that, so that letters have the same size as in words. One or two letters are drawn at random,
@@ -54,11 +52,9 @@ def word(
     Args:
         min_letters: least number of letters.
         max_letters: largest number of letters.
-        upper: whether words are in capitals.
         language: of the word list.
     """
-    text = _word(sampler, sampler.integer(min_letters, max_letters), language)
-    text = text.upper() if upper else text
+    text = _word(sampler, sampler.integer(min_letters, max_letters), language).upper()
     files = [file for file in sampler.world.fonts["Latn"] if not UNUSUAL.search(file.stem)]
     ink, letters = fitted(text, files[sampler.integer(0, len(files) - 1)], sampler)
     image = _ground(sampler)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageGrab
 
 from openpali.tasks.example import Box
@@ -233,8 +232,3 @@ def _area(sides: Sequence[float]) -> float:
 def _beyond(sides: Sequence[float], seen: Sequence[float]) -> float:
     """Pixels by which a box reaches beyond another."""
     return max(seen[0] - sides[0], seen[1] - sides[1], sides[2] - seen[2], sides[3] - seen[3])
-
-
-def has_ink(image: Image.Image) -> bool:
-    """Whether not all of an image is one colour: a window that was not drawn is."""
-    return bool(np.ptp(np.asarray(image.reduce(4)), (0, 1)).max() > 0)
