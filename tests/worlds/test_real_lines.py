@@ -8,7 +8,7 @@ import pytest
 
 from openpali.eval.benchmark import AnswerBenchmark
 from openpali.eval.registry import benchmarks
-from openpali_lab.worlds.benchmarks import lines, nano
+from openpali_lab.worlds.benchmarks import lines, samples
 from openpali_lab.worlds.compose import WorldSource
 from openpali_lab.worlds.line_texts import is_novel
 from openpali_lab.worlds.world import World
@@ -27,7 +27,7 @@ def test_the_real_lines_are_whole() -> None:
 
 
 def test_rendered_lines_of_the_benchmark_are_held_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nano, "open_source", lambda name, options: WorldSource(world, "line", **options))
+    monkeypatch.setattr(samples, "open_source", lambda name, options: WorldSource(world, "line", **options))
     benchmark = benchmarks()["nano/line"]
     assert isinstance(benchmark, AnswerBenchmark)
     source = benchmark.open(Path())
