@@ -89,8 +89,12 @@ def _summary(records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
 def _folded(file: Path, record: Mapping[str, Any], common: Sequence[str]) -> str:
     """A table that opens at a click, under the facts in which its machine differs."""
     facts = [each for each in _facts(record["machine"]) if each not in common]
-    summary = f'<details markdown="1"><summary>{", ".join([f"<code>{file.stem}</code>", *facts])}</summary>'
     link = f"[All rows](results/benchmarks/{file.name})"
+    if (
+        "-" in file.stem and len(record["results"]) > LONG
+    ):  # one more of a script, too long to stand beside the first
+        return f"{', '.join([f'`{file.stem}`', *facts])}: {link}\n"
+    summary = f'<details markdown="1"><summary>{", ".join([f"<code>{file.stem}</code>", *facts])}</summary>'
     return f"{summary}\n\n{table(record['results'])}\n{link}\n\n</details>\n"
 
 
