@@ -22,7 +22,7 @@ import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
 from openpali.distributed import ALONE
-from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, step_of, tensors_of
+from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, load_checkpoint, step_of, tensors_of
 from openpali.train.optim.optimizer import rate
 from openpali.train.recipe import Recipe
 from openpali.train.recipe_file import as_toml
@@ -215,7 +215,7 @@ def test_moments_follow_the_layout_of_their_parameter(tmp_path) -> None:
     kept.wait()
     again, its_optimizer = start()
     allocate(its_optimizer)
-    kept.load(saved, tensors_of(again, its_optimizer, {}))
+    load_checkpoint(saved, tensors_of(again, its_optimizer, {}), ALONE)
     step(again, its_optimizer)
     assert torch.equal(again.weight, model.weight)
 

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from openpali.tasks.registry import TASKS
-from openpali.train.load import load_recipe
+from openpali.train.load import load_recipe, recipe_text
 from openpali.train.objectives.sequence import SequenceRecipe
 from openpali.train.recipe_file import describe_recipe, shipped_recipes
-from openpali.train.shipped import recipe_text
 from openpali.weights.find import find_model
 
 ROOT = Path(__file__).parents[2] / "recipes"

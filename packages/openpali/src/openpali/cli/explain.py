@@ -29,7 +29,7 @@ def explain(
     if recipe is None:
         _list()
     elif source:
-        from openpali.train.shipped import recipe_text
+        from openpali.train.load import recipe_text
 
         typer.echo(recipe_text(str(recipe)), nl=False)
     else:

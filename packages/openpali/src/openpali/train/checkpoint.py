@@ -128,10 +128,6 @@ class Checkpoints:
             raise OSError(first)
         return any(found for _, found in answers)
 
-    def load(self, checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
-        """:func:`load_checkpoint` on these ranks."""
-        load_checkpoint(checkpoint, tensors, self.ranks)
-
     def keep_last(self) -> None:
         """Delete all checkpoints but the newest and those of ``keep_every``, also the best: the run is finished."""
         self.keep = 1
@@ -210,7 +206,7 @@ def tensors_of(
     """The tensors of a checkpoint, by name: ``model.NAME``, ``optimizer.NAME.KEY``, ``average.NAME``.
 
     Of a model with an adapter, they are the adapter's alone.
-    These are the run's own tensors, not copies: for saving, or for :meth:`Checkpoints.load` to fill. The optimizer
+    These are the run's own tensors, not copies: for saving, or for :func:`load_checkpoint` to fill. The optimizer
     must have its state, from a step or from :func:`allocate`.
     """
     moments = {

@@ -13,7 +13,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -189,8 +188,11 @@ def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
     tools, kind = open_tools(recipe, tokenizer), objectives()[recipe.objective]
     opened = []
     for number, spec in enumerate(recipe.evals):
-        with _naming(f"evals.{number}"):
+        try:
             opened.append(kind.open_evaluation(spec, recipe, tools))
+        except (FileNotFoundError, ValueError) as error:
+            known = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise known(f"evals.{number}: {error}") from error
     if recipe.keep_best:
         _check_score(recipe.keep_best, opened, tokenizer)
     return opened
@@ -239,14 +241,3 @@ def _no_score(keep_best: str, name: str, known: Iterable[str]) -> str:
         f"keep_best = {keep_best!r}: evaluation {name} has no score {score_of(keep_best, name)!r}, but "
         f"{', '.join(known)}: name one of them"
     )
-
-
-@contextmanager
-def _naming(where: str) -> Iterator[None]:
-    """Let errors name the key."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{where}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error

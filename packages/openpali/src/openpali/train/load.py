@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
@@ -12,11 +13,21 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from openpali.messages import nearest
+from openpali.messages import hint, nearest
 from openpali.mistakes import Place, Terms, mistakes
 from openpali.train.objectives.registry import objectives
 from openpali.train.recipe import Named, Recipe
-from openpali.train.recipe_file import STUDY, assign, expand_mixtures, quote, read_overrides, read_table
+from openpali.train.recipe_file import (
+    STUDY,
+    as_toml,
+    assign,
+    describe_recipe,
+    expand_mixtures,
+    quote,
+    read_overrides,
+    read_table,
+    shipped_recipes,
+)
 
 FILE_KEYS = ["extends", "entries", "mixtures"]  # valid in a file; reading it resolves them
 _BY_NAME = ("entries.", "mixtures.")
@@ -60,6 +71,17 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         return _scaled(parse_recipe(raw), scale)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def recipe_text(name: str) -> str:
+    """A shipped recipe as a file that stands alone: as it is written, or resolved if it extends another."""
+    known = shipped_recipes()
+    if name not in known:
+        raise ValueError(f"no recipe {name!r}; {hint(name, known)}")
+    text = known[name].read_text("utf-8")
+    if "extends" not in tomllib.loads(text):
+        return text
+    return f"# {describe_recipe(known[name])}.\n{as_toml(load_recipe(known[name]).model_dump(exclude_unset=True))}"
 
 
 def parse_recipe(raw: Mapping[str, Any]) -> Recipe:

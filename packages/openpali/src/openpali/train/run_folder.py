@@ -150,7 +150,8 @@ def _flat(value: Any, key: str = "") -> Values:
     if not isinstance(value, dict | list) or not value:
         return {key: value}
     inner = value.items() if isinstance(value, dict) else enumerate(value)
-    nested = (_flat(each, f"{key}.{name or quote(name)}" if key else name) for name, each in inner)
+    named = ((str(name) if name != "" else quote(name), each) for name, each in inner)
+    nested = (_flat(each, f"{key}.{name}" if key else name) for name, each in named)
     return {name: each for values in nested for name, each in values.items()}
 
 

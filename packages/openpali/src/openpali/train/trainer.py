@@ -28,7 +28,15 @@ from openpali.model.init import materialise
 from openpali.model.vision_language import DTYPES
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import load_base
-from openpali.train.checkpoint import SETTLE_SECONDS, Checkpoints, allocate, checkpoints, read_state, tensors_of
+from openpali.train.checkpoint import (
+    SETTLE_SECONDS,
+    Checkpoints,
+    allocate,
+    checkpoints,
+    load_checkpoint,
+    read_state,
+    tensors_of,
+)
 from openpali.train.diagnose import explain_not_finite
 from openpali.train.evals import Evaluated, Evaluations
 from openpali.train.export import export_model, unsharded_copy
@@ -177,7 +185,8 @@ class Trainer:
         self.optimizer = self.train_step.optimizer
         if newest:
             allocate(self.optimizer)
-            self.checkpoints.load(newest, tensors_of(self.model, self.optimizer, self.train_step.average))
+            tensors = tensors_of(self.model, self.optimizer, self.train_step.average)
+            load_checkpoint(newest, tensors, self.ranks)
 
     def _watch(self, state: Mapping[str, Any]) -> None:
         """What is reported and checked, from where the checkpoint left it."""
