@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_runs import OBJECTIVES, Killed, kill_at, losses_of, make_recipe, metrics_of
+from tiny_runs import OBJECTIVES, Killed, kill_at, make_recipe, metrics_of
 
 import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
@@ -23,7 +23,6 @@ from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
 from openpali.train.monitor import Progress
-from openpali.train.optim.optimizer import build_optimizer
 from openpali.train.phases import task_options
 from openpali.train.start import inherit
 from openpali.weights.format import open_model
@@ -414,57 +413,3 @@ def test_phases_change_the_resolution(frozen, make_trainer, tmp_path, monkeypatc
     stored = open_model(tmp_path / "run" / "model")
     assert stored.config.vision.grid == (8, 8)
     assert (stored.preprocess.height, stored.preprocess.width) == (96, 96)
-
-
-def test_a_run_can_stop_at_the_end_of_a_phase(make_trainer, tmp_path) -> None:
-    phases = [{"samples": 8, "size": size, "mixture": [IMAGES]} for size in (48, 96)]
-    recipe = make_recipe(phases=phases, save_minutes=1e-9)
-    trainer = make_trainer(recipe)
-    kill_at(trainer, 3)
-    with pytest.raises(Killed):
-        trainer.train()
-    again = make_trainer(recipe)
-    assert (again.samples, again.phase, again.model.vit.config.grid) == (8, 0, (4, 4))
-    again.train()
-    assert open_model(tmp_path / "run/model").config.vision.grid == (8, 8)
-
-
-def test_the_schedule_continues_through_phases_and_restarts(make_trainer, tmp_path) -> None:
-    phases = [{"samples": 12, "size": size, "mixture": [IMAGES]} for size in (48, 72)]
-    optimizer = {"lr": 0.01, "schedule": "rsqrt", "warmup": 8, "cooldown": 8}
-    recipe = make_recipe(phases=phases, optimizer=optimizer, save_minutes=1e-9)
-    rates = []
-
-    def watch(trainer) -> None:
-        original = trainer.optimizer.step
-
-        def look() -> None:
-            rates.append(trainer.optimizer.param_groups[0]["lr"])
-            original()
-
-        trainer.optimizer.step = look
-
-    trainer = make_trainer(recipe, "whole")
-    watch(trainer)
-    trainer.train()
-    whole, rates[:] = list(rates), []
-    trainer = make_trainer(recipe)
-    kill_at(trainer, 4)
-    watch(trainer)
-    with pytest.raises(Killed):
-        trainer.train()
-    del rates[3:]  # of the step in which it died
-    trainer = make_trainer(recipe)
-    watch(trainer)
-    trainer.train()
-    assert rates == whole
-    assert len(whole) == 6
-
-
-def test_adafactor_learns(make_trainer) -> None:
-    trainer = make_trainer(make_recipe(optimizer__name="adafactor", optimizer__lr=0.03, phases__0__samples=80))
-    assert type(trainer.optimizer).__name__ == "Adafactor"
-    assert type(build_optimizer(trainer.model, make_recipe().optimizer)).__name__ == "AdamW"
-    losses = losses_of(trainer)
-    trainer.train()
-    assert sum(losses[-5:]) < sum(losses[:5])
