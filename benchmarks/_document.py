@@ -50,12 +50,12 @@ def document(scripts: Path, results: Path) -> str:
     records = {file: json.loads(file.read_text("utf-8")) for files in found.values() for file in files}
     usual = Counter(fact for record in records.values() for fact in _facts(record["machine"]))
     common = [fact for fact, count in usual.items() if count > len(records) / 2]
-    contents = ["| script | what it compares | rows | ratios |", "| --- | --- | ---: | --- |"]
+    contents = ["| script | rows | ratios |", "| --- | ---: | --- |"]
     sections = []
     for script, files in found.items():
         name = script.stem
         title, _, rest = (ast.get_docstring(ast.parse(script.read_text("utf-8"))) or name).partition("\n")
-        contents.append(_row((f"[`{name}`](#{name})", title.rstrip("."), *_summary([records[f] for f in files]))))
+        contents.append(_row((f"[`{name}`](#{name})", *_summary([records[f] for f in files]))))
         sections.append(f'<a id="{name}"></a>\n\n## `{name}`: {title.rstrip(".")}\n')
         sections += [_block(each) for each in rest.strip("\n").split("\n\n") if each]
         if (notes := results / f"NOTES-{name}.md").is_file():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import NoneType, UnionType
@@ -21,9 +22,10 @@ from openpali_lab.documents.tables import table
 
 HEAD = """# Command line
 
-Every command with its arguments and options; `openpali COMMAND --help` prints the same. This page is generated:
-change the command, then run `python -m openpali_lab.documents.cli`.
+Every command with its arguments and options; `openpali COMMAND --help` prints the same. `python -m
+openpali_lab.documents.cli` generates this page.
 """
+HEADER = ("argument or option", "type", "default", "meaning")
 TYPES = {str: "text", int: "integer", float: "number", Path: "path"}
 
 
@@ -60,11 +62,19 @@ def rows(verb: Callable[..., Any]) -> Iterator[Row]:
 
 
 def render() -> str:
-    lines = [HEAD]
-    for words, verb in (*commands(), *commands(lab, "python -m openpali_lab")):
+    """The page; what several commands take is described once, at the top."""
+    described = {
+        words: (verb, list(rows(verb))) for words, verb in (*commands(), *commands(lab, "python -m openpali_lab"))
+    }
+    uses = Counter(row for _, found in described.values() for row in found)
+    shared = [row for row, count in uses.items() if count > 1]
+    lines = [HEAD, "## Options of several commands\n", *table(HEADER, shared), ""]
+    for words, (verb, found) in described.items():
         lines += [f"## {words}\n", f"{inspect.getdoc(verb)}\n"]
-        found = list(rows(verb))
-        lines += [*table(("argument or option", "type", "default", "meaning"), found), ""] if found else []
+        if own := [row for row in found if row not in shared]:
+            lines += [*table(HEADER, own), ""]
+        if others := [row.name for row in found if row in shared]:
+            lines += [f"{'Also' if own else 'Options'}: {', '.join(others)}.\n"]
     return "\n".join(lines)
 
 
