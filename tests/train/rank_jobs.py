@@ -29,7 +29,6 @@ import openpali.train.step as step_module
 from _ranks import fork_ranks
 from openpali.data.sources.registry import open_source
 from openpali.distributed import join_ranks
-from openpali.reports.samples import draw_samples
 from openpali.train.checkpoint import checkpoints
 from openpali.train.objectives.sequence import Lockstep
 from openpali.train.parallel import blocks_of
@@ -55,7 +54,6 @@ class Job:
         spoilt: in the second step, the ViT of the last rank outputs NaN for its first image.
         struck: a signal sent once there are checkpoints: SIGTERM to all ranks, SIGKILL to the last.
         full: the last rank cannot write its part of the second checkpoint, and learns late that it failed.
-        drawn: draw samples.
         folder: of the run, if jobs share one.
         slow: runs only if slow tests do.
     """
@@ -70,7 +68,6 @@ class Job:
     spoilt: bool = False
     struck: signal.Signals | None = None
     full: bool = False
-    drawn: bool = False
     folder: str = ""
     slow: bool = False
 
@@ -130,7 +127,7 @@ JOBS = [
     Job("native-text-2-sharded", 2, "sequence", {**sharded(), **LONG, **PATCHES, "micro": 2}),
     Job("classify-2-sharded", 2, "classify", sharded()),
     Job("sequence-2", 2, "sequence"),
-    Job("sequence-4-sharded", 4, "sequence", {**sharded(checkpointing="selective"), **CAPTIONED}, drawn=True),
+    Job("sequence-4-sharded", 4, "sequence", {**sharded(checkpointing="selective"), **CAPTIONED}),
     Job("sequence-4-hybrid", 4, "sequence", sharded("hybrid", checkpointing="full"), mean="example"),
     Job("frozen-2-sharded", 2, "sequence", {**sharded(), "model__frozen": ["vit"]}),
     Job("text-2-sharded", 2, "sequence", {**sharded(), **MIXED, "micro": 2}),  # images on one rank only
@@ -205,14 +202,9 @@ def run(job: Job, folder: Path) -> None:
         if job.full and ranks.rank == job.world - 1:
             fill_disk(trainer)
         held = spy_on_shards(trainer)
-        said, seen = "", []
-
-        def look(model: torch.nn.Module) -> None:
-            draw_samples(model, trainer.stream, 0, folder / f"{job.name}.png")
-            seen.append({name: float(value.abs().sum()) for name, value in model.state_dict().items()})
-
+        said = ""
         try:
-            trainer.train(look if job.drawn else None)
+            trainer.train()
         except InterruptedError as error:  # before OSError, its base class
             if job.struck != signal.SIGTERM:
                 raise
@@ -233,7 +225,6 @@ def run(job: Job, folder: Path) -> None:
             "trained": gradients,
             "local": _local_bytes(trainer),
             "said": said,
-            "seen": seen,
             "held": held,
             "sharded": sorted({type(block).__name__ for block in blocks_of(trainer.model) if _is_sharded(block)}),
         }

@@ -53,7 +53,7 @@ def run_recipe(named: Resolved, folder: Path) -> None:
         def look(model: nn.Module) -> None:
             if trainer.folder.metrics.is_file() and find_spec("matplotlib"):
                 draw_curves(folder)
-            if isinstance(model, VisionLanguageModel):
+            if isinstance(model, VisionLanguageModel) and not trainer.sharded:
                 draw_samples(model, trainer.stream, trainer.samples, folder / "samples.png")
 
         written = trainer.train(look)

@@ -1,4 +1,4 @@
-"""Export of a run: unsharded weights, a copy to look at, and the model folder at its end."""
+"""Export of a run: unsharded weights, and the model folder at its end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from openpali.architectures.facts import Facts
 from openpali.distributed import Ranks
 from openpali.model.lora import lora_names
 from openpali.model.vit import vit_of
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.adapt import adapter_of, build_adaptable
+from openpali.train.adapt import adapter_of
 from openpali.train.objectives.base import exported
 from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of, task_options
@@ -28,20 +28,13 @@ from openpali.weights.format import open_model
 from openpali.weights.write import write_model
 
 
-def gather_weights(
-    tensors: Mapping[str, Tensor], ranks: Ranks, dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
-    """Unsharded tensors on the CPU of rank 0; other ranks get none. Collective.
-
-    Args:
-        tensors: by name; the same names on all ranks.
-        dtype: to convert floats to; None keeps each tensor's own.
-    """
+def gather_weights(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    """Unsharded tensors on the CPU of rank 0, by name; other ranks get none. Collective."""
     gathered: dict[str, Tensor] = {}
     for name, value in tensors.items():
         complete = whole(value)
         if ranks.rank == 0:
-            gathered[name] = complete.to("cpu", dtype if complete.is_floating_point() else None)
+            gathered[name] = complete.cpu()
     return gathered
 
 
@@ -67,17 +60,6 @@ def _swap_average(step: TrainStep) -> None:
         kept = average.clone()
         average.copy_(step.learning[name])
         step.learning[name].copy_(kept)
-
-
-def unsharded_copy(step: TrainStep) -> nn.Module:
-    """Gather an unsharded copy on rank 0, in the computing dtype; other ranks get their own model. Collective."""
-    weights = gather_weights(step.model.state_dict(), step.ranks, step.dtype)
-    if step.ranks.rank:
-        return step.model
-    with torch.device("meta"):
-        model: nn.Module = build_adaptable(current_config(step), step.recipe).eval()
-    model.load_state_dict(weights, assign=True)
-    return model
 
 
 def export_model(

@@ -39,14 +39,14 @@ from openpali.train.checkpoint import (
 )
 from openpali.train.diagnose import explain_not_finite
 from openpali.train.evals import Evaluated, Evaluations
-from openpali.train.export import export_model, unsharded_copy
+from openpali.train.export import export_model
 from openpali.train.machine import kept_memory, peak_memory, resolve_precision
 from openpali.train.monitor import Progress, Report, Window
 from openpali.train.objectives.registry import build_objective
 from openpali.train.optim.optimizer import rate_in
 from openpali.train.parallel import is_sharded
 from openpali.train.phases import class_names, open_phases
-from openpali.train.recipe import PromptedRecipe, Recipe
+from openpali.train.recipe import Recipe
 from openpali.train.run_folder import RunFolder
 from openpali.train.step import NotFiniteError, TrainStep, check_sizes, set_resolution
 from openpali.weights.format import open_model
@@ -417,18 +417,13 @@ class Trainer:
         self.checkpoints.save(self.step, tensors, state, self.evaluations.kept)
 
     def _show(self, look: Look | None) -> None:
-        if look is None:
+        if look is None or self.ranks.rank:
             return
-        # only models with prompts answer samples, and a sharded model cannot
-        copy = self.sharded and isinstance(self.recipe, PromptedRecipe)
-        model = unsharded_copy(self.train_step) if copy else self.model
-        if self.ranks.rank:
-            return
-        device, low = self.ranks.device, self.train_step.dtype == torch.bfloat16
+        low = self.train_step.dtype == torch.bfloat16
         try:
             # as evaluations do: beneath an adapter, linear layers are in bf16
-            with torch.autocast(device.type, torch.bfloat16, enabled=low):
-                look(model.to(device))
+            with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=low):
+                look(self.model)
         except Exception as error:  # whatever it is, it must not end the run
             self.progress.say(f"no images of the run at sample {self.samples} ({error!r}); training goes on")
 
