@@ -111,20 +111,26 @@ def test_no_package_for_tests_or_of_its_author_is_rendered() -> None:
     assert {"gentelella", "adminator-admin-dashboard"} <= {*held_out}
 
 
-@pytest.mark.parametrize("key", ["author", "homepage"])
+@pytest.mark.parametrize(
+    ("about", "author"),
+    [
+        ({"author": {"name": "Colorlib"}}, "colorlib"),
+        ({"homepage": "https://colorlib.com/one"}, "colorlib"),
+        ({"author": "Themesberg"}, "themesberg"),
+    ],
+)
 def test_a_package_of_an_author_whose_packages_are_for_tests_is_not_learned_from(
-    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    about: dict[str, object], author: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
     folder = tmp_path / "packages/one"
     folder.mkdir(parents=True)
-    for about in ({}, {"author": {"name": "Somebody"}}, {"homepage": "https://example.org"}):
-        (folder / "package.json").write_text(json.dumps(about))
-        check_authors(["one"])
-    about = {"author": {"name": "Colorlib"}} if key == "author" else {"homepage": "https://colorlib.com/one"}
+    for other in ({}, {"author": {"name": "Somebody"}}, {"homepage": "https://example.org"}):
+        (folder / "package.json").write_text(json.dumps(other))
+        check_authors(["npm:one"])
     (folder / "package.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="one is by colorlib"):
-        check_authors(["one"])
+    with pytest.raises(ValueError, match=f"one is by {author}"):
+        check_authors(["npm:one"])
 
 
 def test_dev_pages_are_apart() -> None:

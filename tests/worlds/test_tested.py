@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from openpali.data.sources.registry import open_source
 from openpali_lab.worlds.benchmarks import pages
 from openpali_lab.worlds.builders.base import datasets
-from openpali_lab.worlds.builders.pages import check_authors
 from openpali_lab.worlds.builders.tested import TESTED
 
 LEARNED = sorted({package for dataset in datasets().values() for package in dataset.needed()})
@@ -43,15 +41,6 @@ def test_packages_of_test_sets_are_not_learned_from() -> None:
     assert not [name for name in LEARNED if is_tested(name)]
     assert is_tested("uikit@3")
     assert is_tested("aptitude-doc-fi")
-
-
-def test_authors_of_test_sets_are_not_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
-    folder = tmp_path / "packages/one"
-    folder.mkdir(parents=True)
-    (folder / "package.json").write_text(json.dumps({"author": "Themesberg"}))
-    with pytest.raises(ValueError, match="one is by themesberg"):
-        check_authors(["one"])
 
 
 def test_what_makes_the_sets_takes_the_packages_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +32,29 @@ Narrow = Callable[[Example, np.random.Generator], Example]
 """Reduces a sample of the world to what one task asks about it."""
 
 
-def _caption(lang: str, example: Example, rng: np.random.Generator) -> Example:
-    return Example(example.key, example.images, captions={lang: example.captions[lang]}, lang=lang)
-
-
-def _read(example: Example, rng: np.random.Generator) -> Example:
-    return Example(example.key, example.images, text=example.text, lang=example.lang)
-
-
-def _ask(kind: str, example: Example, rng: np.random.Generator) -> Example:
-    task = ObjectVqa(kinds=(kind,))
-    sample = task.write(example, rng)
-    asked = task.template.read(sample.prompt)
-    assert asked is not None
-    return Example(
-        example.key, example.images, question=asked["text"], answers=sample.references, question_kind=sample.kind
+def _keep(*names: str) -> Narrow:
+    """Keeps images and some fields."""
+    return lambda example, rng: Example(
+        example.key, example.images, **{name: getattr(example, name) for name in names}
     )
+
+
+def _caption(lang: str) -> Narrow:
+    return lambda example, rng: Example(
+        example.key, example.images, captions={lang: example.captions[lang]}, lang=lang
+    )
+
+
+def _ask(kind: str) -> Narrow:
+    def narrow(example: Example, rng: np.random.Generator) -> Example:
+        task = ObjectVqa(kinds=(kind,))
+        sample = task.write(example, rng)
+        asked = task.template.read(sample.prompt)
+        assert asked is not None
+        asks = {"question": asked["text"], "answers": sample.references, "question_kind": sample.kind}
+        return Example(example.key, example.images, **asks)
+
+    return narrow
 
 
 def _detect(example: Example, rng: np.random.Generator) -> Example:
@@ -61,36 +67,24 @@ def _detect(example: Example, rng: np.random.Generator) -> Example:
 def _segment(example: Example, rng: np.random.Generator) -> Example:
     [chosen] = example.referred
     objects = [thing if i == chosen else replace(thing, mask=None) for i, thing in enumerate(example.objects)]
-    return Example(
-        example.key, example.images, objects=objects, expression=example.expression, referred=example.referred
-    )
-
-
-def _watch(example: Example, rng: np.random.Generator) -> Example:
-    return Example(
-        example.key,
-        example.images,
-        question=example.question,
-        answers=example.answers,
-        question_kind=example.question_kind,
-    )
+    return _keep("objects", "expression", "referred")(replace(example, objects=objects), rng)
 
 
 _SEVERAL = {"min_objects": 2}
 
 ROWS: Sequence[tuple[str, str, dict[str, Any], Narrow]] = (
-    ("Caption in English", "single", {}, partial(_caption, "en")),
-    ("Caption in German", "single", {}, partial(_caption, "de")),
-    ("Caption in Japanese", "single", {}, partial(_caption, "ja")),
-    ("Caption in Russian", "single", {}, partial(_caption, "ru")),
-    ("Caption in Korean", "single", {}, partial(_caption, "ko")),
-    ("Read", "word", {}, _read),
-    ("Count", "scene", _SEVERAL, partial(_ask, "count")),
-    ("Which", "scene", _SEVERAL, partial(_ask, "which")),
+    ("Caption in English", "single", {}, _caption("en")),
+    ("Caption in German", "single", {}, _caption("de")),
+    ("Caption in Japanese", "single", {}, _caption("ja")),
+    ("Caption in Russian", "single", {}, _caption("ru")),
+    ("Caption in Korean", "single", {}, _caption("ko")),
+    ("Read", "word", {}, _keep("text", "lang")),
+    ("Count", "scene", _SEVERAL, _ask("count")),
+    ("Which", "scene", _SEVERAL, _ask("which")),
     ("Detect", "scene", _SEVERAL, _detect),
-    ("Where", "scene", _SEVERAL, partial(_ask, "where")),
+    ("Where", "scene", _SEVERAL, _ask("where")),
     ("Segment", "scene", {"expressions": True}, _segment),
-    ("Video", "video", {}, _watch),
+    ("Video", "video", {}, _keep("question", "answers", "question_kind")),
 )
 """Title, kind of sample with its options, and what is asked.
 

@@ -13,6 +13,7 @@ from openpali.home import home
 from openpali.messages import hint
 from openpali.progress import Working, unseen
 from openpali_lab.worlds.builders import manifest, packages
+from openpali_lab.worlds.builders.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,12 @@ def build(
         with working(f"{name}: downloading {package} ({number} of {len(missing)})"):
             packages.fetch(package)
     fetched, known = manifest.describe(dataset.build, dataset.needed()), manifest.committed(name)
-    for difference in manifest.differences(name, fetched, known):  # before hours are spent
-        tell(difference)
+
+    def compare(facts: Callable[[Manifest], dict[str, str]], made: Manifest) -> None:
+        for difference in manifest.differences(facts(made), facts(known)) if known else ():
+            tell(f"{name}: {difference}")
+
+    compare(manifest.origins, fetched)  # before hours are spent
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as work:
         new, old = Path(work) / "new", Path(work) / "old"
@@ -106,8 +111,7 @@ def build(
             dataset.build(new)
         made = manifest.with_sets(fetched, new, dataset.sets or {name: 1})
         manifest.write(new, made)
-        for difference in manifest.set_differences(name, made, known):
-            tell(difference)
+        compare(manifest.contents, made)
         if folder.is_dir():
             folder.rename(old)
         new.rename(folder)

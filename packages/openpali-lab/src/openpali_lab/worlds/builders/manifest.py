@@ -106,27 +106,26 @@ def committed(name: str) -> Manifest | None:
     return read(_COMMITTED / f"{name}.json")
 
 
-def differences(name: str, own: Manifest, known: Manifest | None) -> Iterator[str]:
-    """A sentence about each package, and about the code, that are others than those of the committed manifest."""
-    if known is None:
-        return
-    for package in sorted({*own.packages, *known.packages}):
-        got, recorded = (each.packages.get(package) for each in (own, known))
-        if got != recorded:
-            yield (
-                f"{name}: the package {package} is {_said(got)} here, and was {_said(recorded)} for the shipped "
-                "models"
-            )
-    if own.generator != known.generator:
-        yield f"{name}: the code that makes it has changed since the data of the shipped models"
+def origins(manifest: Manifest) -> dict[str, str]:
+    """What a data set was made of, in words."""
+    packages = {f"the package {name}": each or "of an unknown version" for name, each in manifest.packages.items()}
+    return {**packages, "the code that makes it": manifest.generator}
 
 
-def set_differences(name: str, own: Manifest, known: Manifest | None) -> Iterator[str]:
-    """A sentence about each set that is another one than that of the committed manifest."""
-    for each in sorted({*own.sets, *known.sets}) if known else ():
-        made, recorded = (manifest.sets.get(each) for manifest in (own, known) if manifest)
-        if made != recorded:
-            yield f"{name}: the set {each} is not that of the shipped models ({_of(made)}, not {_of(recorded)})"
+def contents(manifest: Manifest) -> dict[str, str]:
+    """What was made, in words."""
+    return {
+        f"the set {name}": f"version {each.version}, {each.samples:,} samples, SHA-256 {each.sha256[:8]}"
+        for name, each in manifest.sets.items()
+    }
+
+
+def differences(own: Mapping[str, str], known: Mapping[str, str]) -> Iterator[str]:
+    """What is another than that of the shipped models, a sentence each."""
+    for what in {**own, **known}:
+        here, recorded = (facts.get(what, "not there") for facts in (own, known))
+        if here != recorded:
+            yield f"{what} is {here} here, and was {recorded} for the shipped models"
 
 
 def set_files(source: str) -> Path:
@@ -172,11 +171,3 @@ def check_version(source: str) -> None:
 def _count(shard: Path) -> int:
     with tarfile.open(shard) as tar:
         return sum(name.endswith(".json") for name in tar.getnames())
-
-
-def _said(version: str | None) -> str:
-    return "not used" if version is None else version or "of an unknown version"
-
-
-def _of(each: BuiltSet | None) -> str:
-    return f"version {each.version}, {each.samples:,} samples, SHA-256 {each.sha256[:8]}" if each else "none"
