@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -173,51 +173,45 @@ def _encode(encoder: FeatureEncoder, loads: Sequence[Load], *, advance: Advance,
     return encoder.features(loads, advance=lambda done: advance(before + done, total))
 
 
-Run = Callable[[Encoders, Path, int | None, Advance], Embedded]
-
-
-def _benchmark(
-    name: str, title: str, split: str, metric: str, data: str, run: Run, note: str = ""
-) -> EncoderBenchmark:
-    home_ = f"Debian packages; `openpali data build {data}` fetches them"
-    return EncoderBenchmark(name=name, title=title, split=split, metric=metric, home=home_, note=note, run=run)
+def _home(data: str) -> str:
+    return f"Debian packages; `openpali data build {data}` fetches them"
 
 
 ENCODER_SETS = (
-    _benchmark(
-        "fashion-mnist",
-        "Fashion-MNIST, linear probes",
-        "test",
-        "acc/10-shot/siglip",
-        "fashion-mnist",
-        fashion_mnist,
+    EncoderBenchmark(
+        name="fashion-mnist",
+        title="Fashion-MNIST, linear probes",
+        split="test",
+        metric="acc/10-shot/siglip",
+        home=_home("fashion-mnist"),
+        run=fashion_mnist,
     ),
-    _benchmark(
-        "fashion-mnist-zeroshot",
-        "Fashion-MNIST, zero-shot",
-        "test",
-        "acc",
-        "fashion-mnist",
-        fashion_mnist_zero_shot,
-        "CLIP's 80 templates.",
+    EncoderBenchmark(
+        name="fashion-mnist-zeroshot",
+        title="Fashion-MNIST, zero-shot",
+        split="test",
+        metric="acc",
+        home=_home("fashion-mnist"),
+        note="CLIP's 80 templates.",
+        run=fashion_mnist_zero_shot,
     ),
-    _benchmark(
-        "stamps-fewshot",
-        "Stamps, few-shot probe of the category",
-        "every second of a category",
-        "acc/10-shot",
-        "stamps",
-        stamps_probe,
-        f"Categories of {LEAST} stamps and more. No image of the test is one that nano is trained on.",
+    EncoderBenchmark(
+        name="stamps-fewshot",
+        title="Stamps, few-shot probe of the category",
+        split="every second of a category",
+        metric="acc/10-shot",
+        home=_home("stamps"),
+        note=f"Categories of {LEAST} stamps and more. No image of the test is one that nano is trained on.",
+        run=stamps_probe,
     ),
-    _benchmark(
-        "stamps-retrieval",
-        "Stamps, retrieval over languages",
-        "all",
-        "img2txt_recall@1",
-        "stamps",
-        stamps_retrieval,
-        "Stamps alone on white, in all languages that half of them have a caption in. Some have the same caption, "
-        "and a tie counts against the model. Nano is trained on 128 of them.",
+    EncoderBenchmark(
+        name="stamps-retrieval",
+        title="Stamps, retrieval over languages",
+        split="all",
+        metric="img2txt_recall@1",
+        home=_home("stamps"),
+        note="Stamps alone on white, in all languages that half of them have a caption in. Some have the same "
+        "caption, and a tie counts against the model. Nano is trained on 128 of them.",
+        run=stamps_retrieval,
     ),
 )

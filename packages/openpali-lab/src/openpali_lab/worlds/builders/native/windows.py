@@ -18,17 +18,7 @@ from openpali_lab.worlds.line_texts import templates
 Node = dict[str, Any]
 Icons = Mapping[int, Sequence[Path]]
 """Pixels of a side -> files with icons."""
-_SIZES = [
-    (300, 220),
-    (360, 420),
-    (460, 340),
-    (560, 420),
-    (640, 480),
-    (720, 560),
-    (800, 600),
-    (960, 640),
-    (1100, 720),
-]
+_SIDES = "300x220 360x420 460x340 560x420 640x480 720x560 800x600 960x640 1100x720".split()
 _LARGEST = (1380, 860)
 _FIRST = templates("{label}   {file}   {word}   {path}   {word} {word} {word}")
 _NUMBERS = templates("{count}   {count}.{nn}   {size}   {nn}%   {count},{nnn}")
@@ -61,7 +51,7 @@ class Window:
 
     def draw(self) -> Node:
         t = self.t
-        width, height = t.pick(_SIZES) if t.chance(0.8) else _LARGEST
+        width, height = map(int, t.pick(_SIDES).split("x")) if t.chance(0.8) else _LARGEST
         width, height = (int(side * t.uniform(0.85, 1.15)) for side in (width, height))
         width, height = min(width, _LARGEST[0]), min(height, _LARGEST[1])
         kind = float(t.rng.random())
@@ -88,12 +78,8 @@ class Window:
         if t.chance(0.3):
             texts.append(self.field())
         icon = [{"k": "icon", "icon": self.icon(t.pick([32, 48]))}] if t.chance(0.7) else []
-        body = {
-            "k": "row",
-            "c": [*icon, {"k": "col", "c": texts, "gap": 10, "grow": True}],
-            "gap": 14,
-            "grow": True,
-        }
+        column = {"k": "col", "c": texts, "gap": 10, "grow": True}
+        body = {"k": "row", "c": [*icon, column], "gap": 14, "grow": True}
         return {"k": "col", "c": [body, self.buttons()], "gap": 14, "pad": 14}
 
     def settings(self) -> Node:
@@ -101,8 +87,7 @@ class Window:
         parts = [self.group() for _ in range(t.integer(1, 3))]
         body: Node = {"k": "col", "c": parts, "gap": 10, "grow": True}
         if t.chance(0.4):
-            titles = [t.label(16) for _ in range(t.integer(2, 5))]
-            body = {"k": "tabs", "titles": titles, "at": t.integer(0, len(titles) - 1), "c": parts, "grow": True}
+            body = self.tabs([t.label(16) for _ in range(t.integer(2, 5))], parts)
         if t.chance(0.3):
             body = {"k": "row", "c": [self.table(rows=t.integer(5, 12), columns=1), body], "gap": 8, "grow": True}
         head = [{"k": "label", "text": t.label(), "style": "head"}] if t.chance(0.4) else []
@@ -123,13 +108,7 @@ class Window:
             content = {"k": "row", "c": panes if t.chance(0.7) else panes[::-1], "gap": 4, "grow": True}
         if kind == 4 and t.chance(0.6):
             titles = [t.pick([t.file, t.label])()[:24].strip() for _ in range(t.integer(1, 4))]
-            content = {
-                "k": "tabs",
-                "titles": titles,
-                "at": t.integer(0, len(titles) - 1),
-                "c": [content],
-                "grow": True,
-            }
+            content = self.tabs(titles, [content])
         parts.append(content)
         if t.chance(0.5):
             texts = [t.pick([t.label, t.value, t.sentence])()[:40].strip() for _ in range(t.integer(1, 3))]
@@ -146,6 +125,9 @@ class Window:
         return {"k": "col", "c": [self.group(), self.group()], "pad": 6, "grow": True}
 
     # ---- parts
+
+    def tabs(self, titles: Sequence[str], parts: Sequence[Node]) -> Node:
+        return {"k": "tabs", "titles": titles, "at": self.t.integer(0, len(titles) - 1), "c": parts, "grow": True}
 
     def buttons(self) -> Node:
         t = self.t
