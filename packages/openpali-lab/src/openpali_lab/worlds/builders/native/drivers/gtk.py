@@ -396,6 +396,13 @@ def add_layout(truth, clip, layout, x, y, size):
             return
 
 
+def add_icon(truth, clip, path, x, y):
+    """An icon by its centre."""
+    pixbuf = GdkPixbuf.Pixbuf.new_from_file(path)
+    wide, high = pixbuf.get_width() / 2, pixbuf.get_height() / 2
+    truth.icon(clip, stem(path), [x - wide, y - high, x + wide, y + high])
+
+
 def add_rows(truth, clip, tree):
     model, (size, _), (ox, oy) = tree.get_model(), font(tree.get_pango_context()), origin(tree)
     for column in tree.get_columns():
@@ -418,11 +425,7 @@ def add_rows(truth, clip, tree):
                 if isinstance(cell, Gtk.CellRendererPixbuf):
                     icon = tree.node["icons"][[str(p) for p, _ in rows].index(str(path))]
                     if icon:
-                        pixbuf = GdkPixbuf.Pixbuf.new_from_file(icon)
-                        wide, high = pixbuf.get_width(), pixbuf.get_height()
-                        x += (width - wide) / 2
-                        y = oy + top + (area.height - high) / 2
-                        truth.icon(seen, stem(icon), [x, y, x + wide, y + high])
+                        add_icon(truth, seen, icon, x + width / 2, oy + top + area.height / 2)
                     continue
                 layout = tree.create_pango_layout(cell.get_property("text"))
                 wide, high = layout.get_pixel_size()
@@ -502,14 +505,10 @@ def walk(truth, widget, clip, within="", top=None):
     elif isinstance(widget, Gtk.TextView):
         add_view(truth, clip, widget)
         return
-    elif isinstance(widget, Gtk.Label):
+    elif isinstance(widget, Gtk.Label) or (not FOUR and isinstance(widget, Gtk.Scale) and widget.get_draw_value()):
         x, y = widget.get_layout_offsets()
-        if FOUR:
-            x, y = x + origin(widget)[0], y + origin(widget)[1]
-        else:
-            _, ox, oy = widget.get_window().get_origin()
-            x, y = x + ox, y + oy
-        add_layout(truth, clip, widget.get_layout(), x, y, font(widget.get_pango_context())[0])
+        left, top = origin(widget) if FOUR else widget.get_window().get_origin()[1:]
+        add_layout(truth, clip, widget.get_layout(), x + left, y + top, font(widget.get_pango_context())[0])
     elif FOUR and isinstance(widget, Gtk.Text):
         size, share = font(widget.get_pango_context())
         shown = widget.get_text() if widget.get_visibility() else ""
@@ -525,18 +524,8 @@ def walk(truth, widget, clip, within="", top=None):
         layout = widget.create_pango_layout(widget.get_model()[widget.get_displayed_row()][0])
         y = box[1] + (box[3] - box[1] - layout.get_pixel_size()[1]) // 2
         add_layout(truth, clip, layout, box[0], y, font(widget.get_pango_context())[0])
-    elif isinstance(widget, Gtk.Scale) and widget.get_draw_value():
-        x, y = widget.get_layout_offsets()
-        if not FOUR:
-            x, y = x + box[0] - widget.get_allocation().x, y + box[1] - widget.get_allocation().y
-        else:
-            x, y = x + origin(widget)[0], y + origin(widget)[1]
-        add_layout(truth, clip, widget.get_layout(), x, y, font(widget.get_pango_context())[0])
     elif isinstance(widget, Gtk.Image) and getattr(widget, "path", ""):
-        pixbuf = GdkPixbuf.Pixbuf.new_from_file(widget.path)
-        wide, high = pixbuf.get_width(), pixbuf.get_height()
-        x, y = (box[0] + box[2] - wide) / 2, (box[1] + box[3] - high) / 2
-        truth.icon(clip, stem(widget.path), [x, y, x + wide, y + high])
+        add_icon(truth, clip, widget.path, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     elif isinstance(widget, Gtk.Notebook):
         for i in range(widget.get_n_pages()):
             title = widget.get_tab_label(widget.get_nth_page(i))
