@@ -51,8 +51,8 @@ def _ask(kind: str) -> Narrow:
         sample = task.write(example, rng)
         asked = task.template.read(sample.prompt)
         assert asked is not None
-        asks = {"question": asked["text"], "answers": sample.references, "question_kind": sample.kind}
-        return Example(example.key, example.images, **asks)
+        text, answers = asked["text"], sample.references
+        return Example(example.key, example.images, question=text, answers=answers, question_kind=sample.kind)
 
     return narrow
 
