@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -40,8 +40,12 @@ def export(
     if int8 and format != "onnx":
         raise ValueError("--int8 is for ONNX graphs: add --format onnx, or use openpali quantize")
     check_not_at_root(out / CONFIG)
-    write = {"transformers": _transformers, "onnx": partial(_onnx, int8=int8), "openpali": _ours}[format]
-    for line in write(model, out):
+    writers: dict[str, Callable[[str, Path], Iterator[str]]] = {
+        "transformers": _transformers,
+        "onnx": partial(_onnx, int8=int8),
+        "openpali": _ours,
+    }
+    for line in writers[format](model, out):
         typer.echo(line)
 
 

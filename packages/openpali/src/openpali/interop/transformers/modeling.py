@@ -192,7 +192,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         mask = getattr(encoder_outputs, "attention_mask", None)
         mask = _memory_mask(attention_mask if mask is None else mask, encoder_outputs[0])
-        last = self._decode(decoder_input_ids, encoder_outputs[0], mask, cast(EncoderDecoderCache | None, cache))
+        last = self._decode(decoder_input_ids, encoder_outputs[0], mask, cache)
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self._logits(last[:, keep])
         loss = None
