@@ -24,6 +24,7 @@ from openpali.tasks.registry import TASKS
 from openpali.train.objectives.registry import objectives
 from openpali.train.recipe import (
     EvalSpec,
+    EvaluatedRecipe,
     LoraSpec,
     ModelSpec,
     OptimizerSpec,
@@ -115,7 +116,12 @@ def _sections() -> Iterator[tuple[str, str, list[Key]]]:
     yield "`[[phases]]`", "", recipe_keys(PhaseSpec)
     entry = "`[entries.NAME]` has the same keys without `weight`."
     yield "`[[phases.mixture]]`", entry, recipe_keys(SourceSpec)
-    known = {key.name for key in shared}
+    evaluated = [key for key in recipe_keys(EvaluatedRecipe) if key not in recipe_keys(Recipe)]
+    having = ", ".join(
+        f"`{name}`" for name, each in objectives().items() if issubclass(each.recipe_class, EvaluatedRecipe)
+    )
+    yield "Recipes with evaluations", f"With the objectives {having}.", evaluated
+    known = {key.name for key in (*shared, *evaluated)}
     in_model = {key.name for key in recipe_keys(ModelSpec)}
     for name, objective in objectives().items():
         kind = objective.recipe_class
