@@ -15,7 +15,7 @@ from openpali.infer import generate
 from openpali.infer.components import SQUASHED
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import CONFIDENT, Pipeline
+from openpali.infer.pipeline import CONFIDENT, Pipeline, calibration_for
 from openpali.infer.routing import OUT_OF_DISTRIBUTION, SETTLES
 from openpali.metrics import calibration
 from openpali.metrics.calibration import Calibration
@@ -232,7 +232,9 @@ def _answering(pali: Pali, part: str, written: dict[bytes, int]) -> Json:
         "ood": {"size": len(ood.mean), "centres": len(ood.centres)} if (ood := pipeline.ood) else None,
         "boxes": {name: _boxes(pipeline, name) for name in (Detect.name, RefSeg.name)},
         "calibration": {
-            name: calibrated(found) for name in TASKS if (found := pipeline.calibration(name)) is not None
+            name: calibrated(found)
+            for name in TASKS
+            if (found := calibration_for(name, pipeline.calibrations)) is not None
         },
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
 from openpali.tasks.base import Task
+from openpali.tasks.registry import open_task
 from openpali.tasks.scoring import Answered
 from openpali.weights.files import BUNDLE
 
@@ -112,14 +113,16 @@ def _run_answers(
     source = benchmark.open(how.data)
     parts, part = _parts_of(benchmark, pali)
     pipeline = pali.pipeline(part) if pali.component(part).decodes else None
-    prompts = pipeline or pali.prompts_of(benchmark.task)
-    trained = prompts.task(benchmark.task, warn=pipeline is not None)
+    writer = pipeline or pali.writer(benchmark.task)
+    trained = writer.task(benchmark.task, warn=pipeline is not None) if writer else open_task(benchmark.task)
     calibrated = pali.is_calibrated(part, benchmark.task)
     asked = " or ".join(parts) if (pali.folder / BUNDLE).is_file() else None  # a single model has no other
     task = benchmark.task_for(trained, ocr=ocr is not None)
     if ocr:
-        source = WithOcr(source, ocr, lambda example: prompts.fits(task.write(example, generator(SEED, 0)).prompt))
-    decoding = prompts.decoding_facts(task, benchmark.decoding)
+        fits = writer.fits if writer else lambda prompt: True
+        source = WithOcr(source, ocr, lambda example: fits(task.write(example, generator(SEED, 0)).prompt))
+    decoding = asdict(writer.decoding_for(task, benchmark.decoding)) if writer else {}
+    precision = writer.precision if writer else pali.dtype
     model = once(how.ranks, lambda: hash_model(pali, pali.parts if component_types().keys() & set(parts) else ()))
     prompt = {"task": task.name, "options": task_options(task), "ocr": ocr.name if ocr else None}
     settings: Json = {
@@ -128,7 +131,7 @@ def _run_answers(
         "model": model,
         "part": asked,
         "engine": pali.engine,
-        "dtype": prompts.precision,
+        "dtype": precision,
         **prompt,
         "decoding": decoding,
     }
@@ -158,7 +161,7 @@ def _run_answers(
         n=len(rows),
         model=model,
         part=asked,
-        precision=prompts.precision,
+        precision=precision,
         data={"root": str(how.data), "hash": hash_samples(rows, pixels), "of": len(source), "seed": benchmark.seed},
         intervals=intervals_of(rows, scores),
         slices=slices_of(rows, scores, benchmark.metric, languages_of(rows, task)),

@@ -29,7 +29,6 @@ from openpali.infer.engines.registry import Dtype, EngineName
 from openpali.infer.generate import Decoding
 from openpali.infer.pipeline import (
     BATCH,
-    DefaultPrompts,
     Floats,
     Frames,
     ImageLike,
@@ -49,7 +48,7 @@ from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
 from openpali.tasks.example import Object
 from openpali.tasks.ocr import Ocr
-from openpali.tasks.registry import FREE_TEXT, is_prompt, recognise, suited
+from openpali.tasks.registry import FREE_TEXT, is_prompt, open_task, recognise, suited
 from openpali.text.characters import composed
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.convert import write_stored
@@ -353,10 +352,10 @@ class Pali(Bundle):
         """
         return next((part for part in self.parts_for(task) if self.component(part).decodes), MAIN)
 
-    def prompts_of(self, task: str) -> Pipeline | DefaultPrompts:
-        """What writes the prompts of a task: :meth:`decoder_for`, or the defaults if no part has a decoder."""
+    def writer(self, task: str) -> Pipeline | None:
+        """What writes the prompts of a task, with the options of its training; None if no part has a decoder."""
         part = self.decoder_for(task)
-        return self.pipeline(part) if part in self.parts else DefaultPrompts(self.dtype)
+        return self.pipeline(part) if part in self.parts else None
 
     def task(self, name: str, part: str | None = None, *, warn: bool = True) -> Task:
         """A task as this bundle was trained on it: with its options and its mask codec.
@@ -369,11 +368,13 @@ class Pali(Bundle):
             ValueError: unknown task, or the bundle lacks the part that answers it.
         """
         warn = warn and self.component(part or self.parts_for(name)[0]).decodes
-        return self.prompts_of(name).task(name, warn=warn)
+        writer = self.writer(name)
+        return writer.task(name, warn=warn) if writer else open_task(name)
 
     def longest_answer(self, task: Task) -> int:
         """Tokens of an answer to a task, at most."""
-        return self.prompts_of(task.name).longest_answer(task)
+        writer = self.writer(task.name)
+        return writer.longest_answer(task) if writer else task.limit
 
     def reservation(self, task: str, part: str | None = None) -> str:
         """A sentence if a part, by default the one that answers a task, was not trained on it, see
@@ -392,7 +393,8 @@ class Pali(Bundle):
 
     def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
         """A task's prompt, in a language: see :meth:`Pipeline.write_prompt`."""
-        return self.prompts_of(task.name).write_prompt(task, text, lang)
+        writer = self.writer(task.name)
+        return writer.write_prompt(task, text, lang) if writer else task.ask(text, lang=lang)
 
     def prompted(
         self,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -240,10 +240,6 @@ class Pipeline:
             f"this model was not trained on task {task}, but on {', '.join(self.options)}: expect no good answers"
         )
 
-    def calibration(self, task: str) -> Calibration | None:
-        """As :func:`calibration_for`."""
-        return calibration_for(task, self.calibrations)
-
     def choices(self, task: Task) -> Choices | None:
         """The tokens that may come next in an answer to a task; None: all."""
         texts = tuple(task.answer_set)
@@ -260,10 +256,6 @@ class Pipeline:
         if decoding.no_repeat_ngram_size is None:
             decoding = replace(decoding, no_repeat_ngram_size=self.no_repeat_ngram_size)
         return decoding
-
-    def decoding_facts(self, task: Task, decoding: Decoding | None = None) -> dict[str, Any]:
-        """The options of :meth:`decoding_for`, for a score card."""
-        return asdict(self.decoding_for(task, decoding))
 
     def longest_answer(self, task: Task) -> int:
         """Most tokens of an answer to a task: the task's limit, or that of the model's training if it is more."""
@@ -441,7 +433,8 @@ class Pipeline:
         text = cut_at(written, stops)
         task = self._reader(row.task, text)
         about = row.prompt if task is row.task else ""  # an expression is no list of names
-        answer, calibration = task.parse(text, row.size, prompt=about), self.calibration(task.name)
+        answer = task.parse(text, row.size, prompt=about)
+        calibration = calibration_for(task.name, self.calibrations)
         if calibration is not None and generation.complete and text == written:
             claims = task.claims(generation, self.tokenizer, about)
             answer = answer.assured([calibration.confidence(each) for each in claims], of_objects=task.coordinates)
@@ -513,32 +506,6 @@ class Pipeline:
         assert self.preprocess is not None or not any(images)
         packed = [[cast(AnyPreprocess, self.preprocess).pack(image) for image in row] for row in images]
         return {name: each.to(self.device) for name, each in stack_frames([*map(join_frames, packed)]).items()}
-
-
-@dataclass(frozen=True)
-class DefaultPrompts:
-    """Stands for a :class:`Pipeline` where no part has a decoder: tasks have the options that they have by default.
-
-    Attributes:
-        precision: what the parts compute in.
-    """
-
-    precision: str
-
-    def task(self, name: str, *, warn: bool = True) -> Task:
-        return open_task(name)
-
-    def decoding_facts(self, task: Task, decoding: Decoding | None = None) -> dict[str, Any]:
-        return {}
-
-    def longest_answer(self, task: Task) -> int:
-        return task.limit
-
-    def write_prompt(self, task: Task, text: str = "", lang: str = "en") -> str:
-        return task.ask(text, lang=lang)
-
-    def fits(self, prompt: str) -> bool:
-        return True
 
 
 class EmbeddingPipeline:
