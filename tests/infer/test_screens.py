@@ -42,6 +42,13 @@ def element(role: str, *box: float, name: str = "") -> Object:
     return Object(name or role, Box(*box), confidence=0.8, role=role)
 
 
+def meant(screen: Screen, expression: str) -> Object:
+    """What an expression means, which is there."""
+    found = screen.point(expression)
+    assert found is not None, expression
+    return found
+
+
 SCREEN = Screen(
     [
         element("textbox", 10, 100, 40, 400),
@@ -143,18 +150,14 @@ def buttons(*names: str) -> Screen:
 )
 @pytest.mark.parametrize("form", ["{}", "{} button", "the {} button"])
 def test_an_element_is_told_by_all_words_of_its_name(names, form) -> None:
-    found = buttons(*names).point(form.format(names[0]))
-    assert found is not None
-    assert found.label == names[0]
+    assert meant(buttons(*names), form.format(names[0])).label == names[0]
 
 
 @pytest.mark.parametrize("expression", ["Log in link", "icon right of Log in", "the second Log in"])
 def test_names_are_told_apart_in_longer_expressions(expression) -> None:
     screen = buttons("Log in", "Log out", "Log in")
     icons = [element("icon", 40 * i, 310, 40 * i + 30, 340) for i in range(3)]
-    found = Screen([*screen.elements, *icons], screen.lines).point(expression)
-    assert found is not None
-    assert found.box.ymin in (0, 80)
+    assert meant(Screen([*screen.elements, *icons], screen.lines), expression).box.ymin in (0, 80)
 
 
 @pytest.mark.parametrize(
@@ -202,9 +205,7 @@ def test_elements_are_ordered_row_by_row() -> None:
         ("the first button at the bottom", 3),
         ("the second button on the left", 3),
     ):
-        found = screen.point(expression)
-        assert found is not None
-        assert found.box == rows[index].box, expression
+        assert meant(screen, expression).box == rows[index].box, expression
 
 
 @pytest.mark.parametrize(
@@ -223,9 +224,7 @@ def test_elements_are_ordered_row_by_row() -> None:
 )
 def test_elements_are_counted_from_either_end(expression, index) -> None:
     row = [element("button", 10, 100 * i, 30, 100 * i + 60) for i in range(4)]
-    found = Screen(row, []).point(expression)
-    assert found is not None
-    assert found.box == row[index].box
+    assert meant(Screen(row, []), expression).box == row[index].box
     assert Screen(row[:1], []).point(expression) is None
 
 
@@ -267,32 +266,24 @@ STACKED = Screen(
     ],
 )
 def test_a_label_is_a_neighbour_of_what_it_names(expression, index) -> None:
-    found = STACKED.point(expression)
-    assert found is not None
-    assert found.box == STACKED.elements[index].box
+    assert meant(STACKED, expression).box == STACKED.elements[index].box
 
 
 def test_the_next_field_is_found_where_labels_stand_far_left() -> None:
     fields = [element("textbox", 50 * i, 200, 50 * i + 40, 400) for i in range(6)]
     names = [line(50 * i + 12, (name, 120)) for i, name in enumerate(("Name", "City", "Mail", "Age", "Zip", "Job"))]
-    found = Screen(fields, names).point("the field below Name")
-    assert found is not None
-    assert found.box == fields[1].box
+    assert meant(Screen(fields, names), "the field below Name").box == fields[1].box
 
 
 def test_wide_fields_are_ordered_row_by_row() -> None:
     fields = [element("textbox", top, left, top + 30, left + 400) for top in (10, 80) for left in (10, 450)]
-    found = Screen(fields, []).point("the second field")
-    assert found is not None
-    assert found.box == fields[1].box
+    assert meant(Screen(fields, []), "the second field").box == fields[1].box
 
 
 def test_an_expression_without_words_means_what_has_its_signs() -> None:
     signs = [element("button", 10, 20, 30, 50), element("button", 10, 120, 30, 150)]
     screen = Screen(signs, [line(12, ("-", 30)), line(12, ("+", 130))])
-    found = screen.point("+")
-    assert found is not None
-    assert found.box == signs[1].box
+    assert meant(screen, "+").box == signs[1].box
     assert [screen.point(text) for text in ("", "the", "*")] == [None] * 3
 
 
@@ -300,9 +291,7 @@ def test_a_name_may_begin_like_a_relation() -> None:
     boxes = [element("checkbox", 10, 20, 24, 34), element("checkbox", 40, 20, 54, 34)]
     screen = Screen(boxes, [line(9, ("Over", 40), ("18", 90)), line(39, ("18", 40))])
     for expression in ("Over 18", "Over 18 checkbox"):
-        found = screen.point(expression)
-        assert found is not None
-        assert found.box == boxes[0].box
+        assert meant(screen, expression).box == boxes[0].box
     written = replace(screen, lines=[*screen.lines, line(90, ("Under", 40), ("review", 90))]).point("Under review")
     assert written is not None
     assert written.box.ymin == 90
@@ -317,9 +306,7 @@ def test_what_an_element_is_beside_may_have_a_long_name() -> None:
 
 
 def test_words_that_are_no_element_are_found_where_they_stand() -> None:
-    found = SCREEN.point("Imprint")
-    assert found is not None
-    assert found.box == SCREEN.lines[-1].words[0].box
+    assert meant(SCREEN, "Imprint").box == SCREEN.lines[-1].words[0].box
 
 
 def test_neighbouring_words_are_found_together() -> None:
@@ -523,9 +510,7 @@ def test_the_last_screen_is_kept_until_another_is_asked_about(bundle, screenshot
     first = ScreenReader.of(pali).screen(buffer)
     buffer[:] = 255 - buffer  # the next frame
     assert ScreenReader.of(pali).screen(buffer) is not first
-    found = ScreenReader.of(pali).point(screenshot, "the button")
-    assert found is not None
-    assert found.role == "button"
+    assert ScreenReader.of(pali).point(screenshot, "the button").role == "button"
 
 
 def test_files_and_commands_give_the_same_elements(bundle, screenshot, tmp_path) -> None:
