@@ -114,7 +114,7 @@ class KnowingFinder(nn.Module):
         super().__init__()
         self.vit, self.anywhere = SeeingNothing(), nn.Parameter(torch.zeros(1))
 
-    def judge(self, tokens: Tensor, images: Tensor) -> Cells:
+    def run_head(self, tokens: Tensor, images: Tensor) -> Cells:
         self.seen = images.shape
         cells = images[:, CELL // 2 :: CELL, CELL // 2 :: CELL].long()  # the pixel at each centre
         number = cells[..., 0]
@@ -151,9 +151,9 @@ def test_a_screen_of_4k_is_seen_a_few_tiles_at_a_time() -> None:
     class Counting(KnowingFinder):
         batches: ClassVar[list[int]] = []
 
-        def judge(self, tokens: Tensor, images: Tensor) -> Cells:
+        def run_head(self, tokens: Tensor, images: Tensor) -> Cells:
             self.batches.append(len(images))
-            return super().judge(tokens, images)
+            return super().run_head(tokens, images)
 
     page = np.zeros((2160, 3840, 3), np.uint8)
     page[..., 2] = np.random.default_rng(0).integers(0, 256, (2160, 3840))  # no tile is of one colour

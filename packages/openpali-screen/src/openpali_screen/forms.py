@@ -43,7 +43,7 @@ _PAIRED = 0.75  # a row has the values of the next if their gap is below this sh
 _NEAR, _FAR = 3.0, 15.0  # heights of a name within which its value stands below it, and at its right
 
 
-class _Said(NamedTuple):
+class _Candidate(NamedTuple):
     """Words of a screen, and how alike their names are to a question, 0..1."""
 
     fit: float
@@ -59,12 +59,12 @@ def answer_about(screen: Screen, question: str) -> Answer | None:
         )
         return Answer(str(len(found)), confidence=probability_of_count([*found, *doubtful], len(found)))
     names = _names(_ASKING.sub("", question))
-    said = [*_in_fields(screen, names), *_in_tables(screen, names), *_beside(screen, names)]
-    best = max(said, key=lambda each: each.fit, default=None)
+    candidates = [*_in_fields(screen, names), *_in_tables(screen, names), *_beside(screen, names)]
+    best = max(candidates, key=lambda each: each.fit, default=None)
     if best is None or best.fit < _LEAST:
         return None
-    sure = min(best.fit, 1.0) * prod(word.confidence for word in best.words)
-    return Answer(text_of(best.words), confidence=sure)
+    confidence = min(best.fit, 1.0) * prod(word.confidence for word in best.words)
+    return Answer(text_of(best.words), confidence=confidence)
 
 
 def counted_roles(question: str) -> Sequence[str]:
@@ -78,13 +78,13 @@ def _names(text: str) -> list[str]:
     return [_SHORT.get(word, word) for word in words_of(text) if word not in _FILLERS]
 
 
-def _in_fields(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
+def _in_fields(screen: Screen, names: Sequence[str]) -> Iterator[_Candidate]:
     for field in screen.elements:
         if field.role in _FIELDS and (inside := screen.inside(field)):
-            yield _Said(likeness(names, _names(text_of(screen.label(field)))), inside)
+            yield _Candidate(likeness(names, _names(text_of(screen.label(field)))), inside)
 
 
-def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
+def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Candidate]:
     """Cells, by the names of a row, at its left, and of a column, above it."""
     named = [(line, _names(line.text)) for line in screen.lines]
     known = [
@@ -100,10 +100,10 @@ def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
             aligned = [(_misalignment(column.box, line.box), line) for line in cells]
             apart, cell = min(aligned, key=_first, default=(np.inf, row))
             if apart <= column.box.width:
-                yield _Said(likeness(names, [*own, *above]), cell.words)
+                yield _Candidate(likeness(names, [*own, *above]), cell.words)
 
 
-def _beside(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
+def _beside(screen: Screen, names: Sequence[str]) -> Iterator[_Candidate]:
     """What stands in the row of a name, at its right, or below it."""
     for line in screen.lines:
         fit = likeness(names, _names(line.text))
@@ -118,7 +118,7 @@ def _beside(screen: Screen, names: Sequence[str]) -> Iterator[_Said]:
             apart = min(_next(screen, line, "above")[0], _next(screen, below, "below")[0])
             near.append((-1.0 if gap < _PAIRED * apart else np.inf, below))
         if near:
-            yield _Said(_LOOSE * fit, min(near, key=_first)[1].words)
+            yield _Candidate(_LOOSE * fit, min(near, key=_first)[1].words)
 
 
 def _next(screen: Screen, line: ReadLine, side: str) -> tuple[float, ReadLine]:

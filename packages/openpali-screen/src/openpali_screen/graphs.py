@@ -23,7 +23,7 @@ def finder(model: Finder) -> Mapping[str, Graph]:
 def elements(model: ElementFinder) -> Mapping[str, Graph]:
     def screen(views: Tensor, kinds: Tensor, boxes: Tensor, size: Tensor) -> tuple[Tensor, ...]:
         known = model.embed(views, kinds, boxes, size.expand(kinds.shape[0], 2))
-        return tuple(model.judge(model.relate(known[None])[0], boxes))
+        return tuple(model.run_head(model.run_encoder(known[None])[0], boxes))
 
     side = model.config.side
     inputs: Inputs = {

@@ -262,8 +262,8 @@ class Screen:
         share, found = best
         if not found:
             return 0.0, None
-        sure = prod(word.confidence for word in found)
-        return share, Object(text_of(found), around(word.box for word in found), confidence=sure)
+        confidence = prod(word.confidence for word in found)
+        return share, Object(text_of(found), around(word.box for word in found), confidence=confidence)
 
     def _fit(self, wanted: ElementQuery, thing: Object) -> float:
         """How well an element fits, 0..1."""

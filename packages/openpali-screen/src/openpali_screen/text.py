@@ -62,8 +62,8 @@ class ReadLine:
     def legibility(self) -> float:
         """The share of its characters that are in words of a confidence above .5; 0 without words."""
         lengths = [len(word.text) for word in self.words]
-        sure = sum(length for length, word in zip(lengths, self.words, strict=True) if word.confidence > 0.5)
-        return sure / max(1, sum(lengths))
+        legible = sum(length for length, word in zip(lengths, self.words, strict=True) if word.confidence > 0.5)
+        return legible / max(1, sum(lengths))
 
     def within(self, size: Size) -> ReadLine:
         """The line with boxes that end where its page does: cells and the height of a line may reach beyond."""
@@ -80,8 +80,8 @@ class ReadLine:
 
     def calibrated(self, calibration: Calibration, least: float = 0.0) -> ReadLine | None:
         """The line with calibrated confidence, without words of less than ``least``; None if that leaves none."""
-        sure = [replace(word, confidence=calibration.of(word.confidence)) for word in self.words]
-        words = [word for word in sure if word.confidence >= least]
+        calibrated = [replace(word, confidence=calibration.of(word.confidence)) for word in self.words]
+        words = [word for word in calibrated if word.confidence >= least]
         return replace(self, words=words) if words else None
 
 

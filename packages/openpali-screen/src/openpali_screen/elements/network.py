@@ -109,7 +109,7 @@ class ElementFinder(nn.Module):
         real_BP = torch.arange(int(counts_B.max()), device=counts_B.device) < counts_B[:, None]
         x_BPD = known_TD.new_zeros(*real_BP.shape, known_TD.shape[-1])
         x_BPD[real_BP] = known_TD
-        return self.judge(self.relate(x_BPD, real_BP)[real_BP], boxes_T4)
+        return self.run_head(self.run_encoder(x_BPD, real_BP)[real_BP], boxes_T4)
 
     def embed(self, views_T: Tensor, kinds_T: Tensor, boxes_T4: Tensor, sizes_T2: Tensor) -> Tensor:
         """Embed each proposal by itself: ``[T, D]``."""
@@ -121,15 +121,15 @@ class ElementFinder(nn.Module):
         place = self.place(_places(boxes_T4, sizes_T2).to(x.dtype))
         return cast(Tensor, looks + self.kind(kinds_T) + place)
 
-    def relate(self, x_BPD: Tensor, real_BP: Tensor | None = None) -> Tensor:
+    def run_encoder(self, x_BPD: Tensor, real_BP: Tensor | None = None) -> Tensor:
         """Self-attention among the proposals of a screen; those that are not ``real`` are padding."""
         mask = None if real_BP is None else real_BP[:, None, None]
         return cast(Tensor, self.encoder(x_BPD, mask=mask))
 
-    def judge(self, x_TD: Tensor, boxes_T4: Tensor) -> Found:
+    def run_head(self, x_TD: Tensor, boxes_T4: Tensor) -> Found:
         """Logits and sides of proposals that have attended to each other."""
-        said = self.head(x_TD).float()
-        logits, sides = said.tensor_split((len(self.config.roles),), -1)
+        outputs = self.head(x_TD).float()
+        logits, sides = outputs.tensor_split((len(self.config.roles),), -1)
         half = ((boxes_T4[:, 2:] - boxes_T4[:, :2]) / 2).clamp(min=_NARROW).repeat(1, 2)[:, None]
         return Found(logits, half * sides.unflatten(-1, (-1, 4)).clamp(-4, 5).exp())
 

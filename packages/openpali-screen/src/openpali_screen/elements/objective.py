@@ -43,10 +43,10 @@ class ElementObjective(Objective[ElementRecipe]):
         inputs = (batch[name] for name in ("views", "kinds", "boxes", "counts", "sizes"))
         found, here = cast(Found, self.model(*inputs)), batch["which"] > 0
         rows = element_loss(found, batch["boxes"], batch["counts"], batch["which"], batch["elements"])
-        said = found.logits.detach() > 0
+        positive = found.logits.detach() > 0
         extra = {
-            "missed": (here & ~said).sum() / here.sum().clamp(min=1),
-            "false": (said & ~here).sum() / said.sum().clamp(min=1),
+            "missed": (here & ~positive).sum() / here.sum().clamp(min=1),
+            "false": (positive & ~here).sum() / positive.sum().clamp(min=1),
         }
         return Losses(rows.sum() / total_weight, rows.detach(), extra)
 

@@ -27,14 +27,14 @@ def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], lea
     device, size = device_of(finder), torch.tensor(image.shape[:2], dtype=torch.float)
     seen = torch.from_numpy(views(image, boxes, finder.config.side)).to(device)
     places, kind = torch.from_numpy(boxes).to(device), torch.from_numpy(kinds).to(device)
-    said = finder(seen, kind, places, torch.tensor([len(boxes)], device=device), size[None].to(device))
-    probability = said.logits.sigmoid().cpu()
-    edges = said.boxes(places).cpu().clamp(torch.zeros(4), size.repeat(2))
+    outputs = finder(seen, kind, places, torch.tensor([len(boxes)], device=device), size[None].to(device))
+    probability = outputs.logits.sigmoid().cpu()
+    edges = outputs.boxes(places).cpu().clamp(torch.zeros(4), size.repeat(2))
     found = [
-        Object(name, Box(*box), confidence=sure, role=name)
+        Object(name, Box(*box), confidence=confidence, role=name)
         for number, name in enumerate(finder.config.roles)
-        for box, sure in zip(edges[:, number].tolist(), probability[:, number].tolist(), strict=True)
-        if sure >= least and box[2] > box[0] and box[3] > box[1]
+        for box, confidence in zip(edges[:, number].tolist(), probability[:, number].tolist(), strict=True)
+        if confidence >= least and box[2] > box[0] and box[3] > box[1]
     ]
     found.sort(key=confidence_of, reverse=True)
     icons, others = ([thing for thing in found if thing.is_icon is own] for own in (True, False))

@@ -62,15 +62,15 @@ class Finder(nn.Module):
         self.head.bias[0] = -2.0  # most cells hold no text
 
     def forward(self, images_BHWC: Tensor) -> Cells:
-        return self.judge(*self.vit(images_BHWC))
+        return self.run_head(*self.vit(images_BHWC))
 
-    def judge(self, tokens: Tensor, cells: Tensor) -> Cells:
+    def run_head(self, tokens: Tensor, cells: Tensor) -> Cells:
         """The second half of ``forward``: cells from what the ViT returns."""
         seen = self.within(tokens).unflatten(-1, (CELLS, CELLS, -1)).transpose(2, 3)
         seen = seen.flatten(3, 4).flatten(1, 2)  # [B, h, w, 32]
         seen = seen + self.around(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        said = self.head(F.gelu(seen)).float()  # [B, h, w, 3]
-        logits, up, down = said.unbind(-1)
+        outputs = self.head(F.gelu(seen)).float()  # [B, h, w, 3]
+        logits, up, down = outputs.unbind(-1)
         return Cells(logits, 2 * CELL * up.exp(), 2 * CELL * down.exp())
 
 

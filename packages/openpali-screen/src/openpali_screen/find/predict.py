@@ -42,12 +42,12 @@ def find_text(finder: Finder, image: Image) -> tuple[list[Object], Tensor, float
     skew."""
     tokens = RunningFeatures()
 
-    def say(tiles: Tensor, counts: Sequence[int]) -> Tensor:
+    def run(tiles: Tensor, counts: Sequence[int]) -> Tensor:
         own, cells = finder.vit(tiles)
         tokens.add(own.cpu().flatten(1, 2), torch.tensor(counts))
-        return torch.stack(list(finder.judge(own, cells)), 1)
+        return torch.stack(list(finder.run_head(own, cells)), 1)
 
-    logits, up, down = cells_of(say, image, Size(*finder.vit.config.image_size), device_of(finder))
+    logits, up, down = cells_of(run, image, Size(*finder.vit.config.image_size), device_of(finder))
     text = logits.sigmoid().numpy()
     return _lines(text, up.numpy(), down.numpy()), tokens.features, skew_of(text > _TEXT)
 
@@ -93,9 +93,9 @@ def _line(runs: Sequence[_Run], probability: NDArray[np.float32]) -> Object | No
     reach = _REACH * (bottom - top)
     xmin = max(0.0, min(run.first for run in runs) * CELL - reach)
     xmax = min(float(probability.shape[1] * CELL), max(run.last for run in runs) * CELL + reach)
-    sure = np.concatenate([probability[run.row, run.first : run.last] for run in runs])
-    if bottom - top >= _LEAST and sure.max() >= _SUREST:
-        return Object("line", Box(top, xmin, bottom, xmax), confidence=float(sure.mean()))
+    inside = np.concatenate([probability[run.row, run.first : run.last] for run in runs])
+    if bottom - top >= _LEAST and inside.max() >= _SUREST:
+        return Object("line", Box(top, xmin, bottom, xmax), confidence=float(inside.mean()))
     return None
 
 
@@ -122,16 +122,16 @@ def _agree(one: _Run, other: _Run) -> bool:
 
 
 def cells_of(
-    say: Callable[[Tensor, Sequence[int]], Tensor], image: Image, tile: Size, device: torch.device
+    run: Callable[[Tensor, Sequence[int]], Tensor], image: Image, tile: Size, device: torch.device
 ) -> Tensor:
-    """Run ``say`` on overlapping tiles, and stitch its outputs: float ``[C, H / 4, W / 4]``, rounded up.
+    """Run a network on overlapping tiles, and stitch its outputs: float ``[C, H / 4, W / 4]``, rounded up.
 
     It is asked once about all tiles of one colour, such as the margins of a page.
 
     Args:
-        say: tiles ``[B, H, W, 3]`` uint8, and how many of the image are like each -> ``[B, C, h, w]``.
+        run: tiles ``[B, H, W, 3]`` uint8, and how many of the image are like each -> ``[B, C, h, w]``.
         image: ``[H, W, 3]`` uint8.
-        device: where ``say`` takes tiles; what is returned is on the CPU.
+        device: where ``run`` takes tiles; what is returned is on the CPU.
     """
     height, width = image.shape[:2]
     tops, lefts = (_starts(side, own) for side, own in ((height, tile.height), (width, tile.width)))
@@ -144,19 +144,19 @@ def cells_of(
     ]
     counts = Counter(like)
     asked = list(counts)
-    said: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
     for some in chunked(asked, TILES):
         batch = torch.from_numpy(np.stack([_whole(tiles[number], tile) for number in some])).to(device)
-        told = say(batch, [counts[number] for number in some]).float().cpu()
-        said.update(zip(some, told, strict=True))
-    found = torch.zeros(said[0].shape[0], -(-height // CELL), -(-width // CELL))
+        stacked = run(batch, [counts[number] for number in some]).float().cpu()
+        outputs.update(zip(some, stacked, strict=True))
+    found = torch.zeros(outputs[0].shape[0], -(-height // CELL), -(-width // CELL))
     for (top, left), number in zip(places, like, strict=True):
         skip = [
             _shared(side) // 2 // CELL if start else 0 for start, side in ((top, tile.height), (left, tile.width))
         ]
         row, column = top // CELL + skip[0], left // CELL + skip[1]
         target = found[:, row:, column:]
-        part = said[number][:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
+        part = outputs[number][:, skip[0] :, skip[1] :][:, : target.shape[1], : target.shape[2]]
         target[:, : part.shape[1], : part.shape[2]] = part
     return found
 

@@ -52,7 +52,7 @@ def read_lines(
     (height, widest), steps = reader.vit.config.image_size, reader.config.steps
     pieces = [piece for i, box in enumerate(boxes) for piece in _pieces(page, i, box, height, widest)]
     words: list[list[ReadWord]] = [[] for _ in boxes]
-    said: dict[int, list[ReadWord]] = {}
+    words_of: dict[int, list[ReadWord]] = {}
     order = sorted(range(len(pieces)), key=lambda i: pieces[i].columns)  # lines of like width share a batch
     for some in chunked(order, LINES):
         wide = -(-max(pieces[i].columns for i in some) * PATCH // WIDTHS) * WIDTHS
@@ -65,12 +65,12 @@ def read_lines(
         for i, row in zip(some, probabilities.cpu().numpy(), strict=True):
             letters = read_columns(row[: pieces[i].columns * steps], language)
             box = boxes[pieces[i].line]
-            said[i] = list(_words(letters, PATCH // steps, reader.config.characters, pieces[i].view, box))
+            words_of[i] = list(_words(letters, PATCH // steps, reader.config.characters, pieces[i].view, box))
     for i, piece in enumerate(pieces):
         line = words[piece.line]
-        if piece.goes_on and line and said[i]:
-            said[i][0] = _one_word(line.pop(), said[i][0])
-        line += said[i]
+        if piece.goes_on and line and words_of[i]:
+            words_of[i][0] = _one_word(line.pop(), words_of[i][0])
+        line += words_of[i]
     return [ReadLine(own, around([box, *(w.box for w in own)])) for own, box in zip(words, boxes, strict=True)]
 
 

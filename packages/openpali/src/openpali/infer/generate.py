@@ -146,7 +146,7 @@ class Generation:
             whatever was allowed), then that of EOS where ``finish_reason`` is "eos".
         score: their sum.
         finish_reason: "eos": the model ended the text; "length": it was cut at ``max_tokens``; "repetition": it
-            was cut since it ran in a loop; "stop": it was cut since :class:`Rows` was told that it is complete.
+            was cut since it ran in a loop; "stop": it was cut since :attr:`Ask.stop` says that it is complete.
         alternatives: the most probable tokens at the place of each, if :class:`Ask` wants them; else empty.
     """
 

@@ -431,8 +431,10 @@ class Pali(Bundle):
         text = text if raw else composed(text)
         if not task and (raw or is_prompt(text, self.dialect)):
             if lang:
-                told = f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt"
-                raise ValueError(f"{told}: leave out the language")
+                raise ValueError(
+                    f"language {lang!r} is for a question or a task, but this text is sent as a whole prompt: "
+                    "leave out the language"
+                )
             known = self.task(self.recognise(text, frames), part)
             return Prompted(known, text, "" if raw else self._unknown_names(known, text, part), part)
         if not task and part == SIGLIP:
@@ -449,8 +451,8 @@ class Pali(Bundle):
         if reads:
             return Prompted(asked, prompt, f"{shorten(repr(text), 40)} was taken to ask for all text", free=True)
         if limited and not (frames and asks_about_image(text, self.names)):
-            told = f"{shorten(repr(text), 40)} names nothing that {self.name} knows: a form or a table may answer"
-            return Prompted(asked, prompt, told, ABOUT, True)
+            note = f"{shorten(repr(text), 40)} names nothing that {self.name} knows: a form or a table may answer"
+            return Prompted(asked, prompt, note, ABOUT, True)
         if left_out:
             note = f"task {asked.name} takes no text: {shorten(repr(left_out), 40)} was left out (task vqa asks it)"
         elif not task and prompt != text.strip():
@@ -467,14 +469,14 @@ class Pali(Bundle):
         if not self.names or all(any(each.knows(name) for each in self.components.values()) for name in unknown):
             return ""
         near = [(name, nearest(name, self.names, cutoff=0.8)) for name in unknown]  # a typo, not another word
-        told = ", ".join(
+        listed = ", ".join(
             shorten(repr(name), 40) + (f" (did you mean {known!r}?)" if known else "") for name, known in near
         )
-        told = f"{self.name} does not know {told}: "
+        message = f"{self.name} does not know {listed}: "
         for component in self.components.values():
             if component.can(Question(task.name, prompt, ())) >= ALONE:
-                return f"{told}it looks for {component.looks_for} (`openpali names {self.name}`)"
-        return f"{told}`openpali names {self.name}` lists what it can find"
+                return f"{message}it looks for {component.looks_for} (`openpali names {self.name}`)"
+        return f"{message}`openpali names {self.name}` lists what it can find"
 
     def recognise(self, prompt: str, frames: int = 1) -> str:
         """The task that a prompt is for, see :func:`~openpali.tasks.registry.recognise`."""

@@ -47,9 +47,9 @@ class PatchDetector:
 
     def detect(self, image: ImageLike, names: Sequence[str]) -> list[Object]:
         """All instances of the names in an image, the most probable first."""
-        sure = self.calibration
+        calibration = self.calibration
         return [
-            Object(name, Box(*box), confidence=sure.of(score) if sure else None)
+            Object(name, Box(*box), confidence=calibration.of(score) if calibration else None)
             for name, box, score in self.find(image, names)
         ]
 

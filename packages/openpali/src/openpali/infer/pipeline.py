@@ -142,8 +142,8 @@ class Prediction:
     @property
     def confidence(self) -> float | None:
         """Confidence of the answer: of its text, or the mean over its objects; None if there is none."""
-        sure = self.answer.confidences
-        return sum(sure) / len(sure) if sure else None
+        found = self.answer.confidences
+        return sum(found) / len(found) if found else None
 
     @property
     def out_of_distribution(self) -> bool | None:
@@ -556,8 +556,8 @@ class EmbeddingPipeline:
         for text in texts:
             real = ~np.isin(wider.text(text), (self.tokenizer.eos_id, self.tokenizer.pad_id))
             if real[length - 1]:
-                told = f"the text {shorten(text, 40)!r} has more than the {length - 1} tokens that this model reads"
-                raise ValueError(f"{told}: shorten it")
+                limit = f"more than the {length - 1} tokens that this model reads"
+                raise ValueError(f"the text {shorten(text, 40)!r} has {limit}: shorten it")
             total += int(real.sum())
         return total
 
