@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from openpali.extensions import Extension
 from openpali.infer.components import ALONE, Component, Question
 from openpali.infer.pipeline import Prediction, Row
 from openpali.metrics.boxes import Detection
-from openpali.serve.bodies import describe_body, read_body
+from openpali.serve.api import ApiRoute
 from openpali.serve.schemas import Body, DataUrl
 from openpali.serve.service import Service
 from openpali.tasks.base import Answer
@@ -123,13 +123,13 @@ class BrightnessRequest(Body):
 
 
 def router(service: Service) -> APIRouter:
-    made = APIRouter()
+    made = APIRouter(route_class=ApiRoute)
 
-    @made.post("/v1/brightness", openapi_extra=describe_body(BrightnessRequest))
-    async def brightness(request: Request) -> Response:
-        body = await read_body(request, BrightnessRequest)
-        component, named = service.model(None).pali.component("brightness"), [(body.image, "image")]
-        found = await service.in_turn(request, service.media.images(named), named, next, component.of)
+    @made.post("/v1/brightness")
+    async def brightness(body: BrightnessRequest) -> Response:
+        component = service.model(None).pali.component("brightness")
+        image = [(body.image, "image")]
+        found = await service.in_turn(image, lambda named: next(service.media.images(named)), component.of)
         return JSONResponse({"brightness": found})
 
     return made

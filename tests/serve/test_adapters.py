@@ -128,7 +128,7 @@ def test_those_that_see_alike_encode_an_image_once(
     monkeypatch.setattr(pali.pipeline(), "ood", judge)
     assert [ask(name).ood_score for name in ("one", "")] == [None, pytest.approx(len(known) ** 0.5, rel=1e-4)]
     assert ask("").out_of_distribution
-    assert seen[2:] == [pali.pipeline().model], "once more, for what it is judged by"
+    assert len(seen) == 2, "what it is judged by is kept, too"
 
 
 @pytest.mark.parametrize("engine", ["torch-int8", "openvino", "openvino-int8"])

@@ -12,11 +12,10 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -27,18 +26,12 @@ import pytest
 import torch
 from PIL import Image as PILImage
 from requests_to import LIMITS, chat, data_url, service_of, serving
-from starlette.requests import ClientDisconnect, Request
-from uvicorn import Config
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.server import ServerState
 
 from openpali.data.media.documents import open_pages
 from openpali.infer.generate import Decoding, Generation, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.serve.answers import log_probs, own
-from openpali.serve.clients import Client
-from openpali.serve.connection import Connection
 from openpali.serve.errors import ApiError
 from openpali.serve.http import create_app
 from openpali.serve.limits import Limits
@@ -47,7 +40,7 @@ from openpali.serve.options import Options
 from openpali.serve.scheduler import Scheduler
 from openpali.serve.server import Server, listen
 from openpali.serve.service import DECODES, FETCHES, WAITING, ApiQuestion, Service
-from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket
+from openpali.serve.tickets import Cancelled, Failed, QueueFull
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 from openpali.weights.ood import OodDetector
@@ -565,7 +558,7 @@ def test_a_task_writes_the_prompt(client: Any, encoded: Sequence[str]) -> None:
 SHARP = {"type": "image_url", "image_url": {"url": "x", "detail": "sharp"}}
 LARGE = [data_url(np.zeros((300, 300, 3), np.uint8))] * 3
 BAD: list[tuple[str, Any, int, str]] = [
-    ("/v1/chat/completions", chat("a", colour=1), 400, "unknown parameter colour"),
+    ("/v1/chat/completions", chat("a", colour=1), 400, "colour: Extra inputs are not permitted"),
     ("/v1/chat/completions", chat("", task="caption"), 400, "about an image"),
     ("/v1/chat/completions", chat("a", temperature="hot"), 400, "temperature"),
     ("/v1/chat/completions", chat("a", temperature=-1), 400, "temperature"),
@@ -595,7 +588,7 @@ BAD: list[tuple[str, Any, int, str]] = [
         "/v1/chat/completions",
         {"messages": [{"role": "user", "images": ["x"]}]},
         400,
-        "unknown parameter messages.0.images",
+        "messages.0.user.images: Extra inputs",
     ),
     ("/v1/chat/completions", {"messages": [{"role": "tool", "content": "a"}]}, 400, "of the tool, not of the user"),
     ("/v1/chat/completions", {"messages": [{"role": "judge", "content": "a"}]}, 400, "messages.0"),
@@ -603,16 +596,16 @@ BAD: list[tuple[str, Any, int, str]] = [
         "/v1/chat/completions",
         {"messages": [{"role": "user", "content": [SHARP]}]},
         400,
-        "messages.0.content.0.image_url.detail = ",
+        "image_url.detail: Input should be",
     ),
-    ("/v1/chat/completions", chat("a", store=True), 400, "store = true"),
-    ("/v1/chat/completions", chat("a", tools=[{"type": "function"}]), 400, "at most 0 items"),
+    ("/v1/chat/completions", chat("a", store=True), 400, "store: Input should be False"),
+    ("/v1/chat/completions", chat("a", tools=[{"type": "function"}]), 400, "tools: List should have at most 0"),
     ("/v1/similarity", {"images": LARGE, "texts": ["a"]}, 413, "up to images[2] have more than 250,000 pixels"),
     ("/v1/embeddings", {"images": LARGE}, 413, "send smaller ones"),
     ("/v1/chat/completions", chat("a", *LARGE), 413, "send smaller ones"),
     ("/v1/chat/completions", {"messages": [{"role": "assistant", "content": "a"}]}, 400, "not of the user"),
-    ("/v1/completions", {"prompt": "a", "echo": True}, 400, "unknown parameter echo"),
-    ("/v1/detect", {"image": "data:;base64,YWJj"}, 400, "name is missing"),
+    ("/v1/completions", {"prompt": "a", "echo": True}, 400, "echo: Extra inputs"),
+    ("/v1/detect", {"image": "data:;base64,YWJj"}, 400, "name: Field required"),
     ("/v1/embeddings", {}, 400, "give 1 to 8 texts and images, not 0"),
     ("/v1/embeddings", {"input": ["a"] * 9}, 400, "not 9"),
     ("/v1/embeddings", {"input": ["a", "cat " * 99]}, 400, "tokens that this model reads: shorten it"),
@@ -636,29 +629,22 @@ def test_errors_say_what_is_wrong(client: Any, path: str, body: Any, status: int
     assert "/tmp" not in answer.text
 
 
-def test_what_utf8_cannot_write_is_escaped_in_the_error(client: Any) -> None:
-    body = b'{"messages": [{"role": "\\ud800", "content": "a"}]}'
-    answer = client.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
-    assert answer.status_code == 400
-    assert "ud800" in answer.json()["error"]["message"]
-
-
 def test_bodies_that_are_no_json(client: Any) -> None:
     for content, kind, status in (
         (b"{", "application/json", 400),
-        (b"[" * 40_000, "application/json", 400),
+        (b"[" * 15_000, "application/json", 400),
         (b"a=1", "text/plain", 415),
         (b"--", "multipart/form-data", 400),
+        (b'{"image": "\\ud800"}', "application/json", 400),
     ):
         answer = client.post("/v1/detect", content=content, headers={"Content-Type": kind})
         assert (answer.status_code, set(answer.json())) == (status, {"error"})
-    twice = client.post("/v1/detect", files=[("name", (None, "cat")), ("name", (None, "dog"))])
+    twice = client.post("/v1/detect", files=[(name, (None, "cat")) for name in ("name", "image", "name")])
     assert (twice.status_code, twice.json()["error"]["param"]) == (400, "name")
-    assert "name is given twice" in twice.json()["error"]["message"]
 
 
 MESSAGES = '"messages": [{"role": "user", "content": "x"}]'
-KEYS = [f'"k{number}": 1' for number in range(20_000)]
+KEYS = [f'"k{number}": 1' for number in range(9_000)]
 
 
 @pytest.mark.parametrize(
@@ -666,7 +652,7 @@ KEYS = [f'"k{number}": 1' for number in range(20_000)]
     [
         (f"{{{MESSAGES}, {', '.join(KEYS)}}}", 400),
         (f"{{{MESSAGES}, {', '.join(KEYS[:90])}}}", 400),
-        ('{"messages": [' + "1, " * 45_000 + "1]}", 400),
+        ('{"messages": [' + "1, " * 19_000 + "1]}", 400),
         (f"[{'[], ' * 300_000}1]", 413),
         ("{" + MESSAGES + ', "' + "k" * 1_000_000 + '": 1}', 400),
         ('{"messages": [{"role": "' + "r" * 1_000_000 + '"}]}', 400),
@@ -765,91 +751,17 @@ def until_closed(connection: socket.socket, dribble: bytes = b"") -> bytes:
             return found
 
 
-def test_silent_and_dribbling_clients_are_sent_away(pali: Pali) -> None:
-    with serving(service_of(pali, Limits(pause=0.5, seconds=1))) as url, ThreadPoolExecutor() as clients:
-
-        def attempt(data: bytes, dribble: bytes = b"") -> bytes:
-            with connect(url) as connection:
-                connection.sendall(data)
-                return until_closed(connection, dribble)
-
-        body = post("/v1/detect", b"{", 99)
-        began = time.monotonic()
-        silent, headers, second, stopped, slow = clients.map(
-            attempt,
-            [b"", b"GET / HTTP/1.1\r\nX: ", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n", body, body],
-            [b"", b"x", b"G", b"", b" "],
-        )
-        assert time.monotonic() - began < 20
-    assert (silent, headers) == (b"", b"")
-    assert second.startswith(b"HTTP/1.1 200 ")
-    assert b" 408 " in stopped
-    assert b" 408 " in slow
-
-
-def test_a_bad_request_after_an_answer_ends_the_connection(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    with connect(url) as connection:
-        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
-        answer = connection.recv(1000)
-        connection.sendall(b"\0 nonsense\r\n\r\n")
-        answer += until_closed(connection)
-    assert answer.startswith(b"HTTP/1.1 404 ")
-    assert answer.count(b"HTTP/1.1 ") == 1
-    assert not [record for record in caplog.records if record.exc_info]
-
-
-def test_a_body_that_breaks_off_is_refused_once_and_logs_no_traceback(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with connect(url) as connection:
-        head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-        connection.sendall(head + b"\0 nonsense\r\n\r\n")
-        answer = until_closed(connection)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert answer.count(b"HTTP/1.1 ") == 1
-    assert httpx.get(f"{url}/health/live").status_code == 200  # the server has gone on meanwhile
-    assert not [record for record in caplog.records if record.exc_info]
-
-
-def test_a_client_that_reads_nothing_is_sent_away(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
-    service = service_of(pali, Limits(pause=0.5))
-    monkeypatch.setattr(service.metrics, "text", lambda: bytes(50_000_000))  # no socket buffers so much
-    with serving(service) as url, connect(url) as connection:
-        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        time.sleep(1.6)
-        assert len(until_closed(connection)) < 50_000_000
-
-
-def test_a_client_that_reads_slowly_stays() -> None:
-    timers: list[Any] = []
-    loop: Any = SimpleNamespace(call_later=lambda _, look: timers.append(look) or SimpleNamespace(cancel=bool))
-    unread = iter([900, 899, 899, 400, 400, 400])  # bytes; each timer looks, and so does the next one as it starts
-    transport: Any = SimpleNamespace(get_write_buffer_size=lambda: next(unread), abort=lambda: timers.append("end"))
-    connection = Connection(Config(app=print), ServerState(), {}, loop)
-    connection.transport, connection.flow = transport, FlowControl(transport)
-    connection.cycle = SimpleNamespace(response_complete=False)
-    connection.pause_writing()
-    connection.data_received(b"G")
-    assert connection._timer is not None, "that it sends something is no sign that it reads"
-    for look in timers:
-        if look == "end":
-            break
-        look()
-    assert len(timers) == 4, "three looks: it has read, it has read, it has not"
-
-
 def test_a_half_closed_connection_frees_its_slots_and_harms_no_other(
     url: str, client: Any, service: Service, encoded: Sequence[str]
 ) -> None:
     body = json.dumps(chat(ASK, encoded[0], max_tokens=300, temperature=2, seed=1)).encode()
-    ended = service.scheduler._seconds
     with connect(url) as connection:
         connection.sendall(post("/v1/chat/completions", body))
         connection.shutdown(socket.SHUT_WR)
         assert until_closed(connection) == b""
         while service.scheduler.used or service.scheduler.waiting:
             time.sleep(0.005)
-    assert service.scheduler._seconds == ended, "it was not answered to the end"
+    assert 'generations_total{how="Cancelled"}' in service.metrics.text().decode()
     assert client.get("/health/ready").status_code == 200
 
 
@@ -949,27 +861,6 @@ def test_what_is_not_finished_in_time_is_told_so(pali: Pali, monkeypatch: pytest
     assert all('"the server is stopping"' in each.text for each in found)
 
 
-def test_requests_that_the_end_cuts_off_are_told_so(pali: Pali, encoded: Sequence[str]) -> None:
-    """uvicorn cancels what goes on beyond the time to drain."""
-    service = service_of(pali)
-
-    async def cut_off(work: Awaitable[Any]) -> None:
-        waiting = asyncio.ensure_future(work)
-        await asyncio.sleep(0.05)
-        waiting.cancel()
-        with pytest.raises(ApiError, match="stopping") as told:
-            await waiting
-        assert (told.value.status, told.value.code) == (503, "unavailable")
-
-    async def ask() -> None:
-        await cut_off(Client(sent(), 60).wait(asyncio.sleep(60)))
-        ticket = await service.submit(sent(), ApiQuestion(service.model(None), ASK, [(encoded[0], "image")]))
-        await cut_off(service.answer(sent(), ticket))
-        assert ticket.cancelled
-
-    asyncio.run(asyncio.wait_for(ask(), 60))
-
-
 def test_work_aside_that_has_not_begun_is_told_so(direct: Any, pali: Pali, images: Sequence[Image]) -> None:
     service = service_of(pali)
     service.scheduler.give_up()
@@ -1066,37 +957,37 @@ def test_few_calls_for_embeddings_wait(direct: Any, pali: Pali) -> None:
     assert service._waiting == WAITING - 1
 
 
-def sent(stays: bool = True) -> Request:
-    """A request whose client stays or has gone away."""
-
-    async def receive() -> Any:
-        await asyncio.sleep(60 if stays else 0)
-        return {"type": "http.disconnect"}
-
-    return Request({"type": "http"}, receive)
-
-
-def test_embeddings_that_nobody_waits_for_are_not_computed(pali: Pali, encoded: Sequence[str]) -> None:
-    service, computed = service_of(pali, Limits(seconds=0.1)), list[Any]()
-
-    async def ask(stays: bool) -> object:
-        call = service.embed(sent(stays), pali, ["a"], [(encoded[0], "image")], computed.append)
-        under_way = threading.Event()
-        service.scheduler.run_aside(under_way.wait)  # another call
-        [found] = await asyncio.gather(call, return_exceptions=True)
+def test_what_nobody_waits_for_is_not_computed(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that has gone away, and one whose time is up, while another call is under way."""
+    service, under_way = service_of(pali, Limits(seconds=1)), threading.Event()
+    embed = Mock(wraps=pali.embed_text)
+    monkeypatch.setattr(pali, "embed_text", embed)
+    with serving(service) as url:
+        other = service.scheduler.run_aside(under_way.wait)
+        with connect(url) as gone:
+            gone.sendall(post("/v1/embeddings", b'{"input": "a"}'))
+            while not service._waiting:
+                time.sleep(0.001)
+        late = httpx.post(f"{url}/v1/embeddings", json={"input": "b"}, timeout=60)
         under_way.set()
-        while service._waiting:
-            await asyncio.sleep(0.001)
-        return found
+        other.result()
+        assert httpx.post(f"{url}/v1/embeddings", json={"input": "c"}, timeout=60).status_code == 200
+        assert service._waiting == 0
+        assert 'path="/v1/embeddings",status="499"} 1.0' in service.metrics.text().decode()
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
+    embed.assert_called_once_with(["c"])
 
-    async def both() -> tuple[object, object]:
-        return await ask(stays=False), await ask(stays=True)
 
-    gone, late = asyncio.run(both())
-    assert isinstance(gone, ClientDisconnect)
-    assert isinstance(late, ApiError)
-    assert (late.status, late.code) == (504, "deadline_exceeded")
-    assert not computed
+def test_calls_that_the_end_cuts_off_are_told_so(pali: Pali) -> None:
+    """uvicorn cancels what goes on beyond the time to drain."""
+    service, under_way = service_of(pali), threading.Event()
+    with ThreadPoolExecutor() as clients, serving(service, drain=0.1) as url:
+        service.scheduler.run_aside(lambda: under_way.wait(10))
+        answer = clients.submit(httpx.post, f"{url}/v1/embeddings", json={"input": "a"}, timeout=60)
+        while not service._waiting:
+            time.sleep(0.001)
+        threading.Timer(1, under_way.set).start()
+    assert (answer.result().status_code, answer.result().json()["error"]["code"]) == (503, "unavailable")
 
 
 def test_slow_hosts_hold_few_threads(
@@ -1104,30 +995,21 @@ def test_slow_hosts_hold_few_threads(
 ) -> None:
     service, fetched, go = service_of(pali), list[str](), threading.Event()
     file = png(images[0])
-    monkeypatch.setattr(service.media, "fetch", lambda *given: (fetched.append(given), go.wait(), file)[2])
+    monkeypatch.setattr(service.media, "fetch", lambda url, param: (fetched.append(url), go.wait(), file)[2])
 
-    async def ask() -> None:
-        def submit(image: str, stays: bool = True) -> asyncio.Future[Ticket]:
-            asked = ApiQuestion(service.model(None), ASK, [(image, "image")])
-            return asyncio.ensure_future(service.submit(sent(stays), asked))
+    def ask(url: str) -> httpx.Response:
+        return httpx.post(f"{address}/v1/caption", json={"image": url}, timeout=60)
 
-        slow = [submit("http://slow.example") for _ in range(FETCHES + 1)]
-        while len(fetched) < FETCHES:
-            await asyncio.sleep(0.001)
-        with pytest.raises(ClientDisconnect):
-            await submit("http://slow.example", stays=False)
-        assert (await submit(encoded[0])).now.keys
-        assert len(fetched) == FETCHES
-        released = time.monotonic()
-        go.set()
-        tickets = await asyncio.gather(*slow)
-        assert all(0 < (ticket.deadline or 0) < released + service.limits.seconds for ticket in tickets)
-        assert len(fetched) == FETCHES + 1, "none for the client that has gone"
-
-    try:
-        asyncio.run(asyncio.wait_for(ask(), 60))
-    finally:
-        go.set()  # or threads would outlive a failure
+    with serving(service) as address, ThreadPoolExecutor(FETCHES + 1) as clients:
+        slow = [clients.submit(ask, "http://slow.example") for _ in range(FETCHES + 1)]
+        try:
+            while len(fetched) < FETCHES:
+                time.sleep(0.001)
+            assert ask(encoded[0]).status_code == 200
+            assert len(fetched) == FETCHES
+        finally:
+            go.set()  # or threads would outlive a failure
+        assert [each.result().status_code for each in slow] == [200] * len(slow)
 
 
 def test_few_images_are_decoded_at_a_time(
@@ -1147,23 +1029,11 @@ def test_few_images_are_decoded_at_a_time(
 
     async def ask() -> None:
         asked = ApiQuestion(service.model(None), ASK, [(encoded[0], "image")])
-        await asyncio.gather(*(service.submit(sent(), asked) for _ in range(3 * DECODES)))
+        await asyncio.gather(*(service.submit(asked) for _ in range(3 * DECODES)))
 
     asyncio.run(asyncio.wait_for(ask(), 60))
     assert len(most) == 3 * DECODES
     assert 1 < max(most) <= DECODES
-
-
-def test_what_comes_too_late_is_dropped() -> None:
-    dropped = list[str]()
-
-    async def ask() -> None:
-        with pytest.raises(ClientDisconnect):
-            await Client(sent(stays=False), 60).wait(asyncio.sleep(0.01, "a ticket"), dropped.append)
-        while not dropped:
-            await asyncio.sleep(0.001)
-
-    asyncio.run(asyncio.wait_for(ask(), 60))
 
 
 def test_a_mistake_of_the_server_is_counted(direct: Any, pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1197,14 +1067,13 @@ def test_a_key_opens_all_but_health(direct: Any, pali: Pali, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"--api-key-file .*p0\.png holds no text in UTF-8"):
         Options(api_key_file=tmp_path / "p0.png").key()
     for host in ("https://example.org", "example.org:8080", ""):
-        with pytest.raises(ValueError):
-            _ = Options(allow_media=[host]).media_hosts
-        with pytest.raises(ValueError, match="--allow-host"):
-            _ = Options(allow_host=[host]).hosts
+        for option in ("allow_media", "allow_host"):
+            with pytest.raises(ValueError, match=option):
+                Options(**{option: [host]})
     for origin in ("https://example.org/", "example.org", "https://Example.org", "https://me@example.org", ""):
-        with pytest.raises(ValueError, match="--allow-origin"):
-            _ = Options(allow_origin=[origin]).origins
-    assert Options(allow_origin=["*", "null", "http://[::1]:80"]).origins == ["*", "null", "http://[::1]:80"]
+        with pytest.raises(ValueError, match="allow_origin"):
+            Options(allow_origin=[origin])
+    assert Options(allow_origin=["*", "null", "http://[::1]:80"], allow_host=["A.b"]).allow_host == ["a.b"]
     assert Options(adapters={"a": "b"}, engine="auto").shared_engine == "torch"
     assert Options(engine="auto").shared_engine == "auto"
     (tmp_path / "key").write_bytes(b"\xef\xbb\xbfsecret\r\n")  # as Notepad writes it
@@ -1233,9 +1102,7 @@ def test_a_name_that_leads_here_reads_no_answers(direct: Any, pali: Pali) -> Non
     assert direct(service_of(pali, key="secret")).get("/", headers={"Host": "pali.example"}).status_code == 200
 
 
-def test_requests_of_a_client_and_origins_are_limited(direct: Any, pali: Pali) -> None:
-    answer = direct(service_of(pali, Limits(per_client=0))).get("/v1/models")
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+def test_origins_are_limited(direct: Any, pali: Pali) -> None:
     origin = {"Origin": "https://page.example"}
     assert "access-control-allow-origin" not in direct(service_of(pali)).get("/v1/models", headers=origin).headers
     allowed = direct(service_of(pali, origins=["https://page.example"])).get("/v1/models", headers=origin)

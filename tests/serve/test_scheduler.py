@@ -19,9 +19,9 @@ from openpali.infer.generate import Decoding, Rows, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Features, Pipeline, Prediction
 from openpali.model.init import init_weights
-from openpali.serve.features import FeatureCache
+from openpali.serve.encoding import FeatureCache
 from openpali.serve.scheduler import Scheduler
-from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, TooLate, Unavailable
+from openpali.serve.tickets import Cancelled, Failed, QueueFull, Ticket, Unavailable
 from openpali.tasks.example import Image
 from openpali.tasks.registry import open_task
 from openpali.weights.ood import OodDetector
@@ -206,25 +206,24 @@ def test_served_ood_scores_are_those_of_predictions(
 
 
 def test_the_oldest_features_leave() -> None:
-    cache = FeatureCache(3 * 4 * 8)
-    keys = [("pali", bytes([i])) for i in range(5)]
+    cache, features = FeatureCache(3 * 4 * 8), Features(torch.ones(2, 4), torch.ones(8))
+    keys = [("pali", str(i)) for i in range(5)]
     for key in keys[:3]:
-        cache.put(key, Features(torch.ones(2, 4), torch.ones(1)))
+        cache.put(key, features)
     assert cache.get(keys[0]) is not None
-    cache.put(keys[3], Features(torch.ones(2, 4), torch.ones(1)))
+    cache.put(keys[3], features)
     assert [cache.get(key) is None for key in keys[:4]] == [False, True, False, False]
     assert (cache.size, cache.hits, cache.misses) == (96, 4, 1)
-    cache.put(keys[4], Features(torch.ones(25), torch.ones(1)))  # more than there is room for
+    cache.put(keys[4], Features(torch.ones(25), torch.ones(8)))  # more than there is room for
     assert cache.size == 96
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back(pali: Pali, images: Sequence[Image]) -> None:
+def test_a_full_queue_refuses(pali: Pali, images: Sequence[Image]) -> None:
     scheduler = Scheduler(pali, slots=1, queue=2)
     for _ in range(2):
         scheduler.submit([images[0]], PROMPTS[0], decoding=SHORT)
-    with pytest.raises(QueueFull) as refused:
+    with pytest.raises(QueueFull):
         scheduler.submit([images[0]], PROMPTS[0], decoding=SHORT)
-    assert refused.value.retry_after >= 1
     with pytest.raises(QueueFull):
         scheduler.check_room()
     with pytest.raises(ValueError):
@@ -237,9 +236,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(pali: Pali, images: Seq
 def test_what_is_given_up_leaves_before_the_next_step(pali: Pali, images: Sequence[Image]) -> None:
     scheduler = Scheduler(pali, slots=2)
     long = Decoding(max_tokens=60, max_repeats=None)
-    first, second, third = (
-        scheduler.submit([images[0]], PROMPTS[i], decoding=long, seconds=3600 if i else None) for i in range(3)
-    )
+    first, second, third = (scheduler.submit([images[0]], PROMPTS[i], decoding=long) for i in range(3))
     scheduler.turn()
     assert (scheduler.used, scheduler.waiting) == (2, 1)
     first.cancel()
@@ -247,10 +244,7 @@ def test_what_is_given_up_leaves_before_the_next_step(pali: Pali, images: Sequen
     assert third.started
     with pytest.raises(Cancelled):
         first.predictions(0)
-    second.deadline = 1.0
-    scheduler.turn()
-    with pytest.raises(TooLate):
-        second.predictions(0)
+    second.cancel()
     while scheduler.turn():
         pass
     [expected] = pali.predict([[images[0]]], [PROMPTS[2]], decoding=long)

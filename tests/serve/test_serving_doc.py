@@ -154,34 +154,13 @@ def test_a_failed_engine_is_an_exit_code(folder: Path, monkeypatch: pytest.Monke
     assert end.value.code == 1
 
 
-def test_a_port_that_is_taken_is_said_in_a_sentence() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}: Address already in use: choose another --port"):
-            listen("127.0.0.1", port)
-    with pytest.raises(OSError, match=r"192\.0\.2\.1:0: Cannot assign requested address: choose another --host"):
-        listen("192.0.2.1", 0)  # an address for documentation, of no machine
+def test_a_port_that_is_taken_is_told_in_a_sentence() -> None:
     [found], url = listen("127.0.0.1", 0)
     with found:
-        assert url == f"http://127.0.0.1:{found.getsockname()[1]}"
-        assert int(found.getsockname()[1]) > 0
-
-
-def test_all_addresses_of_a_host_have_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.1", "127.0.0.2")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
-    first, second = listen("localhost", 0)[0]
-    with first, second:
-        assert (first.getsockname()[0], second.getsockname()[0]) == ("127.0.0.1", "127.0.0.2")
-        assert first.getsockname()[1] == second.getsockname()[1] > 0
-
-
-def test_an_address_that_this_machine_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("192.0.2.1", "127.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
-    [found], url = listen("localhost", 0)
-    with found:
-        assert url == f"http://localhost:{found.getsockname()[1]}"
+        port = found.getsockname()[1]
+        assert url == f"http://127.0.0.1:{port}"
+        with pytest.raises(OSError, match=rf"127\.0\.0\.1:{port}: .*: choose another --host or --port"):
+            listen("127.0.0.1", port)
 
 
 def test_options_of_the_page_exist() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import ConfigDict
 from starlette.responses import JSONResponse, Response
 
-from openpali.serve.bodies import describe_body, read_body
+from openpali.serve.api import ApiRoute, form_of
 from openpali.serve.media import Page
 from openpali.serve.schemas import PIXEL, Body, DataUrl
 from openpali.serve.service import Service
@@ -27,22 +27,20 @@ class ReadRequest(Body):
 
 def read_router(service: Service) -> APIRouter:
     """The endpoint."""
-    router = APIRouter()
+    router = APIRouter(route_class=ApiRoute)
 
-    @router.post("/v1/read", openapi_extra=describe_body(ReadRequest, form=True))
-    async def read(request: Request) -> Response:
+    @router.post("/v1/read", openapi_extra=form_of(ReadRequest))
+    async def read(body: ReadRequest) -> Response:
         """Find and read all text of a screen or a page: lines and words with boxes, in reading order.
 
         For a PDF file, the text of all its pages, and a list of `pages`, each like the answer to an image."""
-        body = await read_body(request, ReadRequest)
         model = service.model(body.model)
         reader = ScreenReader.of(model.pali)
 
         def work(pages: Sequence[Page]) -> list[tuple[int, ReadPage]]:
             return [(number, reader.page(image)) for image, number in pages]
 
-        named = [(body.image, "image")]
-        pages = await service.in_turn(request, service.media.pages(named), named, list, work)
+        pages = await service.in_turn([(body.image, "image")], lambda named: [*service.media.pages(named)], work)
         described = [{**({"page": number} if number else {}), **page_json(page)} for number, page in pages]
         if pages[0][0]:
             described = [{"text": "\n\n".join(page.text for _, page in pages), "pages": described}]

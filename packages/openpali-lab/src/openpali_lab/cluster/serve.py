@@ -68,12 +68,7 @@ def build(args: dict[str, Any]) -> Any:
         given = Options(**args)
     except ValidationError as error:
         raise ValueError(mistakes(error, Options, OPTIONS)[0].sentence) from error
-    _ = (
-        given.key(),
-        given.media_hosts,
-        given.hosts,
-        given.origins,
-    )  # bad ones are refused at once
+    given.key()  # a bad one is refused at once
     options = given.model_copy(update={"api_key": given.secret(), "api_key_file": None})  # others may not have it
 
     def open_door() -> Any:
@@ -169,7 +164,7 @@ def create_door(options: Options, model: Any) -> Starlette:
         return Response(generate_latest(merged), media_type=METRICS_TYPE)
 
     app = Starlette(routes=[Route("/metrics", metrics), Mount("/", _Forward(model))])
-    protect(app, options.key(), options.limits, own, options.origins, options.hosts)
+    protect(app, options.key(), options.limits, own, options.allow_origin, options.allow_host)
     return app
 
 

@@ -57,9 +57,6 @@ def serve(
     max_tokens: Annotated[
         int, typer.Option(help="Maximum number of tokens of an answer", min=1)
     ] = Limits.new_tokens,
-    per_client: Annotated[
-        int, typer.Option(help="Maximum number of requests of an address at a time", min=1)
-    ] = Limits.per_client,
     timeout: Annotated[
         float, typer.Option(help="Seconds after which a request is given up", min=1, max=86_400)
     ] = Limits.seconds,
@@ -69,6 +66,10 @@ def serve(
     opens: Annotated[bool, typer.Option("--open", help="Open the page in a browser")] = False,
 ) -> None:
     """Serve a model: a web page, OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
+    from pydantic import ValidationError
+
+    from openpali.mistakes import reason
+
     check_model(model)
     try:
         from openpali.serve.server import Server, listen
@@ -76,7 +77,7 @@ def serve(
         raise ValueError(cannot_import("serving needs FastAPI", "openpali[serve]", error)) from error
     from openpali.serve.options import Options, open_service
 
-    options = Options(
+    given = dict(
         model=model,
         engine=engine,
         dtype=dtype,
@@ -86,7 +87,6 @@ def serve(
         queue=queue,
         image_cache=image_cache,
         max_tokens=max_tokens,
-        per_client=per_client,
         timeout=timeout,
         drain=drain,
         history=history,
@@ -96,7 +96,11 @@ def serve(
         api_key=api_key,
         api_key_file=api_key_file,
     )
-    _ = options.key(), options.media_hosts, options.hosts, options.origins  # bad ones are refused at once
+    try:
+        options = Options.model_validate(given)
+    except ValidationError as error:
+        raise ValueError(reason(error)) from error
+    options.key()  # a bad one is refused at once
     pali = open_pali(model, options.shared_engine, dtype, device)
     typer.echo(f"loading {', '.join([pali.name, *options.adapters])}", err=True)
     service = open_service(pali, options)

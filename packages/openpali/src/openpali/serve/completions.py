@@ -7,23 +7,25 @@ import time
 import uuid
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from openpali.infer.generate import Decoding, Generation, Written
+from openpali.infer.generate import Decoding, Written
 from openpali.infer.pipeline import Prediction, cut_at
 from openpali.serve.answers import FINISH, Json, log_probs, own, usage
-from openpali.serve.bodies import describe_body, read_body
+from openpali.serve.api import ApiRoute, too_late
 from openpali.serve.chat import read_chat
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import Limits
+from openpali.serve.media import named
 from openpali.serve.schemas import ChatRequest, CompletionRequest, Generating
 from openpali.serve.service import ApiQuestion, Service
-from openpali.serve.tickets import Ticket
+from openpali.serve.tickets import Refused, Ticket
 from openpali.text.growing import BROKEN, GrowingText
 
 HISTORY = "X-OpenPaLI-History"
@@ -33,12 +35,11 @@ DONE = "data: [DONE]\n\n"  # last event of a stream
 
 def completions_router(service: Service) -> APIRouter:
     """The endpoints."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=ApiRoute)
 
-    @router.post("/v1/chat/completions", openapi_extra=describe_body(ChatRequest))
-    async def chat(request: Request) -> Response:
+    @router.post("/v1/chat/completions")
+    async def chat(body: ChatRequest) -> Response:
         """Ask about images. The last message of the user counts; several images are the frames of a video."""
-        body = await read_body(request, ChatRequest)
         model = service.model(body.model)
         if body.top_logprobs and not body.logprobs:
             raise ApiError(400, "top_logprobs needs logprobs: set it to true", param="top_logprobs")
@@ -55,25 +56,23 @@ def completions_router(service: Service) -> APIRouter:
             body.top_logprobs,
             body.raw,
         )
-        headers = {}
-        if question.ignored:
-            headers[HISTORY] = f"last-turn; {question.ignored} earlier messages ignored"
-        return await _complete(service, request, body, asked, _ChatFormat(model.name, body.logprobs), headers)
+        headers = {HISTORY: f"last-turn; {question.ignored} earlier messages ignored"} if question.ignored else {}
+        return await _complete(service, body, asked, _ChatFormat(model.name, body.logprobs), headers)
 
-    @router.post("/v1/completions", openapi_extra=describe_body(CompletionRequest))
-    async def complete(request: Request) -> Response:
+    @router.post("/v1/completions")
+    async def complete(body: CompletionRequest) -> Response:
         """Continue a prompt as the model was trained on, with images or without."""
-        body = await read_body(request, CompletionRequest)
         model = service.model(body.model)
-        images = [(url, f"images[{i}]") for i, url in enumerate(body.images)]
-        decoding = partial(decoding_of, body, body.max_tokens, service.limits)
-        alternatives = body.logprobs or 0
         asked = ApiQuestion(
-            model, body.prompt, images, decoding=decoding, stops=body.stops, alternatives=alternatives, raw=True
+            model,
+            body.prompt,
+            named(body.images),
+            decoding=partial(decoding_of, body, body.max_tokens, service.limits),
+            stops=body.stops,
+            alternatives=body.logprobs or 0,
+            raw=True,
         )
-        return await _complete(
-            service, request, body, asked, _CompletionFormat(model.name, body.logprobs is not None), {}
-        )
+        return await _complete(service, body, asked, _CompletionFormat(model.name, body.logprobs is not None))
 
     return router
 
@@ -97,66 +96,67 @@ def decoding_of(body: Generating, limit: int | None, limits: Limits, longest: in
 
 
 async def _complete(
-    service: Service,
-    request: Request,
-    body: Generating,
-    asked: ApiQuestion,
-    form: _ResponseFormat,
-    headers: dict[str, str],
+    service: Service, body: Generating, asked: ApiQuestion, form: _Format, headers: Mapping[str, str] | None = None
 ) -> Response:
     if body.stream:
-        ticket, written = await service.stream(request, asked)
-        always = body.stream_options is None or not body.stream_options.include_usage
-        events = _events(service, ticket, written, form, always)
-        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-    ticket = await service.submit(request, asked)
-    predictions = await service.answer(request, ticket)
+        ticket, written = await service.stream(asked)
+        in_last = body.stream_options is None or not body.stream_options.include_usage
+        return _Stream(ticket, _events(service, ticket, written, form, in_last), headers)
+    ticket = await service.submit(asked)
+    predictions = await service.answer(ticket)
+
+    def choices() -> list[Json]:
+        return [form.rest(i, each, ticket, _Pieces(ticket)) for i, each in enumerate(predictions)]
+
     counts = usage(ticket.now.read, [p.generation for p in predictions])
-    choices = await service.run(lambda: [form.whole(i, ticket, each) for i, each in enumerate(predictions)])
-    return JSONResponse({**form.head(False), "choices": choices, "usage": counts}, headers=headers)
+    return JSONResponse({**form.head(), "choices": await service.run(choices), "usage": counts}, headers=headers)
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events of an answer that is given up if they are not sent to the end."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, ticket: Ticket, events: AsyncIterator[str], headers: Mapping[str, str] | None) -> None:
+        super().__init__(events, headers=headers)
+        self._ticket = ticket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ticket.cancel()
 
 
 async def _events(
-    service: Service,
-    ticket: Ticket,
-    written: AsyncIterator[Written],
-    form: _ResponseFormat,
-    in_last: bool,
+    service: Service, ticket: Ticket, written: AsyncIterator[Written], form: _Format, in_last: bool
 ) -> AsyncIterator[str]:
     """Server-sent events: pieces of the answer, the reason of its end, what was used, and ``[DONE]``.
 
     What was used is in the last piece, or, where the client asked for it (``include_usage``), in one of its own.
     """
-    pieces = _Pieces(ticket)
+    form.streams, pieces = True, _Pieces(ticket)
     try:
         for start in form.starts(ticket.now.ask.decoding.samples):
-            yield event({**form.head(True), "choices": [start]})
+            yield event({**form.head(), "choices": [start]})
         async for each in written:
             if piece := pieces.add(each.ids):
-                yield event({**form.head(True), "choices": [form.piece(0, piece, ticket, each, pieces)]})
+                yield event({**form.head(), "choices": [form.choice(0, piece, ticket, each, pieces)]})
         predictions = await service.run(ticket.predictions)
         counts = usage(ticket.now.read, [p.generation for p in predictions])
+        streamed = len(predictions) == 1 and ticket.decided  # else nothing is sent before
         for i, prediction in enumerate(predictions):
-            generation = prediction.generation
-            streamed = len(predictions) == 1 and ticket.decided
-            sent = pieces if streamed else _Pieces(ticket)  # else nothing is sent before
-            rest = sent.rest(prediction.answer.text)
-            choice = await service.run(partial(form.piece, i, rest, ticket, _written(generation), sent))
-            choice |= {
-                "finish_reason": FINISH[generation.finish_reason],
-                "openpali": own(prediction, note=ticket.note),
-            }
+            sent = pieces if streamed else _Pieces(ticket)
+            choice = await service.run(partial(form.rest, i, prediction, ticket, sent))
             last = {"usage": counts} if in_last and i == len(predictions) - 1 else {}
-            yield event({**form.head(True), "choices": [choice], **last})
+            yield event({**form.head(), "choices": [choice], **last})
         if not in_last:
-            yield event({**form.head(True), "choices": [], "usage": counts})
-    except ApiError as error:
-        yield event(error.as_json())
+            yield event({**form.head(), "choices": [], "usage": counts})
+    except TimeoutError:
+        yield event(too_late().as_json())
+    except (HTTPException, Refused) as error:
+        yield event(ApiError.of(error).as_json())
     yield DONE
-
-
-def _written(generation: Generation) -> Written:
-    return Written(generation.ids, generation.log_probs, generation.alternatives)
 
 
 def event(data: Json) -> str:
@@ -196,74 +196,76 @@ class _Pieces:
         return whole[len(self.sent) :] if whole.startswith(self.sent) else ""
 
 
-class _ResponseFormat(ABC):
-    """Base of the two response formats: builds whole responses and chunks of streams."""
+class _Format(ABC):
+    """A format of responses and of chunks of streams."""
 
     kind: str
-    piece_kind: str
     prefix: str
+    streams = False
 
     def __init__(self, model: str, with_log_probs: bool) -> None:
         self.with_log_probs = with_log_probs
         self._head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
-    def head(self, stream: bool) -> Json:
+    def head(self) -> Json:
         """What every answer begins with."""
-        return {**self._head, "object": self.piece_kind if stream else self.kind}
+        return {**self._head, "object": self.kind}
 
     def starts(self, count: int) -> list[Json]:
         """Of a stream with so many choices, what comes first."""
         return []
 
-    def whole(self, index: int, ticket: Ticket, prediction: Prediction) -> Json:
-        generation, pieces = prediction.generation, _Pieces(ticket)
+    def choice(self, index: int, text: str, ticket: Ticket, written: Written, pieces: _Pieces) -> Json:
+        """A choice with a text, and the log-probabilities of the tokens that are not sent yet."""
+        found = None
+        if self.with_log_probs:
+            first, pieces.tokens = pieces.tokens, pieces.begun(written.ids)
+            found = self.of_tokens(log_probs(ticket.now.tokenizer, written, first, pieces.tokens), ticket)
+        return {"index": index, **self.text(text), "logprobs": found, "finish_reason": None}
+
+    def rest(self, index: int, prediction: Prediction, ticket: Ticket, pieces: _Pieces) -> Json:
+        """The last choice of a stream, or the only one: what is not sent yet of an answer."""
+        generation = prediction.generation
+        written = Written(generation.ids, generation.log_probs, generation.alternatives)
         return {
-            "index": index,
-            **self.text(pieces.rest(prediction.answer.text), stream=False),
-            "logprobs": self.log_probs(ticket, _written(generation), pieces),
+            **self.choice(index, pieces.rest(prediction.answer.text), ticket, written, pieces),
             "finish_reason": FINISH[generation.finish_reason],
             "openpali": own(prediction, note=ticket.note),
         }
 
-    def piece(self, index: int, text: str, ticket: Ticket, written: Written, pieces: _Pieces) -> Json:
-        """A choice of a stream."""
-        values = self.log_probs(ticket, written, pieces)
-        return {"index": index, **self.text(text, stream=True), "logprobs": values, "finish_reason": None}
-
     @abstractmethod
-    def text(self, text: str, stream: bool) -> Json:
+    def text(self, text: str) -> Json:
         """A text, whole or a piece of a stream."""
-
-    def log_probs(self, ticket: Ticket, written: Written, pieces: _Pieces) -> Any:
-        """Log-probabilities of the tokens that are not sent yet; None if they are not asked for."""
-        if not self.with_log_probs:
-            return None
-        first, pieces.tokens = pieces.tokens, pieces.begun(written.ids)
-        return self.of_tokens(log_probs(ticket.now.tokenizer, written, first, pieces.tokens), ticket)
 
     @abstractmethod
     def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:
         """Log-probabilities as clients know them."""
 
 
-class _ChatFormat(_ResponseFormat):
-    kind, piece_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+class _ChatFormat(_Format):
+    prefix = "chatcmpl"
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return "chat.completion.chunk" if self.streams else "chat.completion"
 
     def starts(self, count: int) -> list[Json]:
         start = {"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
         return [{"index": i, **start} for i in range(count)]
 
-    def text(self, text: str, stream: bool) -> Json:
-        return {"delta": {"content": text}} if stream else {"message": {"role": "assistant", "content": text}}
+    def text(self, text: str) -> Json:
+        if self.streams:
+            return {"delta": {"content": text}}
+        return {"message": {"role": "assistant", "content": text}}
 
     def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:
         return {"content": found, "refusal": None}
 
 
-class _CompletionFormat(_ResponseFormat):
-    kind, piece_kind, prefix = "text_completion", "text_completion", "cmpl"
+class _CompletionFormat(_Format):
+    kind, prefix = "text_completion", "cmpl"
 
-    def text(self, text: str, stream: bool) -> Json:
+    def text(self, text: str) -> Json:
         return {"text": text}
 
     def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.openapi.utils import get_openapi
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from openpali import __version__
 from openpali.extensions import loaded
 from openpali.infer.components import component_types
-from openpali.serve.bodies import schemas_of
 from openpali.serve.completions import HISTORY, completions_router
-from openpali.serve.errors import ApiError
+from openpali.serve.errors import add_error_handlers
 from openpali.serve.guard import Guard
 from openpali.serve.limits import ApiKey, Limits
 from openpali.serve.metrics import Metrics
-from openpali.serve.schemas import Body
 from openpali.serve.service import Served, Service
 from openpali.serve.vision import embedding_router, vision_router
 from openpali.serve.web import add_page
 from openpali.weights.files import MAIN, SIGLIP
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of what Prometheus reads
-
-_log = logging.getLogger(__name__)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -50,7 +44,11 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         swagger_ui_parameters={"validatorUrl": None},
+        responses={"4XX": {"description": "What is wrong with the request"}},
+        # the button "Authorize" of the page; the guard asks for the key
+        dependencies=[Depends(HTTPBearer(scheme_name="key", auto_error=False))] if service.key.required else [],
     )
+    app.state.seconds = service.limits.seconds
     app.include_router(completions_router(service))
     app.include_router(vision_router(service))
     app.include_router(embedding_router(service))
@@ -59,8 +57,6 @@ def create_app(service: Service) -> FastAPI:
     add_page(app)
     app.include_router(_models_router(service))
     app.include_router(_health_router(service))
-    _add_error_handlers(app)
-    app.openapi = lambda: _describe(app, service)  # type: ignore[method-assign]
     protect(app, service.key, service.limits, service.metrics, service.origins, service.hosts)
     return app
 
@@ -109,24 +105,6 @@ def _health_router(service: Service) -> APIRouter:
     return router
 
 
-def _add_error_handlers(app: FastAPI) -> None:
-    """Tell of every error as OpenAI does."""
-
-    @app.exception_handler(ApiError)
-    async def refused(_: Request, error: ApiError) -> Response:
-        return JSONResponse(error.as_json(), error.status, error.headers)
-
-    @app.exception_handler(HTTPException)
-    async def no_endpoint(request: Request, error: HTTPException) -> Response:
-        told = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-        return JSONResponse(told.as_json(), error.status_code, error.headers)
-
-    @app.exception_handler(Exception)
-    async def broken(_: Request, error: Exception) -> Response:
-        _log.error("a request failed", exc_info=error)
-        return JSONResponse(ApiError(500, "internal server error: see the server's log").as_json(), 500)
-
-
 def protect(
     app: Starlette,
     key: ApiKey,
@@ -135,13 +113,14 @@ def protect(
     origins: Sequence[str],
     hosts: Sequence[str],
 ) -> None:
-    """Add the middleware for authentication, limits and CORS.
+    """Add the middleware for authentication, limits and CORS, and errors as OpenAI tells of them.
 
     Args:
-        key, limits, metrics, hosts: see :class:`openpali.serve.guard.Guard`.
+        key, metrics, hosts: see :class:`openpali.serve.guard.Guard`.
         origins: web pages that may call it (CORS).
     """
-    app.add_middleware(Guard, key=key, limits=limits, metrics=metrics, hosts=hosts)
+    add_error_handlers(app)
+    app.add_middleware(Guard, key=key, most=limits.body, metrics=metrics, hosts=hosts)
     if origins:  # in front of the guard: a browser asks whether it may send a key without sending it
         app.add_middleware(
             CORSMiddleware,
@@ -170,22 +149,3 @@ def _model(served: Served, limits: Limits) -> dict[str, Any]:
             **{k: v for each in component_types().values() for k, v in each.abilities(served.pali.parts).items()},
         },
     }
-
-
-def _kinds(body: type[Body]) -> list[type[Body]]:
-    """All kinds of bodies, those of extensions too."""
-    return [body, *(kind for each in body.__subclasses__() for kind in _kinds(each))]
-
-
-def _describe(app: FastAPI, service: Service) -> dict[str, Any]:
-    """The OpenAPI document, with the bodies that the endpoints read themselves."""
-    if not app.openapi_schema:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        bodies = [each for each in _kinds(Body) if each.__name__.endswith("Request")]
-        parts = document.setdefault("components", {})
-        parts.setdefault("schemas", {}).update(schemas_of(bodies))
-        if service.key.required:  # the button "Authorize"
-            parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{"key": []}]
-        app.openapi_schema = document
-    return app.openapi_schema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ DRAIN: float = 30
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one request, or of one client.
+    """Limits of one request.
 
     Attributes:
         body: bytes of a request.
@@ -31,9 +30,7 @@ class Limits:
         characters: of one prompt; a longer one is refused before it is compared with the names that a model knows.
         new_tokens: that a request may generate.
         texts: texts or images of one call for embeddings.
-        seconds: after which a request is given up; and in which its body must have come.
-        pause: seconds in which nothing may come of a request's headers or body, or be read of its answer.
-        per_client: requests of one address at a time.
+        seconds: after which a request is given up.
         media: bytes of an image behind a URL.
     """
 
@@ -46,8 +43,6 @@ class Limits:
     new_tokens: int = 1024
     texts: int = 256
     seconds: float = 300
-    pause: float = 30
-    per_client: int = 64
     media: int = 16 * 2**20
 
 
@@ -61,21 +56,15 @@ class ApiKey:
     def __init__(self, secret: str | None) -> None:
         if secret is not None and not secret.strip():
             raise ValueError("the API key is empty: give one, or none at all")
-        self._hash = None if secret is None else _hash(secret.strip().encode())
+        self._secret = None if secret is None else secret.strip().encode()
 
     @property
     def required(self) -> bool:
         """Whether clients must send it."""
-        return self._hash is not None
+        return self._secret is not None
 
     def opens(self, header: str) -> bool:
-        """Whether a request with this ``Authorization`` header, a character for each byte, may pass; takes as long
-        whatever is wrong."""
+        """Whether a request with this ``Authorization`` header, a character for each byte, may pass."""
         scheme, _, secret = header.partition(" ")
-        sent = _hash(secret.strip(" \t").encode("latin-1"))
-        right = self._hash is None or hmac.compare_digest(sent, self._hash)
-        return right and (self._hash is None or scheme.lower() == "bearer")
-
-
-def _hash(secret: bytes) -> bytes:
-    return hashlib.sha256(secret).digest()
+        sent = secret.strip(" \t").encode("latin-1")
+        return self._secret is None or (hmac.compare_digest(sent, self._secret) and scheme.lower() == "bearer")

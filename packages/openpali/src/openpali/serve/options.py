@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from openpali.infer.engines.registry import AUTO, Dtype, EngineName
 from openpali.infer.pali import Pali
@@ -19,26 +18,12 @@ from openpali.serve.scheduler import Scheduler
 from openpali.serve.service import Service
 from openpali.weights.hub import SCHEME, parse
 
+Host = Annotated[str, StringConstraints(pattern=r"^[^/:@ ]+$", to_lower=True)]
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:-]+)$")]
+
 
 class Options(BaseModel):
-    """The options of ``openpali serve`` that do not depend on where it listens.
-
-    Attributes:
-        model, engine, dtype, device: as for :meth:`Pali.from_pretrained`.
-        adapters: name under which it is served -> LoRA adapter of the model.
-        slots: answers that are generated together.
-        queue: requests that may wait.
-        image_cache: MiB of image features to keep.
-        max_tokens: of an answer, at most.
-        per_client: requests of an address at a time, at most.
-        timeout: seconds after which a request is given up.
-        drain: seconds to finish requests when told to stop.
-        history: what to do with chats of several messages.
-        allow_media: hosts from which images may be fetched.
-        allow_origin: web pages that may call the API (CORS).
-        allow_host: names by which clients may call a server without a key, beside localhost and addresses.
-        api_key, api_key_file: the key that clients must send; by default ``OPENPALI_API_KEY``, if there is one.
-    """
+    """The options of ``openpali serve`` that do not depend on where it listens; its help explains them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,39 +31,19 @@ class Options(BaseModel):
     engine: EngineName = "torch"
     dtype: Dtype = "fp32"
     device: str = "cpu"
-    adapters: dict[str, str] = {}
+    adapters: dict[str, str] = {}  # name under which it is served -> LoRA adapter of the model
     slots: int = SLOTS
     queue: int = QUEUE
     image_cache: int = FEATURES_MIB
     max_tokens: int = Limits.new_tokens
-    per_client: int = Limits.per_client
     timeout: float = Limits.seconds
     drain: float = DRAIN
     history: History = "last-turn"
-    allow_media: list[str] = []
-    allow_origin: list[str] = []
-    allow_host: list[str] = []
+    allow_media: list[Host] = []
+    allow_origin: list[Origin] = []
+    allow_host: list[Host] = []
     api_key: str | None = None
     api_key_file: Path | None = None
-
-    @property
-    def media_hosts(self) -> list[str]:
-        """From which images may be fetched."""
-        return _host_names("--allow-media", self.allow_media)
-
-    @property
-    def hosts(self) -> list[str]:
-        """Names by which the server may be called."""
-        return _host_names("--allow-host", self.allow_host)
-
-    @property
-    def origins(self) -> list[str]:
-        """Web pages that may call the API."""
-        for origin in self.allow_origin:
-            if origin not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.\[\]:-]+", origin):
-                told = "takes an origin as browsers send it, such as https://example.org, without a path"
-                raise ValueError(f"--allow-origin {told}, not {origin!r}")
-        return self.allow_origin
 
     @property
     def shared_engine(self) -> EngineName:
@@ -88,10 +53,10 @@ class Options(BaseModel):
     @property
     def limits(self) -> Limits:
         """What a client may ask for."""
-        return Limits(new_tokens=self.max_tokens, per_client=self.per_client, seconds=self.timeout)
+        return Limits(new_tokens=self.max_tokens, seconds=self.timeout)
 
     def secret(self) -> str | None:
-        """The key that clients must send, if there is one."""
+        """The key that clients must send, if there is one; by default ``OPENPALI_API_KEY``."""
         if self.api_key is not None and self.api_key_file is not None:
             raise ValueError("--api-key and --api-key-file exclude each other: give one of them")
         if self.api_key_file is not None:
@@ -126,24 +91,17 @@ def open_service(pali: Pali, options: Options) -> Service:
         scheduler,
         name=name,
         limits=limits,
-        media=Media(limits, options.media_hosts),
+        media=Media(limits, options.allow_media),
         metrics=metrics,
         key=options.key(),
         history=options.history,
-        origins=options.origins,
-        hosts=options.hosts,
+        origins=options.allow_origin,
+        hosts=options.allow_host,
         adapters=adapters,
     )
     for each in (pali, *adapters.values()):
         each.load_all()
     return service
-
-
-def _host_names(option: str, hosts: Sequence[str]) -> list[str]:
-    for host in hosts:
-        if not host or set(host) & set("/:@ "):
-            raise ValueError(f"{option} takes the name of a host, such as example.org, not {host!r}")
-    return [host.lower() for host in hosts]
 
 
 def _name(model: str, pali: Pali) -> str:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MaskFormat = Literal["rle", "png"]
 Stops = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=4)]
 Language = Annotated[str, Field(max_length=64)]
 DataUrl = Annotated[str, Field(description="data:image/png;base64,..., or a URL of an allowed host")]
+
+
+def _several(value: Any) -> Any:
+    """A form has a name once for one value."""
+    return [value] if isinstance(value, str) else value
+
+
+Texts = Annotated[list[str], BeforeValidator(_several)]
+DataUrls = Annotated[list[DataUrl], BeforeValidator(_several)]
 
 
 class Body(BaseModel):
@@ -99,6 +109,11 @@ class UserMessage(BaseModel):
     content: str | list[Part] | None = None
     name: str | None = Field(None, description="Accepted and not used")
 
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The parts of its content."""
+        return [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content or ()
+
 
 class OtherMessage(BaseModel):
     """A message that is ignored, whatever it holds."""
@@ -161,7 +176,7 @@ class CompletionRequest(Generating):
     )
 
     prompt: str
-    images: list[DataUrl] = []
+    images: DataUrls = []
     logprobs: int | None = Field(None, ge=0, le=5, description="Likeliest tokens at each place")
 
 
@@ -171,7 +186,7 @@ class EmbeddingRequest(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["a red cat"]}]})
 
     input: str | list[str] = []
-    images: list[DataUrl] = []
+    images: DataUrls = []
     encoding_format: Literal["float", "base64"] = "float"
 
 
@@ -180,8 +195,8 @@ class SimilarityRequest(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"images": [PIXEL], "texts": ["a red cat"]}]})
 
-    images: list[DataUrl] = Field(min_length=1)
-    texts: list[str] = Field(min_length=1)
+    images: DataUrls = Field(min_length=1)
+    texts: Texts = Field(min_length=1)
 
 
 class ImageRequest(Body):

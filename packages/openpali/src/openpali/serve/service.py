@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import TypeVar
-
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 
 from openpali.infer.generate import Decoding, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction, ood_warning
 from openpali.serve.answers import Json
 from openpali.serve.chat import History
-from openpali.serve.clients import Client, first, stopping, too_late
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import ApiKey, Limits
-from openpali.serve.media import Media, is_remote
+from openpali.serve.media import Media, Named, is_remote
 from openpali.serve.metrics import Metrics
 from openpali.serve.scheduler import Scheduler
-from openpali.serve.tickets import Failed, QueueFull, Ticket, TooLate, Unavailable
+from openpali.serve.tickets import QueueFull, Ticket, Watch
 from openpali.tasks.example import Image
 from openpali.tasks.registry import suited
 
-R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 OFFERED = ("caption", "vqa", "detect", "refseg", "ocr")
 """Tasks of one image, in the order in which the page shows them."""
 WAITING = 16  # calls beside the scheduler that wait; each holds its images
-FETCHES = 8  # requests whose images are fetched; each holds one of the 40 threads in which requests are read
+FETCHES = 8  # requests whose images are fetched at a time
 DECODES = 8  # other requests whose images are decoded at a time; one of 50 megapixels takes 700 MB meanwhile
 
 
@@ -73,7 +70,7 @@ class ApiQuestion:
 
     model: Served
     text: str
-    images: Sequence[tuple[str, str]]
+    images: Named
     task: str = ""
     lang: str = ""
     decoding: Callable[[int], Decoding] = lambda tokens: Decoding(max_tokens=tokens)
@@ -109,8 +106,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self._waiting = 0  # calls that are computed beside the decoder, or wait for it
-        self._fetching = asyncio.Semaphore(FETCHES)
-        self._decoding = asyncio.Semaphore(DECODES)
+        self._fetching, self._decoding = ThreadPoolExecutor(FETCHES), ThreadPoolExecutor(DECODES)
 
     @cached_property
     def models(self) -> Mapping[str, Served]:
@@ -126,28 +122,25 @@ class Service:
             raise ApiError(404, f"no model {name!r} here: {verb} {here}", param="model", code="model_not_found")
         return found
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run blocking work in a thread, with errors as clients know them."""
-        return await self._told(run_in_threadpool(work))
+    async def run(self, work: Callable[[], T], named: Named = ()) -> T:
+        """Run blocking work in a thread; of what reads images, little at a time.
 
-    async def _told(self, work: Awaitable[T]) -> T:
-        """What work returns, with its errors as clients know them."""
+        Args:
+            named: images that the work reads.
+        """
+        pool = None if not named else self._fetching if any(is_remote(url) for url, _ in named) else self._decoding
+        with self._user_errors():
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+    @contextmanager
+    def _user_errors(self) -> Iterator[None]:
+        """What is wrong with a question, told with names of models instead of their folders."""
         try:
-            return await work
-        except QueueFull as error:
-            headers = {"Retry-After": f"{error.retry_after:.0f}"}
-            raise ApiError(429, str(error), code="queue_full", headers=headers) from error
-        except Unavailable as error:
-            raise ApiError(503, str(error), code="unavailable") from error
-        except TooLate as error:
-            raise too_late() from error
-        except Failed as error:
-            raise ApiError(500, "the model could not read this request", code="failed") from error
+            yield
         except ValueError as error:
             raise ApiError(400, self._without_folders(str(error))) from error
 
     def _without_folders(self, told: str) -> str:
-        """What clients are told of models, by their names instead of their folders."""
         folders = {str(served.pali.folder): name for name, served in self.models.items()}
         for folder in sorted(folders, key=len, reverse=True):  # one may begin as another
             if len(Path(folder).parts) > 1:  # else a word
@@ -155,85 +148,46 @@ class Service:
         return told
 
     async def embed(
-        self,
-        request: Request,
-        pali: Pali,
-        texts: Sequence[str],
-        named: Sequence[tuple[str, str]],
-        work: Callable[[Sequence[Image]], T],
+        self, pali: Pali, texts: Sequence[str], named: Named, work: Callable[[Sequence[Image]], T]
     ) -> tuple[T, int]:
         """Run work of SigLIP's towers on texts and images, :meth:`in_turn`; also how many tokens they read.
 
         Args:
             pali: whose towers.
-            named: data URLs or URLs of the images, with the name that errors give them.
             work: takes the images.
         """
 
-        def prepare(images: Iterator[Image]) -> tuple[list[Image], int]:
+        def read(named: Named) -> tuple[list[Image], int]:
             tokens = pali.embedding.count(texts)  # refuses long texts before images are read
             held: list[Image] = []
-            for image in images:
+            for image in self.media.images(named):
                 resized = pali.embedding.preprocess(image)
                 tokens += pali.embedding.count((), [resized])
                 held.append(min(image, resized, key=lambda each: each.size))  # no large images wait
             return held, tokens
 
-        def compute(prepared: tuple[list[Image], int]) -> tuple[T, int]:
-            images, tokens = prepared
-            return work(images), tokens
+        return await self.in_turn(named, read, lambda prepared: (work(prepared[0]), prepared[1]))
 
-        return await self.in_turn(request, self.media.images(named), named, prepare, compute)
-
-    async def in_turn(
-        self,
-        request: Request,
-        images: Iterator[R],
-        named: Sequence[tuple[str, str]],
-        prepare: Callable[[Iterator[R]], S],
-        work: Callable[[S], T],
-    ) -> T:
+    async def in_turn(self, named: Named, read: Callable[[Named], S], work: Callable[[S], T]) -> T:
         """Run work that no scheduler shares, one call after another.
 
         Args:
-            images: read from ``named`` by :class:`Media`.
-            named: data URLs or URLs, with the name that errors give them.
-            prepare: takes the images; calls that wait hold what it returns.
+            named: images that it needs.
+            read: takes them; calls that wait hold what it returns.
             work: takes that.
-
-        Raises:
-            ClientDisconnect: nobody waits for it any more.
         """
-        client = Client(request, self.limits.seconds)
-
-        def compute(prepared: S) -> T:
-            client.check()
-            return work(prepared)
-
-        async def computed(prepared: S) -> T:
-            return await asyncio.wrap_future(self.scheduler.run_aside(partial(compute, prepared)))
-
-        async def wait() -> T:
-            try:
-                prepared = await self._read(named, lambda: prepare(_while_waiting(images, client)))
-                return await self._told(computed(prepared))
-            finally:
-                self._waiting -= 1
-
         if self._waiting >= WAITING:
-            told = f"{self._waiting} calls are waiting already: try again in a second"
-            raise ApiError(429, told, code="queue_full", headers={"Retry-After": "1"})
+            raise QueueFull(f"{self._waiting} calls are waiting already: try again in a second")
         self._waiting += 1
-        return await client.wait(wait())
+        try:
+            prepared = await self.run(lambda: read(named), named)
+            with self._user_errors():
+                return await asyncio.wrap_future(self.scheduler.run_aside(lambda: work(prepared)))
+        finally:
+            self._waiting -= 1
 
-    async def submit(
-        self, request: Request, asked: ApiQuestion, watch: Callable[[Written], None] | None = None
-    ) -> Ticket:
-        """Queue a request.
-
-        Raises:
-            ClientDisconnect: nobody waits for it any more.
-        """
+    async def submit(self, asked: ApiQuestion, watch: Watch | None = None) -> Ticket:
+        """Queue a request."""
         if len(asked.images) > self.limits.images:
             raise ApiError(400, f"{len(asked.images)} images: send at most {self.limits.images}", param="images")
         if len(asked.text) > self.limits.characters:
@@ -241,94 +195,77 @@ class Service:
             raise ApiError(413, told, code="text_too_long")
         if asked.raw and asked.task:
             raise ApiError(400, "raw sends the text as the whole prompt, which a task would write", param="raw")
-
-        client = Client(request, self.limits.seconds)
+        self.scheduler.check_room()
+        made, left = list[Ticket](), Event()
 
         def work() -> Ticket:
-            self.scheduler.check_room()
-            images = list(_while_waiting(self.media.images(asked.images), client))
-            pali = asked.model.pali
-            named = pali.task(suited(asked.task, len(images)), asked.part) if asked.task else None
-            if named and "images" in named.needs and not images:
-                raise ApiError(400, f"task {named.name} is about an image: send one", param="images")
-            task, prompt, note, part, free = pali.prompted(
-                asked.text, named, lang=asked.lang, frames=len(images), raw=asked.raw, part=asked.part
-            )
-            ticket = self.scheduler.submit(
-                images,
-                prompt,
-                task=task,
-                part=part,
-                pali=pali,
-                decoding=asked.decoding(min(pali.longest_answer(task), self.limits.new_tokens)),
-                stops=asked.stops,
-                alternatives=asked.alternatives,
-                seconds=client.left,
-                watch=watch,
-            )
-            ticket.reworded = self._without_folders(note)
-            ticket.warning = ood_warning(asked.model.name) if free else ""
-            return ticket
+            made.append(self._submit(asked, watch))
+            if left.is_set():
+                made[0].cancel()
+            return made[0]
 
-        return await client.wait(self._read(asked.images, work), Ticket.cancel)
-
-    async def answer(self, request: Request, ticket: Ticket) -> list[Prediction]:
-        """The answers; gives the request up when its client goes away.
-
-        Raises:
-            ClientDisconnect: nobody waits for it any more.
-            ApiError: 503 if the server ends meanwhile.
-        """
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
-
-        def end(_: object) -> None:
-            with suppress(RuntimeError):  # the server has stopped
-                loop.call_soon_threadsafe(ended.set)
-
-        ticket.future.add_done_callback(end)
         try:
-            await first(ended.wait(), request)
-        except BaseException as error:  # nobody waits any more
-            ticket.cancel()
-            if isinstance(error, asyncio.CancelledError):
-                raise stopping() from error
+            return await self.run(work, asked.images)
+        except asyncio.CancelledError:  # nobody waits for it, and the thread goes on
+            left.set()
+            for ticket in made:
+                ticket.cancel()
             raise
+
+    def _submit(self, asked: ApiQuestion, watch: Watch | None) -> Ticket:
+        images, pali = list(self.media.images(asked.images)), asked.model.pali
+        named = pali.task(suited(asked.task, len(images)), asked.part) if asked.task else None
+        if named and "images" in named.needs and not images:
+            raise ApiError(400, f"task {named.name} is about an image: send one", param="images")
+        task, prompt, note, part, free = pali.prompted(
+            asked.text, named, lang=asked.lang, frames=len(images), raw=asked.raw, part=asked.part
+        )
+        ticket = self.scheduler.submit(
+            images,
+            prompt,
+            task=task,
+            part=part,
+            pali=pali,
+            decoding=asked.decoding(min(pali.longest_answer(task), self.limits.new_tokens)),
+            stops=asked.stops,
+            alternatives=asked.alternatives,
+            watch=watch,
+        )
+        ticket.reworded = self._without_folders(note)
+        ticket.warning = ood_warning(asked.model.name) if free else ""
+        return ticket
+
+    async def answer(self, ticket: Ticket) -> list[Prediction]:
+        """The answers; gives the request up if it is cancelled meanwhile."""
+        try:
+            with self._user_errors():
+                await asyncio.wrap_future(ticket.future)
+        finally:
+            ticket.cancel()
         return await self.run(ticket.predictions)
 
-    async def stream(self, request: Request, asked: ApiQuestion) -> tuple[Ticket, AsyncIterator[Written]]:
-        """Queue a request, and what is written of it after each step."""
-        loop, queue = asyncio.get_running_loop(), asyncio.Queue[tuple[Written, bool]]()
+    async def stream(self, asked: ApiQuestion) -> tuple[Ticket, AsyncIterator[Written]]:
+        """Queue a request, and what is written of it after each step.
 
-        def put(each: Written, last: bool = False) -> None:
+        Raises:
+            TimeoutError: in the iterator, if its time is up.
+        """
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Written | None]()
+        until = loop.time() + self.limits.seconds
+
+        def put(each: Written | None) -> None:
             with suppress(RuntimeError):  # the server has stopped
-                loop.call_soon_threadsafe(queue.put_nowait, (each, last))
+                loop.call_soon_threadsafe(queue.put_nowait, each)
 
-        ticket = await self.submit(request, asked, put)
-        ticket.future.add_done_callback(lambda _: put(Written(), True))
+        ticket = await self.submit(asked, put)
+        ticket.future.add_done_callback(lambda _: put(None))
 
         async def written() -> AsyncIterator[Written]:
-            try:
-                while True:
-                    each, last = await first(queue.get(), request)
-                    if last:
-                        return
-                    yield each
-            finally:
-                ticket.cancel()
+            while True:
+                async with asyncio.timeout_at(until):
+                    each = await queue.get()
+                if each is None:
+                    return
+                yield each
 
         return ticket, written()
-
-    async def _read(self, named: Sequence[tuple[str, str]], work: Callable[[], T]) -> T:
-        """Run work that reads images; little of it at a time, since each holds a thread or a large image."""
-        fetches = any(is_remote(url) for url, _ in named)
-        limit = self._fetching if fetches else self._decoding if named else nullcontext()
-        async with limit:
-            return await self.run(work)
-
-
-def _while_waiting(images: Iterator[R], client: Client) -> Iterator[R]:
-    """Images that are read one after another, as long as their client waits."""
-    client.check()
-    for image in images:
-        yield image
-        client.check()

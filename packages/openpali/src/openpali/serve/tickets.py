@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,42 +11,37 @@ from functools import cached_property
 from openpali.infer.generate import Ask, Generation, Text, Written
 from openpali.infer.pipeline import Pipeline, Prediction, Row, cut_at, full_size_bytes
 from openpali.infer.routing import next_turn
-from openpali.serve.features import FeatureKey
 from openpali.text.tokenizer import Tokenizer
 
 
-class Unavailable(RuntimeError):
-    """The scheduler takes no requests: it is stopping, or its engine has failed."""
-
-
-class QueueFull(RuntimeError):
-    """More requests wait than may, or they hold more memory.
+class Refused(RuntimeError):
+    """A request is not answered.
 
     Attributes:
-        retry_after: seconds until a place is likely to be free.
+        status, code: of HTTP, and for clients.
     """
 
-    def __init__(self, why: str, retry_after: float) -> None:
-        super().__init__(f"{why}: try again in {retry_after:.0f} s")
-        self.retry_after = retry_after
+    status, code = 500, "failed"
 
 
-class Failed(RuntimeError):
+class Unavailable(Refused):
+    """The scheduler takes no requests: it is stopping, or its engine has failed."""
+
+    status, code = 503, "unavailable"
+
+
+class QueueFull(Refused):
+    """More requests wait than may, or they hold more memory."""
+
+    status, code = 429, "queue_full"
+
+
+class Failed(Refused):
     """The model could not read the request; others go on."""
 
 
-class Cancelled(RuntimeError):
+class Cancelled(Refused):
     """The sender has cancelled the request."""
-
-    def __init__(self) -> None:
-        super().__init__("the request was cancelled")
-
-
-class TooLate(RuntimeError):
-    """The request's deadline passed before its answer was complete."""
-
-    def __init__(self) -> None:
-        super().__init__("the request's time was over before its answer was complete")
 
 
 Watch = Callable[[Written], None]
@@ -63,15 +58,15 @@ class Attempt:
     Attributes:
         part: who answers.
         row: what it is asked.
-        tokenizer: of the answer.
-        pipeline: generates the answer; None for a part that has no decoder.
-        keys: of the images, for the feature cache.
         ask: how to generate.
+        tokenizer: of the answer.
+        pipeline: generates the answer; None for a part without a decoder.
+        keys: of the images, for the feature cache.
         read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
-        text: what is being generated; None while it waits.
+        text: what is being generated; None while it waits, and for a part without a decoder.
         ood_score: of the images; None while it waits, without images, and without a detector.
-        run_encoder_only: makes the answer of a part that has no decoder.
-        known: that answer, once it is made.
+        answer: makes the answer of a part without a decoder.
+        known: that answer, once the part is asked.
     """
 
     part: str
@@ -79,25 +74,37 @@ class Attempt:
     ask: Ask
     tokenizer: Tokenizer
     pipeline: Pipeline | None = None
-    keys: Sequence[FeatureKey] = ()
+    keys: Sequence[tuple[Hashable, str]] = ()
     read: int = 0
     text: Text | None = None
     ood_score: float | None = None
-    run_encoder_only: Callable[[], Prediction] | None = None
-    known: Prediction | None = None
+    answer: Callable[[], Prediction] | None = None
+    known: Future[Prediction] | None = None
 
     @property
     def width(self) -> int:
         """Slots that it takes."""
-        return max(self.ask.decoding.beams, self.ask.decoding.samples)
+        return max(self.ask.decoding.beams, self.ask.decoding.samples) if self.pipeline else 0
 
     @property
     def generations(self) -> list[Generation]:
         """The texts of a complete attempt, best score first."""
         if self.known is not None:
-            return [self.known.generation]
+            return [self.known.result().generation]
         assert self.text is not None
         return self.text.generations
+
+    def predictions(self, stops: Sequence[str] = ()) -> list[Prediction]:
+        """The answers of a complete attempt, best score first, each before the first of ``stops``."""
+        if self.pipeline is None:
+            assert self.known is not None
+            prediction = self.known.result()
+            if (text := cut_at(prediction.answer.text, stops)) != prediction.answer.text:
+                answer = replace(prediction.answer, text=text, confidence=None)
+                prediction = replace(prediction, answer=answer)
+            return [prediction] * self.ask.decoding.samples
+        read = (self.pipeline.prediction(self.row, g, stops, self.ood_score) for g in self.generations)
+        return [replace(each, part=self.part) for each in read]
 
 
 @dataclass(eq=False)
@@ -107,17 +114,16 @@ class Ticket:
     Attributes:
         attempts: the parts that may answer, in the order in which they are asked.
         stops: texts that end the answer.
-        deadline: on the clock of ``time.monotonic``; None: none.
         watch: see :data:`Watch`.
-        submitted, started, first_token, finished: times on the same clock; 0 until then.
+        submitted, started, first_token, finished: on the clock of ``time.monotonic``; 0 until then.
         turn: the attempt that is being made; at the end, the one whose answer is given.
         reworded: a sentence for the sender, if the prompt is not the text that was sent.
         warning: ends the answer if the images are out of distribution; empty where programs read the answer.
+        future: the texts of the answer, once it is complete.
     """
 
     attempts: Sequence[Attempt]
     stops: Sequence[str] = ()
-    deadline: float | None = None
     watch: Watch | None = None
     submitted: float = field(default_factory=time.monotonic)
     started: float = 0.0
@@ -155,11 +161,6 @@ class Ticket:
         return full_size_bytes(attempt.row for attempt in self.attempts)
 
     @property
-    def width(self) -> int:
-        """Slots that it takes."""
-        return self.now.width
-
-    @property
     def shape(self) -> tuple[Pipeline, int, int, int]:
         """What requests have in common that are encoded together: who answers, frames, prompt tokens / 8, beams."""
         attempt = self.now
@@ -172,9 +173,9 @@ class Ticket:
 
     def try_next(self) -> bool:
         """Go on to the next attempt, if this one is complete and does not settle the answer; else settle it."""
-        if self.decided:
+        if self.decided and self.now.pipeline:
             return False
-        made = [_read(attempt)[0] for attempt in self.attempts[: self.turn + 1]]
+        made = [attempt.predictions()[0] for attempt in self.attempts[: self.turn + 1]]
         self.turn = next_turn(made, len(self.attempts))
         return self.turn == len(made)
 
@@ -186,28 +187,14 @@ class Ticket:
         """The answers, best score first; waits for them.
 
         Raises:
-            Cancelled, Failed, TooLate, Unavailable: it got none.
+            Refused: it got none.
+            ValueError: a part without a decoder cannot answer it.
             TimeoutError: it has none yet.
         """
         self.future.result(timeout)
-        found = _read(self.now, self.stops)
+        found = self.now.predictions(self.stops)
         return [self._warned(each) if each.out_of_distribution and self.warning else each for each in found]
 
     def _warned(self, prediction: Prediction) -> Prediction:
         answer = prediction.answer
         return replace(prediction, answer=replace(answer, text=f"{answer.text} ({self.warning})".strip()))
-
-
-def _read(attempt: Attempt, stops: Sequence[str] = ()) -> list[Prediction]:
-    """The answers of a complete attempt, each before the first of ``stops``."""
-    if attempt.known is not None:
-        answer = attempt.known.answer
-        if (text := cut_at(answer.text, stops)) != answer.text:
-            answer = replace(answer, text=text, confidence=None)
-        return [replace(attempt.known, answer=answer)] * attempt.ask.decoding.samples
-    pipeline = attempt.pipeline
-    assert pipeline is not None
-    return [
-        replace(pipeline.prediction(attempt.row, each, stops, attempt.ood_score), part=attempt.part)
-        for each in attempt.generations
-    ]
