@@ -92,7 +92,7 @@ class Ours:
         self._running.__enter__()
 
     def submit(self, request: Request) -> Future[Done]:
-        ticket = self._scheduler.submit([request.image], request.prompt, raw=True, decoding=request.decoding)
+        ticket = self._scheduler.submit([request.image], request.prompt, decoding=request.decoding)
         done: Future[Done] = Future()
 
         def end(_: object) -> None:

@@ -61,12 +61,6 @@ def mistakes(
     return [_mistake(each, model, terms, unknown) for each in error.errors(include_url=False)]
 
 
-def deepest_mistake(error: ValidationError, model: type[BaseModel], terms: Terms) -> Mistake:
-    """Of the mistakes of :func:`mistakes` the first that is farthest within the value."""
-    deepest = max(error.errors(include_url=False), key=lambda each: len(each["loc"]))
-    return _mistake(deepest, model, terms, None)
-
-
 def reason(error: BaseException) -> str:
     """The message of an error, with its type (``KeyError: 'config'``) unless it is a plain ``ValueError``; of
     pydantic's, the first mistake."""
