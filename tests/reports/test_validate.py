@@ -149,7 +149,6 @@ def test_a_task_names_the_missing_field(folder: Path) -> None:
     assert report.feeds == {"vqa": 0}
     assert report.problems == {"unusable": 10}
     assert report.messages["unusable"][0] == "sample data.jsonl:1 has no answers"
-    assert len(report.messages["unusable"]) == 5
     assert report.as_json()["messages"]["unusable"][-1] == "sample data.jsonl:10 has no question"
     assert "and 5 more" in printed(report)
 

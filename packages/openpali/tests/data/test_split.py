@@ -79,9 +79,6 @@ def test_a_side_is_split_as_fairly_as_the_whole(tmp_path: Path) -> None:
     for side in ("train", "test"):
         again = split_data(Path(first[side].path), 0.1)
         assert again["test"].samples == pytest.approx(0.1 * first[side].samples, rel=0.4)
-        assert again["test"].note == ""
-    renamed = Path(first["train"].path).rename(tmp_path / "other.jsonl")
-    assert split_data(renamed, 0.3)["test"].note  # 12 % of what is left of the first split
 
 
 def test_a_validation_file_takes_from_the_training_file_alone(tmp_path: Path) -> None:
@@ -95,7 +92,6 @@ def test_a_validation_file_takes_from_the_training_file_alone(tmp_path: Path) ->
     found = [line for side in three for line in (tmp_path / f"mine-{side}.jsonl").read_text().splitlines()]
     assert sorted(found) == sorted(path.read_text().splitlines())
     assert [part.share for part in three.values()] == pytest.approx([0.7, 0.2, 0.1], abs=0.04)
-    assert {part.note for part in three.values()} == {""}
     validation = (tmp_path / "mine-validation.jsonl").read_text().splitlines()
     places = [path.read_text().splitlines().index(each) for each in validation]
     assert min(places[:20]) < 300

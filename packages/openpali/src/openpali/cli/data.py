@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from openpali.cli.models import written
 from openpali.cli.options import Command, Group, Json, Model
-from openpali.cli.outputs import check_drawable, check_writable
-
-if TYPE_CHECKING:
-    from openpali.data.problems import Problems
+from openpali.cli.outputs import check_drawable, check_not_input, check_writable
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Build and check data sets.")
 
@@ -41,8 +38,6 @@ def split(
     for part in parts.values():
         images = f" of {part.images:,} images" if part.images else ""
         typer.echo(f"{part.path}: {part.samples:,} samples{images}, {part.share:.1%}")
-        if part.note:
-            typer.echo(f"{part.path}: {part.note}", err=True)
 
 
 @app.command(cls=Command)
@@ -90,12 +85,31 @@ def validate(
         typer.echo(json.dumps(found.as_json() | {"sheet": drawn}, ensure_ascii=False))
     else:
         Console().print(render(found, drawn))
-        mention_more(found)
     if not found.ok:
         raise typer.Exit(1)
 
 
-def mention_more(found: Problems) -> None:
-    """Say how to see the messages that were not printed, if there are any."""
-    if found.more:
-        typer.echo("--json prints every message")
+@app.command("import", cls=Command)
+def import_(
+    format: Annotated[str, typer.Argument(help="coco, yolo, voc, csv or docvqa")],
+    path: Annotated[Path, typer.Argument(help="The annotations: a file, or for yolo and voc a folder")],
+    out: Annotated[Path, typer.Option(help="JSONL file to write, as data of a recipe")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images; default: where the format has them")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Part of the data set, such as train (yolo, voc)")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write annotations in another format as JSONL, and count what cannot be used."""
+    from rich.console import Console
+
+    from openpali.data.importers.registry import import_data
+    from openpali.reports.validation import render_import
+
+    check_not_input(out, path)
+    check_writable(out)
+    found = import_data(format, path, out, images=images, split=split)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), ensure_ascii=False))
+    else:
+        Console().print(render_import(found))

@@ -24,7 +24,6 @@ from openpali.cli.convert import convert, quantize
 from openpali.cli.eval import evaluate
 from openpali.cli.explain import explain
 from openpali.cli.export import export
-from openpali.cli.import_ import import_
 from openpali.cli.names import names
 from openpali.cli.options import Command, Group, UsageError
 from openpali.cli.predict import predict
@@ -95,7 +94,6 @@ def _openpali(
 for panel, verbs in GROUPS.items():
     for name, verb in verbs.items():
         app.command(name, cls=Command, rich_help_panel=panel)(verb)
-data.app.command("import", cls=Command)(import_)
 app.add_typer(data.app, name="data", rich_help_panel="Train")
 
 

@@ -85,7 +85,7 @@ def _plan(samples: Path, task: str, overrides: Sequence[str], run: Path | None) 
     share = held_out_share(len(source))
     parts = split_data(samples, share, share)
     for part in parts.values():
-        typer.echo(f"{part.path}: {part.samples:,} samples{f' ({part.note})' if part.note else ''}")
+        typer.echo(f"{part.path}: {part.samples:,} samples")
     # in full: a run of another folder's file of this name is another run
     train, validation, test = (str(Path(parts[side].path).resolve()) for side in ("train", "validation", "test"))
     chosen = tuning(f"{samples.stem}-{task}", task, train, validation, open_source(train, {}))

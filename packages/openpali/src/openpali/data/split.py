@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,8 @@ from openpali.data.groups import connected
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.whole import replacing
 
-_ALL = 1 << 256  # number of SHA-256 hashes
 SIDES = ("train", "validation", "test")
 _EARLIER = re.compile(f"(-({'|'.join(SIDES)}))*$")
-FAR = 5  # standard deviations from the share that was asked for; chance gets there once in a million splits
 
 
 @dataclass(frozen=True)
@@ -27,14 +24,12 @@ class Part:
         path: its JSONL file.
         samples, images: number of samples, and of distinct images.
         share: of the groups of samples without a common image, 0..1.
-        note: a sentence if that is far from what was asked for; else empty.
     """
 
     path: str
     samples: int
     images: int
     share: float
-    note: str = ""
 
 
 def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str, Part]:
@@ -73,45 +68,41 @@ def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str
     if path.suffix != ".jsonl":
         raise ValueError(f"{path} is not a .jsonl file: of shards and Parquet files, name some files for each side")
     source = JsonlSource(path)
-    records = [source.record(index) for index in range(len(source))]
-    hashes = [_hashes(source, index, record.images) for index, record in enumerate(records)]
-    roots = _roots(hashes)
-    shares = dict(zip(SIDES, (1 - held_out - validation, validation, held_out), strict=True))
+    lines = [source.line(index) for index in range(len(source))]
+    images = [
+        [_hash(source.read(index, name)) for name in source.record(index).images] for index in range(len(source))
+    ]
+    roots = _roots([own or [_hash(line.strip())] for own, line in zip(images, lines, strict=True)])
     earlier = re.search(_EARLIER, path.stem)
-    places = {root: _hash(f"{root}{earlier[0] if earlier else ''}".encode()) / _ALL for root in {*roots}}
+    places = {root: _hash(f"{root}{earlier[0] if earlier else ''}".encode()) for root in {*roots}}
     side = _sides(places, held_out, validation)
-    counts, parts, lines = [*side.values()], {}, {}
-    for name in (name for name, share in shares.items() if share):
-        indices = lines[name] = [index for index, root in enumerate(roots) if side[root] == name]
-        if name == "validation":
-            indices.sort(key=lambda index: _hash(source.line(index)))
+    written, parts, contents = [*side.values()], {}, {}
+    for name in SIDES if validation else ("train", "test"):
+        indices = [index for index, root in enumerate(roots) if side[root] == name]
         if not indices:
             raise ValueError(
                 f"these shares leave {name} of {path} empty, whose {len(source):,} samples are {len(side):,} "
                 f"groups without a common image: add images, until there are {3 if validation else 2} groups"
             )
-        images = {digest for index in indices if records[index].images for digest in hashes[index]}
-        share = counts.count(name) / len(counts)
-        note = _note(share, shares[name], len(counts))
-        parts[name] = Part(str(_file(path, name)), len(indices), len(images), share, note)
-    if replaced := [own for own in side_files(path) if own.exists()]:
-        _check_same_samples(replaced, source, path)
-    for stale in replaced:  # of an earlier split with other shares: its samples are in other files now
-        if stale not in map(Path, (part.path for part in parts.values())):
-            stale.unlink()
+        if name == "validation":
+            indices.sort(key=lambda index: _hash(lines[index]))
+        distinct = {digest for index in indices for digest in images[index]}
+        parts[name] = Part(str(_file(path, name)), len(indices), len(distinct), written.count(name) / len(written))
+        contents[name] = b"".join(lines[index].rstrip(b"\r\n") + b"\n" for index in indices)
+    whole = {b"", *(line.strip() for line in lines)}
+    earlier_files = [own for own in side_files(path) if own.exists()]
+    for own in earlier_files:
+        if not {line.strip() for line in own.read_bytes().split(b"\n")} <= whole:
+            raise ValueError(
+                f"{own} holds samples that {path} does not, and would be replaced: rename it, or delete it if it "
+                "came of an earlier split"
+            )
+    for own in {*earlier_files} - {Path(part.path) for part in parts.values()}:
+        own.unlink()  # its samples are in other files now
     for name, part in parts.items():
-        with replacing(Path(part.path)) as new, new.open("wb") as file:
-            file.writelines(source.line(index).rstrip(b"\r\n") + b"\n" for index in lines[name])
+        with replacing(Path(part.path)) as new:
+            new.write_bytes(contents[name])
     return parts
-
-
-def _roots(hashes: Sequence[Sequence[int]]) -> list[int]:
-    """Of each sample the least hash of all images that it is connected with by common images."""
-    numbers = {digest: number for number, digest in enumerate(sorted({each for own in hashes for each in own}))}
-    known = [*numbers]
-    pairs = [(numbers[own[0]], numbers[each]) for own in hashes for each in own[1:]]
-    least = {known[i]: known[group[0]] for group in connected(len(known), pairs) for i in group}
-    return [least[own[0]] for own in hashes]
 
 
 def side_files(path: Path) -> list[Path]:
@@ -123,20 +114,19 @@ def _file(path: Path, side: str) -> Path:
     return path.with_name(f"{path.stem}-{side}.jsonl")
 
 
-def _check_same_samples(replaced: Sequence[Path], source: JsonlSource, path: Path) -> None:
-    """Check that files that would be replaced hold nothing else."""
-    whole = {b"", *(source.line(index).strip() for index in range(len(source)))}
-    for file in replaced:
-        if not {line.strip() for line in file.read_bytes().split(b"\n")} <= whole:
-            raise ValueError(
-                f"{file} holds samples that {path} does not, and would be replaced: rename it, or delete it if it "
-                "came of an earlier split"
-            )
+def _roots(hashes: Sequence[Sequence[int]]) -> list[int]:
+    """Of each sample the least hash of all images that it is connected with by common images."""
+    known = sorted({digest for own in hashes for digest in own})
+    numbers = {digest: number for number, digest in enumerate(known)}
+    pairs = [(numbers[own[0]], numbers[each]) for own in hashes for each in own[1:]]
+    least = {known[i]: known[group[0]] for group in connected(len(known), pairs) for i in group}
+    return [least[own[0]] for own in hashes]
 
 
-def _sides(places: Mapping[int, float], held_out: float, validation: float) -> dict[int, str]:
-    """The side of each group by its place in 0..1: one group at least on each side, if there are enough."""
-    ends = [sum(place < end for place in places.values()) for end in (held_out, held_out + validation)]
+def _sides(places: Mapping[int, int], held_out: float, validation: float) -> dict[int, str]:
+    """The side of each group by its hash: one group at least on each side, if there are enough."""
+    shares = [place / (1 << 256) for place in places.values()]
+    ends = [sum(share < end for share in shares) for end in (held_out, held_out + validation)]
     least, last = int(validation > 0), len(places) - 1
     test = min(max(ends[0], 1), last - least)
     validated = min(max(ends[1], test + least), last)
@@ -145,17 +135,6 @@ def _sides(places: Mapping[int, float], held_out: float, validation: float) -> d
         root: "test" if number < test else "validation" if number < validated else "train"
         for number, root in enumerate(order)
     }
-
-
-def _note(share: float, asked: float, count: int) -> str:
-    if abs(share - asked) <= FAR * math.sqrt(asked * (1 - asked) / count):
-        return ""
-    return f"{share:.0%} instead of {asked:.0%}: is this one side of an earlier split, under another name?"
-
-
-def _hashes(source: JsonlSource, index: int, images: Sequence[str]) -> list[int]:
-    contents = [source.read(index, name) for name in images] or [source.line(index).strip()]
-    return [_hash(content) for content in contents]
 
 
 def _hash(content: bytes) -> int:

@@ -18,7 +18,7 @@ from openpali.data.sources.shards import DamagedShard
 from openpali.metrics.boxes import box_iou
 from openpali.rng import generator
 from openpali.tasks.base import Sample, Task, require
-from openpali.tasks.example import Box, Example, tight_box
+from openpali.tasks.example import Example, tight_box
 from openpali.tasks.refseg import MaskCrop
 from openpali.tasks.registry import Tools, open_task, openable, tasks_of
 from openpali.text.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ from openpali.text.tokenizer import Tokenizer
 SHOWN = 12  # number of samples to show
 LOOKED_AT = 10  # samples, evenly spaced, of which a task must fit one
 ENDS = ("missing file", "bad record", "bad image", "unusable", "long prompt")  # problems that end an evaluation
+Written = Sequence[tuple[Task, Sample]]  # a sample as each task writes it
 PREFERENCE = ("detect", "vqa", "ocr", "classify", "caption", "denoise")  # tasks to show a sample as, best first
 
 
@@ -89,6 +90,11 @@ class Validation(Problems):
     longest_target: int = 0
     shown: list[ShownSample] = field(default_factory=list)
 
+    def unusable(self, kinds: Sequence[str] = ENDS) -> tuple[int, str]:
+        """How many problems of these kinds there are, and the first message."""
+        messages = [message for kind in kinds for message in self.messages.get(kind, ())]
+        return len(messages), messages[0] if messages else ""
+
 
 def validate(
     path: str | Path,
@@ -109,24 +115,28 @@ def validate(
         warnings.simplefilter("always", DamagedShard)
         source = open_source(str(path), dict(terms.options))
     chosen = spread(len(source), limit)
-    tokenizer, tried = terms.tokenizer, terms.tasks or ([] if terms.required else _families(terms.tokenizer))
+    tried = terms.tasks or ([] if terms.required else _families(terms.tokenizer))
     found = Validation(str(path), len(source), len(chosen), {task.name: 0 for task in tried})
     for warning in damage:
         if warning.category is DamagedShard:
             found.add("damaged shard", str(warning.message))
     shown = {chosen[i] for i in spread(len(chosen), SHOWN)}
     for index in chosen:
-        example = _read(source, index, found)
-        if example is None:
+        try:
+            example = source[index]
+        except (ValueError, OSError) as error:
+            missing = isinstance(error, FileNotFoundError)
+            kind = "missing file" if missing else "bad record" if isinstance(error, RecordError) else "bad image"
+            found.add(kind, str(error))
             continue
-        _check_objects(example, found)
-        _check_texts(example, tokenizer, found)
-        written = _write(example, terms.seed, index, tried, found, required=terms.required)
-        if tokenizer:
-            _check_lengths(example, written, tokenizer, terms, found)
-        _check_answers(example, written, found)
+        if isinstance(source, RecordSource) and (where := source.where(index)) != example.key:
+            example = replace(example, key=f"{where} (key {example.key})")  # the name of the sample in all messages
+        written = _write(example, index, tried, terms, found)
+        for kind, message in (*_in_objects(example), *_in_targets(example, written)):
+            found.add(kind, f"{example.key}: {message}")
+        _check_texts(example, written, terms, found)
         if index in shown and (pick := _preferred(written)):
-            found.shown.append(_show(example, *pick, tokenizer))
+            found.shown.append(_show(example, *pick, terms.tokenizer))
             if show:
                 show(example, *pick)
     return found
@@ -142,11 +152,40 @@ def check_answerable(path: str | Path, terms: Terms) -> None:
         ValueError: some cannot be read, lack what the task writes, or are too long; the message names the first.
     """
     found = validate(path, terms, limit=None)
-    if count := sum(found.problems.get(kind, 0) for kind in ENDS):
+    count, first = found.unusable()
+    if count:
         raise ValueError(
             f"{count:,} of {found.samples:,} samples in {path} cannot be asked: mend or delete them. "
-            f"The first: {_first(found, ENDS)}"
+            f"The first: {first}"
         )
+
+
+def check_trainable(path: str | Path, terms: Terms, draws: int, most: int, *, cut: bool = False) -> str:
+    """Check, on a thousand samples, that a run does not end since it draws too many that it cannot use.
+
+    Args:
+        terms: of the run.
+        draws: how many samples it draws of these.
+        most: how many of those may be bad.
+        cut: targets that are too long are cut.
+
+    Returns:
+        A sentence if there are some, fewer than would end it; else empty.
+
+    Raises:
+        ValueError: it would end; the message names the first.
+    """
+    found = validate(path, terms)
+    bad, first = found.unusable(ENDS if cut else (*ENDS, "long target"))
+    if not bad:
+        return ""
+    counted = f"{bad:,} of {found.checked:,} samples in {path} cannot be used"
+    if (drawn := draws * bad // found.checked) > most:
+        raise ValueError(
+            f"{counted}: the run would draw some {drawn:,} and end after max_bad = {most:,}. Mend or delete them, "
+            f"or raise max_bad. The first: {first}"
+        )
+    return f"{counted}; training puts their neighbours in their places. The first: {first}"
 
 
 def check_fits(samples: Source, task: str) -> None:
@@ -171,38 +210,6 @@ def check_fits(samples: Source, task: str) -> None:
         raise ValueError(wrong)
 
 
-def check_trainable(path: str | Path, terms: Terms, draws: int, most: int, *, cut: bool = False) -> str:
-    """Check, on a thousand samples, that a run does not end since it draws too many that it cannot use.
-
-    Args:
-        terms: of the run.
-        draws: how many samples it draws of these.
-        most: how many of those may be bad.
-        cut: targets that are too long are cut.
-
-    Returns:
-        A sentence if there are some, fewer than would end it; else empty.
-
-    Raises:
-        ValueError: it would end; the message names the first.
-    """
-    found, kinds = validate(path, terms), ENDS if cut else (*ENDS, "long target")
-    bad = sum(found.problems.get(kind, 0) for kind in kinds)
-    if not bad:
-        return ""
-    told, first = f"{bad:,} of {found.checked:,} samples in {path} cannot be used", _first(found, kinds)
-    if (drawn := draws * bad // found.checked) > most:
-        raise ValueError(
-            f"{told}: the run would draw some {drawn:,} and end after max_bad = {most:,}. Mend or delete them, or "
-            f"raise max_bad. The first: {first}"
-        )
-    return f"{told}; training puts their neighbours in their places. The first: {first}"
-
-
-def _first(found: Validation, kinds: Sequence[str]) -> str:
-    return next(message for kind in kinds for message in found.messages.get(kind, ()))
-
-
 class _AnyMask:
     """A fake mask VQ-VAE, to find the samples for which one could write a target."""
 
@@ -220,74 +227,11 @@ def _families(tokenizer: Tokenizer | None) -> list[Task]:
     return [open_task(name, tools=tools) for name in openable(tools)]
 
 
-def _read(source: Source, index: int, found: Validation) -> Example | None:
-    try:
-        example = source[index]
-        if isinstance(source, RecordSource) and (where := source.where(index)) != example.key:
-            example = replace(example, key=f"{where} (key {example.key})")  # the name of the sample in all messages
-        return example
-    except FileNotFoundError as error:
-        found.add("missing file", str(error))
-    except RecordError as error:
-        found.add("bad record", str(error))
-    except (ValueError, OSError) as error:
-        found.add("bad image", str(error))
-    return None
-
-
-def _check_objects(example: Example, found: Validation) -> None:
-    for number, thing in enumerate(example.objects):
-        what, size, box = f"{example.key}: objects.{number} ({thing.name})", example.size, thing.box
-        if max(box) <= 1 and max(size) > 1:
-            found.add(
-                "box outside", f"{what}: the box seems to be in fractions; multiply it by the image size, in pixels"
-            )
-        elif box.ymin < 0 or box.xmin < 0 or box.ymax > size.height or box.xmax > size.width:
-            where = f"the image of {size.height} x {size.width} pixels"
-            found.add("box outside", f"{what}: box {_numbers(box)} (ymin, xmin, ymax, xmax) exceeds {where}")
-        if thing.mask is not None and thing.mask.any() and box_iou([tight_box(thing.mask)], [box])[0, 0] < 0.5:
-            around = _numbers(tight_box(thing.mask))
-            found.add(
-                "mask elsewhere",
-                f"{what}: box {_numbers(box)} (ymin, xmin, ymax, xmax), but the mask is within {around}",
-            )
-        elif thing.mask is not None and not thing.mask.any():
-            found.add("mask elsewhere", f"{what}: the mask is empty")
-
-
-def _check_texts(example: Example, tokenizer: Tokenizer | None, found: Validation) -> None:
-    for where, text in _texts(example):
-        if not text.strip():
-            found.add("empty text", f"{example.key}: {where} is empty: write a text, or leave it out")
-            continue
-        if tokenizer is None:
-            continue
-        found.texts += 1
-        if not tokenizer.roundtrips(text):
-            found.lost += 1
-            for character in tokenizer.lost(text):
-                found.lost_characters[character] = found.lost_characters.get(character, 0) + 1
-            found.add("text changed by the tokenizer", f"{example.key}: {text!r}")
-
-
-def _texts(example: Example) -> Iterator[tuple[str, str]]:
-    """Field and text of all that the example has."""
-    for lang, captions in example.captions.items():
-        yield from ((f"captions.{lang}.{number}", text) for number, text in enumerate(captions))
-    yield from ((f"answers.{number}", text) for number, text in enumerate(example.answers))
-    fields = {"question": example.question, "expression": example.expression}
-    fields |= {"text": example.text, "label": example.label}
-    yield from ((name, text) for name, text in fields.items() if text)
-    yield from ((f"objects.{number}.name", thing.name) for number, thing in enumerate(example.objects))
-
-
-def _write(
-    example: Example, seed: int, index: int, tasks: Sequence[Task], found: Validation, *, required: bool
-) -> list[tuple[Task, Sample]]:
+def _write(example: Example, index: int, tasks: Sequence[Task], terms: Terms, found: Validation) -> Written:
     written, reasons = [], []
     for task in tasks:
         try:
-            sample = task.write(example, generator(seed, index))
+            sample = task.write(example, generator(terms.seed, index))
             if "images" in task.needs:
                 require(example.images, example, "image")
         except ValueError as error:
@@ -296,43 +240,81 @@ def _write(
             written.append((task, sample))
     for name in {task.name for task, _ in written}:
         found.feeds[name] += 1
-    if required and not tasks and not (example.lines or example.text.strip()):
-        found.add("unusable", f"sample {example.key} has neither lines nor a text")
-    elif required:
-        for reason in reasons:
-            found.add("unusable", reason)
-    elif not written:
-        found.add("unusable", f"sample {example.key} has no fields that a task can use")
+    if not terms.required:
+        reasons = [] if written else [f"sample {example.key} has no fields that a task can use"]
+    elif not tasks and not (example.lines or example.text.strip()):
+        reasons = [f"sample {example.key} has neither lines nor a text"]
+    for reason in reasons:
+        found.add("unusable", reason)
     return written
 
 
-def _check_lengths(
-    example: Example,
-    written: Sequence[tuple[Task, Sample]],
-    tokenizer: Tokenizer,
-    terms: Terms,
-    found: Validation,
-) -> None:
-    for task, sample in written:
-        prompt = sample.prompt_ids(tokenizer)
-        if (most := terms.max_prompt) and len(prompt) > most:
-            found.add("long prompt", f"{example.key}: {len(prompt)} tokens as {task.name}, the maximum is {most}")
-        length = len(sample.target_ids(tokenizer)) + 1
-        found.longest_target = max(found.longest_target, length)
-        if length > (most := terms.max_target or task.limit):
-            found.add("long target", f"{example.key}: {length} tokens as {task.name}, the maximum is {most}")
+def _in_objects(example: Example) -> Iterator[tuple[str, str]]:
+    """What is wrong with its boxes and masks: kinds and messages."""
+    for number, thing in enumerate(example.objects):
+        what, size, box = f"objects.{number} ({thing.name})", example.size, thing.box
+        edges = f"box {[round(edge, 1) for edge in box]} (ymin, xmin, ymax, xmax)"
+        if max(box) <= 1 and max(size) > 1:
+            advice = "multiply it by the image size, in pixels"
+            yield "box outside", f"{what}: the box seems to be in fractions; {advice}"
+        elif box.ymin < 0 or box.xmin < 0 or box.ymax > size.height or box.xmax > size.width:
+            yield "box outside", f"{what}: {edges} exceeds the image of {size.height} x {size.width} pixels"
+        if thing.mask is None:
+            continue
+        if not thing.mask.any():
+            yield "mask elsewhere", f"{what}: the mask is empty"
+        elif box_iou([tight_box(thing.mask)], [box])[0, 0] < 0.5:
+            around = [round(edge, 1) for edge in tight_box(thing.mask)]
+            yield "mask elsewhere", f"{what}: {edges}, but the mask is within {around}"
 
 
-def _check_answers(example: Example, written: Sequence[tuple[Task, Sample]], found: Validation) -> None:
-    for task, sample in written:
-        if example.images:
-            try:
-                task.parse(sample.target, example.size, strict=True)
-            except ValueError as error:
-                found.add("unreadable target", f"{example.key}: {task.name} cannot parse its own target: {error}")
+def _in_targets(example: Example, written: Written) -> Iterator[tuple[str, str]]:
+    """The tasks that cannot read what they write."""
+    for task, sample in written if example.images else ():
+        try:
+            task.parse(sample.target, example.size, strict=True)
+        except ValueError as error:
+            yield "unreadable target", f"{task.name} cannot parse its own target: {error}"
 
 
-def _preferred(written: Sequence[tuple[Task, Sample]]) -> tuple[Task, Sample] | None:
+def _check_texts(example: Example, written: Written, terms: Terms, found: Validation) -> None:
+    """Find texts that are empty, too long, or not given back by the tokenizer."""
+    tokenizer = terms.tokenizer
+    for where, text in _texts(example):
+        if not text.strip():
+            found.add("empty text", f"{example.key}: {where} is empty: write a text, or leave it out")
+        elif tokenizer:
+            found.texts += 1
+            if not tokenizer.roundtrips(text):
+                found.lost += 1
+                for character in tokenizer.lost(text):
+                    found.lost_characters[character] = found.lost_characters.get(character, 0) + 1
+                found.add("text changed by the tokenizer", f"{example.key}: {text!r}")
+    for task, sample in written if tokenizer else ():
+        assert tokenizer
+        target = len(sample.target_ids(tokenizer)) + 1
+        found.longest_target = max(found.longest_target, target)
+        lengths = (
+            ("long prompt", len(sample.prompt_ids(tokenizer)), terms.max_prompt),
+            ("long target", target, terms.max_target or task.limit),
+        )
+        for kind, length, most in lengths:
+            if most and length > most:
+                found.add(kind, f"{example.key}: {length} tokens as {task.name}, the maximum is {most}")
+
+
+def _texts(example: Example) -> Iterator[tuple[str, str]]:
+    """Field and text of all that the example has."""
+    for lang, captions in example.captions.items():
+        yield from ((f"captions.{lang}.{number}", text) for number, text in enumerate(captions))
+    yield from ((f"answers.{number}", text) for number, text in enumerate(example.answers))
+    for name in ("question", "expression", "text", "label"):
+        if text := getattr(example, name):
+            yield name, text
+    yield from ((f"objects.{number}.name", thing.name) for number, thing in enumerate(example.objects))
+
+
+def _preferred(written: Written) -> tuple[Task, Sample] | None:
     by_name = {task.name: (task, sample) for task, sample in written}
     if len(by_name) == 1:
         return written[0]
@@ -345,7 +327,3 @@ def _show(example: Example, task: Task, sample: Sample, tokenizer: Tokenizer | N
         target = [*sample.target_ids(tokenizer), tokenizer.eos_id]
         pieces = tokenizer.pieces(sample.prompt_ids(tokenizer)), tokenizer.pieces(target)
     return ShownSample(example.key, task.name, sample.prompt, sample.target, *pieces)
-
-
-def _numbers(box: Box) -> list[float]:
-    return [round(edge, 1) for edge in box]

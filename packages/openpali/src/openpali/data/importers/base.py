@@ -1,15 +1,16 @@
-"""What importers share: finding images, moving shapes to the image's own pixels, and counting what is left out."""
+"""What importers share: an importer reads entries; their images are found and their objects placed here."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from openpali.data.media.images import read_size
 from openpali.data.problems import Problems
@@ -21,6 +22,16 @@ from openpali.mistakes import reason
 from openpali.tasks.example import Box, Size
 
 M = TypeVar("M", bound=BaseModel)
+FRACTIONS = Size(1, 1)  # the size of an image whose objects are annotated in fractions of it
+ROUNDING = 1.0  # pixels that a box may exceed the image by without being called clipped
+
+
+class Unusable(ValueError):
+    """Something that is left out; ``kind`` is what it is counted as."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(kw_only=True)
@@ -44,9 +55,18 @@ class Imported(Problems):
     def change(self, what: str) -> None:
         self.changed[what] = self.changed.get(what, 0) + 1
 
+    @contextmanager
+    def counting(self, where: str, kind: str = "damaged entry") -> Iterator[None]:
+        """Count a ``ValueError`` about what is at ``where``, as its own kind or as ``kind``, and go on."""
+        try:
+            yield
+        except Unusable as error:
+            self.add(error.kind, f"{where}: {error}")
+        except ValueError as error:
+            self.add(kind, f"{where}: {reason(error)}")
 
-@dataclass(frozen=True)
-class Request:
+
+class Request(NamedTuple):
     """What to import.
 
     Attributes:
@@ -59,28 +79,12 @@ class Request:
     images: Path | None = None
     split: str = ""
 
-    def refuse_split(self, title: str) -> None:
-        """For formats without splits. Raises ``ValueError`` if one is asked for."""
+    def refuse_split(self) -> None:
+        """For formats whose files have no splits. Raises ``ValueError`` if one is asked for."""
         if self.split:
             raise ValueError(
-                f"--split {self.split}: {title} has no splits in it; give the file of the one you want"
+                f"--split {self.split}: {self.path} has no splits in it; give the file of the one you want"
             )
-
-
-class Found(NamedTuple):
-    """A sample: its image, and the other fields of its record."""
-
-    image: Path
-    fields: Mapping[str, Any]
-
-
-Importer = Callable[[Request, Imported], Iterator[Found]]
-"""Reads annotations, and counts in the second argument what it leaves out or changes.
-
-Raises:
-    FileNotFoundError: a file of the format is missing.
-    ValueError: a file is not in the format.
-"""
 
 
 class Thing(NamedTuple):
@@ -92,145 +96,132 @@ class Thing(NamedTuple):
     where: str
 
 
-class ImageFinder:
-    """Finds images by the names in annotations.
+class Entry(NamedTuple):
+    """What annotations hold about an image.
 
-    Args:
-        request: its folder of images is the only one searched, if it is given.
-        folders: where the format has them, the first choice first.
+    Attributes:
+        where: place in the annotations.
+        names: of its file, the first choice first.
+        folders: where its file may be, the first choice first.
+        fields: of the record.
+        things: its objects; ``None``: it is not annotated with objects.
+        size: of the image when it was annotated, which things refer to; ``None``: as it is now.
     """
 
-    def __init__(self, request: Request, folders: Sequence[Path]) -> None:
-        self.folders = [request.images] if request.images else list(dict.fromkeys(folders))
-        if request.images and not request.images.is_dir():
-            raise FileNotFoundError(f"--images {request.images} is not a folder")
-        self.shortened: dict[Path, str] = {}  # image that was found without its folders -> the name it was found by
-
-    def find(self, name: str, where: str, log: Imported, others: Sequence[str] = ()) -> tuple[Path, Size] | None:
-        """The image of this name and its upright size; ``None``, counted, where it is missing or damaged.
-
-        A name with folders, of this system or of Windows, is looked up as it is in all places, then without them,
-        then ``others`` are. Without its folders an image is found by one name only: a/1.png and b/1.png are two.
-        """
-        if is_url(name):
-            log.add("no image file", f"{where}: {name} is a URL: download the image, and give its path")
-            return None
-        plain = PureWindowsPath(name)
-        for each in (name, plain.as_posix(), plain.name, *others):
-            for path in (folder / form for form in _forms(each) for folder in self.folders):
-                if not is_file(path):
-                    continue
-                told = plain.as_posix()
-                if each not in (name, told) and (first := self.shortened.setdefault(path, told)) != told:
-                    log.add(
-                        "one file for two images",
-                        f"{where}: {name} is only found as {path}, as {first} was: give --images their folder",
-                    )
-                    return None
-                size = open_image(path, where, log)
-                return size and (path, size)
-        searched = ", ".join(map(str, self.folders))
-        log.add("no image file", f"{where}: no {shorten(name, 80)} in {searched} (--images names another folder)")
-        return None
+    where: str
+    names: Sequence[str]
+    folders: Sequence[Path]
+    fields: Mapping[str, Any]
+    things: Sequence[Thing] | None = None
+    size: Size | None = None
 
 
-def _forms(name: str) -> Iterable[str]:
-    """A name as it is, then in the Unicode forms that it is not in."""
-    return dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)))
+Importer = Callable[[Request, Imported], Iterator[Entry]]
+"""Reads annotations, and counts in the second argument what it leaves out or changes.
+
+Raises:
+    FileNotFoundError: a file of the format is missing.
+    ValueError: a file is not in the format.
+"""
 
 
-def open_image(path: Path, where: str, log: Imported) -> Size | None:
-    """The upright size of an image; ``None``, counted, where it is missing or damaged."""
-    try:
-        return read_size(path)
-    except FileNotFoundError as error:
-        log.add("no image file", f"{where}: {error}")
-    except ValueError as error:
-        log.add("bad image", f"{where}: {error}")
-    return None
+def records(entries: Iterator[Entry], request: Request, log: Imported) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Image and other fields of the record of each entry that can be used."""
+    shortened: dict[Path, str] = {}
+    for entry in entries:
+        with log.counting(entry.where, "bad image"):
+            image = _find(entry, [request.images] if request.images else entry.folders, shortened)
+            size, fields = read_size(image), dict(entry.fields)
+            if entry.things is not None and (objects := _place(entry, image, entry.things, size, log)):
+                fields["objects"] = objects
+            if set(fields) - {"key"}:
+                yield image, fields
 
 
-def place(things: Sequence[Thing], annotated: Size, size: Size, log: Imported) -> list[dict[str, Any]]:
-    """Objects of a record, in pixels of the image.
+def _find(entry: Entry, folders: Sequence[Path], shortened: dict[Path, str]) -> Path:
+    """The image of an entry.
+
+    A name with folders, of this system or of Windows, is looked up as it is in all places, then without them, then
+    other names are. Without its folders an image is found by one name only: a/1.png and b/1.png are two.
 
     Args:
-        things: what is annotated, in pixels of an image of size ``annotated``.
-        annotated: size of the image by its annotations; the image may have been resized since.
-        size: upright size of the image file.
+        shortened: image that was found without its folders -> the name it was found by.
     """
-    return [record for thing in things if (record := _placed(thing, annotated, size, log))]
+    name, *others = entry.names
+    if is_url(name):
+        raise Unusable("no image file", f"{name} is a URL: download the image, and give its path")
+    plain = PureWindowsPath(name)
+    for each in (name, plain.as_posix(), plain.name, *others):
+        forms = dict.fromkeys((each, *(unicodedata.normalize(form, each) for form in ("NFC", "NFD"))))
+        for path in (folder / form for form in forms for folder in folders):
+            if not is_file(path):
+                continue
+            whole = plain.as_posix()
+            if each not in (name, whole) and (first := shortened.setdefault(path, whole)) != whole:
+                found = f"{name} is only found as {path}, as {first} was: give --images their folder"
+                raise Unusable("one file for two images", found)
+            return path
+    searched = ", ".join(map(str, dict.fromkeys(folders)))
+    raise Unusable("no image file", f"no {shorten(name, 80)} in {searched} (--images names another folder)")
 
 
-def _placed(thing: Thing, annotated: Size, size: Size, log: Imported) -> dict[str, Any] | None:
-    """One object for :func:`place`; ``None``, counted, if it cannot be used."""
+def _place(entry: Entry, image: Path, things: Sequence[Thing], size: Size, log: Imported) -> list[dict[str, Any]]:
+    """Objects of a record, in pixels of an image of ``size``; none, counted, if they cannot be placed."""
+    annotated = entry.size or size
+    if annotated.height != annotated.width and annotated == (size.width, size.height):
+        log.add(
+            "image lies on its side",
+            f"{image}: annotated at {_by(annotated)} pixels, upright (after EXIF) it is {_by(size)}",
+        )
+        return []
+    placed = []
+    for thing in things:
+        with log.counting(thing.where, "bad object"):
+            placed.append(_placed(thing, annotated, size, log))
+    if not placed:
+        log.add("image without usable objects", str(image))
+    return placed
+
+
+def _placed(thing: Thing, annotated: Size, size: Size, log: Imported) -> dict[str, Any]:
     box, shape = thing.box, thing.shape
     if isinstance(shape, RunLengths) and shape.size != annotated:
-        log.add(
-            "damaged mask, box kept" if box else "damaged mask",
-            f"{thing.where}: the mask is of {shape.size.width} x {shape.size.height} pixels, and the image was "
-            f"annotated at {annotated.width} x {annotated.height}",
-        )
+        damage = f"the mask is of {_by(shape.size)} pixels, and the image was annotated at {_by(annotated)}"
         if box is None:
-            return None
+            raise Unusable("damaged mask", damage)
+        log.add("damaged mask, box kept", f"{thing.where}: {damage}")
         shape = None
     if annotated != size:
         down, right = size.height / annotated.height, size.width / annotated.width
         box = box and Box(box.ymin * down, box.xmin * right, box.ymax * down, box.xmax * right)
         shape = shape and shape.resized(annotated, size)
-        log.change("objects moved with their resized image")
+        if annotated != FRACTIONS:
+            log.change("objects moved with their resized image")
+    record: dict[str, Any] = {"name": thing.name}
     if box is not None:
         inside = Box(max(box.ymin, 0), max(box.xmin, 0), min(box.ymax, size.height), min(box.xmax, size.width))
         if inside.ymin >= inside.ymax or inside.xmin >= inside.xmax:
-            what = "empty box" if box.ymin >= box.ymax or box.xmin >= box.xmax else "box outside the image"
-            log.add(what, f"{thing.where}: {[round(edge, 3) for edge in box]} (ymin, xmin, ymax, xmax)")
-            return None
+            kind = "empty box" if box.ymin >= box.ymax or box.xmin >= box.xmax else "box outside the image"
+            raise Unusable(kind, f"{[round(edge, 3) for edge in box]} (ymin, xmin, ymax, xmax)")
         if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > ROUNDING:
             log.change("boxes clipped to the image")
-        box = inside
-    record: dict[str, Any] = {"name": thing.name}
-    if box is not None:
-        record["box"] = [round(edge, 3) for edge in box]
+        record["box"] = [round(edge, 3) for edge in inside]
     if shape is not None:
         record["mask"] = shape.as_json()
-    try:
-        ObjectRecord.model_validate(record)
-    except ValidationError as error:
-        log.add("bad object", f"{thing.where}: {reason(error)}")
-        return None
+    ObjectRecord.model_validate(record)
     return record
 
 
-ROUNDING = 1.0  # pixels that a box may exceed the image by without being called clipped
+def _by(size: Size) -> str:
+    return f"{size.width} x {size.height}"
 
 
-def is_turned(annotated: Size, size: Size) -> bool:
-    """Whether an image is annotated in the other orientation: it lies on its side, and shapes cannot be placed."""
-    return annotated.height != annotated.width and annotated == (size.width, size.height)
-
-
-def add_objects(
-    key: str, image: Path, things: Sequence[Thing], annotated: Size, size: Size, log: Imported
-) -> Iterator[Found]:
-    """The sample of an image with objects, if it has any that can be placed: see :func:`place`."""
-    if is_turned(annotated, size):
-        log.add(
-            "image lies on its side",
-            f"{image}: annotated at {annotated.width} x {annotated.height} pixels, upright (after EXIF) it is "
-            f"{size.width} x {size.height}",
-        )
-    elif objects := place(things, annotated, size, log):
-        yield Found(image, {"key": key, "objects": objects})
-    else:
-        log.add("image without usable objects", str(image))
-
-
-def read_entry(model: type[M], value: Any, where: str, log: Imported) -> M | None:
-    """An entry of an annotation file; ``None``, counted, where it is not what the format has there."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        log.add("damaged entry", f"{where}: {reason(error)}")
-        return None
+def read_entries(model: type[M], values: Sequence[Any], where: str, log: Imported) -> Iterator[tuple[str, M]]:
+    """The entries of a list in an annotation file, each with its place; others are counted."""
+    for number, value in enumerate(values):
+        place = f"{where}[{number}]"
+        with log.counting(place):
+            yield place, model.model_validate(value)
 
 
 def read_text(path: Path) -> str:

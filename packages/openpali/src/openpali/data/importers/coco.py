@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from openpali.data.importers.base import (
-    Found,
-    ImageFinder,
-    Imported,
-    Request,
-    Thing,
-    add_objects,
-    read_entry,
-    read_json,
-)
+from openpali.data.importers.base import Entry, Imported, Request, Thing, Unusable, read_entries, read_json
 from openpali.data.sources.mask_formats import Shape, read_polygons, read_run_lengths
 from openpali.tasks.example import Box, Size
-
-TITLE = "COCO"
 
 
 class _Image(BaseModel):
@@ -37,7 +26,6 @@ class _Category(BaseModel):
 
 
 class _Annotation(BaseModel):
-    id: int | str = ""
     image_id: int | str
     category_id: int | str | None = None
     bbox: list[float] | None = None
@@ -45,53 +33,43 @@ class _Annotation(BaseModel):
     iscrowd: int = 0
     caption: str | None = None
 
-    @property
-    def text(self) -> str:
-        return (self.caption or "").strip()
 
-    @property
-    def located(self) -> bool:
-        return bool(self.bbox or self.segmentation)
-
-
-def read(request: Request, log: Imported) -> Iterator[Found]:
+def read(request: Request, log: Imported) -> Iterator[Entry]:
     """One sample per image. The path is the JSON file, or a folder with a single one."""
-    request.refuse_split("a file of COCO")
+    request.refuse_split()
     path = _file(request.path)
-    whole = read_json(path, TITLE, "images", "annotations")
+    whole = read_json(path, "COCO", "images", "annotations")
     folder, split = path.parent, path.stem.rpartition("_")[2]  # instances_train2017.json, images in train2017
-    places = (split, "images", f"images/{split}", "")
-    finder = ImageFinder(request, [each / name for each in (folder, folder.parent) for name in places])
-    entries, seen = _annotations(path, whole, log), set[int | str]()
-    names = _names(path, whole, log)
-    for i, value in enumerate(whole["images"]):
-        where = f"{path.name}, images[{i}]"
-        image = read_entry(_Image, value, where, log)
-        if image is None:
-            continue
+    folders = [each / at for each in (folder, folder.parent) for at in (split, "images", f"images/{split}", "")]
+    names: dict[int | str | None, str] = {}
+    for where, category in read_entries(_Category, whole.get("categories") or [], f"{path.name}, categories", log):
+        if names.setdefault(category.id, category.name) != category.name:
+            log.add("category with two names", f"{where}: id {category.id} is {names[category.id]!r} before")
+    annotations: dict[int | str, list[tuple[str, _Annotation]]] = {}
+    for where, entry in read_entries(_Annotation, whole["annotations"], f"{path.name}, annotations", log):
+        annotations.setdefault(entry.image_id, []).append((where, entry))
+    seen = set[int | str]()
+    for where, image in read_entries(_Image, whole["images"], f"{path.name}, images", log):
         if image.id in seen:
             log.add("image listed twice", f"{where}: id {image.id}")
             continue
         seen.add(image.id)
-        mine = entries.pop(image.id, [])
-        if (opened := finder.find(image.file_name, where, log)) is None:
-            continue
-        file, size = opened
         fields: dict[str, Any] = {"key": str(image.id)}
-        if captions := [entry.text for _, entry in mine if entry.text]:
-            fields["caption"] = captions
-        shown = [(at, entry) for at, entry in mine if entry.located or entry.caption is None]
-        for at, entry in mine:
-            if not (entry.located or entry.caption is None or entry.text):
+        captions, things, located = list[str](), list[Thing](), False
+        for at, entry in annotations.pop(image.id, []):
+            caption = (entry.caption or "").strip()
+            captions += [caption] if caption else []
+            if entry.bbox or entry.segmentation or entry.caption is None:
+                located = True
+                with log.counting(at, "bad object"):
+                    things.append(_thing(entry, names, at, log))
+            elif not caption:
                 log.add("empty caption", at)
-        if shown or not captions:
-            annotated = Size(image.height or size.height, image.width or size.width)
-            things = [thing for at, entry in shown for thing in _things(entry, names, at, log)]
-            for found in add_objects(fields["key"], file, things, annotated, size, log):
-                fields |= found.fields
-        if len(fields) > 1:
-            yield Found(file, fields)
-    for left in entries.values():
+        if captions:
+            fields["caption"] = captions
+        size = Size(image.height, image.width) if image.height and image.width else None
+        yield Entry(where, [image.file_name], folders, fields, things if located or not captions else None, size)
+    for left in annotations.values():
         for where, entry in left:
             log.add("annotation of an unlisted image", f"{where}: image_id {entry.image_id}")
 
@@ -102,63 +80,35 @@ def _file(path: Path) -> Path:
     found = sorted(path.glob("*.json"))
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise ValueError(f"{path} is a folder: give the JSON file of {TITLE} to import (in it: {names})")
+        raise ValueError(f"{path} is a folder: give the JSON file of COCO to import (in it: {names})")
     return found[0]
 
 
-def _names(path: Path, whole: dict[str, Any], log: Imported) -> dict[int | str, str]:
-    """Category -> its name."""
-    found: dict[int | str, str] = {}
-    for i, value in enumerate(whole.get("categories") or []):
-        where = f"{path.name}, categories[{i}]"
-        category = read_entry(_Category, value, where, log)
-        if category and found.setdefault(category.id, category.name) != category.name:
-            log.add("category with two names", f"{where}: id {category.id} is {found[category.id]!r} before")
-    return found
-
-
-def _annotations(
-    path: Path, whole: dict[str, Any], log: Imported
-) -> dict[int | str, list[tuple[str, _Annotation]]]:
-    """Image -> its annotations, each with its place in the file."""
-    found: dict[int | str, list[tuple[str, _Annotation]]] = {}
-    for i, value in enumerate(whole["annotations"]):
-        where = f"{path.name}, annotations[{i}]"
-        if entry := read_entry(_Annotation, value, where, log):
-            found.setdefault(entry.image_id, []).append((where, entry))
-    return found
-
-
-def _things(entry: _Annotation, names: dict[int | str, str], where: str, log: Imported) -> Iterator[Thing]:
+def _thing(entry: _Annotation, names: Mapping[int | str | None, str], where: str, log: Imported) -> Thing:
     if entry.iscrowd:
-        log.add("crowd region", f"{where}: it stands for several objects")
-    elif entry.category_id not in names:
-        log.add("unknown category", f"{where}: category_id {entry.category_id} is not in categories")
-    elif entry.bbox and len(entry.bbox) != 4:
-        log.add("bad object", f"{where}: bbox is {entry.bbox}, not [x, y, width, height]")
-    else:
-        box = None
-        # some tools write an empty box beside a polygon
-        if entry.bbox and (any(entry.bbox[2:]) or not entry.segmentation):
-            x, y, width, height = entry.bbox
-            box = Box(y, x, y + height, x + width)
-        try:
-            shape = _shape(entry.segmentation)
-        except ValueError as error:
-            if box is None:
-                log.add("bad object", f"{where}: segmentation: {error}")
-                return
-            log.add("damaged mask, box kept", f"{where}: segmentation: {error}")
-            shape = None
-        if box is None and shape is None:
-            log.add("bad object", f"{where}: it has no bbox and no segmentation")
-        else:
-            yield Thing(names[entry.category_id], box, shape, where)
+        raise Unusable("crowd region", "it stands for several objects")
+    if entry.category_id not in names:
+        raise Unusable("unknown category", f"category_id {entry.category_id} is not in categories")
+    box = shape = None
+    if entry.bbox and len(entry.bbox) != 4:
+        raise ValueError(f"bbox is {entry.bbox}, not [x, y, width, height]")
+    if entry.bbox and (
+        any(entry.bbox[2:]) or not entry.segmentation
+    ):  # some tools write an empty box beside a polygon
+        x, y, width, height = entry.bbox
+        box = Box(y, x, y + height, x + width)
+    try:
+        shape = _shape(entry.segmentation)
+    except ValueError as error:
+        if box is None:
+            raise
+        log.add("damaged mask, box kept", f"{where}: segmentation: {error}")
+    if box is None and shape is None:
+        raise ValueError("it has no bbox and no segmentation")
+    return Thing(names[entry.category_id], box, shape, where)
 
 
 def _shape(value: Any) -> Shape | None:
     if isinstance(value, dict):
         return read_run_lengths(value)
-    if isinstance(value, list) and value:
-        return read_polygons(value)
-    return None
+    return read_polygons(value) if isinstance(value, list) and value else None

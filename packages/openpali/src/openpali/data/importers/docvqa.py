@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import AliasChoices, BaseModel, Field
 
-from openpali.data.importers.base import Found, ImageFinder, Imported, Request, read_entry, read_json
-
-TITLE = "DocVQA"
+from openpali.data.importers.base import Entry, Imported, Request, Unusable, read_entries, read_json
 
 
 class _Question(BaseModel):
@@ -19,24 +17,19 @@ class _Question(BaseModel):
     question_types: list[str] = []
 
 
-def read(request: Request, log: Imported) -> Iterator[Found]:
+def read(request: Request, log: Imported) -> Iterator[Entry]:
     """One sample per question. The path is a file like ``train_v1.0_withQT.json``."""
-    request.refuse_split(f"a file of {TITLE}")
-    path, whole = request.path, read_json(request.path, TITLE, "data")
+    request.refuse_split()
+    path, whole = request.path, read_json(request.path, "DocVQA", "data")
     names = ("", "documents", "spdocvqa_images", "infographicsvqa_images", "images")
-    finder = ImageFinder(request, [path.parent / name for name in names])
-    for i, value in enumerate(whole["data"]):
-        where = f"{path.name}, data[{i}]"
-        entry = read_entry(_Question, value, where, log)
-        if entry is None:
-            continue
-        answers = [answer for answer in entry.answers if answer.strip()]
-        if not entry.question.strip():
-            log.add("question without a text", where)
-        elif not answers:  # as in the test split
-            log.add("question without an answer", f"{where}: {entry.question}")
-        elif opened := finder.find(entry.image, where, log):
+    for where, entry in read_entries(_Question, whole["data"], f"{path.name}, data", log):
+        with log.counting(where):
+            if not entry.question.strip():
+                raise Unusable("question without a text", "it is blank")
+            answers = [answer for answer in entry.answers if answer.strip()]
+            if not answers:  # as in the test split
+                raise Unusable("question without an answer", entry.question)
             fields = {"key": str(entry.id), "question": entry.question, "answers": answers}
             if entry.question_types:
                 fields["question_kind"] = ", ".join(entry.question_types)
-            yield Found(opened[0], fields)
+            yield Entry(where, [entry.image], [path.parent / name for name in names], fields)

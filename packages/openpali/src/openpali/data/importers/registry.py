@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from openpali.data.importers import coco, docvqa, table, voc, yolo
-from openpali.data.importers.base import Found, Imported, Importer, Request
+from openpali.data.importers.base import Imported, Importer, Request, records
 from openpali.data.sources.files import relative_to
-from openpali.data.sources.records import RecordError, parse_record
+from openpali.data.sources.records import parse_record
 from openpali.messages import hint
 from openpali.whole import replacing
 
@@ -40,30 +39,23 @@ def import_data(format: str, path: Path, out: Path, *, images: Path | None = Non
         raise ValueError(f"no format {format!r}; {hint(format, IMPORTERS)}")
     if out.suffix != ".jsonl":
         raise ValueError(f"--out {out}: the file is JSONL, so its name must end in .jsonl")
-    log = Imported(out=str(out))
-    found = IMPORTERS[format](Request(path, images, split), log)
+    if images and not images.is_dir():
+        raise FileNotFoundError(f"--images {images} is not a folder")
+    log, request, seen = Imported(out=str(out)), Request(path, images, split), set[Path]()
     with replacing(out) as new:
         with new.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(_lines(found, out, log))
+            for image, fields in records(IMPORTERS[format](request, log), request, log):
+                whole = image.resolve()
+                name = relative_to(whole, out.resolve().parent)
+                line = json.dumps({"key": fields.get("key", ""), "images": name, **fields}, ensure_ascii=False)
+                with log.counting(str(image)):
+                    parse_record(line, "its record")
+                    file.write(line + "\n")
+                    seen.add(whole)
+                    log.samples += 1
+                    log.objects += len(fields.get("objects", ()))
+        log.images = len(seen)
         if not log.samples:
             reasons = [f"{count:,} x {kind} ({log.messages[kind][0]})" for kind, count in log.problems.items()]
             raise ValueError(f"nothing of {path} can be used: {'; '.join(reasons) or 'it has no samples'}")
     return log
-
-
-def _lines(found: Iterator[Found], out: Path, log: Imported) -> Iterator[str]:
-    folder, images = out.resolve().parent, set[Path]()
-    for image, fields in found:
-        path = image.resolve()
-        file = relative_to(path, folder)
-        line = json.dumps({"key": fields.get("key", ""), "images": file, **fields}, ensure_ascii=False)
-        try:
-            parse_record(line, str(image))
-        except RecordError as error:
-            log.add("damaged entry", str(error))
-            continue
-        images.add(path)
-        log.samples += 1
-        log.images = len(images)
-        log.objects += len(fields.get("objects", ()))
-        yield line + "\n"

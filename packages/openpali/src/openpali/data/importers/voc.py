@@ -6,68 +6,54 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from openpali.data.importers.base import (
-    Found,
-    ImageFinder,
-    Imported,
-    Request,
-    Thing,
-    add_objects,
-    read_text,
-)
+from openpali.data.importers.base import Entry, Imported, Request, Thing, read_text
 from openpali.data.media.images import image_endings
 from openpali.tasks.example import Box, Size
 
 
-def read(request: Request, log: Imported) -> Iterator[Found]:
+def read(request: Request, log: Imported) -> Iterator[Entry]:
     """One sample per image. The path is a folder with ``Annotations`` (VOC2012), or one of XML files (LabelImg)."""
-    folder = request.path
-    annotations = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
+    root = request.path
+    annotations = root / "Annotations" if (root / "Annotations").is_dir() else root
     files = sorted(annotations.glob("*.xml"))
     if not files:
         raise FileNotFoundError(f"no XML files in {annotations}: give the folder that holds Annotations")
+    lists = {
+        path.stem: path for path in sorted((root / "ImageSets" / "Main").glob("*.txt")) if "_" not in path.stem
+    }
     if request.split:
-        files = _of_split(folder, annotations, request.split)
-    elif lists := sorted((folder / "ImageSets" / "Main").glob("*.txt")):
-        splits = ", ".join(path.stem for path in lists if "_" not in path.stem)
-        log.notes.append(f"all images were taken; --split takes one of {splits}")
-    finder = ImageFinder(request, [folder / "JPEGImages", annotations, folder, folder.parent / "JPEGImages"])
+        if request.split not in lists:
+            raise FileNotFoundError(f"no split {request.split!r} in {root}: there are {', '.join(lists) or 'none'}")
+        names = [line.split()[0] for line in read_text(lists[request.split]).splitlines() if line.strip()]
+        files = [annotations / f"{name}.xml" for name in names]
+    elif lists:
+        log.notes.append(f"all images were taken; --split takes one of {', '.join(lists)}")
+    folders = [root / "JPEGImages", annotations, root, root.parent / "JPEGImages"]
     endings = [form for ending in image_endings() for form in (ending, ending.upper())]
     for path in files:
         if not path.is_file():
             log.add("no annotation file", f"{path} is listed in split {request.split}")
             continue
-        try:
-            root = _parse(path)
-            name = root.findtext("filename") or f"{path.stem}.jpg"
-        except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last of an unknown encoding
-            log.add("damaged entry", f"{path.name}: {error}")
-            continue
-        beside = [f"{path.stem}{ending}" for ending in endings]  # both were renamed, and the entry was not
-        if (opened := finder.find(name.strip(), path.name, log, beside)) is None:
-            continue
-        image, size = opened
-        annotated = _size(root) or size
-        things = [
-            thing for i, element in enumerate(root.iter("object")) for thing in _things(element, path, i, log)
-        ]
-        yield from add_objects(path.stem, image, things, annotated, size, log)
-
-
-def _of_split(folder: Path, annotations: Path, split: str) -> list[Path]:
-    path = folder / "ImageSets" / "Main" / f"{split}.txt"
-    if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in path.parent.glob("*.txt") if "_" not in each.stem))
-        raise FileNotFoundError(f"no split {split!r}: {path} does not exist; there are {known or 'none'}")
-    names = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
-    return [annotations / f"{name}.xml" for name in names]
+        with log.counting(path.name):
+            found = _parse(path)
+            name = (found.findtext("filename") or f"{path.stem}.jpg").strip()
+            beside = [f"{path.stem}{ending}" for ending in endings]  # both were renamed, and the entry was not
+            things = list[Thing]()
+            for number, element in enumerate(found.iter("object"), 1):
+                where = f"{path.name}, object {number}"
+                with log.counting(where, "bad object"):
+                    things.append(Thing((element.findtext("name") or "").strip(), _box(element), None, where))
+            yield Entry(path.name, [name, *beside], folders, {"key": path.stem}, things, _size(found))
 
 
 def _parse(path: Path) -> ElementTree.Element:
     data = path.read_bytes()
     if b"<!ENTITY" in data:  # they could expand without end
         raise ValueError("it declares XML entities, which VOC does not have")
-    return ElementTree.fromstring(data)
+    try:
+        return ElementTree.fromstring(data)
+    except (ElementTree.ParseError, LookupError) as error:  # the last of an unknown encoding
+        raise ValueError(str(error)) from error
 
 
 def _size(root: ElementTree.Element) -> Size | None:
@@ -79,13 +65,10 @@ def _size(root: ElementTree.Element) -> Size | None:
     return Size(height, width) if height > 0 and width > 0 else None
 
 
-def _things(element: ElementTree.Element, path: Path, index: int, log: Imported) -> Iterator[Thing]:
-    where = f"{path.name}, object {index + 1}"
-    name = (element.findtext("name") or "").strip()
+def _box(element: ElementTree.Element) -> Box:
     texts = [element.findtext(f"bndbox/{edge}") for edge in ("ymin", "xmin", "ymax", "xmax")]
     try:
         ymin, xmin, ymax, xmax = (float(text or "") for text in texts)
-    except ValueError:
-        log.add("bad object", f"{where}: bndbox needs the numbers xmin, ymin, xmax, ymax")
-        return
-    yield Thing(name, Box(ymin - 1, xmin - 1, ymax, xmax), None, where)
+    except ValueError as error:
+        raise ValueError("bndbox needs the numbers xmin, ymin, xmax, ymax") from error
+    return Box(ymin - 1, xmin - 1, ymax, xmax)
