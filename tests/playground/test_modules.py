@@ -19,6 +19,7 @@ from openpali import Pali
 from openpali.data.media.images import Preprocess
 from openpali.data.sources.mask_formats import RunLengths
 from openpali.infer.generate import Generation
+from openpali.infer.pipeline import calibration_for
 from openpali.metrics.calibration import Calibration
 from openpali.tasks.example import Box, Object, Size
 from openpali.tasks.refseg import paste_mask
@@ -150,7 +151,7 @@ def test_answers_are_parsed_as_in_python(nano: Pali, tables: Json, run: Run) -> 
         logs = (-rng.exponential(0.2, len(ids) + 1)).tolist()
         name = reader(pipeline.task(asked), text)
         task, about = pipeline.task(name), prompt if name == asked else ""
-        answer, fit = task.parse(text, size, prompt=about), pipeline.calibration(name)
+        answer, fit = task.parse(text, size, prompt=about), calibration_for(name, pipeline.calibrations)
         assert fit is not None
         claims = task.claims(Generation(ids, logs, 0.0, "eos"), pipeline.tokenizer, about)
         calls.append(["answer", boxes, asked, text, size, prompt, logs, [fit.temperature, fit.offset]])
