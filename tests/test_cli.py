@@ -551,7 +551,7 @@ def test_no_output_makes_a_folder_at_the_root(monkeypatch, photo: Path) -> None:
         ["quantize", "nano", "--out", folder],
         ["export", "nowhere.toml", "--format", "openpali", "--out", folder],
         ["export", "nano", "--out", folder / "deeper"],
-        ["convert", "--vision", "nowhere", "--out", folder],
+        ["convert", "nowhere", "--out", folder],
     ):
         monkeypatch.setattr(sys, "argv", ["openpali", *map(str, words)])
         with pytest.raises(SystemExit, match=f"there is no folder {folder}"):
@@ -610,7 +610,7 @@ finally:
         (["explain", "mine.toml", "--rows", "-1"], "--rows"),
         (["plan", "mine.toml", "--prompt", "0"], "--prompt"),
         (["plan", "mine.toml", "--target", "0"], "--target"),
-        (["convert", "--vision", "a", "--out", "b", "--locations", "-1"], "--locations"),
+        (["convert", "a", "--out", "b", "--locations", "-1"], "--locations"),
     ],
 )
 def test_numbers_out_of_range_are_rejected(capsys, monkeypatch, arguments: list[str], option: str) -> None:
@@ -626,9 +626,6 @@ def test_numbers_out_of_range_are_rejected(capsys, monkeypatch, arguments: list[
     [
         (["predict", "x.png", "what?", "--as-frames", "--stride", "2"], "--stride"),
         (["calibrate", "BUNDLE", "mine.jsonl", "--suite", "nano"], "--suite"),
-        (["convert", "--model", "a", "--out", "b", "--locations", "9"], "--locations"),
-        (["convert", "--vision", "a", "--out", "b", "--head", "tied"], "--head"),
-        (["convert", "--masks", "a", "--out", "b", "--size", "64"], "--size"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(

@@ -77,7 +77,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 @pytest.fixture(scope="module")
 def converted(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("converted")
-    [line, vocabulary, images] = convert(saved[0], folder)
+    [line, vocabulary, images] = convert([saved[0]], folder)
     assert line.startswith("Florence-2: 273 tensors")
     assert vocabulary == "vocabulary: 1330 tokens, 1344 rows"
     assert images == "images: 64 x 64 pixels, 5 tokens"
@@ -215,7 +215,7 @@ def test_ngrams_that_may_not_repeat_are_those_of_the_checkpoint(saved: Saved, tm
     (modern / "processor_config.json").write_text(json.dumps({**described, "post_processor_config": parsing}))
     sizes = {}
     for folder, name in ((saved[0], "none"), (first, "one"), (modern, "ours")):
-        convert(folder, tmp_path / name)
+        convert([folder], tmp_path / name)
         sizes[name] = open_model(tmp_path / name).facts.no_repeat_ngram_size
     assert sizes == {"none": None, "one": 2, "ours": 2}
     export(open_model(tmp_path / "ours"), tmp_path / "out")
@@ -320,7 +320,7 @@ def test_a_first_checkpoint_is_written_with_rows_for_the_token_of_images(
     asked = processor(text="what?", images=[image], return_tensors="pt")
     assert theirs.config.image_token_id == processor.image_token_id == count
     written = theirs.generate(**asked, max_new_tokens=8, do_sample=False, num_beams=1)
-    convert(tmp_path / "out", tmp_path / "again")
+    convert([tmp_path / "out"], tmp_path / "again")
     [ours] = Pali(tmp_path / "again").predict([[image]], ["what?"], decoding=Decoding(8), raw=True)
     assert ours.generation.ids[:5] == written[0, 2:7].tolist()
 
@@ -573,8 +573,8 @@ def test_commands_take_it(
 ) -> None:
     run = partial(openpali, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    assert "worst: " in run("convert", "--model", saved[0], "--out", "f2", "--report")
-    run("convert", "--model", saved[0], "--out", "wide", "--size", "64x96")
+    assert "worst: " in run("convert", saved[0], "--out", "f2", "--report")
+    run("convert", saved[0], "--out", "wide", "--size", "64x96")
     assert open_model(Path("wide")).config.vision.grid == (2, 3)
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
@@ -697,7 +697,7 @@ def test_checkpoints_in_fp16_are_read(saved: Saved, converted: Path, tmp_path: P
     shutil.copytree(saved[0], tmp_path / "half")
     tensors = {name: tensor.half() for name, tensor in load_file(saved[0] / "model.safetensors").items()}
     save_file(tensors, tmp_path / "half" / "model.safetensors", metadata={"format": "pt"})
-    convert(tmp_path / "half", tmp_path / "ours")
+    convert([tmp_path / "half"], tmp_path / "ours")
     exact, half = (open_model(folder).weights() for folder in (converted, tmp_path / "ours"))
     assert all(torch.equal(half[name].float(), exact[name].half().float()) for name in exact)
     assert Pali(tmp_path / "ours").caption([np.full((20, 30, 3), 90, np.uint8)])
@@ -852,9 +852,9 @@ def test_training_refuses_lengths_without_positions(converted: Path, tmp_path: P
 
 
 def test_the_longest_prompt_is_that_beside_images_of_the_size(saved: Saved, tmp_path: Path) -> None:
-    convert(saved[0], tmp_path / "large", size=(224, 224))
+    convert([saved[0]], tmp_path / "large", size=(224, 224))
     large = open_model(tmp_path / "large")
     visual = math.prod(large.config.vision.grid) + 1
     assert large.facts.max_prompt == (large.config.text.positions - visual - 2) // 8 * 8
     with pytest.raises(ValueError, match="no room"):
-        convert(saved[0], tmp_path / "larger", size=(1024, 1024))
+        convert([saved[0]], tmp_path / "larger", size=(1024, 1024))

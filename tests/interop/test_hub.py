@@ -117,19 +117,19 @@ def test_checkpoints_are_converted_by_name(
 ) -> None:
     """Whole, at another size; its image encoder alone, under a T5; a SigLIP; and what cannot be had."""
     run = partial(openpali, monkeypatch)
-    assert run("convert", "--model", "hf://org/pg@v1", "--out", tmp_path / "pg", "--size", 16) is None
+    assert run("convert", "hf://org/pg@v1", "--out", tmp_path / "pg", "--size", 16) is None
     whole = open_model(tmp_path / "pg")
     assert (whole.kind, whole.preprocess.height) == ("paligemma", 16)
-    halves = ["--vision", "hf://org/pg", "--text", "hf://org/t5"]
+    halves = ["hf://org/pg", "hf://org/t5"]
     assert run("convert", *halves, "--out", tmp_path / "pali", "--report") is None
     assert "language model: " in capsys.readouterr().out
     pali = open_model(tmp_path / "pali").weights()
     assert torch.equal(pali["vit.patch_embed.weight"], whole.weights()["vit.patch_embed.weight"])
-    assert run("convert", "--vision", "hf://org/siglip", "--out", tmp_path / "siglip") is None
+    assert run("convert", "hf://org/siglip", "--out", tmp_path / "siglip") is None
     assert open_model(tmp_path / "siglip").kind == "siglip"
     assert not (tmp_path / "home" / "hub" / "org--siglip" / COMMIT).exists()  # nothing was converted beside it
-    assert "write hf://ORG/NAME" in (run("convert", "--model", "hf://pg", "--out", tmp_path / "x") or "")
-    assert "org/gated, then run" in (run("convert", "--vision", "hf://org/gated", "--out", tmp_path / "x") or "")
+    assert "write hf://ORG/NAME" in (run("convert", "hf://pg", "--out", tmp_path / "x") or "")
+    assert "org/gated, then run" in (run("convert", "hf://org/gated", "--out", tmp_path / "x") or "")
 
 
 def test_bundles_keep_their_tokenizers(endpoint: type[Endpoint], repositories: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_lost_connection_is_said_in_a_sentence(endpoint: type[Endpoint], tmp_p
     """One that is cut again and again, and a hub that is not there."""
     run = partial(openpali, monkeypatch)
     endpoint.cut |= {"spiece.model": 100}
-    fetch = ["convert", "--out", tmp_path / "x", "--vision"]
+    fetch = ["convert", "--out", tmp_path / "x"]
     again = "hf://org/siglip cannot be downloaded: .*; the same command goes on"
     assert re.search(again, run(*fetch, "hf://org/siglip") or "")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody listens

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture, read_mask_codec
+from openpali.architectures.mask_vqvae import read_mask_codec
 from openpali.weights.convert import convert
 from openpali.weights.mask_codec import open_mask_codec
 
@@ -72,7 +72,7 @@ def reference(tree: Arrays, masks: Tensor) -> tuple[Tensor, Tensor]:
 def test_codes_and_reconstructions_are_the_same(tmp_path: Path) -> None:
     tree = arrays()
     np.savez(tmp_path / "vae-oid.npz", **tree)
-    convert(tmp_path / "vae-oid.npz", tmp_path / "masks", architecture=MaskVQVAEArchitecture())
+    convert([tmp_path / "vae-oid.npz"], tmp_path / "masks")
     codec = open_mask_codec(tmp_path / "masks")
     y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     masks = torch.stack([(y - 20) ** 2 + (x - 30) ** 2 < 300, x > y, y > 70]).float()

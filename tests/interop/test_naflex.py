@@ -15,7 +15,7 @@ import torch
 from transformers import AutoTokenizer, GemmaTokenizer, Siglip2ImageProcessor, Siglip2Model
 
 from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig, assemble
-from openpali.architectures.siglip.architecture import SigLIPArchitecture, read_siglip, write_siglip
+from openpali.architectures.siglip.architecture import read_siglip, write_siglip
 from openpali.data.media.native import NativePreprocess
 from openpali.infer.pali import Pali
 from openpali.interop.transformers import PaliConfig
@@ -44,7 +44,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ours(theirs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ours") / "siglip"
-    convert(theirs, folder, architecture=SigLIPArchitecture())
+    convert([theirs], folder)
     return folder
 
 
@@ -121,7 +121,7 @@ def test_what_is_exported_is_what_was_read(theirs: Path, ours: Path, tmp_path: P
             assert torch.equal(value, before[key]), key
     processor = Siglip2ImageProcessor.from_pretrained(tmp_path / "out")
     assert (processor.patch_size, processor.max_num_patches, processor.resample) == (4, 20, 2)
-    convert(tmp_path / "out", tmp_path / "again", architecture=SigLIPArchitecture())
+    convert([tmp_path / "out"], tmp_path / "again")
     again, expected = open_model(tmp_path / "again"), open_model(ours)
     assert (again.config, again.preprocess) == (expected.config, expected.preprocess)
     assert again.preprocess == NativePreprocess(4, 20)
@@ -137,7 +137,7 @@ def test_a_run_that_starts_from_it_sees_the_token_ids_of_its_own_pipeline(
 ) -> None:
     """Of a SigLIP 2 of fixed resolution, too."""
     (tmp_path / "theirs").mkdir()
-    convert(files(tmp_path / "theirs"), tmp_path / "ours", architecture=SigLIPArchitecture())
+    convert([files(tmp_path / "theirs")], tmp_path / "ours")
     mixture = [{"source": "mine.jsonl", "task": "contrastive"}]
     raw = {
         "name": "more",
@@ -166,13 +166,13 @@ def test_an_export_says_that_texts_are_padded_with_eos(ours: Path, tmp_path: Pat
         ids = written(text.lower(), padding="max_length", max_length=checkpoints.LENGTH).input_ids
         assert ids == pali.embedding._encoder.text(text).tolist()
         assert ids[-2:] == [pali.embedding.tokenizer.eos_id] * 2
-    convert(tmp_path / "out", tmp_path / "again", architecture=SigLIPArchitecture())
+    convert([tmp_path / "out"], tmp_path / "again")
     assert open_model(tmp_path / "again").facts.padding == "eos"
 
 
 def test_another_size_is_another_number_of_patches(theirs: Path, tmp_path: Path) -> None:
     """Position embeddings stay: each image resamples them."""
-    told = convert(theirs, tmp_path / "large", size=(32, 32), architecture=SigLIPArchitecture())
+    told = convert([theirs], tmp_path / "large", size=(32, 32))
     assert told[-1] == "images keep their proportions: up to 64 patches"
     large = open_model(tmp_path / "large")
     assert (large.config.vision.grid, large.config.vision.tokens) == ((4, 4), 64)

@@ -100,21 +100,6 @@ def transformers_generate(
     return [text[: text.index(1)] if 1 in text else text for text in texts]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_big_vision_files_hold_the_same(kind: str, tmp_path: Path) -> None:
-    model = checkpoints.paligemma(tmp_path, kind)
-    np.savez(tmp_path / "pt.npz", **checkpoints.big_vision_paligemma(model))
-    theirs, found = read_paligemma(tmp_path), read_paligemma(tmp_path / "pt.npz")
-    published = {"query_scalar": 8, "window": 4096, "score_cap": 50.0, "logit_cap": 30.0}  # not in the file
-    text = dataclasses.replace(theirs.config.text, **(published if kind == "gemma2" else {}))
-    assert found.config == dataclasses.replace(theirs.config, text=text, image_token=257_152)
-    assert found.weights.keys() == theirs.weights.keys()
-    assert all(torch.equal(found.weights[key], value) for key, value in theirs.weights.items())
-    np.savez(tmp_path / "half.npz", **{"params/img/embedding/kernel": np.zeros((4, 4, 3, 8), np.float32)})
-    with pytest.raises(ValueError):
-        read_paligemma(tmp_path / "half.npz")
-
-
 @pytest.fixture(scope="module")
 def downloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return download(tmp_path_factory.mktemp("paligemma"))
@@ -130,7 +115,7 @@ def download(folder: Path, kind: str = "gemma2") -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_goes_in_and_out_bit_for_bit(kind: str, tmp_path: Path) -> None:
     downloaded = download(tmp_path / "downloaded", kind)
-    lines = convert(downloaded, tmp_path / "ours")
+    lines = convert([downloaded], tmp_path / "ours")
     assert lines[0].startswith("PaliGemma 2: " if kind == "gemma2" else "PaliGemma: ")
     made = open_model(tmp_path / "ours")
     assert isinstance(made.config, PaliGemmaConfig)
@@ -176,7 +161,7 @@ def test_an_adapter_with_names_of_transformers_is_refused(
 
 
 def test_another_resolution(downloaded: Path, tmp_path: Path) -> None:
-    convert(downloaded, tmp_path, size=(16, 16))
+    convert([downloaded], tmp_path, size=(16, 16))
     made = open_model(tmp_path)
     assert made.model().vit.config.image_size == (made.preprocess.height, made.preprocess.width) == (16, 16)
 
@@ -197,7 +182,7 @@ def openpali(
 def bundle(downloaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     np.savez(folder / "vae-oid.npz", **mask_codec_arrays())
-    convert(downloaded, folder / "pg", masks=folder / "vae-oid.npz")
+    convert([folder / "vae-oid.npz", downloaded], folder / "pg")
     return folder / "pg"
 
 
@@ -210,16 +195,13 @@ def test_the_command_converts_and_compares(
 ) -> None:
     run = partial(openpali, capsys, monkeypatch)
     masks = bundle.parent / "vae-oid.npz"
-    printed = run("convert", "--model", downloaded, "--masks", masks, "--out", tmp_path / "pg", "--report")
+    printed = run("convert", downloaded, masks, "--out", tmp_path / "pg", "--report")
     assert "PaliGemma 2: " in printed
     assert "mask VQ-VAE: 128 codes" in printed
     assert "worst: " in printed
     assert {path.name for path in (tmp_path / "pg").iterdir()} == {"bundle.json", "pali", "mask_vqvae"}
-    assert "128 codes" in run("convert", "--masks", masks, "--out", tmp_path / "masks")
-    assert "leave out --vision" in run(
-        "convert", "--model", downloaded, "--vision", "x", "--out", tmp_path / "x", fails=True
-    )
-    assert "--vision, --model or --masks" in run("convert", "--out", tmp_path / "x", fails=True)
+    assert "128 codes" in run("convert", masks, "--out", tmp_path / "masks")
+    assert "make no model" in run("convert", downloaded, downloaded, "--out", tmp_path / "x", fails=True)
     assert "PaliForConditional" not in run("export", tmp_path / "pg", "--out", tmp_path / "theirs")
     assert (tmp_path / "theirs" / "pali" / "model.safetensors").is_file()
 
@@ -353,7 +335,7 @@ def test_the_vocabulary_is_gemmas_with_paligemmas_tokens(downloaded: Path, tmp_p
     (tmp_path / "tokenizer.model").unlink()
     checkpoints.paligemma(tmp_path)
     with pytest.raises(FileNotFoundError):
-        convert(tmp_path, tmp_path / "out")
+        convert([tmp_path], tmp_path / "out")
 
 
 def test_a_tokenizer_that_is_not_gemmas_is_refused(tmp_path: Path) -> None:
@@ -364,7 +346,7 @@ def test_a_tokenizer_that_is_not_gemmas_is_refused(tmp_path: Path) -> None:
         checkpoints.paligemma(tmp_path, vocab_size=rows)
         (tmp_path / "tokenizer.model").write_bytes(proto)
         with pytest.raises(ValueError, match=message):
-            convert(tmp_path, tmp_path / "out")
+            convert([tmp_path], tmp_path / "out")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

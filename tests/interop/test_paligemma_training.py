@@ -41,7 +41,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     public.paligemma(folder / "theirs", vocab_size=1600)
     (folder / "theirs" / "tokenizer.model").write_bytes(public.gemma_proto())
-    convert(folder / "theirs", folder / "pg")
+    convert([folder / "theirs"], folder / "pg")
     return folder / "pg"
 
 

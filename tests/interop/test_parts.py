@@ -32,7 +32,7 @@ from openpali.architectures.mask_vqvae import MaskVQVAEConfig
 from openpali.architectures.pali import PaliModelConfig, assemble
 from openpali.architectures.preprocessor import Inexpressible, read_preprocess
 from openpali.architectures.registry import build
-from openpali.architectures.siglip.architecture import SigLIPArchitecture, extend_rows, read_image_encoder
+from openpali.architectures.siglip.architecture import extend_rows, read_image_encoder
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.architectures.tokenizer import read_tokenizer
 from openpali.cli.main import main
@@ -184,7 +184,7 @@ def test_tokenizer_and_embedding_must_belong_together(sources: Path, tmp_path: P
 
 def test_a_siglip_is_converted_alone(sources: Path, tmp_path: Path) -> None:
     """Both towers become an OpenPaLI SigLIP with the same similarities."""
-    convert(sources / "siglip", tmp_path / "siglip", architecture=SigLIPArchitecture())
+    convert([sources / "siglip"], tmp_path / "siglip")
     made = open_model(tmp_path / "siglip")
     assert isinstance(made.config, SigLIPConfig)
     assert made.config.text.vocab_size == made.tokenizer.vocab_size
@@ -193,7 +193,7 @@ def test_a_siglip_is_converted_alone(sources: Path, tmp_path: Path) -> None:
     assert pali.similarity([image], ["a red circle", "dog"]).shape == (1, 2)
     checkpoints.image_encoder(tmp_path / "alone")
     with pytest.raises(ValueError, match="has only an image encoder: give a language model"):
-        convert(tmp_path / "alone", tmp_path / "other", architecture=SigLIPArchitecture())
+        convert([tmp_path / "alone"], tmp_path / "other")
 
 
 # ---- the commands
@@ -201,7 +201,7 @@ def test_a_siglip_is_converted_alone(sources: Path, tmp_path: Path) -> None:
 
 def test_convert_reports_parity_of_each_layer(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     lines = openpali(
-        capsys, monkeypatch, "convert", "--vision", sources / "siglip", "--text", sources / "t5",
+        capsys, monkeypatch, "convert", sources / "t5", sources / "siglip",
         "--out", tmp_path / "pali", "--size", "16x20", "--locations", 2, "--report",
     )  # fmt: skip
     said = "\n".join(lines)
@@ -221,7 +221,7 @@ def test_convert_says_when_there_is_nothing_to_compare_with(
     sources: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     np.savez(tmp_path / "it.npz", **checkpoints.big_vision(checkpoints.image_encoder(tmp_path / "theirs")))
-    arguments = ("convert", "--vision", tmp_path / "it.npz", "--text", sources / "t5", "--out", tmp_path / "pali")
+    arguments = ("convert", tmp_path / "it.npz", sources / "t5", "--out", tmp_path / "pali")
     lines = openpali(capsys, monkeypatch, *arguments, "--report")
     assert f"no parity report of {tmp_path / 'it.npz'}: transformers does not read it" in lines
     assert sum("max difference" in line for line in lines) == 5
@@ -275,7 +275,7 @@ def test_texts_are_read_as_the_checkpoints_tokenizer_does(
     folder = tmp_path / "siglip"
     shutil.copytree({"siglip": sources / "siglip", "second": second}[source], folder)
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    convert(folder, tmp_path / "ours", architecture=SigLIPArchitecture())
+    convert([folder], tmp_path / "ours")
     made = open_model(tmp_path / "ours")
     assert (made.facts.normalisation, made.facts.padding) == expected
     encoder = Pali(tmp_path / "ours").embedding._encoder
@@ -284,7 +284,7 @@ def test_texts_are_read_as_the_checkpoints_tokenizer_does(
 
 def test_a_siglip_2_embeds_texts_as_transformers_does(second: Path, tmp_path: Path) -> None:
     """One EOS, then padding."""
-    convert(second, tmp_path / "ours", architecture=SigLIPArchitecture())
+    convert([second], tmp_path / "ours")
     pali, theirs = Pali(tmp_path / "ours"), SiglipModel.from_pretrained(second).eval()
     texts = ["a red circle", "two BLUE stars, and (one) dog"]
     length, tokenizer = pali.embedding.model.config.text.length, AutoTokenizer.from_pretrained(second)
@@ -301,13 +301,13 @@ def test_a_siglip_2_embeds_texts_as_transformers_does(second: Path, tmp_path: Pa
     export(open_model(tmp_path / "ours"), tmp_path / "theirs")
     written = AutoTokenizer.from_pretrained(tmp_path / "theirs")
     assert written(texts, padding="max_length", max_length=length).input_ids == ids.tolist()
-    convert(tmp_path / "theirs", tmp_path / "again", architecture=SigLIPArchitecture())
+    convert([tmp_path / "theirs"], tmp_path / "again")
     np.testing.assert_array_equal(Pali(tmp_path / "again").embed_text(texts), pali.embed_text(texts))
 
 
 def test_an_exported_siglip_keeps_its_text_normalisation(sources: Path, tmp_path: Path) -> None:
     """transformers' tokenizer honours it, but for punctuation, which is said."""
-    convert(sources / "siglip", tmp_path / "ours", architecture=SigLIPArchitecture())
+    convert([sources / "siglip"], tmp_path / "ours")
     for facts, normalisation in (
         ({}, "canonical"),
         ({"text_normalisation": "lower"}, "lower"),
@@ -322,12 +322,12 @@ def test_an_exported_siglip_keeps_its_text_normalisation(sources: Path, tmp_path
         text = "A RED circle" + (", it's!" if normalisation == "canonical" else "")
         ids = theirs(text, padding="max_length", max_length=24).input_ids
         assert ids == PairEncoder(ours.tokenizer, 24, normalisation).text(text).tolist()
-        convert(tmp_path / "theirs", tmp_path / "again", architecture=SigLIPArchitecture())
+        convert([tmp_path / "theirs"], tmp_path / "again")
         assert open_model(tmp_path / "again").facts.normalisation == normalisation
 
 
 def test_what_an_exported_siglip_leaves_behind_is_said(sources: Path, tmp_path: Path) -> None:
-    convert(sources / "siglip", tmp_path / "ours", architecture=SigLIPArchitecture())
+    convert([sources / "siglip"], tmp_path / "ours")
     ours = open_model(tmp_path / "ours")
     config = replace(ours.config, sides=True)
     drawn = SigLIP(config).state_dict()
@@ -359,13 +359,13 @@ def test_ids_are_those_of_transformers_siglip_tokenizer(sources: Path, tmp_path:
 @pytest.mark.parametrize(("policy", "filtered"), product(get_args(Policy), FILTERS))
 def test_transformers_sees_the_same_pixels(sources: Path, tmp_path: Path, policy: Policy, filtered: str) -> None:
     """Where it cannot, that is said."""
-    convert(sources / "siglip", tmp_path / "ours", architecture=SigLIPArchitecture())
+    convert([sources / "siglip"], tmp_path / "ours")
     ours = open_model(tmp_path / "ours")
     preprocess = Preprocess(12, 12, policy, filtered)
     with pytest.warns(Inexpressible) if filtered == "bilinear" else nullcontext():
         export(replace(ours, preprocess=preprocess), tmp_path / "theirs")
     assert same_pixels(tmp_path / "theirs", preprocess) == (filtered != "bilinear")
-    convert(tmp_path / "theirs", tmp_path / "again", architecture=SigLIPArchitecture())
+    convert([tmp_path / "theirs"], tmp_path / "again")
     assert open_model(tmp_path / "again").preprocess == preprocess
 
 
@@ -383,7 +383,7 @@ def test_images_are_resized_as_the_checkpoint_says(
     shutil.copytree(sources / "siglip", tmp_path / "siglip")
     processor = SiglipImageProcessor(size={"height": 12, "width": 12}, resample=resample)
     processor.save_pretrained(tmp_path / "siglip")
-    convert(tmp_path / "siglip", tmp_path / "ours", architecture=SigLIPArchitecture())
+    convert([tmp_path / "siglip"], tmp_path / "ours")
     write_stored(assemble(tmp_path / "siglip", sources / "t5"), tmp_path / "pali")
     for made in (open_model(tmp_path / "ours"), open_model(tmp_path / "pali")):
         assert made.preprocess == Preprocess(12, 12, filter=filtered)
@@ -432,9 +432,9 @@ def test_export_of_quantized_weights_writes_the_floats_that_they_stand_for(
 
 
 def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    convert(sources / "siglip", tmp_path / "siglip", architecture=SigLIPArchitecture())
+    convert([sources / "siglip"], tmp_path / "siglip")
     openpali(capsys, monkeypatch, "export", tmp_path / "siglip", "--out", tmp_path / "out")
-    convert(tmp_path / "out", tmp_path / "again", architecture=SigLIPArchitecture())
+    convert([tmp_path / "out"], tmp_path / "again")
     a, b = MappedTensors(tmp_path / "siglip"), MappedTensors(tmp_path / "again")
     assert all(torch.equal(a[key], b[key]) for key in a)
     write_stored(assemble(sources / "siglip", sources / "t5"), tmp_path / "pali")
@@ -460,18 +460,17 @@ def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "T5", "--size", "big"], "size 'big' must be pixels per side or HEIGHTxWIDTH"),
-        (["--text", "T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: use multiples"),
-        (["--text", "T5", "--head", "none"], "head 'none' must be one of auto, tied, untied"),
-        (["--text", "nowhere"], "no checkpoint in nowhere: it has no config.json"),
-        (["--text", "SIGLIP"], "holds a 'siglip', which is none of t5, mt5, umt5"),
+        (["T5", "--size", "big"], "size 'big' must be pixels per side or HEIGHTxWIDTH"),
+        (["T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: use multiples"),
+        (["nowhere"], "make no model: give a whole one, with or without its mask VQ-VAE, or an image encoder"),
+        (["--locations", "4"], "location tokens are for a new PaLI"),
     ],
 )
 def test_mistakes_end_in_one_sentence(
     sources: Path, tmp_path: Path, monkeypatch, arguments: list[str], message: str
 ) -> None:
     named = {"T5": str(sources / "t5"), "SIGLIP": str(sources / "siglip")}
-    given = ["convert", "--vision", named["SIGLIP"], "--out", str(tmp_path / "out")]
+    given = ["convert", named["SIGLIP"], "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["openpali", *given, *(named.get(a, a) for a in arguments)])
     with pytest.raises(SystemExit) as end:
         main()

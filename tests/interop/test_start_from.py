@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, SiglipModel
 
-from openpali.architectures.siglip.architecture import SigLIPArchitecture
 from openpali.cli.main import main
 from openpali.distributed import ALONE
 from openpali.infer.pali import Pali
@@ -130,7 +129,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def converted(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("converted") / "siglip"
-    convert(saved, folder, architecture=SigLIPArchitecture())
+    convert([saved], folder)
     return folder
 
 

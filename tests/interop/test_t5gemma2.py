@@ -110,7 +110,7 @@ def transformers_generate(
 @pytest.fixture(scope="module")
 def converted(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("converted")
-    [line, vocabulary, positions] = convert(saved[0], folder)
+    [line, vocabulary, positions] = convert([saved[0]], folder)
     assert line.startswith("T5Gemma 2: 119 tensors")
     assert line.endswith("language model of 4 + 3 layers of 24")
     assert positions.endswith("16 x 16 pixels, 4 tokens")
@@ -173,10 +173,10 @@ def test_commands_take_it(
 ) -> None:
     run = partial(openpali, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    assert "worst: " in run("convert", "--model", saved[0], "--out", "t5", "--size", 24, "--report")
+    assert "worst: " in run("convert", saved[0], "--out", "t5", "--size", 24, "--report")
     assert open_model(Path("t5")).preprocess.height == 24
-    assert "multiples of 8 pixels" in run("convert", "--model", saved[0], "--out", "t5", "--size", 20, fails=True)
-    assert "--masks is for" in run("convert", "--model", saved[0], "--masks", "x", "--out", "y", fails=True)
+    assert "multiples of 8 pixels" in run("convert", saved[0], "--out", "t5", "--size", 20, fails=True)
+    assert "--masks is for" in run("convert", saved[0], "--masks", "x", "--out", "y", fails=True)
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
     Path("mine.jsonl").write_text(json.dumps(record) + "\n")
@@ -251,7 +251,7 @@ def test_the_tokenizer_must_be_its_own(saved: Saved, tmp_path: Path) -> None:
         (tmp_path / "tokenizer.model").unlink()
         (tmp_path / "tokenizer.model").write_bytes(proto)
         with pytest.raises(ValueError, match=message):
-            convert(tmp_path, tmp_path / "out")
+            convert([tmp_path], tmp_path / "out")
 
 
 @pytest.fixture

@@ -1,18 +1,15 @@
-"""Tokenizers of T5's bundle: golden ids, unchanged sentinels, and `tokenizer.json`."""
+"""Tokenizers of T5's bundle: golden ids, and unchanged sentinels."""
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import sentencepiece
-from tokenizers import Tokenizer as FastTokenizer
 from transformers import T5Tokenizer
 
-from openpali.architectures.tokenizer import read_tokenizer, to_sentencepiece
+from openpali.architectures.tokenizer import read_tokenizer
 from openpali.text.tokenizer import Tokenizer, spm
 
 from . import checkpoints
@@ -28,34 +25,6 @@ GOLDEN = {
 }
 
 
-def nmt_proto() -> bytes:
-    """A small model with T5's own normalisation (nmt_nfkc), whose rules are part of the file."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(checkpoints.TEXTS),
-        model_writer=model,
-        vocab_size=60,
-        hard_vocab_limit=False,
-        model_type="unigram",
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        num_threads=1,
-        minloglevel=2,
-    )
-    return model.getvalue()
-
-
-def write_fast(folder: Path, proto: bytes, extra_ids: int = 100) -> Path:
-    """The `tokenizer.json` and `tokenizer_config.json` that transformers makes from a SentencePiece file."""
-    (folder / "slow").mkdir(parents=True)
-    (folder / "slow" / "spiece.model").write_bytes(proto)
-    T5Tokenizer.from_pretrained(folder / "slow", extra_ids=extra_ids).save_pretrained(folder / "fast")
-    assert not (folder / "fast" / "spiece.model").exists()
-    return folder / "fast"
-
-
 def test_ids_equal_golden_ids(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(checkpoints.t5_proto())
     tokenizer, known = read_tokenizer(tmp_path)
@@ -65,35 +34,6 @@ def test_ids_equal_golden_ids(tmp_path: Path) -> None:
     assert {text: tokenizer.encode(text) for text in GOLDEN} == GOLDEN
     assert tokenizer.encode("Hello <mask_token0> <mask_token127>")[1:] == [32_103, 32_230]
     assert tokenizer.decode([32_099, 5, 8774, 1, 0]) == "<extra_id_0>. Hello"
-
-
-def test_ids_of_a_tokenizer_json_equal_golden_ids(tmp_path: Path) -> None:
-    folder = write_fast(tmp_path, checkpoints.t5_proto())
-    tokenizer, known = read_tokenizer(folder)
-    assert (known, tokenizer.vocab_size) == (32_100, 32_231)
-    assert {text: tokenizer.encode(text) for text in GOLDEN} == GOLDEN
-
-
-def test_a_tokenizer_json_equals_its_sentencepiece_model(tmp_path: Path) -> None:
-    """Ids equal the original's and the `tokenizers` library's, including folded characters."""
-    folder = write_fast(tmp_path, nmt_proto())
-    ours, known = read_tokenizer(folder)
-    original, _ = read_tokenizer(tmp_path / "slow")
-    fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
-    assert known == original.sentinel_id(0) + 1
-    for text in (*checkpoints.TEXTS[:4], "ｆｕｌｌ ｗｉｄｔｈ ﬁre", "  many   spaces ", "unseen: ñ 北"):
-        assert ours.encode(text) == original.encode(text), text
-        assert [*ours.encode(text), 1] == fast.encode(text).ids, text
-    assert ours.sentinel_ids == original.sentinel_ids
-
-
-def test_bytes_of_a_tokenizer_json() -> None:
-    original = Tokenizer.convert(checkpoints.small_proto())
-    vocab = [[piece, -1.0 * i] for i, piece in enumerate(original.pieces(range(original.sentinel_id(99))))]
-    described = {"model": {"type": "Unigram", "unk_id": 2, "vocab": vocab, "byte_fallback": True}}
-    read = Tokenizer.convert(to_sentencepiece(described, {"eos_token": {"content": "</s>"}}, "it"))
-    assert read.pieces(read.encode("北")) == original.pieces(original.encode("北"))
-    assert read.roundtrips("北 ñ")
 
 
 def test_sentinels_within_the_model_stay(tmp_path: Path) -> None:
@@ -109,27 +49,22 @@ def test_sentinels_within_the_model_stay(tmp_path: Path) -> None:
     assert tokenizer.sentinel_id(99) == known - 100
 
 
-@pytest.mark.parametrize(
-    "how", ["extra_ids", "additional_special_tokens", "added_tokens_decoder", "tokenizer.json"]
-)
+@pytest.mark.parametrize("how", ["extra_ids", "additional_special_tokens", "added_tokens_decoder"])
 def test_the_number_of_sentinels_follows_the_checkpoint(how: str, tmp_path: Path) -> None:
     """umT5 has 300: the first is the last id; with only 100, it would be another row of the embedding."""
     proto = checkpoints.small_proto()
     pieces = len(spm.ModelProto.FromString(proto).pieces)
     folder = tmp_path
-    if how == "tokenizer.json":
-        folder = write_fast(tmp_path, proto, extra_ids=300)
-    else:
-        (folder / "spiece.model").write_bytes(proto)
-        tokens = [f"<extra_id_{k}>" for k in range(300)]
-        config: dict[str, Any] = {
-            "extra_ids": {"extra_ids": 300},
-            "additional_special_tokens": {"additional_special_tokens": tokens},
-            "added_tokens_decoder": {
-                "added_tokens_decoder": {str(pieces + 299 - k): {"content": t} for k, t in enumerate(tokens)}
-            },
-        }[how]
-        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "spiece.model").write_bytes(proto)
+    tokens = [f"<extra_id_{k}>" for k in range(300)]
+    config: dict[str, Any] = {
+        "extra_ids": {"extra_ids": 300},
+        "additional_special_tokens": {"additional_special_tokens": tokens},
+        "added_tokens_decoder": {
+            "added_tokens_decoder": {str(pieces + 299 - k): {"content": t} for k, t in enumerate(tokens)}
+        },
+    }[how]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
     tokenizer, known = read_tokenizer(folder)
     assert known == pieces + 300
     assert tokenizer.sentinel_id(0) == known - 1
@@ -145,7 +80,7 @@ def test_sentinels_that_would_move_are_named(tmp_path: Path) -> None:
         read_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize("how", ["tokenizer.json", "spiece.model and tokenizer.json", "added_tokens.json"])
+@pytest.mark.parametrize("how", ["spiece.model and tokenizer.json", "added_tokens.json"])
 def test_tokens_added_to_the_vocabulary_keep_their_ids(how: str, tmp_path: Path) -> None:
     """As those of a T5 that was fine-tuned with tokens of its own."""
     folder, proto = tmp_path / "t5", checkpoints.t5_proto()
@@ -158,8 +93,7 @@ def test_tokens_added_to_the_vocabulary_keep_their_ids(how: str, tmp_path: Path)
         (folder / how).write_text(json.dumps({"\n": 32_101, "<hl>": 32_100}))
     else:
         theirs.save_pretrained(folder)
-    if how != "tokenizer.json":
-        (folder / "spiece.model").write_bytes(proto)
+    (folder / "spiece.model").write_bytes(proto)
     tokenizer, known = read_tokenizer(folder)
     assert (known, tokenizer.vocab_size) == (32_102, 32_102 + 3 + 128)
     text, space = "Hello <hl> world<hl>\n <extra_id_0>", tokenizer.piece_id("▁")
@@ -182,24 +116,6 @@ def test_location_tokens_are_added_on_request(tmp_path: Path) -> None:
     plain, with_locations = (read_tokenizer(tmp_path, locations=n)[0] for n in (0, 1024))
     assert with_locations.vocab_size == plain.vocab_size + 1024
     assert len(with_locations.encode("<loc0000><loc1023>")) <= 3
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model": {"type": "BPE", "vocab": {}}}, "a BPE model"),
-        ({"normalizer": {"type": "Lowercase"}}, "its normalisation has a step 'Lowercase'"),
-        ({"pre_tokenizer": {"type": "ByteLevel"}}, "its pre-tokenizer has a step 'ByteLevel'"),
-        ({"added_tokens": [{"id": 900, "content": "<far>"}]}, "its added token <far> has id 900"),
-        ({"model": None}, "cannot be read: TypeError"),
-    ],
-)
-def test_unsupported_tokenizers_are_refused(change: dict[str, Any], message: str) -> None:
-    vocab = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["▁a", -1.0]]
-    described = {"model": {"type": "Unigram", "unk_id": 2, "vocab": vocab}}
-    assert to_sentencepiece(described, {}, "it")
-    with pytest.raises(ValueError, match=message):
-        to_sentencepiece(described | change, {}, "it")
 
 
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from openpali.architectures.base import Stored
 from openpali.architectures.halves.image_encoder import ImageEncoder
-from openpali.architectures.halves.t5 import HeadPolicy, LanguageModel, read_t5
+from openpali.architectures.halves.t5 import LanguageModel, is_t5, read_t5
 from openpali.architectures.paligemma import PaliGemmaModel, read_paligemma
 from openpali.architectures.preprocessor import MEAN, STD
-from openpali.architectures.rules import read_config
+from openpali.architectures.rules import read_config, read_json
 from openpali.architectures.siglip import naflex
-from openpali.architectures.siglip.architecture import read_siglip
+from openpali.architectures.siglip.architecture import SigLIPArchitecture, read_siglip
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.architectures.t5gemma2.architecture import read_t5gemma2
 from openpali.architectures.t5gemma2.network import T5Gemma2Model
@@ -53,34 +53,28 @@ class Deviation:
         return f"{self.name:28} max difference {self.absolute:.1e}, relative {self.relative:.1e}"
 
 
-def report(
-    *, vision: Path | None, text: Path | None, model: Path | None, head: HeadPolicy = "auto"
-) -> Iterator[str]:
+def report(sources: Sequence[Path]) -> Iterator[str]:
     """Compare what ``openpali convert`` has read, a line for each layer; otherwise one that says why not."""
     if importlib.util.find_spec("transformers") is None:
         yield "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
         return
-    if not (vision or text or model):
-        yield "no parity report: transformers has no such model"
     found: list[Deviation] = []
-    for source in filter(None, (model, vision)):
-        kind = read_config(source)["model_type"] if (source / "config.json").is_file() else ""
-        if not kind:
-            yield f"no parity report of {source}: transformers does not read it"
-        elif source == vision:
+    joined = any(map(is_t5, sources))  # with an image encoder, which may be that of a larger model
+    for source in sources:
+        described = read_json(source / "config.json")
+        kind = described.get("model_type", "")
+        if is_t5(source):
+            found += compare_texts(read_t5(source), source)
+        elif kind and (joined or kind in SigLIPArchitecture.model_types):
             found += compare_images(read_siglip(source), source)
         elif kind == "t5gemma2":
             found += compare_t5gemma2(read_t5gemma2(source), source)
         elif kind == "paligemma":
             found += compare_paligemma(read_paligemma(source), source)
-        elif kind == "florence2" and "dim_embed" in (read_config(source).get("vision_config") or {}):
-            yield f"no parity report of {source}: transformers does not read the first checkpoints' layout"
-        elif kind == "florence2":
+        elif kind == "florence2" and "dim_embed" not in (described.get("vision_config") or {}):
             found += compare_florence2(read_florence2(source), source)
         else:
-            yield f"no parity report of {source}: there is none for its kind"
-    if text is not None:
-        found += compare_texts(read_t5(text, head), text)
+            yield f"no parity report of {source}: transformers does not read it"
     yield from (str(deviation) for deviation in found)
     if found:
         worst = max(found, key=lambda deviation: deviation.relative)

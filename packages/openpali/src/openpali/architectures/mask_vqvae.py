@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from openpali.architectures.base import Architecture, Stored
 from openpali.architectures.facts import Facts
-from openpali.architectures.halves.big_vision import read_arrays
+from openpali.architectures.halves.big_vision import names_of, read_arrays
 from openpali.architectures.rules import Rule, read, skeleton
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.model.collectives import sum_over_ranks
@@ -163,6 +163,11 @@ _CODEBOOK = "_vq_vae._embedding"
 _WIDTH = "decoder.0.weight"
 _STRIDED = [f"encoder.{2 * i}.weight" for i in range(4)]
 _AVERAGES = ("code_count", "code_sum")  # of training, which the file does not have
+
+
+def is_mask_codec(source: Path) -> bool:
+    """Whether a file is big_vision's mask VQ-VAE."""
+    return source.suffix == ".npz" and _CODEBOOK in names_of(source)
 
 
 def read_mask_codec(path: Path) -> tuple[MaskVQVAEConfig, dict[str, Tensor]]:

@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from openpali.architectures.base import Architecture, Exported, Stored
 from openpali.architectures.facts import Facts
-from openpali.architectures.halves.t5 import HeadPolicy, read_t5, write_t5
+from openpali.architectures.halves.t5 import read_t5, write_t5
 from openpali.architectures.preprocessor import (
     describe_preprocess,
     read_native,
@@ -144,18 +144,10 @@ class PaliArchitecture(Architecture[PaliModelConfig]):
         return {"vision": images, "text": Exported(weights, files, "spiece.model")}
 
 
-def parse_head(text: str) -> HeadPolicy:
-    """A head policy by name, see :func:`read_t5`."""
-    if text not in get_args(HeadPolicy):
-        raise ValueError(f"head {text!r} must be one of {', '.join(get_args(HeadPolicy))}")
-    return cast(HeadPolicy, text)
-
-
 def assemble(
     vision: Path,
     text: Path,
     *,
-    head: HeadPolicy = "auto",
     locations: int = 0,
     seed: int = 0,
 ) -> Stored[PaliModelConfig]:
@@ -164,11 +156,10 @@ def assemble(
     Args:
         vision: a source for :func:`read_image_encoder`; a MAP head and a text tower are read, checked and dropped.
         text: a T5-family checkpoint of transformers with its tokenizer.
-        head: see :func:`read_t5`.
         locations: number of location tokens to add to the vocabulary; with 0, coordinates are plain text.
         seed: of the projection and of the embeddings of new tokens.
     """
-    image, language = read_image_encoder(vision), read_t5(text, head)
+    image, language = read_image_encoder(vision), read_t5(text)
     tokenizer, known = read_tokenizer(text, locations=locations)
     require_rows(text, known, language.config.vocab_size)
     generator = torch.Generator().manual_seed(seed)

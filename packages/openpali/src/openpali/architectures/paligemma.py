@@ -6,10 +6,8 @@ What stands before the bar sees all of itself, the text is causal. Keys and valu
 which text is generated, in the same cache as that of an encoder-decoder. The separator is not in it: being the last
 of the prefix, it sees exactly what the first token of a decoder would, and so starts the text.
 
-It reads transformers' checkpoints, both ways, and big_vision's `.npz` files.
-
-Names as in transformers' `models/paligemma/modeling_paligemma.py`, of which there are three generations, and as in
-big_vision's `models/proj/paligemma/paligemma.py` and `models/ppp/gemma.py`.
+It reads transformers' checkpoints, and writes them. Names as in transformers'
+`models/paligemma/modeling_paligemma.py`, of which there are three generations.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from torch import Tensor
 
 from openpali.architectures.base import Architecture, Exported, Stored
 from openpali.architectures.facts import Facts
-from openpali.architectures.halves import big_vision, gemma
+from openpali.architectures.halves import gemma
 from openpali.architectures.preprocessor import FILE, describe_preprocess, read_preprocess
 from openpali.architectures.rules import Rule, drop_copies, read, read_config, require_settings, skeleton, write
 from openpali.architectures.siglip import architecture as siglip
@@ -226,13 +224,10 @@ class PaliGemmaArchitecture(Architecture[PaliGemmaConfig]):
     dialect = DIALECT
     model_types = ("paligemma",)
 
-    def reads(self, source: Path, described: Mapping[str, Any]) -> bool:
-        return source.suffix == ".npz" or super().reads(source, described)
-
     def read(self, source: Path) -> Stored[PaliGemmaConfig]:
-        """A folder or an `.npz` file, with the tokenizer beside it (:func:`read_tokenizer`)."""
+        """A folder with its tokenizer (:func:`read_tokenizer`)."""
         found = read_paligemma(source)
-        tokenizer = read_tokenizer(source if source.is_dir() else source.parent)
+        tokenizer = read_tokenizer(source)
         t, vision = found.config.text, found.config.vision
         require_rows(source, tokenizer.vocab_size, t.vocab_size)
         config = replace(found.config, bos=tokenizer.bos_id, separator=tokenizer.piece_id("\n"))
@@ -264,11 +259,6 @@ class PaliGemmaArchitecture(Architecture[PaliGemmaConfig]):
 def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a PaliGemma, from a SentencePiece model, with or without location and mask tokens."""
     return read_gemma_tokenizer(folder, lambda proto: Tokenizer(extend_proto(proto, PIECES)))
-
-
-def read_paligemma(source: Path) -> Stored[PaliGemmaConfig]:
-    """Read a transformers folder, in one file or in shards, or a `.npz` file of big_vision."""
-    return _read_npz(source) if source.suffix == ".npz" else _read_folder(source)
 
 
 def write_paligemma(
@@ -326,53 +316,8 @@ def rules(config: PaliGemmaConfig) -> list[Rule]:
     return found + gemma.layer_rules("text", "language_model.model", config.text.layers, norms)
 
 
-def npz_rules(config: PaliGemmaConfig) -> list[Rule]:
-    """big_vision's names, layers one by one."""
-    t = config.text
-    found = big_vision.rules(config.vision, None, pool=False)
-    found += [
-        Rule(("project.weight",), ("img/head/kernel",), torch.t, torch.t),
-        Rule(("project.bias",), ("img/head/bias",)),
-        Rule(("text.embed.weight",), ("llm/embedder/input_embedding",)),
-        Rule(("text.norm.weight",), ("llm/final_norm/scale",)),
-    ]
-    norms = {"norm_attention": "pre_attention_norm", "norm_ff": "pre_ffw_norm"}
-    if t.post_norms:
-        norms |= {"post_attention": "post_attention_norm", "post_ff": "post_ffw_norm"}
-    for i in range(t.layers):
-        here, there = f"text.layers.{i}", f"llm/layers/{i}"
-        found += [
-            *(Rule((f"{here}.{ours}.weight",), (f"{there}/{theirs}/scale",)) for ours, theirs in norms.items()),
-            Rule(
-                (f"{here}.attention.query.weight",),
-                (f"{there}/attn/q_einsum/w",),
-                lambda w: w.transpose(1, 2).flatten(0, 1),  # [h, D, d] -> [h * d, D]
-                lambda w: torch.unflatten(w, 0, (t.heads, -1)).transpose(1, 2),
-            ),
-            Rule(
-                (f"{here}.attention.key_value.weight",),
-                (f"{there}/attn/kv_einsum/w",),
-                lambda w: w.transpose(2, 3).flatten(0, 2),  # [2, g, D, d] -> [2 * g * d, D]
-                lambda w: torch.unflatten(w, 0, (2, t.kv_heads, -1)).transpose(2, 3),
-            ),
-            Rule(
-                (f"{here}.attention.out.weight",),
-                (f"{there}/attn/attn_vec_einsum/w",),
-                lambda w: w.flatten(0, 1).T,  # [h, d, D] -> [D, h * d]
-                lambda w: torch.unflatten(w.T, 0, (t.heads, -1)),
-            ),
-            Rule(
-                (f"{here}.ff.gate.weight", f"{here}.ff.up.weight"),
-                (f"{there}/mlp/gating_einsum",),
-                lambda w: w.transpose(1, 2).flatten(0, 1),  # [2, D, F] -> [2 * F, D]
-                lambda w: torch.unflatten(w, 0, (2, -1)).transpose(1, 2),
-            ),
-            Rule((f"{here}.ff.down.weight",), (f"{there}/mlp/linear",), torch.t, torch.t),
-        ]
-    return found
-
-
-def _read_folder(folder: Path) -> Stored[PaliGemmaConfig]:
+def read_paligemma(folder: Path) -> Stored[PaliGemmaConfig]:
+    """Read a transformers folder, in one file or in shards."""
     described, where = read_config(folder), str(folder)
     if described["model_type"] != "paligemma":
         raise ValueError(f"{folder} holds a {described['model_type']!r}, not a PaliGemma")
@@ -414,33 +359,3 @@ def _text_config(described: dict[str, Any], where: str) -> GemmaConfig:
         logit_cap=c.get("final_logit_softcapping"),
         window=c.get("sliding_window"),
     )
-
-
-def _read_npz(path: Path) -> Stored[PaliGemmaConfig]:
-    tree = big_vision.load_npz(path)
-    stacked = {key: value for key, value in tree.items() if key.startswith("llm/layers/")}
-    tree = {key: value for key, value in tree.items() if key not in stacked}
-    for key, value in stacked.items():
-        tree |= {key.replace("layers", f"layers/{i}", 1): layer for i, layer in enumerate(value)}
-    query, key_value = "llm/layers/0/attn/q_einsum/w", "llm/layers/0/attn/kv_einsum/w"
-    needed = {query: 3, key_value: 4, "llm/layers/0/mlp/linear": 2, "llm/embedder/input_embedding": 2}
-    if wrong := [key for key, axes in needed.items() if key not in tree or tree[key].ndim != axes]:
-        raise ValueError(f"{path} is not a PaliGemma of big_vision: it has no {', no '.join(wrong)} of that shape")
-    heads, d_model, d_head = tree[query].shape
-    gemma2 = "llm/layers/0/post_ffw_norm/scale" in tree
-    text = GemmaConfig(
-        vocab_size=len(tree["llm/embedder/input_embedding"]),
-        d_model=d_model,
-        d_head=d_head,
-        heads=heads,
-        kv_heads=tree[key_value].shape[1],
-        d_ff=len(tree["llm/layers/0/mlp/linear"]),
-        layers=sum(key.endswith("/mlp/linear") for key in tree),
-        query_scalar=d_head,
-    )
-    if gemma2:  # the file does not say more; as published, and 27B scales by the width of the model
-        scalar = d_model // heads if d_head == 128 else d_head
-        text = replace(text, query_scalar=scalar, post_norms=True, score_cap=50.0, logit_cap=30.0, window=4096)
-    config = PaliGemmaConfig(big_vision.vision_config(tree, str(path)), text)
-    weights = read(npz_rules(config), skeleton(lambda: PaliGemmaModel(config)), tree, str(path))
-    return Stored(config, weights)

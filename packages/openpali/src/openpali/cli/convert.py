@@ -49,74 +49,37 @@ def quantize(
 
 
 def convert(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A SigLIP and a T5, mT5, umT5 or UL2, which make a PaLI; or a SigLIP, PaliGemma or T5Gemma 2, "
+            "with big_vision's mask VQ-VAE (vae-oid.npz) or without: transformers folders, hf://ORG/NAME, or .npz "
+            "files of big_vision"
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Model folder to write")],
-    vision: Annotated[
-        str | None,
-        typer.Option(
-            help="SigLIP, alone or in a larger model: a transformers folder, hf://ORG/NAME, or "
-            "a .npz file of big_vision"
-        ),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            help="T5, mT5, umT5 or UL2: a transformers folder, or hf://ORG/NAME; without it, only SigLIP is "
-            "converted"
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="A whole model instead of the two, as PaliGemma or T5Gemma 2: a transformers folder, "
-            "hf://ORG/NAME, or a .npz file of big_vision"
-        ),
-    ] = None,
-    masks: Annotated[
-        Path | None, typer.Option(help="The mask VQ-VAE of big_vision, vae-oid.npz, with its model or alone")
-    ] = None,
     size: Annotated[
         str, typer.Option(help="Image size: pixels per side, or HEIGHTxWIDTH; default: the checkpoint's own")
     ] = "",
-    head: Annotated[str, typer.Option(help="Output head of the language model: auto, tied or untied")] = "auto",
     locations: Annotated[
-        int, typer.Option(help="Number of location tokens to add; default: coordinates are text", min=0)
+        int, typer.Option(help="Location tokens to add to a new PaLI; default: coordinates are text", min=0)
     ] = 0,
     report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
 ) -> None:
-    """Make a PaLI from public SigLIP and T5 weights, with new projection and mask tokens, or convert a model."""
-    from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
-    from openpali.architectures.pali import assemble, parse_head
-    from openpali.architectures.siglip.architecture import SigLIPArchitecture
+    """Make a model of public weights, or a PaLI of a SigLIP and a T5, with new projection and mask tokens."""
     from openpali.extensions import option
     from openpali.tasks.example import Size
     from openpali.weights.convert import convert as write
-    from openpali.weights.convert import write_stored
     from openpali.weights.files import CONFIG
     from openpali.weights.hub import find_checkpoint
 
-    pixels, policy = Size.parse(size) if size else None, parse_head(head)
-    check_not_input(out, *(each for each in (vision, text, model, masks) if each))
+    pixels = Size.parse(size) if size else None
+    check_not_input(out, *sources)
     check_not_at_root(out / CONFIG)
-    if (model or masks) and (vision or text):
-        raise ValueError("--model and --masks read a whole model: leave out --vision and --text")
-    if (locations or (head != "auto" and not report)) and not text:
-        raise ValueError("--locations and --head are for a new PaLI: give --vision and --text, or leave them out")
-    if size and masks and not model:
-        raise ValueError("a mask VQ-VAE has one size: leave out --size")
-    images, words, whole = (each and find_checkpoint(each) for each in (vision, text, model))
-    if whole:
-        described = write(whole, out, size=pixels, masks=masks)
-    elif masks is not None:
-        described = write(masks, out, architecture=MaskVQVAEArchitecture())
-    elif not images:
-        raise ValueError("name what to convert: --vision, --model or --masks")
-    elif words:
-        described = write_stored(assemble(images, words, head=policy, locations=locations), out, pixels)
-    else:
-        described = write(images, out, size=pixels, architecture=SigLIPArchitecture())
-    for line in described:
+    found = [find_checkpoint(source) for source in sources]
+    for line in write(found, out, size=pixels, locations=locations):
         typer.echo(line)
     if report:
-        for line in option("convert --report")(vision=images, text=words, model=whole, head=policy):
+        for line in option("convert --report")(found):
             typer.echo(line)
     typer.echo(f"model written to {out}")

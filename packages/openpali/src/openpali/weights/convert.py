@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from openpali.architectures.base import Architecture, Stored, vision_of
-from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
+from openpali.architectures.base import Stored, vision_of
+from openpali.architectures.halves.t5 import is_t5
+from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture, is_mask_codec
+from openpali.architectures.pali import assemble
 from openpali.architectures.registry import architecture_for, architecture_of, find_dialect
 from openpali.data.media.native import NativePreprocess
 from openpali.mistakes import reason
@@ -19,41 +21,53 @@ from openpali.weights.write import POSITIONS, write_bundle, write_model
 
 
 def convert(
-    source: Path,
-    out: Path,
-    *,
-    size: tuple[int, int] | None = None,
-    masks: Path | None = None,
-    architecture: Architecture[Any] | None = None,
+    sources: Sequence[Path], out: Path, *, size: tuple[int, int] | None = None, locations: int = 0
 ) -> Sequence[str]:
-    """Write a model folder from a checkpoint of another library, with ``masks`` a bundle of it and its mask codec.
+    """Write a model folder from checkpoints of other libraries; returns lines of text about it.
 
     Args:
-        source: a folder of transformers, or a file of big_vision, its tokenizer beside it.
+        sources: one model, a folder of transformers or a file of big_vision, its tokenizer beside it; or two in any
+            order: an image encoder and a language model of T5's family, which make a PaLI; or a model with tokens
+            for masks and big_vision's ``vae-oid.npz``, which make a bundle.
         out: folder to write.
         size: as for :func:`write_stored`.
-        masks: big_vision's ``vae-oid.npz``.
-        architecture: that reads it; by default the one that says so.
-
-    Returns:
-        Lines of text about it.
+        locations: as for :func:`openpali.architectures.pali.assemble`.
     """
+    by_kind: dict[str, list[Path]] = {"text": [], "masks": [], "": []}
+    for source in sources:
+        by_kind["text" if is_t5(source) else "masks" if is_mask_codec(source) else ""].append(source)
+    texts, codecs, others = by_kind.values()
+    if locations and not texts:
+        raise ValueError("location tokens are for a new PaLI: name an image encoder and a language model")
+    if len(others) == len(texts) == 1 and not codecs:
+        return write_stored(assemble(others[0], texts[0], locations=locations), out, size)
+    if len(sources) == 1 and codecs and not size:
+        return write_stored(MaskVQVAEArchitecture().read(codecs[0]), out)
+    if texts or len(others) != 1 or len(codecs) > 1:
+        raise ValueError(
+            f"{' and '.join(map(str, sources))} make no model: give a whole one, with or without its mask VQ-VAE, "
+            "or an image encoder and a language model"
+        )
+    model = _read(others[0])
+    if not codecs:
+        return write_stored(model, out, size)
+    written = find_dialect(model.facts.dialect).masks.encode([0] * CODES_PER_MASK)
+    if model.tokenizer is None or len(model.tokenizer.encode(written)) != CODES_PER_MASK:
+        raise ValueError(f"{others[0]} has no tokens for masks: leave out {codecs[0]}")
+    codec = MaskVQVAEArchitecture().read(codecs[0])
+    facts = model.facts.but(parts={**model.facts.parts, **codec.facts.parts})
+    lines = [*write_stored(replace(model, facts=facts), out / MAIN, size), *write_stored(codec, out / MASKS)]
+    write_bundle(out, [MAIN, MASKS], {}, [])
+    return lines
+
+
+def _read(source: Path) -> Stored[Any]:
     try:
-        model = (architecture or architecture_for(source)).read(source)
+        return architecture_for(source).read(source)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, ValueError) and str(source) in str(error):
             raise
         raise ValueError(f"{source} cannot be read: {reason(error)}") from error
-    if masks is None:
-        return write_stored(model, out, size)
-    written = find_dialect(model.facts.dialect).masks.encode([0] * CODES_PER_MASK)
-    if model.tokenizer is None or len(model.tokenizer.encode(written)) != CODES_PER_MASK:
-        raise ValueError(f"--masks is for a model with tokens for masks, and {source} has none: leave it out")
-    codec = MaskVQVAEArchitecture().read(masks)
-    facts = model.facts.but(parts={**model.facts.parts, **codec.facts.parts})
-    told = [*write_stored(replace(model, facts=facts), out / MAIN, size), *write_stored(codec, out / MASKS)]
-    write_bundle(out, [MAIN, MASKS], {}, [])
-    return told
 
 
 def write_stored(model: Stored[Any], out: Path, size: tuple[int, int] | None = None) -> Sequence[str]:

@@ -46,7 +46,7 @@ def fetch(name: str) -> Path:
         return snapshot
     from openpali.weights.convert import convert  # imports torch, which finding a model's folder does not need
 
-    return make_once(_place(name, snapshot), lambda written: convert(snapshot, written))
+    return make_once(_place(name, snapshot), lambda written: convert([snapshot], written))
 
 
 def download(name: str) -> Path:

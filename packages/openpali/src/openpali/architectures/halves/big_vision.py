@@ -1,8 +1,7 @@
 """Image encoders and SigLIP from big_vision's `.npz` files, without JAX.
 
-Reads every layout that its `models/vit.py` and `models/proj/image_text/` have written: blocks one by one or stacked
-(scan); position embeddings within the encoder; module numbers counted over a whole block (before flax Linen); the
-MAP head inline; and bf16, which numpy reads as two opaque bytes.
+Reads the layouts of its `models/vit.py` and `models/proj/image_text/`: blocks one by one or stacked (scan);
+position embeddings within the encoder; and bf16, which numpy reads as two opaque bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from openpali.model.vit import ViTConfig
 
 _CLASSIFIER = ("head", "pre_logits")  # after pooling, which PaLI does not use
 _BLOCK = re.compile(r"(.*encoderblock)/(.*)")
-_NUMBERED = re.compile(r"(?P<class>[A-Za-z]+)_(?P<number>\d+)")
 
 
 def read_npz(path: Path) -> ImageEncoder:
@@ -34,7 +33,10 @@ def read_npz(path: Path) -> ImageEncoder:
 
     Shapes are inferred from the arrays; the grid of position embeddings is assumed to be square.
     """
-    tree = load_npz(path)
+    tree = read_arrays(path, ("params/", "opt/target/"))
+    if not any(key.startswith(("img/", "txt/")) for key in tree):
+        tree = {f"img/{key}": value for key, value in tree.items()}
+    tree = _unstacked(tree)
     dropped = [key for key in tree if key.startswith(tuple(f"img/{name}/" for name in _CLASSIFIER))]
     tree = {key: value for key, value in tree.items() if key not in dropped}
     both = any(key.startswith("txt/") for key in tree)
@@ -139,31 +141,30 @@ def _norm(ours: str, theirs: str) -> list[Rule]:
 # ---- files
 
 
-def load_npz(path: Path) -> dict[str, Tensor]:
-    """The arrays by name, without the prefixes of a training checkpoint; those of a ViT under today's names."""
-    return _modernise(_load(path), str(path))
+def names_of(path: Path) -> list[str]:
+    """Names of the arrays in a `.npz` file."""
+    with _opened(path) as file:
+        return list(file.files)
 
 
 def read_arrays(path: Path, wrappers: Sequence[str] = ()) -> dict[str, Tensor]:
     """The arrays of a `.npz` file by name, as they are; of a training checkpoint those below a wrapper, and without
     it: the rest is optimizer state."""
+    with _opened(path) as file:
+        wrapper = next((each for each in wrappers if any(key.startswith(each) for key in file.files)), "")
+        kept = [key for key in file.files if key.startswith(wrapper)]
+        return {key.removeprefix(wrapper): _tensor(file[key], key) for key in kept}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            wrapper = next((each for each in wrappers if any(key.startswith(each) for key in file.files)), "")
-            kept = [key for key in file.files if key.startswith(wrapper)]
-            return {key.removeprefix(wrapper): _tensor(file[key], key) for key in kept}
+            yield file
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not an .npz file of arrays: {error}") from error
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    """The arrays by name, without the prefixes of a training checkpoint."""
-    arrays = read_arrays(path, ("params/", "opt/target/"))
-    if not any(key.startswith(("img/", "txt/")) for key in arrays):
-        arrays = {f"img/{key}": value for key, value in arrays.items()}
-    return arrays
 
 
 def _tensor(array: NDArray[Any], key: str) -> Tensor:
@@ -174,45 +175,17 @@ def _tensor(array: NDArray[Any], key: str) -> Tensor:
     return torch.from_numpy(array)
 
 
-def _modernise(tree: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Convert every older layout to blocks one by one, under today's names."""
+def _unstacked(tree: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Blocks one by one (`scan` stacks them), and position embeddings beside the encoder, not within."""
     plain: dict[str, Tensor] = {}
     for key, value in tree.items():
         key = re.sub(r"^img/Transformer/(posembed_input/)?pos_embedding$", "img/pos_embedding", key)
-        key = re.sub(
-            r"^img/(probe$|(MlpBlock|MultiHeadDotProductAttention|LayerNorm)_\d)", r"img/MAPHead_0/\1", key
-        )
         if scanned := _BLOCK.fullmatch(key):
             stack, rest = scanned.groups()
             plain |= {f"{stack}_{i}/{rest}": layer for i, layer in enumerate(value)}
         else:
             plain[key] = value
-    return _renumber(plain)
-
-
-def _renumber(tree: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Number the modules of each class within their parent from 0: "LayerNorm_0" and "LayerNorm_2" become 0 and 1.
-
-    Before Linen, flax counted all modules of a parent together.
-    """
-    numbers: dict[tuple[str, str], set[int]] = {}
-    for key in tree:
-        path = key.split("/")
-        for depth, name in enumerate(path):
-            if found := _NUMBERED.fullmatch(name):
-                numbers.setdefault(("/".join(path[:depth]), found["class"]), set()).add(int(found["number"]))
-
-    def rename(key: str) -> str:
-        path = key.split("/")
-        new = []
-        for depth, name in enumerate(path):
-            if (found := _NUMBERED.fullmatch(name)) and found["class"] != "encoderblock":
-                order = sorted(numbers["/".join(path[:depth]), found["class"]])
-                name = f"{found['class']}_{order.index(int(found['number']))}"
-            new.append(name)
-        return "/".join(new)
-
-    return {rename(key): value for key, value in tree.items()}
+    return plain
 
 
 # ---- shapes

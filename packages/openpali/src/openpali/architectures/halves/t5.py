@@ -13,11 +13,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from openpali.architectures.rules import Rule, drop_copies, read, read_config, skeleton, write
+from openpali.architectures.rules import Rule, drop_copies, read, read_config, read_json, skeleton, write
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.tensors import MappedTensors
 
-HeadPolicy = Literal["auto", "tied", "untied"]
 _EMBEDDING, _HEAD = "shared.weight", "lm_head.weight"
 _COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 _MT5 = {"d_ff": 1024, "num_layers": 8, "num_heads": 6, "vocab_size": 250_112, "feed_forward_proj": "gated-gelu"}
@@ -48,42 +47,33 @@ class LanguageModel:
     head: str
 
 
-def read_t5(folder: Path, head: HeadPolicy = "auto") -> LanguageModel:
-    """Read a transformers checkpoint, in one file or in shards.
+def is_t5(source: Path) -> bool:
+    """Whether a checkpoint is of T5's family."""
+    return read_json(source / "config.json").get("model_type") in _DEFAULTS
 
-    Args:
-        folder: holds ``config.json`` and safetensors.
-        head: where the output head comes from. "tied": the embedding, its input scaled by ``D^-0.5``, as in T5
-            1.0; a head in the file is ignored. "untied": the file's own, unscaled, as in T5 v1.1 and later;
-            without one, a copy of the embedding. "auto": decided from file and configuration, an error if they
-            contradict each other.
-    """
+
+def read_t5(folder: Path) -> LanguageModel:
+    """Read a transformers checkpoint, in one file or in shards, with ``config.json``."""
     described = read_config(folder)
     config = _config(described, str(folder))
     found: dict[str, Tensor] = dict(MappedTensors(folder))
     # a bias that early T5 code saved but never used
     found.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
     drop_copies(found, dict.fromkeys(_COPIES, _EMBEDDING), str(folder))
-    own = found.get(_HEAD)
+    own = found.pop(_HEAD, None)
+    embedding = found.get(_EMBEDDING)
     given = own is not None
-    if own is not None and _EMBEDDING in found and torch.equal(own, found[_EMBEDDING]):
-        del found[_HEAD]
+    if own is not None and embedding is not None and torch.equal(own, embedding):
         own = None
-    if head == "auto":
-        tied, scale = _infer_head(described, given, own is not None, str(folder))
-    else:
-        tied, scale = head == "tied", 1.0
+    tied, scale = _infer_head(described, given, own is not None, str(folder))
+    origin = (
+        "tied to the embedding, scaled" if tied else "its own" if own is not None else "a copy of the embedding"
+    )
+    head = embedding if own is None else own
+    if not tied and head is not None:
+        found[_HEAD] = head if scale == 1 else head * scale
+        origin += ", scaled" if scale != 1 else ""
     config = replace(config, tied_head=tied)
-    if tied:
-        found.pop(_HEAD, None)
-        origin = "tied to the embedding, scaled"
-    else:
-        origin = "its own" if own is not None else "a copy of the embedding"
-        if own is None and _EMBEDDING in found:
-            found[_HEAD] = found[_EMBEDDING]
-        if scale != 1.0 and _HEAD in found:
-            found[_HEAD] = found[_HEAD] * scale
-            origin += ", scaled"
     weights = read(rules(config), skeleton(lambda: EncoderDecoder(config)), found, str(folder))
     return LanguageModel(config, weights, origin)
 
@@ -179,32 +169,20 @@ def _infer_head(described: Mapping[str, Any], given: bool, own: bool, where: str
 
     ``given``: the file has a head; ``own``: it differs from the embedding.
 
-    ``tie_word_embeddings`` depends on the version of transformers. Up to 4 it decides both whether there is a head
-    and whether its input is scaled. 5 always writes true, keeps a head that differs from the embedding, and says in
-    ``scale_decoder_outputs`` whether it is scaled. mT5 never had a tied head.
+    The head of T5 1.0 is the embedding, its input scaled by ``D^-0.5``; later ones have a matrix of their own,
+    mT5 always. ``tie_word_embeddings`` depends on the version of transformers. Up to 4 it decides both whether
+    there is a head and whether its input is scaled. 5 always writes true, keeps a head that differs from the
+    embedding, and says in ``scale_decoder_outputs`` whether it is scaled.
     """
-    scaled = described.get("scale_decoder_outputs")
-    configured_tied = described.get("tie_word_embeddings", True)
-    factor = {**_COMMON, **described}["d_model"] ** -0.5
-    if own:
-        if scaled:
-            return False, factor
-        if scaled is None and configured_tied and described["model_type"] != "mt5":
+    scaled, mt5 = described.get("scale_decoder_outputs"), described["model_type"] == "mt5"
+    if scaled is None:
+        says_tied = described.get("tie_word_embeddings", True)
+        if (own and says_tied and not mt5) or (not own and (mt5 if says_tied else not given)):
             raise ValueError(
-                f"{where}: config.json says that the head is the embedding, but {_HEAD} is another matrix: "
-                "set head to untied to use it, or to tied to ignore it"
+                f"{where}: config.json and {_HEAD} disagree on whether the output head is the embedding: set "
+                "scale_decoder_outputs there to true, as in T5 1.0, or to false"
             )
-        return False, 1.0
-    if scaled is None and described["model_type"] == "mt5" and configured_tied:
-        raise ValueError(
-            f"{where}: {_HEAD} is missing, and versions of transformers disagree on mT5 without it: "
-            "set head to tied (its input is scaled) or untied (it is not)"
-        )
-    if scaled is None and not configured_tied:
-        if given:
-            return False, 1.0
-        raise ValueError(
-            f"{where}: {_HEAD} is missing, but config.json says that the head is not the embedding: "
-            "if it is, set head to tied or untied"
-        )
-    return (True, 1.0) if scaled is not False else (False, 1.0)
+        scaled = not own and says_tied
+    if own:
+        return False, {**_COMMON, **described}["d_model"] ** -0.5 if scaled else 1.0
+    return bool(scaled), 1.0

@@ -281,7 +281,7 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 class SigLIPArchitecture(Architecture[SigLIPConfig]):
-    """Two towers; `openpali convert --vision` reads it."""
+    """Two towers."""
 
     kind = "siglip"
     config = SigLIPConfig
@@ -289,13 +289,16 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
     native = True
     presets = PRESETS
     blocks = {Block: ()}
-    model_types = ("siglip", naflex.MODEL)
+    model_types = ("siglip", "siglip_vision_model", naflex.MODEL, naflex.VISION)
+
+    def reads(self, source: Path, described: Mapping[str, Any]) -> bool:
+        return source.suffix == ".npz" or super().reads(source, described)
 
     def read(self, source: Path) -> Stored[SigLIPConfig]:
         """Both towers, with the tokenizer beside them; special tokens are added to it."""
         image = read_image_encoder(source)
         if image.text is None:
-            raise ValueError(f"{source} has only an image encoder: give a language model to make a PaLI (--text)")
+            raise ValueError(f"{source} has only an image encoder: give a language model, too, to make a PaLI")
         beside = source if source.is_dir() else source.parent
         tokenizer, known = read_tokenizer(beside)
         known = min(known, image.text.vocab_size)
@@ -335,13 +338,8 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
 
 
 def read_image_encoder(source: Path) -> ImageEncoder:
-    """SigLIP from a transformers folder, or from a big_vision `.npz` file (or a folder with one)."""
-    if source.is_dir() and not (source / "config.json").is_file():
-        files = sorted(source.glob("*.npz"))
-        if len(files) != 1:
-            raise FileNotFoundError(f"no image encoder in {source}: neither config.json nor one .npz file")
-        source = files[0]
-    return read_npz(source) if source.suffix == ".npz" or source.is_file() else read_siglip(source)
+    """SigLIP from a transformers folder, or from a big_vision `.npz` file."""
+    return read_npz(source) if source.is_file() or source.suffix == ".npz" else read_siglip(source)
 
 
 def extend_rows(matrix_VD: Tensor, known: int, size: int, generator: torch.Generator) -> Tensor:
