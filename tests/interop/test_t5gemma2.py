@@ -176,7 +176,6 @@ def test_commands_take_it(
     assert "worst: " in run("convert", saved[0], "--out", "t5", "--size", 24, "--report")
     assert open_model(Path("t5")).preprocess.height == 24
     assert "multiples of 8 pixels" in run("convert", saved[0], "--out", "t5", "--size", 20, fails=True)
-    assert "--masks is for" in run("convert", saved[0], "--masks", "x", "--out", "y", fails=True)
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
     Path("mine.jsonl").write_text(json.dumps(record) + "\n")
