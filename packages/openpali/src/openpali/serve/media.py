@@ -1,15 +1,23 @@
-"""Images that a request names: data URLs, and URLs of hosts that the server was told to trust."""
+"""Images that a request names: data URLs, and URLs of hosts that the server was told to trust.
+
+A URL is fetched only from an allowed host, and only from public addresses: the host's name is resolved once, and
+the connection goes to the address that was checked. Every redirect is checked like the first URL.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import http.client
+import ipaddress
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from contextlib import suppress
+from typing import NamedTuple
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from openpali.data.media import DPI
 from openpali.data.media.documents import pdf_pages
@@ -18,9 +26,12 @@ from openpali.serve.errors import ApiError
 from openpali.serve.limits import Limits
 from openpali.tasks.example import Image
 
-SECONDS = 10.0  # for one image behind a URL
+SECONDS = 10.0  # for one image behind a URL, redirects included
+REDIRECTS = 3
 LONGEST = 65_535  # pixels of a side, as in JPEG: a strip of a pixel's height has far more pieces than a page
-_URL = "/%:@!$&'()*+,;=~?#[]"  # what stands in a URL as it is
+_PORTS = {"http": 80, "https": 443}
+_PATH = "/%:@!$&'()*+,;=~?"  # what stands in a path or a query as it is
+_EMBEDDING = [ipaddress.IPv6Network(each) for each in ("::/96", "::ffff:0:0/96", "64:ff9b::/96")]  # end in IPv4
 
 Named = Sequence[tuple[str, str]]
 """Data URLs or URLs, each with the name that errors give it."""
@@ -38,11 +49,12 @@ class Media:
 
     Args:
         limits: of images.
-        hosts: from which images may be fetched, in lower case.
+        hosts: from which images may be fetched.
     """
 
     def __init__(self, limits: Limits, hosts: Collection[str] = ()) -> None:
-        self.limits, self.hosts = limits, hosts
+        self.limits = limits
+        self.hosts = frozenset(host.lower() for host in hosts)
 
     def images(self, named: Named) -> Iterator[Image]:
         """The pixels ``[H, W, 3]`` of several images, read one after another."""
@@ -98,42 +110,110 @@ class Media:
         return image
 
     def fetch(self, url: str, param: str) -> bytes:
-        """The bytes behind a URL; its host, and each to which that redirects, must be allowed."""
-        opener, until, data = build_opener(_Redirects(self, param)), time.monotonic() + SECONDS, b""
-        self.check(url, param)
-        try:
-            with opener.open(Request(quote(url, safe=_URL)), timeout=SECONDS) as answer:
-                while chunk := answer.read1(2**16):
-                    data += chunk
-                    if len(data) > self.limits.media:
-                        raise ApiError(413, f"{param} has more than {self.limits.media:,} bytes", param=param)
-                    if time.monotonic() > until:
-                        raise TimeoutError
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise ApiError(400, f"{param}: the image could not be fetched", param=param) from error
-        return data
+        until = time.monotonic() + SECONDS
+        for _ in range(REDIRECTS + 1):
+            parts = self._check(url, param)
+            try:
+                moved, data = self._get(parts, param, until)
+            except (OSError, http.client.HTTPException) as error:
+                raise ApiError(400, f"{param}: the image could not be fetched", param=param) from error
+            if moved is None:
+                return data
+            try:
+                url = urljoin(url, moved)
+            except ValueError as error:
+                raise ApiError(400, f"{param}: its host redirects to no URL", param=param) from error
+        raise ApiError(400, f"{param}: more than {REDIRECTS} redirects: give the address of the image", param=param)
 
-    def check(self, url: str, param: str) -> None:
+    def _check(self, url: str, param: str) -> SplitResult:
         try:
             parts = urlsplit(url)
-            host = parts.hostname
+            host, _ = parts.hostname or "", parts.port
         except ValueError as error:
             raise ApiError(400, f"{param} is no URL: write https://... or a data URL", param=param) from error
-        if parts.scheme not in ("http", "https") or host not in self.hosts:
-            told = f"{param}: this server does not fetch images from there: send the image as a data URL "
-            told += "(data:image/png;base64,...)"
-            raise ApiError(400, told, param=param, code="url_not_allowed")
+        if parts.scheme not in _PORTS or host not in self.hosts:
+            raise ApiError(
+                400,
+                f"{param}: this server does not fetch images from there: send the image as a data URL "
+                "(data:image/png;base64,...)",
+                param=param,
+                code="url_not_allowed",
+            )
+        return parts
+
+    def _get(self, parts: SplitResult, param: str, until: float) -> tuple[str | None, bytes]:
+        """Where the URL redirects to, or its bytes."""
+        host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        addresses = resolve(host, port)
+        if not addresses or not all(is_public(address) for address in addresses):
+            raise ApiError(400, f"{param}: its host has no public address", param=param, code="url_not_allowed")
+        connection = _Connection(host, port, addresses[0], parts.scheme == "https", until)
+        # A host that sends a byte now and then meets no timeout of the socket.
+        watch = threading.Timer(max(0.0, until - time.monotonic()), connection.cut)
+        watch.daemon = True
+        watch.start()
+        try:
+            target = quote(parts.path or "/", safe=_PATH)
+            connection.request("GET", f"{target}?{quote(parts.query, safe=_PATH)}" if parts.query else target)
+            answer = connection.getresponse()
+            _check_time(until)
+            if answer.status in (301, 302, 303, 307, 308):
+                return answer.getheader("Location") or "", b""
+            if answer.status != 200:
+                raise ApiError(400, f"{param}: its host answered with status {answer.status}", param=param)
+            data = b""
+            while chunk := answer.read1(2**16):
+                data += chunk
+                if len(data) > self.limits.media:
+                    raise ApiError(413, f"{param} has more than {self.limits.media:,} bytes", param=param)
+                _check_time(until)
+            _check_time(until)  # what was cut looks like an end
+            return None, data
+        finally:
+            watch.cancel()
+            connection.close()
 
 
-class _Redirects(HTTPRedirectHandler):
-    max_redirections = 3
+class _Connection(http.client.HTTPConnection):
+    """A connection to an address that was checked, for the host that it belongs to."""
 
-    def __init__(self, media: Media, param: str) -> None:
-        self._media, self._param = media, param
+    def __init__(self, host: str, port: int, address: str, secure: bool, until: float) -> None:
+        super().__init__(host, port, timeout=max(0.1, until - time.monotonic()))
+        self._address, self._secure, self._until = address, secure, until
+        self._open: socket.socket | None = None  # also while http.client holds it no more
 
-    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        self._media.check(newurl, self._param)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def cut(self) -> None:
+        """End it while another thread waits for its host."""
+        if self._open is not None:
+            with suppress(OSError):  # it is closed already
+                socket.socket.shutdown(self._open, socket.SHUT_RDWR)
+
+    def connect(self) -> None:
+        self.sock = self._open = socket.create_connection((self._address, self.port), self.timeout)
+        if self._secure:
+            self.sock.settimeout(max(0.1, self._until - time.monotonic()))
+            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            self._open = self.sock
+        _check_time(self._until)
+
+
+def _check_time(until: float) -> None:
+    if time.monotonic() > until:
+        raise TimeoutError
+
+
+def resolve(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is on the public internet: neither private nor local, nor one that embeds such a one."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        embedded = ipaddress.IPv4Address(int(ip) % 2**32) if any(ip in each for each in _EMBEDDING) else None
+        ip = ip.sixtofour or embedded or ip
+    return ip.is_global and not ip.is_multicast
 
 
 def named(urls: Sequence[str]) -> Named:
