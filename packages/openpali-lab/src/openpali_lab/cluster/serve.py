@@ -103,7 +103,7 @@ class Replica:
         pali = Pali.from_pretrained(options.model, options.shared_engine, options.dtype, options.device)
         self._service = open_service(pali, options)
         self._app = create_app(self._service)
-        self._running: AbstractContextManager[object] = self._service.scheduler.running(options.drain)
+        self._running: AbstractContextManager[object] = self._service.running(options.drain)
         self._running.__enter__()
         self._working: set[asyncio.Future[None]] = set()
         self._name = serve.get_replica_context().replica_id.unique_id

@@ -34,7 +34,7 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with service.scheduler.running(drain=0):
+        with service.running():
             yield
 
     # FastAPI's own page of documentation loads Swagger from a CDN; it has no badge that asks a validator elsewhere

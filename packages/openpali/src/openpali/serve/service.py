@@ -108,6 +108,16 @@ class Service:
         self._waiting = 0  # calls that are computed beside the decoder, or wait for it
         self._fetching, self._decoding = ThreadPoolExecutor(FETCHES), ThreadPoolExecutor(DECODES)
 
+    @contextmanager
+    def running(self, drain: float | None = 0) -> Iterator[None]:
+        """Answer within the block, see :meth:`Scheduler.running`; at its end, end the threads that read images."""
+        try:
+            with self.scheduler.running(drain):
+                yield
+        finally:
+            for pool in (self._fetching, self._decoding):
+                pool.shutdown(wait=False, cancel_futures=True)
+
     @cached_property
     def models(self) -> Mapping[str, Served]:
         """All models by name; first the one that is asked where none is named."""
