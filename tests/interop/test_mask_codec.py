@@ -84,6 +84,12 @@ def test_codes_and_reconstructions_are_the_same(tmp_path: Path) -> None:
         np.testing.assert_allclose(codec.decode(found), image, rtol=0, atol=1e-5)
 
 
+def test_it_has_one_size(tmp_path: Path) -> None:
+    np.savez(tmp_path / "vae-oid.npz", **arrays())
+    with pytest.raises(ValueError, match=r"vae-oid\.npz is a mask VQ-VAE, which has one size: leave out --size"):
+        convert([tmp_path / "vae-oid.npz"], tmp_path / "masks", size=(64, 64))
+
+
 @pytest.mark.parametrize("name", ["_vq_vae._embedding", "decoder.0.weight", "encoder.9.net.2.bias"])
 def test_another_file_is_refused(name: str, tmp_path: Path) -> None:
     tree = arrays()

@@ -462,14 +462,19 @@ def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, c
     [
         (["T5", "--size", "big"], "size 'big' must be pixels per side or HEIGHTxWIDTH"),
         (["T5", "--size", "15"], "15 x 15 pixels do not divide into patches of 4: use multiples"),
-        (["nowhere"], "make no model: give a whole one, with or without its mask VQ-VAE, or an image encoder"),
+        (["nowhere"], "no checkpoint in nowhere: it has no config.json"),
+        (["nowhere.npz"], "no file nowhere.npz"),
+        (["SIGLIP"], "make no model: give a whole one, with or without its mask VQ-VAE, or an image encoder"),
+        (["T5", "BROKEN"], "broken/config.json is not a configuration of transformers"),
         (["--locations", "4"], "location tokens are for a new PaLI"),
     ],
 )
 def test_mistakes_end_in_one_sentence(
     sources: Path, tmp_path: Path, monkeypatch, arguments: list[str], message: str
 ) -> None:
-    named = {"T5": str(sources / "t5"), "SIGLIP": str(sources / "siglip")}
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": ["t5"]}')
+    named = {"T5": str(sources / "t5"), "SIGLIP": str(sources / "siglip"), "BROKEN": str(tmp_path / "broken")}
     given = ["convert", named["SIGLIP"], "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["openpali", *given, *(named.get(a, a) for a in arguments)])
     with pytest.raises(SystemExit) as end:

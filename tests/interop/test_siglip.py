@@ -354,11 +354,28 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         read_image_encoder(tmp_path / "it.npz")
 
 
+def test_files_of_another_form_or_damaged_inside_are_named(tmp_path: Path) -> None:
+    """An array alone, and compressed arrays of which some bytes changed."""
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    random = np.random.default_rng(0).standard_normal((100, 100))
+    np.savez_compressed(tmp_path / "changed.npz", **{"img/embedding/kernel": random})
+    damaged = bytearray((tmp_path / "changed.npz").read_bytes())
+    damaged[300:2000] = bytes(byte ^ 0x5A for byte in damaged[300:2000])
+    (tmp_path / "changed.npz").write_bytes(damaged)
+    for name in ("array.npz", "changed.npz"):
+        with pytest.raises(ValueError, match=rf"{name} is not an \.npz file"):
+            convert([tmp_path / name], tmp_path / "ours")
+
+
 @pytest.mark.parametrize("kind", ["siglip", "florence2", "paligemma", "t5gemma2"])
 def test_a_configuration_of_another_form_is_said_in_a_sentence(tmp_path: Path, kind: str) -> None:
     write_tensors(tmp_path / "theirs", {"a": torch.zeros(1)})
     parts = dict.fromkeys(["vision_config", "text_config", "encoder", "decoder"], "none")
     (tmp_path / "theirs" / "config.json").write_text(json.dumps({"model_type": kind, **parts}))
-    with pytest.raises(ValueError, match=r"theirs"):
-        convert([tmp_path / "theirs"], tmp_path / "ours")
+    (tmp_path / "t5").mkdir()
+    (tmp_path / "t5" / "config.json").write_text('{"model_type": "t5"}')
+    for sources in ([tmp_path / "theirs"], [tmp_path / "theirs", tmp_path / "t5"]):
+        with pytest.raises(ValueError, match=r"theirs"):
+            convert(sources, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()

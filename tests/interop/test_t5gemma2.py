@@ -40,6 +40,7 @@ from openpali_lab.parity import compare_t5gemma2
 from openpali_lab.plan.planner import find_device, rehearse
 
 from . import checkpoints
+from .test_mask_codec import arrays as mask_codec_arrays
 
 Saved = tuple[Path, T5Gemma2ForConditionalGeneration]
 
@@ -176,6 +177,9 @@ def test_commands_take_it(
     assert "worst: " in run("convert", saved[0], "--out", "t5", "--size", 24, "--report")
     assert open_model(Path("t5")).preprocess.height == 24
     assert "multiples of 8 pixels" in run("convert", saved[0], "--out", "t5", "--size", 20, fails=True)
+    np.savez("vae-oid.npz", **mask_codec_arrays())
+    refused = run("convert", saved[0], "vae-oid.npz", "--out", "y", fails=True)
+    assert f"{saved[0]} has no tokens for masks: leave out vae-oid.npz" in refused
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "question": "What is it?", "answers": ["a dog"]}
     Path("mine.jsonl").write_text(json.dumps(record) + "\n")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,22 +34,29 @@ def convert(
         size: as for :func:`write_stored`.
         locations: as for :func:`openpali.architectures.pali.assemble`.
     """
-    by_kind: dict[str, list[Path]] = {"text": [], "masks": [], "": []}
+    texts: list[Path] = []
+    codecs: list[Path] = []
+    others: list[Path] = []
     for source in sources:
-        by_kind["text" if is_t5(source) else "masks" if is_mask_codec(source) else ""].append(source)
-    texts, codecs, others = by_kind.values()
+        kind = codecs if is_mask_codec(source) else texts if is_t5(source) else others
+        kind.append(source)
     if locations and not texts:
         raise ValueError("location tokens are for a new PaLI: name an image encoder and a language model")
     if len(others) == len(texts) == 1 and not codecs:
-        return write_stored(assemble(others[0], texts[0], locations=locations), out, size)
-    if len(sources) == 1 and codecs and not size:
+        with _naming(sources):
+            model = assemble(others[0], texts[0], locations=locations)
+        return write_stored(model, out, size)
+    if len(sources) == len(codecs) == 1:
+        if size:
+            raise ValueError(f"{codecs[0]} is a mask VQ-VAE, which has one size: leave out --size")
         return write_stored(MaskVQVAEArchitecture().read(codecs[0]), out)
     if texts or len(others) != 1 or len(codecs) > 1:
         raise ValueError(
             f"{' and '.join(map(str, sources))} make no model: give a whole one, with or without its mask VQ-VAE, "
             "or an image encoder and a language model"
         )
-    model = _read(others[0])
+    with _naming(others):
+        model = architecture_for(others[0]).read(others[0])
     if not codecs:
         return write_stored(model, out, size)
     written = find_dialect(model.facts.dialect).masks.encode([0] * CODES_PER_MASK)
@@ -61,13 +69,15 @@ def convert(
     return lines
 
 
-def _read(source: Path) -> Stored[Any]:
+@contextmanager
+def _naming(sources: Sequence[Path]) -> Iterator[None]:
+    """Name the sources in errors of what is read from them."""
     try:
-        return architecture_for(source).read(source)
+        yield
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        if isinstance(error, ValueError) and str(source) in str(error):
+        if isinstance(error, ValueError) and any(str(source) in str(error) for source in sources):
             raise
-        raise ValueError(f"{source} cannot be read: {reason(error)}") from error
+        raise ValueError(f"{' and '.join(map(str, sources))} cannot be read: {reason(error)}") from error
 
 
 def write_stored(model: Stored[Any], out: Path, size: tuple[int, int] | None = None) -> Sequence[str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from openpali.architectures.rules import Rule, drop_copies, read, read_config, read_json, skeleton, write
+from openpali.architectures.rules import Rule, drop_copies, read, read_config, skeleton, write
 from openpali.model.t5 import EncoderDecoder, T5Config
 from openpali.tensors import MappedTensors
 
@@ -48,8 +48,8 @@ class LanguageModel:
 
 
 def is_t5(source: Path) -> bool:
-    """Whether a checkpoint is of T5's family."""
-    return read_json(source / "config.json").get("model_type") in _DEFAULTS
+    """Whether a checkpoint is of T5's family; a file, which has no configuration, is not."""
+    return not source.is_file() and read_config(source)["model_type"] in _DEFAULTS
 
 
 def read_t5(folder: Path) -> LanguageModel:
