@@ -315,52 +315,6 @@ def t5_proto() -> bytes:
 # ---- big_vision's layout, written from its documentation and not from our rules
 
 
-def big_vision_paligemma(model: PaliGemmaForConditionalGeneration) -> dict[str, np.ndarray]:
-    """The arrays of a `.npz`: blocks and layers stacked (scan), projections by head."""
-    theirs = {k: v.detach() for k, v in model.model.state_dict().items()}
-    text, tower, heads = model.config.text_config, "vision_tower", VISION["num_attention_heads"]
-    tree: dict[str, Tensor] = {}
-    tree["img/embedding/kernel"] = theirs[f"{tower}.embeddings.patch_embedding.weight"].permute(2, 3, 1, 0)
-    tree["img/embedding/bias"] = theirs[f"{tower}.embeddings.patch_embedding.bias"]
-    tree["img/pos_embedding"] = theirs[f"{tower}.embeddings.position_embedding.weight"][None]
-    blocks: dict[str, Tensor] = {}
-    depth = VISION["num_hidden_layers"]
-    _blocks(blocks, "img/Transformer", theirs, f"{tower}.encoder.layers", depth, heads)
-    for key in {key.split("/", 3)[3] for key in blocks}:
-        layers = [blocks[f"img/Transformer/encoderblock_{i}/{key}"] for i in range(depth)]
-        tree[f"img/Transformer/encoderblock/{key}"] = torch.stack(layers)
-    _pair(tree, "img/Transformer/encoder_norm", theirs, f"{tower}.post_layernorm", "scale")
-    tree["img/head/kernel"] = theirs["multi_modal_projector.linear.weight"].T
-    tree["img/head/bias"] = theirs["multi_modal_projector.linear.bias"]
-    tree["llm/embedder/input_embedding"] = theirs["language_model.embed_tokens.weight"]
-    tree["llm/final_norm/scale"] = theirs["language_model.norm.weight"]
-
-    def stacked(name: str) -> Tensor:
-        return torch.stack([theirs[f"language_model.layers.{i}.{name}"] for i in range(text.num_hidden_layers)])
-
-    def by_head(name: str) -> Tensor:  # [layers, heads, D, d]
-        return stacked(f"self_attn.{name}_proj.weight").unflatten(1, (-1, text.head_dim)).transpose(2, 3)
-
-    attention, mlp = "llm/layers/attn", "llm/layers/mlp"
-    tree[f"{attention}/q_einsum/w"] = by_head("q")
-    tree[f"{attention}/kv_einsum/w"] = torch.stack([by_head("k"), by_head("v")], dim=1)
-    out = stacked("self_attn.o_proj.weight").transpose(1, 2)
-    tree[f"{attention}/attn_vec_einsum/w"] = out.unflatten(1, (-1, text.head_dim))
-    gates = [stacked(f"mlp.{name}_proj.weight").transpose(1, 2) for name in ("gate", "up")]
-    tree[f"{mlp}/gating_einsum"] = torch.stack(gates, dim=1)
-    tree[f"{mlp}/linear"] = stacked("mlp.down_proj.weight").transpose(1, 2)
-    gemma2 = text.model_type == "gemma2"
-    names = {
-        "pre_attention_norm": "input_layernorm",
-        "pre_ffw_norm": "pre_feedforward_layernorm" if gemma2 else "post_attention_layernorm",
-    }
-    if gemma2:
-        names |= {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
-    for here, there in names.items():
-        tree[f"llm/layers/{here}/scale"] = stacked(f"{there}.weight")
-    return {f"params/{key}": value.contiguous().numpy() for key, value in tree.items()}
-
-
 def big_vision(model: SiglipModel | SiglipVisionModel) -> dict[str, np.ndarray]:
     """The arrays of a `.npz` of today, blocks one by one."""
     theirs = {k: v.detach().clone() for k, v in model.state_dict().items()}

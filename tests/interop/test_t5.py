@@ -22,8 +22,6 @@ from openpali_lab.parity import compare_texts
 
 from . import checkpoints
 
-COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-
 
 def edit(folder: Path, config: dict[str, Any] | None = None, **weights: torch.Tensor | None) -> None:
     """Change a checkpoint; None removes a key, and `__` stands for a dot."""
