@@ -247,11 +247,17 @@ def positions_in_module(tree: Tree) -> Tree:
     return {key.replace("img/pos_embedding", there): value for key, value in tree.items()}
 
 
+def training_checkpoint(tree: Tree) -> Tree:
+    """The parameters beside the state of the optimizer."""
+    parameters = {key.replace("params/", "opt/target/"): value for key, value in tree.items()}
+    return {"opt/state/step": np.zeros((), np.int32), **parameters}
+
+
 def same(tree: Tree) -> Tree:
     return tree
 
 
-@pytest.mark.parametrize("layout", [same, scan, positions_in_encoder, positions_in_module])
+@pytest.mark.parametrize("layout", [same, scan, positions_in_encoder, positions_in_module, training_checkpoint])
 def test_every_layout_of_big_vision_is_read(tmp_path: Path, layout: Callable[[Tree], Tree]) -> None:
     """Each gives the same model as transformers' checkpoint."""
     theirs = checkpoints.siglip(tmp_path / "theirs")
