@@ -60,7 +60,9 @@ def test_errors_of_normal_weights() -> None:
 def test_groups_of_zeros_stay_zero() -> None:
     weight = torch.zeros(2, 64)
     weight[1, 40] = 3
-    wide = widen(*quantize(weight, 32))
+    packed, scale = quantize(weight, 32)
+    assert torch.equal(scale, scale.bfloat16().float())
+    wide = widen(packed, scale)
     assert torch.equal(wide != 0, weight != 0)
     assert wide.isfinite().all()
 

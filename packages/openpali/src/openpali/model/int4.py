@@ -111,8 +111,8 @@ def quantize(weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
 def _round(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Groups ``[O, groups, group]`` -> int8 of this shape, and scales ``[O, groups]``; zeros stay zero."""
     largest = weight.gather(-1, weight.abs().argmax(-1, keepdim=True))
-    scales = (largest * _FACTORS / -8).bfloat16().float()  # [O, groups, factors]
-    scales = torch.where(scales.abs() < 1e-12, 1e-12, scales)
+    scales = largest * _FACTORS / -8  # [O, groups, factors]
+    scales = torch.where(scales.abs() < 1e-12, 1e-12, scales).bfloat16().float()
     tried = torch.split(scales, 1, dim=-1)
     errors = [(_steps(weight, each) * each - weight).square().sum(-1, keepdim=True) for each in tried]
     scale = scales.gather(-1, torch.cat(errors, -1).argmin(-1, keepdim=True))
