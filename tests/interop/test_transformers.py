@@ -307,10 +307,12 @@ def test_sampling_works(model: PaliForConditionalGeneration, inputs: dict[str, T
     )
 
 
+@pytest.mark.parametrize("reentrant", [True, False])
 def test_checkpointing_changes_no_gradient(
     model: PaliForConditionalGeneration,
     processor: PaliProcessor,
     images: list[PILImage.Image],
+    reentrant: bool,
 ) -> None:
     model.train()
     batch = processor(images=images, text=PROMPTS, suffix=ANSWERS, return_tensors="pt")
@@ -321,7 +323,7 @@ def test_checkpointing_changes_no_gradient(
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     expected = gradients()
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": reentrant})
     calls = 0
 
     def count(*args: object) -> None:

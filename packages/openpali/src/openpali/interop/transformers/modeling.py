@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from transformers import Cache, DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.utils.deprecation import deprecate_kwarg
@@ -240,9 +241,15 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def _call(self, layer: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Call a layer, checkpointed if transformers says so."""
-        if self.gradient_checkpointing and self.training:
-            return cast(Tensor, self._gradient_checkpointing_func(partial(layer.__call__, **kwargs), *args))
-        return cast(Tensor, layer(*args, **kwargs))
+        if not (self.gradient_checkpointing and self.training):
+            return cast(Tensor, layer(*args, **kwargs))
+        flat, structure = tree_flatten((args, kwargs))  # use_reentrant takes tensors, not tuples of them
+
+        def run(*flat: Any) -> Tensor:
+            args, kwargs = tree_unflatten(flat, structure)
+            return cast(Tensor, layer(*args, **kwargs))
+
+        return cast(Tensor, self._gradient_checkpointing_func(run, *flat))
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.get_output_embeddings()  # called as a module: adapters and quantisers replace it
