@@ -626,6 +626,10 @@ def test_numbers_out_of_range_are_rejected(capsys, monkeypatch, arguments: list[
     [
         (["predict", "x.png", "what?", "--as-frames", "--stride", "2"], "--stride"),
         (["calibrate", "BUNDLE", "mine.jsonl", "--suite", "nano"], "--suite"),
+        (["runs", "--out", "a.png"], "--out"),
+        (["runs", "--plot", "mine", "--remove", "mine"], "--remove"),
+        (["explain", "--source"], "--source"),
+        (["explain", "--source", "detect", "batch=4"], "--source"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(

@@ -26,6 +26,8 @@ def explain(
 
     `openpali explain --source detect > mine.toml` begins a recipe of your own.
     """
+    if source and (recipe is None or overrides):
+        raise ValueError("--source prints a recipe of the package as it is: give its name alone")
     if recipe is None:
         _list()
     elif source:

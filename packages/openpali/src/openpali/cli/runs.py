@@ -26,6 +26,10 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs in the cache with their sizes, delete some, or draw the curves of one."""
+    if out is not None and not plot:
+        raise ValueError("--out is the image of --plot: give both, or leave it out")
+    if plot and (remove or as_json):
+        raise ValueError("--plot draws one run: leave out --remove and --json")
     if plot:
         typer.echo(_plot(plot, out))
         return
