@@ -16,18 +16,23 @@ from openpali.messages import cannot_import
 from openpali.metrics.edit import edit_distance
 
 
-class _Node(NamedTuple):
-    """A node of a table; what is in a cell (``td``) counts, and how many columns and rows it spans.
+class _Label(NamedTuple):
+    """What a node of a table is; of a cell (``td``), its content counts, and how many columns and rows it spans."""
 
-    A tree is a list of its nodes, children first; ``first`` is the place of the first node below this one, or of
-    itself.
-    """
-
-    first: int
     tag: str
     columns: int | None = None
     rows: int | None = None
     content: tuple[str, ...] = ()
+
+
+class _Node(NamedTuple):
+    """A node of a tree, which is a list of its nodes, children first.
+
+    ``first`` is the place of the first node below this one, or of itself.
+    """
+
+    label: _Label
+    first: int
 
 
 def html_similarity(answer: str, table: str, *, structure: bool = False) -> float:
@@ -71,11 +76,12 @@ def _nodes(element: Any, first: int, structure: bool) -> list[_Node]:
     """The nodes of an element whose first is at place ``first``."""
     if element.tag == "td":
         columns, rows = (int(element.attrib.get(name, "1")) for name in ("colspan", "rowspan"))
-        return [_Node(first, "td", columns, rows, () if structure else tuple(_pieces(element)[1:-1]))]
+        content = () if structure else tuple(_pieces(element)[1:-1])
+        return [_Node(_Label("td", columns, rows, content), first)]
     nodes: list[_Node] = []
     for child in element.getchildren():
         nodes += _nodes(child, first + len(nodes), structure)
-    return [*nodes, _Node(first, element.tag)]
+    return [*nodes, _Node(_Label(element.tag), first)]
 
 
 def _pieces(element: Any) -> list[str]:
@@ -90,9 +96,9 @@ def _pieces(element: Any) -> list[str]:
     return found
 
 
-def _change(one: _Node, other: _Node) -> float:
-    """Cost of one node in the place of another; a node that is inserted or removed costs 1."""
-    if one[1:4] != other[1:4]:
+def _change(one: _Label, other: _Label) -> float:
+    """Cost of one label in the place of another; a node that is inserted or removed costs 1."""
+    if one[:3] != other[:3]:
         return 1.0
     longest = max(len(one.content), len(other.content))
     return edit_distance(one.content, other.content) / longest if longest else 0.0
@@ -100,7 +106,8 @@ def _change(one: _Node, other: _Node) -> float:
 
 def _distance(one: Sequence[_Node], other: Sequence[_Node]) -> float:
     """The least cost of making a tree the other (Zhang and Shasha, SIAM Journal on Computing 18, 1989)."""
-    trees, change = [[0.0] * len(other) for _ in one], cache(_change)
+    trees = [[0.0] * len(other) for _ in one]
+    change = cache(_change)  # many cells of a table are equal
     for i, j in product(_key_roots(one), _key_roots(other)):
         top, left = one[i].first, other[j].first
         # To begin with, each is compared with nothing; only the first row and column count.
@@ -110,7 +117,7 @@ def _distance(one: Sequence[_Node], other: Sequence[_Node]) -> float:
                 above, before = one[x].first - top, other[y].first - left
                 whole = not above and not before
                 if whole:
-                    changed = forests[x - top][y - left] + change(one[x], other[y])
+                    changed = forests[x - top][y - left] + change(one[x].label, other[y].label)
                 else:
                     changed = forests[above][before] + trees[x][y]
                 removed, inserted = forests[x - top][y - left + 1] + 1, forests[x - top + 1][y - left] + 1
