@@ -97,11 +97,10 @@ def write_training(root: Path, out: Path) -> dict[str, tuple[int, int]]:
     lines, counts = list[str](), dict[str, tuple[int, int]]()
     splits = [_images(_folder(data_set, root), data_set) for data_set in DATA_SETS]
     scored = frozenset().union(*(ids for by_split in splits for split, ids in by_split.items() if split != "train"))
-    for data_set in DATA_SETS:
-        folder = _folder(data_set, root)
-        train = _images(folder, data_set).get("train", frozenset())
+    for data_set, by_split in zip(DATA_SETS, splits, strict=True):
+        train = by_split.get("train", frozenset())
         counts[data_set.name] = len(train - scored), len(train & scored)
-        for each in _expressions(folder, data_set, "train", train - scored):
+        for each in _expressions(_folder(data_set, root), data_set, "train", train - scored):
             file = relative_to((root / FILE_NAME.format(each.image_id)).resolve(), out.resolve().parent)
             thing = {"name": each.name, "mask": each.annotation.values.get("segmentation")}
             key = f"{data_set.name}_{each.key}"
