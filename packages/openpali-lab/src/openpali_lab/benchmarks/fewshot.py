@@ -64,14 +64,11 @@ class ProbeSet:
         return Labelled(*zip(*train, strict=True)), Labelled(*zip(*test, strict=True))
 
 
-DATA_SETS: list[ProbeSet] = []
-
-
 def _probe_set(
     name: str, title: str, home: str, *layout: str
-) -> Callable[[Callable[[Folder], Iterable[Row]]], None]:
+) -> Callable[[Callable[[Folder], Iterable[Row]]], ProbeSet]:
     """Makes a data set of a function that reads its files."""
-    return lambda rows: DATA_SETS.append(ProbeSet(name, title, home, layout, rows))
+    return partial(ProbeSet, name, title, home, layout)
 
 
 CUB = "birds/CUB_200_2011"
@@ -83,7 +80,7 @@ CUB = "birds/CUB_200_2011"
     "https://www.vision.caltech.edu/datasets/cub_200_2011",
     *(f"{CUB}/{name}" for name in ("images.txt", "train_test_split.txt", "image_class_labels.txt", "images")),
 )
-def _birds(folder: Folder) -> Iterator[Row]:
+def birds(folder: Folder) -> Iterator[Row]:
     """Lines of "image value"."""
     names = ("images", "train_test_split", "image_class_labels")
     images, split, labels = (dict(folder.columns(f"{CUB}/{name}.txt", 2)) for name in names)
@@ -112,7 +109,7 @@ def _sorted_folders(place: str, train: Callable[[int], int]) -> Callable[[Folder
 
 
 CALTECH = "caltech101/101_ObjectCategories"
-_probe_set("caltech101", "Caltech-101", "https://data.caltech.edu/records/mzrjq-6wc02", CALTECH)(
+caltech101 = _probe_set("caltech101", "Caltech-101", "https://data.caltech.edu/records/mzrjq-6wc02", CALTECH)(
     _sorted_folders(CALTECH, lambda count: min(30, count - 1))
 )
 
@@ -126,7 +123,7 @@ _probe_set("caltech101", "Caltech-101", "https://data.caltech.edu/records/mzrjq-
     "cars196/cars_train",
     "cars196/cars_test",
 )
-def _cars(folder: Folder) -> Iterator[Row]:
+def cars196(folder: Folder) -> Iterator[Row]:
     """MATLAB's structures with ``fname`` and ``class``."""
     from scipy.io import loadmat  # takes half a second to import
 
@@ -149,7 +146,7 @@ def _cars(folder: Folder) -> Iterator[Row]:
     "cifar100/cifar-100-binary/train.bin",
     "cifar100/cifar-100-binary/test.bin",
 )
-def _cifar100(folder: Folder) -> Iterator[Row]:
+def cifar100(folder: Folder) -> Iterator[Row]:
     """The binary version: coarse label, fine label, then 3 x 32 x 32 bytes."""
     for split in ("train", "test"):
         path = folder.file(f"cifar100/cifar-100-binary/{split}.bin")
@@ -162,7 +159,7 @@ def _cifar100(folder: Folder) -> Iterator[Row]:
 
 
 TILES = "col_hist/Kather_texture_2016_image_tiles_5000"
-_probe_set("col_hist", "Colorectal Histology", "https://zenodo.org/record/53169", TILES)(
+col_hist = _probe_set("col_hist", "Colorectal Histology", "https://zenodo.org/record/53169", TILES)(
     _sorted_folders(TILES, lambda count: count // 2)
 )
 
@@ -175,7 +172,7 @@ _probe_set("col_hist", "Colorectal Histology", "https://zenodo.org/record/53169"
     "dtd/labels/test1.txt",
     "dtd/images",
 )
-def _dtd(folder: Folder) -> Iterator[Row]:
+def dtd(folder: Folder) -> Iterator[Row]:
     """The first of ten official splits."""
     for split in ("train", "test"):
         for name in folder.lines(f"dtd/labels/{split}1.txt"):
@@ -190,7 +187,7 @@ def _dtd(folder: Folder) -> Iterator[Row]:
     "pets/annotations/test.txt",
     "pets/images",
 )
-def _pets(folder: Folder) -> Iterator[Row]:
+def pets(folder: Folder) -> Iterator[Row]:
     """Lines of "name class species breed"."""
     for split in ("trainval", "test"):
         for name, label, *_ in folder.columns(f"pets/annotations/{split}.txt", 4):
@@ -198,9 +195,11 @@ def _pets(folder: Folder) -> Iterator[Row]:
 
 
 MERCED = "uc_merced/UCMerced_LandUse/Images"
-_probe_set("uc_merced", "UC Merced Land Use", "http://weegee.vision.ucmerced.edu/datasets/landuse.html", MERCED)(
-    _sorted_folders(MERCED, lambda count: count // 2)
-)
+uc_merced = _probe_set(
+    "uc_merced", "UC Merced Land Use", "http://weegee.vision.ucmerced.edu/datasets/landuse.html", MERCED
+)(_sorted_folders(MERCED, lambda count: count // 2))
+
+DATA_SETS = (birds, caltech101, cars196, cifar100, col_hist, dtd, pets, uc_merced)
 
 
 def _advance(advance: Advance, before: int, total: int, done: int) -> None:
