@@ -42,7 +42,7 @@ def published(
 
     Args:
         max_tokens, beams: of decoding; by default as a benchmark without ``decoding``.
-        others: see :class:`AnswerBenchmark`.
+        rest: see :class:`AnswerBenchmark`.
     """
 
     def make(read: Callable[[Folder], Iterable[Sample]]) -> AnswerBenchmark:
