@@ -1,4 +1,4 @@
-"""WUPS on a WordNet of thirteen synsets, with similarities counted by hand."""
+"""WUPS on a WordNet of thirteen synsets, with similarities counted by hand, and stems as NLTK finds them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tiny_wordnet import write_wordnet
 
 from openpali_lab.benchmarks.metrics.nextqa import content_words, nextqa, wups
+from openpali_lab.benchmarks.metrics.porter import stem
 from openpali_lab.benchmarks.metrics.wordnet import WordNet
 
 
@@ -54,6 +55,25 @@ def test_senses_and_base_forms(wordnet: WordNet) -> None:
     assert wordnet.lemma("hounders", "n") == "hounders"
     assert wordnet.lemma("runesses", "v") == "run"  # ending after ending
     assert wordnet.synsets("qwerty") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "stems"),
+    [  # the results of NLTK 3.9
+        ("skies dying news proceed by", "sky die news proceed by"),
+        ("dies flies ponies caresses cats", "die fli poni caress cat"),
+        ("died spied agreed feed plastered sing motoring", "die spi agre feed plaster sing motor"),
+        ("conflated hopping falling filing failing a*ded", "conflat hop fall file fail ad"),
+        ("happy enjoy spy toy syzygy", "happi enjoy spi toy syzygi"),
+        ("relational radically analogically geology logi", "relat radic analog geolog logi"),
+        ("hopefully sensibiliti rational", "hope sensibl ration"),
+        ("electrical goodness formalize", "electr good formal"),
+        ("adoption replacement airliner onion", "adopt replac airlin onion"),
+        ("rate cease probate roll controlling 12.5% é", "rate ceas probat roll control 12.5% é"),
+    ],
+)
+def test_stems(words: str, stems: str) -> None:
+    assert " ".join(map(stem, words.split())) == stems
 
 
 def test_wups_by_hand(wordnet: WordNet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,9 @@ def test_similarities_are_those_of_the_official_code() -> None:
 )
 def test_an_answer_of_one_cell(answer: str, similarity: float) -> None:
     assert html_similarity(answer, CELL) == similarity
+
+
+def test_tables_without_lxml_are_an_error_and_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lxml", None)
+    with pytest.raises(ValueError, match="lxml"):
+        html_similarity(CELL, CELL)
