@@ -24,6 +24,7 @@ from openpali.architectures.siglip.network import SigLIP
 from openpali.cli.main import main
 from openpali.data.media.images import Preprocess
 from openpali.distributed import ALONE
+from openpali.messages import duration
 from openpali.model.init import materialise
 from openpali.tasks.registry import get_task
 from openpali.train.load import load_recipe, parse_recipe
@@ -190,6 +191,15 @@ def test_a_plan_names_the_most_patches_of_images_that_keep_their_proportions() -
     plan = make_plan(smallest(native()), DEVICES["h100"], 1)
     assert (plan.as_json()["phases"][0]["size"], plan.as_json()["phases"][0]["tokens"]) == ("", 40)
     assert any(line.startswith("  up to 40 patches, 32 rows per rank") for line in plan.lines())
+
+
+def test_a_plan_names_the_device_of_its_times() -> None:
+    plan = make_plan(smallest(recipe_of("siglip")), DEVICES["h100"], 1)
+    lines = list(plan.lines())
+    assert f"the run: {duration(plan.training)}" in lines
+    [times] = [line for line in lines if "all times are those of" in line]
+    assert "1 x h100;" in times
+    assert "--device cpu" in times
 
 
 def test_videos_have_the_frames_of_their_sources() -> None:
