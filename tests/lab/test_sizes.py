@@ -25,7 +25,7 @@ from openpali.model.gemma import GemmaConfig
 from openpali.model.init import init_weights
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
-from openpali_lab.sizes import PARTS, count_parameters, flops_per_image, flops_per_token
+from openpali_lab.sizes import PARTS, count_parameters, flops_per_image, flops_per_token, parameters_per_token
 
 MILLION = 10**6
 count = functools.cache(count_parameters)  # building the largest takes a second
@@ -139,6 +139,16 @@ def test_operations_are_those_that_torch_counts(
                 model.step(ids[:, :1], cache)
             expected = flops_per_token(shapes, size, frames=frames, prompt=prompt, position=position)
             assert expected == counter.get_total_flops()
+
+
+def test_a_token_multiplies_each_weight_that_it_reads_once() -> None:
+    """All but a few weights, of norms and biases; attention is counted by tokens, and has none."""
+    preset = PRESETS["nano"]
+    with torch.device("meta"):
+        model = build(preset)
+    first, second = (flops_per_token(preset, position=position) for position in (0, 1))
+    seen = architecture_of(preset).visual_tokens(preset) + 1
+    assert parameters_per_token(model) == pytest.approx((first - seen * (second - first)) / 2, rel=0.01)
 
 
 def test_tokens_of_a_resolution() -> None:
