@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_runs import make_recipe
+from tiny_runs import Killed, kill_at, losses_of, make_recipe
 
+from openpali.train.optim.adafactor import Adafactor
 from openpali.train.optim.optimizer import build_optimizer, freeze, rate, rate_in
 from openpali.train.recipe import OptimizerSpec
 
@@ -162,11 +163,9 @@ def test_nothing_or_everything_frozen(make_trainer) -> None:
             make_trainer(make_recipe(model__frozen=[part]))
 
 
-def test_the_rate_is_applied(make_trainer) -> None:
-    trainer = make_trainer(
-        make_recipe(optimizer={"lr": 0.1, "schedule": "linear", "warmup": 8, "lr_scale": {"vit": 0.5}})
-    )
-    used = []
+def rates_of(trainer) -> list[list[float]]:
+    """A list that receives the learning rates of each step."""
+    used: list[list[float]] = []
     original = trainer.optimizer.step
 
     def look() -> None:
@@ -174,9 +173,32 @@ def test_the_rate_is_applied(make_trainer) -> None:
         original()
 
     trainer.optimizer.step = look
+    return used
+
+
+def test_the_rate_is_applied_through_phases_and_restarts(make_trainer) -> None:
+    optimizer = {"lr": 0.1, "schedule": "linear", "warmup": 8, "lr_scale": {"vit": 0.5}}
+    phases = [{**make_recipe().model_dump()["phases"][0], "samples": 12, "size": size} for size in (48, 72)]
+    recipe = make_recipe(optimizer=optimizer, phases=phases, save_minutes=1e-9)
+    trainer = make_trainer(recipe)
+    used = rates_of(trainer)
+    kill_at(trainer, 5)
+    with pytest.raises(Killed):
+        trainer.train()
+    trainer = make_trainer(recipe)
+    assert trainer.step == 4
+    again = rates_of(trainer)
     trainer.train()
     factors = [1 / 8, 5 / 8, 1, 0.75, 0.5, 0.25]
-    assert used == [pytest.approx([0.05 * f, 0.1 * f]) for f in factors]
+    assert used + again == [pytest.approx([0.05 * f, 0.1 * f]) for f in factors]
+
+
+def test_adafactor_learns(make_trainer) -> None:
+    trainer = make_trainer(make_recipe(optimizer__name="adafactor", optimizer__lr=0.03, phases__0__samples=80))
+    assert isinstance(trainer.optimizer, Adafactor)
+    losses = losses_of(trainer)
+    trainer.train()
+    assert sum(losses[-5:]) < sum(losses[:5])
 
 
 def test_gradients_are_clipped_by_their_norm(make_trainer) -> None:

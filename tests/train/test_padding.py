@@ -20,10 +20,8 @@ from openpali.data.media.images import Preprocess
 from openpali.infer.pali import Pali
 from openpali.model.init import init_weights
 from openpali.text.tokenizer import Tokenizer
-from openpali.train.load import read_record
 from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
-from openpali.weights.format import open_model
 from openpali.weights.write import write_model
 
 TEXTS = ["a small red horse", "two BLUE stars", "one dog", ""]
@@ -108,19 +106,6 @@ def test_texts_of_other_runs_are_padded_with_eos(start: Any, make_trainer: Any, 
         assert described["facts"].get("text_normalisation", "lower") == ("canonical", "lower")[number]
     named = inherit(tune(start(padding="pad"), model__padding="eos"))
     assert make_trainer(named, "named").objective.encoder.padding == named.model.padding == "eos"
-
-
-def test_a_run_that_has_begun_pads_as_it_began(start: Any, make_trainer: Any, tmp_path: Path) -> None:
-    """Also if it began before runs took over the padding."""
-    recipe = tune(start(padding="pad"))
-    trainer = make_trainer(inherit(recipe))
-    trainer.train()
-    record = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    del record["model"]["padding"]
-    (tmp_path / "run" / "recipe.json").write_text(json.dumps(record))
-    assert read_record(json.dumps(record)).model.padding == ""
-    assert inherit(recipe, tmp_path / "run").model.padding == ""
-    assert open_model(tmp_path / "run" / "model").facts.padding == "pad"
 
 
 @pytest.mark.parametrize(

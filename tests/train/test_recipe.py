@@ -344,14 +344,11 @@ def test_each_objective_has_its_own_options(recipe) -> None:
     assert not hasattr(pairs, "max_target")
 
 
-def test_keys_that_a_version_does_not_have_are_dropped_from_records(recipe) -> None:
-    now = load_recipe(recipe)
-    raw = now.model_dump(mode="json") | {"xyzzy": 1}
-    raw["model"] |= {"temperature": 10.0}
-    raw["phases"][0]["mixture"][0] |= {"xyzzy": 1}
-    assert read_record(json.dumps(raw)) == now
-    with pytest.raises(ValueError):
-        read_record(json.dumps(raw | {"batch": 0}))
+def test_records_with_keys_that_this_version_does_not_have_are_refused(recipe) -> None:
+    raw = load_recipe(recipe).model_dump(mode="json")
+    for record in (json.dumps(raw | {"xyzzy": 1}), json.dumps(raw)[:-9]):
+        with pytest.raises(ValueError):
+            read_record(record)
 
 
 # ---- mistakes
@@ -502,16 +499,3 @@ def test_recipes_that_are_not_found(tmp_path, monkeypatch) -> None:
     ):
         with pytest.raises(FileNotFoundError, match=rf"^no recipe {name}; {instead}$"):
             load_recipe(Path(name))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[]", "it holds a list, not an object"),
-        ("[" * 10_000, "nested too deeply|Expecting value"),
-        ('{"objective": []}', "choose one of"),
-    ],
-)
-def test_records_that_are_no_recipe(text, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_record(text)

@@ -6,8 +6,6 @@ import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -110,23 +108,10 @@ def explain_table(error: ValidationError, model: type[BaseModel]) -> str:
 def read_record(text: str) -> Recipe:
     """The recipe of a run, from its ``recipe.json``.
 
-    Keys that this version does not have are dropped.
-
     Raises:
-        ValueError: it is not JSON, or not a recipe.
+        ValueError: it is not JSON, or not a recipe of this version.
     """
-    try:
-        raw = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"it holds a {type(raw).__name__}, not an object")
-    try:
-        return _recipe_class(raw).model_validate(raw)
-    except ValidationError as error:
-        for *parents, last in (each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"):
-            del reduce(getitem, parents, raw)[last]
-    return parse_recipe(raw)
+    return parse_recipe(json.loads(text))
 
 
 def _named(raw: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
