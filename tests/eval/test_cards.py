@@ -27,7 +27,7 @@ from openpali.eval.breakdown import intervals_of, slices_of, worst_of
 from openpali.eval.cards import FEWEST, Card
 from openpali.eval.registry import benchmarks, find_benchmark, suites
 from openpali.eval.runner import Run, run
-from openpali.eval.scales import is_error, is_good
+from openpali.eval.scales import is_error
 from openpali.eval.suites import Outcome, find_suite, run_suite
 from openpali.extensions import extensions
 from openpali.infer.generate import Decoding
@@ -207,27 +207,8 @@ def test_the_worst_samples_come_first_and_perfect_ones_are_left_out() -> None:
     assert worst_of(rows, Scores({}, {"cider": [120.0, 3.0, 0.0, 1.5]}), "cider", 3) == [2, 3, 1]
 
 
-def test_captions_are_judged_on_the_scale_of_cider(pali: Pali, tmp_path: Path) -> None:
+def test_a_caption_is_perfect_at_ten_times_cider() -> None:
     assert worst_of(rows_of("aaa"), Scores({}, {"cider": [1000.0, 1.0, 0.0]}), "cider") == [2, 1]
-    assert [is_good(name, 0.6) for name in ("cider", "cider/en", "acc", "cer")] == [False, False, True, False]
-    assert is_good("cider", 120.0)
-
-    benchmark = find_benchmark("coco-captions")
-    assert isinstance(benchmark, AnswerBenchmark)
-    image = np.full((20, 20, 3), 90, np.uint8)
-    example = Example("one", images=[image], captions={"en": ["a cat"]})
-
-    def judged(value: float) -> str:
-        one = replace(
-            benchmark,
-            open=lambda root: [example],  # type: ignore[arg-type, return-value]
-            decoding=Decoding(max_tokens=2),
-            scorer=lambda rows: Scores({"cider": value}, {"cider": [value]}),
-        )
-        write_report(run(one, pali, tmp_path), tmp_path / "page.html")
-        return re.findall(r'class="value (\w+)"', (tmp_path / "page.html").read_text("utf-8"))[0]
-
-    assert (judged(3.0), judged(130.0)) == ("bad", "good")
 
 
 def saved(folder: Path, name: str, texts: list[str], **changed: Any) -> Path:
@@ -303,16 +284,13 @@ def test_the_report_is_self_contained(vqa: tuple[Run, Path], tmp_path: Path) -> 
     assert vqa[0].card.model["hash"][:16] in text
 
 
-def test_few_samples_have_no_large_score(vqa: tuple[Run, Path], tmp_path: Path, capsys) -> None:
-    run, page, metric = vqa[0], tmp_path / "page.html", vqa[0].card.metric
-    assert run.card.n == 12
+def test_few_samples_have_no_score_on_the_terminal(vqa: tuple[Run, Path], capsys) -> None:
+    run, metric = vqa[0], vqa[0].card.metric
     for n, shown in ((12, False), (FEWEST, True)):
-        done = replace(run, card=replace(run.card, n=n))
-        print_run(done, None, page, FEWEST)
+        print_run(replace(run, card=replace(run.card, n=n)), None, None, FEWEST)
         printed = capsys.readouterr().out
         assert (metric in printed) == shown
         assert str(n) in printed
-        assert ('class="big"' in page.read_text("utf-8")) == shown
     print_run(run, None, None)
     assert metric in capsys.readouterr().out
 

@@ -21,7 +21,7 @@ from openpali.tasks.dialects import PALI3
 from openpali.weights.format import open_model
 
 Json = dict[str, Any]
-FEWEST = 20  # samples of a score that is shown large: of fewer, the interval of a share is half of the scale wide
+FEWEST = 20  # samples, below which `openpali tune` prints no score: the interval would be half of the scale wide
 LONG = 30  # scores: of more, Markdown leaves out slices of all but the main one
 
 
@@ -110,13 +110,9 @@ class Card:
                 lines.append(table_row([kind, f"{values['n']:,}", *shown]))
         if self.note:
             lines += ["", self.note]
-        lines += ["", "## How", "", *(f"- {name}: {value}" for name, value in self.facts())]
-        return "\n".join(lines) + "\n"
-
-    def facts(self) -> list[tuple[str, str]]:
-        """Name and one line for everything but the numbers."""
         named = ("model", "data", "prompt", "preprocessing", "decoding", "scoring", "versions")
-        return [(name, one_line(values)) for name in named if (values := getattr(self, name))]
+        facts = [f"- {name}: {one_line(values)}" for name in named if (values := getattr(self, name))]
+        return "\n".join([*lines, "", "## How", "", *facts]) + "\n"
 
 
 def make_card(

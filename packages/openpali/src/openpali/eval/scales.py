@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 _ERRORS = ("cer", "wer", "text_edit", "order_edit", "ece", "false_alarms", "invalid", "unparsed")
 PERFECT_CIDER = 1000.0  # of a sample whose answer is its only reference
-GOOD_CIDER = 100.0  # about the mean that papers report
 
 
 def show(name: str, value: float) -> str:
@@ -17,13 +16,6 @@ def show(name: str, value: float) -> str:
 def show_interval(name: str, interval: Sequence[float] | None) -> str:
     """An interval as papers print it; empty if there is none."""
     return " .. ".join(show(name, value) for value in interval or ())
-
-
-def is_good(metric: str, value: float) -> bool:
-    """Whether a sample's value is good: at least half of the maximum, or a CIDEr of 100."""
-    if is_error(metric):
-        return value <= 0.5
-    return value >= (GOOD_CIDER if is_cider(metric) else 0.5)
 
 
 def is_cider(metric: str) -> bool:

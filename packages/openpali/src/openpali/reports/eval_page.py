@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from PIL import Image as PilImage
 
 from openpali.eval.benchmark import SEED
 from openpali.eval.breakdown import worst_of
-from openpali.eval.cards import FEWEST, Card
 from openpali.eval.runner import Run
-from openpali.eval.scales import is_good, show, show_interval
+from openpali.eval.scales import show
 from openpali.reports.drawing import draw_prediction, enlarge, film_strip, sure
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
@@ -24,7 +22,6 @@ from openpali.tasks.scoring import CONFIDENCES, Answered
 WORST, RANDOM = 12, 12  # number of samples shown
 SIDE = 448  # pixels of the longer side of an image
 SMALL = 160  # images with a shorter longer side are enlarged
-BARS = 10  # of the histogram
 TEMPLATE = Path(__file__).with_suffix(".html")
 
 
@@ -55,86 +52,13 @@ def write_report(run: Run, path: Path, *, worst: int = WORST, random: int = RAND
         path,
         TEMPLATE,
         title=escape(card.title or card.benchmark),
-        subtitle=escape(f"{card.benchmark} · {card.data.get('split', '')} · {card.model.get('name', '')}"),
-        panels="".join(_panels(card, values if len(values) == len(run.rows) else [])),
-        how="".join(
-            f"<tr><th>{name}</th><td class=how>{escape(value.replace('`', ''))}</td></tr>"
-            for name, value in card.facts()
-        ),
+        card=escape(card.as_markdown()),
         sections="\n".join(sections),
         width="30rem" if wide else "17rem",
-        footer=escape(
-            f"OpenPaLI {card.versions.get('openpali', '')} · model {str(card.model.get('hash', ''))[:16]} · "
-            f"data {str(card.data.get('hash', ''))[:16]} · {card.seconds:,.0f} s"
-        ),
     )
-
-
-def _panels(card: Card, values: Sequence[float]) -> Iterable[str]:
-    interval = show_interval(card.metric, card.intervals.get(card.metric))
-    shown_interval = f", 95 % interval {interval}" if interval else ""
-    paper = ""
-    for label, numbers in (("PaLI-3 5B", card.paper), ("PaLI-3 5B with OCR", card.paper_ocr)):
-        if card.metric in numbers:
-            paper += f'<div class="paper">{label}, from its paper: {show(card.metric, numbers[card.metric])}</div>'
-    score = show(card.metric, card.scores[card.metric]) if card.metric in card.scores else "-"
-    told = f'<div class="big">{score}</div><small>{card.n:,} samples{shown_interval}</small>'
-    if card.n < FEWEST:
-        told = f"<p>{card.n:,} samples are too few for a score: {FEWEST} or more are needed.</p>"
-        told += f"<small>{score} of these{shown_interval}</small>"
-    yield _panel(
-        escape(card.metric),
-        f"{told}{paper}" + (f'<p class="note">{escape(card.note)}</p>' if card.note else ""),
-    )
-    if card.slices:
-        yield _panel(f"{escape(card.metric)} by slice", _slices(card))
-    if values and len(set(values)) > 2:
-        yield _panel(f"{escape(card.metric)} per sample", _histogram(card.metric, values))
-    if rows := _scores(card):
-        yield _panel("All scores", f"<table>{rows}</table>")
-
-
-def _panel(title: str, inside: str) -> str:
-    return f'<section class="panel"><h3>{title}</h3>{inside}</section>'
-
-
-def _scores(card: Card) -> str:
-    """Table rows of all scores except those of slices, which have their own panel; "" for a single score."""
-    rows: list[str] = []
-    sliced = {f"{card.metric}/{kind}" for kind in card.slices}
-    for name, value in card.scores.items():
-        if name in sliced:
-            continue
-        paper = show(name, card.paper[name]) if name in card.paper else ""
-        cells = f'<td>{escape(name)}</td><td class="n">{show(name, value)}</td>'
-        cells += f'<td class="n"><small>{show_interval(name, card.intervals.get(name))}</small></td>'
-        cells += f'<td class="n paper">{paper}</td>' if card.paper else ""
-        rows.append(f"<tr{' class=main' if name == card.metric else ''}>{cells}</tr>")
-    return "".join(rows) if len(rows) > 1 else ""
-
-
-def _slices(card: Card) -> str:
-    most = max(1.0, *(each["value"] for each in card.slices.values()))
-    rows = [
-        f'<tr><td>{escape(kind)}</td><td class="n">{show(card.metric, each["value"])}</td>'
-        f'<td><div class="bar"><i style="width:{100 * each["value"] / most:.1f}%"></i></div></td>'
-        f'<td class="n"><small>{each["n"]:,}</small></td></tr>'
-        for kind, each in card.slices.items()
-    ]
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _histogram(metric: str, values: Sequence[float]) -> str:
-    counts, edges = np.histogram(values, bins=BARS, range=(min(0.0, *values), max(1.0, *values)))
-    bars = "".join(
-        f'<i style="height:{100 * count / counts.max():.1f}%" title="{count}"></i>' for count in counts.tolist()
-    )
-    ends = f"<span>{show(metric, edges[0])}</span><span>{show(metric, edges[-1])}</span>"
-    return f'<div class="spread">{bars}</div><div class="ends">{ends}</div>'
 
 
 def _figure(row: Answered, value: float | None, run: Run, example: Example, task: Task) -> str:
-    card = run.card
     sample = task.write(example, generator(SEED, row.index))
     images, kinds = [], ["wide"] if len(example.images) > 1 else []
     if example.images:
@@ -145,10 +69,7 @@ def _figure(row: Answered, value: float | None, run: Run, example: Example, task
             tag = f"<b>{label}</b>" if label else ""
             uri = data_uri(draw_sample(example, answer))
             images.append(f'<div><img alt="{escape(row.key)}" src="{uri}">{tag}</div>')
-    verdict = ""
-    if value is not None:
-        good = "good" if is_good(card.metric, value) else "bad"
-        verdict = f'<span class="value {good}">{show(card.metric, value)}</span>'
+    verdict = "" if value is None else f'<span class="value">{show(run.card.metric, value)}</span>'
     confidence = row.values.get(CONFIDENCES, ())
     facts = [*map(sure, confidence), row.kind, row.key]
     references = list(dict.fromkeys(row.references)) or [sample.target]
