@@ -11,7 +11,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
-from openpali.reports.drawing import NO_FONT, draw_answer, draw_prediction
+from openpali.reports.drawing import NO_FONT, count_mask_tokens, draw_answer, draw_prediction
 from openpali.reports.fonts import PILLOW, find_font
 from openpali.reports.html import write_page
 from openpali.tasks.base import Answer
@@ -149,3 +149,9 @@ def test_latin_is_drawn_in_pillows_own_font(fonts: Path, tmp_path: Path, monkeyp
     drawn = np.asarray(draw_answer(GREY, text="two red apples"))
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "empty"))
     np.testing.assert_array_equal(drawn, np.asarray(draw_answer(GREY, text="two red apples")))
+
+
+def test_mask_tokens_are_counted() -> None:
+    assert count_mask_tokens("1 2 3 4 <mask_token7> <mask_token12> a <seg001><seg002>") == (
+        "1 2 3 4 [2 mask tokens] a [2 mask tokens]"
+    )

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
-
-import pytest
 
 from openpali.data.sources.registry import open_source
 from openpali_lab.worlds.benchmarks import pages
@@ -16,18 +10,6 @@ from openpali_lab.worlds.builders.base import datasets
 from openpali_lab.worlds.builders.tested import TESTED
 
 LEARNED = sorted({package for dataset in datasets().values() for package in dataset.needed()})
-SCRIPTS = Path(__file__).parents[1] / "eval"
-
-
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)
-    spec.loader.exec_module(module)
-    return module
 
 
 def is_tested(package: str) -> bool:
@@ -41,16 +23,6 @@ def test_packages_of_test_sets_are_not_learned_from() -> None:
     assert not [name for name in LEARNED if is_tested(name)]
     assert is_tested("uikit@3")
     assert is_tested("aptitude-doc-fi")
-
-
-def test_what_makes_the_sets_takes_the_packages_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets, windows = (script(name, monkeypatch) for name in ("make_test_sets", "make_test_windows"))
-    programs = [each.package for each in windows.PROGRAMS]
-    used = [*sets.THEMES, *sets.MANUALS, *programs]
-    assert all(map(is_tested, used))
-    assert len(TESTED) == len(
-        {each for each in TESTED for name in used if re.match(f"{re.escape(each)}(@|-|$)", name)}
-    )
 
 
 def test_keys_name_the_packages_of_test_sets() -> None:

@@ -1,8 +1,8 @@
 """Makes the golden files of the caption metrics with pycocoevalcap itself: its Java tokenizer, then its scorers.
 
     pip install pycocoevalcap     # and a Java runtime, as Debian's default-jre-headless
-    python tests/eval/make_golden_captions.py
-    python tests/eval/make_golden_captions.py captions_val2014_fakecap_results.json     # of its repository
+    python packages/openpali/tests/metrics/make_golden_captions.py
+    python packages/openpali/tests/metrics/make_golden_captions.py captions_val2014_fakecap_results.json
 
 It compares OpenPaLI with what comes out, on the stamps' captions as they are (``openpali data build stamps``),
 and says what differs. What it writes holds no caption of the stamps: in ``golden_scripts.json`` their words are

@@ -14,7 +14,7 @@ from openpali_screen.icons.predict import icon_probabilities
 from openpali_screen.parts import ICONS
 
 REAL = Path(__file__).with_name("real_icons.tar")
-"""Made once by ``tests/eval/make_real_icons.py``; only for evaluation."""
+"""Made once; only for evaluation."""
 _TOP = 5
 
 
