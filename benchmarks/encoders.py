@@ -12,17 +12,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
 from _report import Result, cost, interleaved, machine, report
 from openpali.distributed import ALONE
 from openpali.train.machine import resolve_precision
-from openpali.train.objectives.base import Lengths, exported
+from openpali.train.objectives.base import Lengths
 from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
-from openpali.weights.write import write_model
 from openpali_lab.plan.planner import build_without_data
 from openpali_lab.study.runs import plan_study
 from openpali_lab.study.spec import load_study
@@ -46,24 +44,14 @@ def _measure(preset: str, batch: int, rounds: int) -> Iterator[Result]:
     study = load_study(STUDY)
     plan = plan_study(study, STUDY.parent, [f"model.preset={preset}", f"batch={batch}"])
     jobs = [job for job in plan.jobs if job.seed == study.seeds[0]]
-    with TemporaryDirectory() as folder:
-        _write_teacher(plan.runs[jobs[0].runs[0]].recipe, Path(folder))
-        steps = {job.arm: _step(plan.runs[job.runs[0]].recipe, folder) for job in jobs}
+    steps = {job.arm: _step(plan.runs[job.runs[0]].recipe) for job in jobs}
     seconds = interleaved(steps, rounds)
     for arm in steps:
         if arm != study.baseline:
             yield cost(arm, seconds[arm], seconds[study.baseline], study.baseline, "s")
 
 
-def _write_teacher(recipe: Recipe, folder: Path) -> None:
-    objective = build_without_data(recipe, recipe.phases[-1], "cpu")
-    weights = exported(objective.model.state_dict())
-    write_model(folder, weights, objective.config, preprocess=None, tokenizer=None)
-
-
-def _step(recipe: Recipe, teacher: str) -> Callable[[], object]:
-    if getattr(recipe, "teacher", ""):
-        recipe = recipe.model_copy(update={"teacher": teacher})
+def _step(recipe: Recipe) -> Callable[[], object]:
     phase = recipe.phases[-1]
     objective = build_without_data(recipe, phase, "cpu")
     step = TrainStep(recipe, objective, ALONE, resolve_precision(recipe.precision, CPU))

@@ -110,9 +110,6 @@ NATIVE = {
     "regions": 1.0,
     "dense": True,
     "sides": 1.0,
-    "captions": 0.3,
-    "teacher": "nano/siglip",
-    "distillation": 0.5,
     "phases": [{"samples": 24, "tokens": 40, "mixture": [{"source": "nano/scene", "task": "contrastive"}]}],
 }
 PATCHES = {
@@ -121,7 +118,7 @@ PATCHES = {
 }
 STRUCK = {**sharded(), "ema": 0.9, "save_minutes": ALWAYS, "keep": 20, "phases__0__samples": 24}
 JOBS = [
-    Job("siglip-3", 3, "siglip", {"captions": 0.3}),  # 4 pairs on 3 ranks: 1 + 1 + 2
+    Job("siglip-3", 3, "siglip"),  # 4 pairs on 3 ranks: 1 + 1 + 2
     Job("siglip-3-sharded", 3, "siglip", {**sharded(), "regions": 1.0}),
     Job("native-2-sharded", 2, "siglip", {**sharded(checkpointing="full"), **NATIVE}),
     Job("native-text-2-sharded", 2, "sequence", {**sharded(), **LONG, **PATCHES, "micro": 2}),

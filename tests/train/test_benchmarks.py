@@ -108,7 +108,7 @@ def test_a_step_stands_beside_the_better_of_its_peers() -> None:
 def test_the_losses_of_an_encoder_beside_siglip_alone(tmp_path) -> None:
     shape = ["--preset", "pico", "--batch", "4", "--rounds", "1"]
     found = results_of("encoders.py", tmp_path / "x.json", *shape, run=run_here)
-    arms = ("regions", "dense", "sides", "captions", "more captions", "softmax", "teacher")
+    arms = ("regions", "dense", "sides", "softmax")
     assert found.keys() == {(arm, "siglip") for arm in arms}
 
 

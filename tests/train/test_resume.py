@@ -40,7 +40,7 @@ CHANGES = {
     ),
     "muon-average": (
         "siglip",
-        {"optimizer__name": "muon", "optimizer__weight_decay": 0.1, "ema": 0.9, "captions": 0.3},
+        {"optimizer__name": "muon", "optimizer__weight_decay": 0.1, "ema": 0.9},
     ),
     "native": (
         "siglip",

@@ -265,7 +265,7 @@ def test_reports_have_means_by_source(make_trainer, tmp_path, monkeypatch) -> No
 
 
 def test_what_cannot_be_measured_is_not_reported(make_trainer, tmp_path) -> None:
-    """Regions of images without objects: none is missed, but none is found either."""
+    """Sides of images without objects."""
     word = {"source": "nano/word", "task": "contrastive"}
     recipe = make_recipe("siglip", regions=1.0, dense=True, sides=1.0, phases__0__mixture=[word])
     trainer = make_trainer(recipe)
@@ -276,7 +276,7 @@ def test_what_cannot_be_measured_is_not_reported(make_trainer, tmp_path) -> None
     trainer._check_reached = lambda: None  # the sides have no gradient
     trainer.train()
     [report] = metrics_of(tmp_path / "run")
-    assert set(report["extra"]) == {"temperature", "bias"}
+    assert set(report["extra"]) == {"temperature", "bias", "regions"}
 
 
 @pytest.mark.parametrize("size", ["48x192", "16x192"])

@@ -36,7 +36,7 @@ class Waits(TorchDispatchMode):
     [
         parallel_recipe("sequence", "example", micro=2),
         make_recipe("sequence", optimizer__name="adafactor"),
-        make_recipe("siglip", regions=1.0, captions=0.3),
+        make_recipe("siglip", regions=1.0),
         make_recipe("sequence", model__resize="native", phases__0__size="", phases__0__tokens=40),
     ],
     ids=["sequence", "adafactor", "regions", "native"],

@@ -11,8 +11,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from openpali.data.pipeline.encode import Batch
-from openpali.data.pipeline.stream import load
 from openpali.train.checkpoint import checkpoints, read_state
 from openpali.train.load import parse_recipe
 from openpali.train.recipe import OptimizerSpec, Recipe
@@ -91,24 +89,6 @@ def losses_of(trainer: Trainer, extra: str = "") -> list[float]:
 
     objective.losses = spy  # type: ignore[method-assign]
     return seen
-
-
-def first_batch(trainer: Trainer, plain: Trainer) -> Batch:
-    """The first batch of a trainer, whose weights another one without its auxiliary parts then has."""
-    weights = trainer.model.state_dict().items()
-    plain.model.load_state_dict({name: value for name, value in weights if not name.startswith("auxiliary.")})
-    [[group]] = [next(iter(load(trainer.stream, start=0, batch=4, workers=0)))]
-    return group.batch
-
-
-def assert_added(trainer: Trainer, plain: Trainer, batch: Batch, own: Tensor, weight: float) -> None:
-    """Check that a trainer's loss of a batch is that of another, and a loss of its own by its weight."""
-    pairs, total = (each.objective.losses(batch, 4.0).total for each in (plain, trainer))
-    torch.testing.assert_close(total, pairs + weight / 4 * own)
-    [of_pairs] = torch.autograd.grad(pairs, plain.model.vit.positions)
-    [of_total] = torch.autograd.grad(total, trainer.model.vit.positions)
-    own.backward()
-    torch.testing.assert_close(of_total, of_pairs + weight / 4 * trainer.model.vit.positions.grad)
 
 
 class Killed(BaseException):

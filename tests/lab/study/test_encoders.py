@@ -18,7 +18,7 @@ from openpali_lab.study.runs import Plan, plan_study
 from openpali_lab.study.spec import load_study
 
 RECIPES = Path(__file__).parents[3] / "recipes" / "study"
-LOSSES = {"softmax", "regions", "dense", "sides", "captions", "teacher", "distillation"}
+LOSSES = {"softmax", "regions", "dense", "sides"}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def opened() -> Plan:
 def test_arms_differ_in_their_losses_alone() -> None:
     plan = opened()
     encoders = {job.arm: plan.runs[job.runs[0]].recipe for job in plan.jobs if job.seed == 1}
-    assert len(encoders) == 8
+    assert len(encoders) == 5
     learned = {arm: recipe.model_dump(exclude={"name", *LOSSES}) for arm, recipe in encoders.items()}
     assert all(each == learned["siglip"] for each in learned.values())
     losses = {str(recipe.model_dump(include=LOSSES)) for recipe in encoders.values()}
@@ -43,12 +43,12 @@ def test_arms_differ_in_their_losses_alone() -> None:
 
 
 def test_encoders_are_trained(world_with_vocabulary: Path) -> None:
-    """A step at each size; the first is the teacher of the last, and "captions" has all losses of those before."""
+    """A step; "sides" has all losses of those before."""
     plan, tokenizer = opened(), open_tokenizer("nano-vocabulary")
-    names = [f"encoders/nano-1/siglip{loss}" for loss in ("", "-captions", "-softmax", "-teacher")]
+    names = [f"encoders/nano-1/siglip{loss}" for loss in ("", "-sides", "-softmax")]
     for name in names:
         raw = plan.runs[name].recipe.model_dump()
-        raw |= {"batch": 4, "workers": 0, "teacher": names[0] if raw["teacher"] else ""}
+        raw |= {"batch": 4, "workers": 0}
         raw["model"] |= {"preset": "pico", "tokenizer": "nano-vocabulary"}
         raw["optimizer"] |= {"warmup": 0, "cooldown": 0}
         for phase in raw["phases"]:
@@ -56,15 +56,6 @@ def test_encoders_are_trained(world_with_vocabulary: Path) -> None:
         trainer = Trainer(parse_recipe(raw), world_with_vocabulary / "runs" / name, ALONE, tokenizer)
         trainer.train()
         assert trainer.bad == 0
-
-
-def test_the_decoder_is_told_among_what_learns(capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["openpali", "explain", str(RECIPES / "nano" / "siglip-captions.toml")])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
-    [learns] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("learns: ")]
-    assert "auxiliary" in learns
 
 
 def test_the_study_is_planned(capsys, monkeypatch) -> None:
@@ -87,8 +78,8 @@ def test_the_study_is_planned(capsys, monkeypatch) -> None:
         main()
     assert not end.value.code, end.value.code
     printed = capsys.readouterr().out
-    assert "1 x siglip-captions, pico:" in printed
-    assert "8 x pali, pico:" in printed
+    assert "1 x siglip-sides, pico:" in printed
+    assert "5 x pali, pico:" in printed
 
 
 def test_columns_have_benchmarks() -> None:

@@ -17,7 +17,6 @@ from openpali.model.lora import lora_names
 from openpali.model.vit import vit_of
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import adapter_of
-from openpali.train.objectives.base import exported
 from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of, task_options
 from openpali.train.recipe import PromptedRecipe, Recipe
@@ -71,7 +70,7 @@ def export_model(
     """
     changes = lora_names(step.model)
     own = {name: value for name, value in step.model.state_dict().items() if not changes or name in changes}
-    weights = gather_weights(exported({**own, **step.average}), step.ranks)
+    weights = gather_weights({**own, **step.average}, step.ranks)
     if step.ranks.rank:
         return
     vit = vit_of(step.model)

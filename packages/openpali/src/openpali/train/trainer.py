@@ -175,7 +175,7 @@ class Trainer:
         recipe = self.recipe
         set_resolution(self.model, recipe.phases[: self.phase + 1])
         if drawn and newest is None:
-            for part, origin in sorted(self.objective.origins().items()):  # a whole before its parts
+            for part, origin in sorted(recipe.model.init.items()):  # a whole before its parts
                 transplant(self.model, part, origin, self.tokenizer)
         precision = resolve_precision(recipe.precision, self.ranks.device)
         # Ranks of a busy machine may measure differently: that of rank 0 counts.

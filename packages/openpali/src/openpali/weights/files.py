@@ -9,7 +9,6 @@ CHECKPOINTS = "checkpoints/step-" + 8 * "[0-9]"  # of a run, as a glob pattern: 
 RECORD, METRICS, LOCK = "recipe.json", "metrics.jsonl", ".lock"  # of a run, see `train.run_folder`
 ADAPTER = "adapter_config.json"  # of a LoRA adapter, see `weights.adapters`
 OOD = "ood"  # folder of the detector of out-of-distribution images, see `weights.ood`
-AUXILIARY = "auxiliary"  # part of a model that only its training needs, and that is in no model folder
 LANGUAGE = "language"  # folder of a language model of characters, for parts that read lines
 FITTED = (OOD, LANGUAGE)
 """Folders in a model folder that calibration writes; they go with the model wherever it is copied."""

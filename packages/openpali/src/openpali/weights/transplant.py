@@ -10,7 +10,6 @@ from openpali.model.vit import ViT, resample_positions
 from openpali.tensors import load_exactly
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.bundle import main_part
-from openpali.weights.files import AUXILIARY
 from openpali.weights.find import find_model
 from openpali.weights.format import ModelFolder, open_model
 
@@ -51,7 +50,6 @@ def transplant(model: nn.Module, part: str, origin: str, tokenizer: Tokenizer | 
         _require_same_vocabulary(source, tokenizer, origin)
     if not part:
         own = target.state_dict()
-        weights |= {key: v for key, v in own.items() if key.startswith(f"{AUXILIARY}.")}  # which no folder has
         weights |= {key: v for key, v in own.items() if key.startswith("sides.") and key not in weights}
     load_exactly(target, weights, origin)
 

@@ -22,7 +22,6 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import build_adaptable
 from openpali.train.evaluation import Evaluation
 from openpali.train.recipe import BenchmarkEvalSpec, PhaseSpec, Recipe
-from openpali.weights.files import AUXILIARY
 
 R = TypeVar("R", bound=Recipe)
 
@@ -68,8 +67,6 @@ class Objective(ABC, Generic[R]):
         self.recipe, self.tokenizer, self.labels = recipe, tokenizer, labels
         self.config = self.configure()
         self.model: nn.Module = build_adaptable(self.config, recipe)
-        if parts := self.auxiliary():
-            self.model.add_module(AUXILIARY, nn.ModuleDict(dict(parts)))
         self.encoder = self.make_encoder()
 
     # ---- what each objective has
@@ -91,16 +88,6 @@ class Objective(ABC, Generic[R]):
         """A batch of the shapes that the encoder makes, for plans: of ``rows`` rows, all of these lengths."""
 
     # ---- what has a default
-
-    def auxiliary(self) -> Mapping[str, nn.Module]:
-        """Parts by name that only the loss needs: trained and saved with the model, but no part of the exported
-        one. Called before there is a model.
-        """
-        return {}
-
-    def origins(self) -> Mapping[str, str]:
-        """Part of the model -> the run or model folder that it starts from."""
-        return self.recipe.model.init
 
     @property
     def classes(self) -> Sequence[str]:
@@ -153,11 +140,6 @@ class Objective(ABC, Generic[R]):
     def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: R, tools: Tools) -> Evaluation:
         """Open the data of one of the recipe's ``evals``."""
         raise ValueError(f"no evaluation is for objective = {recipe.objective!r}: remove [[evals]]")
-
-
-def exported(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of a model's tensors that are not of :meth:`Objective.auxiliary`."""
-    return {name: value for name, value in tensors.items() if not name.startswith(f"{AUXILIARY}.")}
 
 
 def blank_images(phase: PhaseSpec, *shape: int) -> Tensor:

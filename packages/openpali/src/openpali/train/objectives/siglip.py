@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.data.pipeline.encode import (
@@ -23,22 +23,13 @@ from openpali.eval.benchmark import EncoderBenchmark
 from openpali.eval.evaluators import EmbeddingEvaluator
 from openpali.home import home
 from openpali.infer.pipeline import EmbeddingPipeline
-from openpali.model.layers import Dense
 from openpali.model.losses import Embeddings, sigmoid_loss, softmax_loss
-from openpali.model.patches import Images, real_patches
-from openpali.model.regions import Places, Regions, places_of, region_loss, share_names, side_loss
-from openpali.model.t5 import EncoderDecoder
-from openpali.model.vit import ViT
+from openpali.model.regions import Regions, places_of, region_loss, share_names, side_loss
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch
-from openpali.train.objectives.captions import CaptionEncoder, caption_loss, decoder_shape, example_captions
-from openpali.train.objectives.distil import as_patches, distillation_loss, teacher_of
 from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, ModelSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
-from openpali.weights.files import AUXILIARY
-
-CAPTIONS, TEACHER, STUDENT = "captions", "teacher", "student"  # auxiliary parts
 
 
 class SiglipModelSpec(ModelSpec):
@@ -74,11 +65,6 @@ class SiglipRecipe(EvaluatedRecipe):
             images need boxes of all that they show. Patches of images without objects, and of ignored boxes, learn
             nothing.
         sides: weight of the loss of the distances of each patch to the sides of its object; 0 for none.
-        captions: weight of the loss of a small decoder, such as 0.1, which writes from the patch tokens the text of
-            an image, the name of a box in it, and the box of a name (LocCa); 0 for none. It is not exported.
-        teacher: run or model folder of a frozen image encoder. A linear map of the patch tokens of this model is
-            trained to match its patch tokens on the same grid; empty: none. Neither is exported.
-        distillation: weight of that loss, 1 - cosine, such as 1.0.
     """
 
     keep_case: bool = False
@@ -86,9 +72,6 @@ class SiglipRecipe(EvaluatedRecipe):
     regions: float = Field(0.0, ge=0)
     dense: bool = False
     sides: float = Field(0.0, ge=0)
-    captions: float = Field(0.0, ge=0)
-    teacher: str = ""
-    distillation: float = Field(0.0, ge=0)
     model: SiglipModelSpec
     evals: list[BenchmarkEvalSpec] = Field([])
     kinds: ClassVar[Sequence[str]] = ("siglip",)
@@ -100,17 +83,6 @@ class SiglipRecipe(EvaluatedRecipe):
             raise ValueError("dense = true is about the region loss: set regions, such as regions = 1.0")
         if self.sides and not self.dense:
             raise ValueError("sides are told by every patch of an object: set dense = true")
-        return self
-
-    @model_validator(mode="after")
-    def _check_auxiliary(self) -> SiglipRecipe:
-        if bool(self.teacher) != bool(self.distillation):
-            raise ValueError(
-                "distillation is the weight of learning from a teacher: set both, teacher, such as "
-                '"mini/0a_siglip", and distillation, such as 1.0'
-            )
-        if self.model.lora.rank and (self.captions or self.teacher):
-            raise ValueError("captions and teacher train parts that no adapter holds: remove model.lora")
         return self
 
     @model_validator(mode="after")
@@ -138,31 +110,16 @@ class SiglipObjective(Objective[SiglipRecipe]):
         tower = dataclasses.replace(shape.text, vocab_size=self.tokenizer.vocab_size)
         return SigLIPConfig(shape.vision, tower, model.temperature, model.bias, self.recipe.sides > 0)
 
-    def auxiliary(self) -> Mapping[str, nn.Module]:
-        recipe, vision, parts = self.recipe, self.config.vision, dict[str, nn.Module]()
-        if recipe.captions:
-            parts[CAPTIONS] = EncoderDecoder(decoder_shape(vision, self.tokenizer.vocab_size))
-        if recipe.teacher:
-            teacher = teacher_of(recipe.teacher, vision, native=bool(recipe.phases[0].tokens))
-            parts |= {TEACHER: teacher, STUDENT: Dense(vision.width, teacher.config.width)}
-        return parts
-
-    def origins(self) -> Mapping[str, str]:
-        taught = {f"{AUXILIARY}.{TEACHER}": f"{self.recipe.teacher}#vit"} if self.recipe.teacher else {}
-        return {**super().origins(), **taught}
-
     def make_encoder(self) -> Encoder:
         length, regions = cast(SigLIP, self.model).config.text.length, self.recipe.regions > 0
-        pairs = PairEncoder(self.tokenizer, length, self._normalisation, regions, self._padding)
-        return CaptionEncoder(pairs) if self.recipe.captions else pairs
+        return PairEncoder(self.tokenizer, length, self._normalisation, regions, self._padding)
 
     def losses(self, batch: Batch, total_weight: float) -> Losses:
         regions = None
         if self.recipe.regions:
             named = batch["names"], batch["region_names"]
             regions = Regions(batch["region_rows"], batch["region_boxes"], *named, self._points(batch))
-        images = images_in(batch)
-        embeddings = self.model(images, batch["ids"], regions)
+        embeddings = self.model(images_in(batch), batch["ids"], regions)
         model = cast(SigLIP, self.model)
         extra = {"temperature": model.log_temperature.detach().exp(), "bias": model.bias.detach().clone()}
         total = softmax_loss(embeddings) if self.recipe.softmax else sigmoid_loss(embeddings)
@@ -171,30 +128,12 @@ class SiglipObjective(Objective[SiglipRecipe]):
             places = places_of(regions)
             of_regions = region_loss(embeddings, regions, places, softmax=self.recipe.softmax)
             total = total + self.recipe.regions / total_weight * of_regions
-            extra["region_misses"] = region_misses(embeddings, regions, places)
+            extra["regions"] = of_regions.detach() / len(batch["ids"])
             if self.recipe.sides:
                 of_sides = side_loss(embeddings, regions, places)
                 total = total + self.recipe.sides / total_weight * of_sides
                 extra["sides"] = of_sides.detach() / (regions.named >= 0).sum()
-        for name, weight, loss in self._image_losses(batch, images, embeddings):
-            total = total + weight / total_weight * loss
-            extra[name] = loss.detach() / len(batch["ids"])
         return Losses(total, 1 - hits(embeddings).float(), extra)
-
-    def _image_losses(
-        self, batch: Batch, images: Images, embeddings: Embeddings
-    ) -> Iterator[tuple[str, float, Tensor]]:
-        """Name, weight and sum over images of each further loss of the image encoder."""
-        model, recipe, real = cast(SigLIP, self.model), self.recipe, real_patches(images)
-        vit, tokens = model.vit, cast(Tensor, embeddings.tokens)
-        if recipe.captions:
-            decoder = cast(EncoderDecoder, self._part(CAPTIONS))
-            loss = caption_loss(decoder, tokens, real, batch, self.tokenizer.pad_id)
-            yield "captions", recipe.captions, loss
-        if recipe.teacher:
-            teacher, student = cast(ViT, self._part(TEACHER)), self._part(STUDENT)
-            taught = teacher(as_patches(images, vit.config.patch_size, teacher))
-            yield "distillation", recipe.distillation, distillation_loss(student(tokens), taught, real)
 
     def example_batch(self, phase: PhaseSpec, rows: int, lengths: Lengths) -> Batch:
         ids = torch.ones(rows, cast(SigLIP, self.model).config.text.length, dtype=torch.long)
@@ -202,8 +141,6 @@ class SiglipObjective(Objective[SiglipRecipe]):
         if self.recipe.regions:  # one object an image, each with a name of its own
             batch |= {"region_rows": torch.arange(rows), "region_names": torch.arange(rows)}
             batch |= {"region_boxes": torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(rows, 1), "names": ids}
-        if self.recipe.captions:
-            batch |= example_captions(rows, ids.shape[1])
         return batch
 
     def logit_width(self, rows: int) -> int:
@@ -217,10 +154,6 @@ class SiglipObjective(Objective[SiglipRecipe]):
 
     def facts(self) -> Mapping[str, Any]:
         return {"text_normalisation": self._normalisation, "padding": self._padding}
-
-    def _part(self, name: str) -> nn.Module:
-        """One of the auxiliary parts."""
-        return self.model.get_submodule(f"{AUXILIARY}.{name}")
 
     def _points(self, batch: Batch) -> Tensor | None:
         """Where all patches are, if they learn."""
@@ -260,24 +193,5 @@ def hits(embeddings: Embeddings, chunk: int = 1024) -> Tensor:
     Similarities are computed for ``chunk`` images at a time.
     """
     image, text, *_ = embeddings
-    return _nearest(image, text, chunk) == torch.arange(len(image), device=image.device)
-
-
-@torch.no_grad()
-def region_misses(embeddings: Embeddings, regions: Regions, places: Places, chunk: int = 4096) -> Tensor:
-    """Share of the places in regions whose nearest name of the batch is not their own, a scalar; NaN
-    without such places.
-
-    Similarities are computed for ``chunk`` places at a time.
-    """
-    assert embeddings.region is not None
-    assert embeddings.name is not None
-    region = places.region
-    nearest = regions.names[_nearest(embeddings.region, embeddings.name, chunk)]  # [P, L]
-    missed = (nearest != regions.names[regions.named[region]]).any(-1) & (region >= 0)
-    return missed.sum() / (region >= 0).sum()
-
-
-def _nearest(rows: Tensor, others: Tensor, chunk: int) -> Tensor:
-    """Which of ``others`` ``[N, D]`` is most similar to each of ``rows`` ``[B, D]``: int64 ``[B]``."""
-    return torch.cat([(some @ others.T).argmax(1) for some in torch.split(rows, chunk)])
+    nearest = torch.cat([(some @ text.T).argmax(1) for some in torch.split(image, chunk)])
+    return nearest == torch.arange(len(image), device=image.device)
