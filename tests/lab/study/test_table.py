@@ -33,7 +33,6 @@ def study() -> Study:
                 "siglip": {"stages": ["siglip", "pali"]},
                 "siglip, then classify": {"stages": ["siglip", "classify", "pali"], "seeds": [1]},
             },
-            "curve": {"samples": [4], "seeds": [1]},
             "columns": [
                 {"name": "questions", "benchmark": "nano/vqa", "paper": [76.7, 0.8], "paper_name": "VQAv2"},
                 {"name": "boxes", "benchmark": "nano/detect"},
@@ -51,9 +50,6 @@ class Scored:
     values: Sequence[float] = field(default=())
     data: str = "the same"
 
-    def done(self) -> bool:
-        return bool(self.values)
-
     def result(self) -> Mapping[str, Any]:
         if not self.values:
             return {}
@@ -66,10 +62,8 @@ def scored(
     seed: int,
     questions: Sequence[float],
     boxes: Sequence[float],
-    samples: int | None = None,
-    size: str = "pico",
 ) -> list[Scored]:
-    job = Job(arm, size, seed, samples, (f"tiny/{size}-{seed}/{arm}",))
+    job = Job(arm, "pico", seed, (f"tiny/pico-{seed}/{arm}",))
     tests = [TestSpec(benchmark=name) for name in COLUMNS.values()]
     return [Scored(job, test, values) for test, values in zip(tests, (questions, boxes), strict=True)]
 
@@ -78,24 +72,17 @@ LOW, HALF, MOST = [0.0, 0.0, 0.0, 0.05], [1, 0, 1, 0], [1, 1, 1, 0.9]
 SLIGHTLY_MORE = [1, 0.2, 0.82, 0]  # than half, within its interval
 
 
-def test_seeds_and_what_is_missing_are_those_that_are_scored(study: Study, tmp_path: Path) -> None:
+def test_seeds_and_what_is_missing_are_those_that_are_scored(study: Study) -> None:
     scorings = [*scored("classify", 1, HALF, LOW), *scored("siglip", 1, MOST, LOW)]
     scorings += [*scored("classify", 2, HALF, LOW), *scored("siglip", 2, MOST, ())]
     scorings += [*scored("classify", 3, (), ()), *scored("siglip, then classify", 1, MOST, LOW)]
-    scorings += [*scored("classify", 1, HALF, LOW, 4), *scored("siglip", 1, HALF, LOW, 4)]
     rows, missing = rows_of(study, scorings), missing_of(scorings)
     printed = as_markdown(study, rows, missing)
     assert "- siglip, pico, seed 2: 1 test\n- classify, pico, seed 3: 2 tests\n" in printed
     assert "Scored seeds, of 1, 2, 3: classify: 1, 2; siglip: 1, 2; siglip, then classify: 1." in printed
-    assert "| column | size | 4, 1 seed | all, 1 to 2 seeds |" in printed
     assert "(1 of 3 seeds)" in printed
     assert [job["tests"] for job in as_json(study, rows, missing)["missing"]] == [1, 2]
     assert "Not complete" not in as_markdown(study, rows, {})
-    svg = next(file for file in draw_table(study, rows, tmp_path) if file.suffix == ".svg").read_text()
-    assert "<!-- siglip, 1 to 2 seeds -->" in svg
-    assert "<!-- one seed -->" in svg  # of boxes, with siglip
-    assert "<!-- boxes: too low to tell -->" in svg
-    assert "<!-- questions -->" in svg
 
 
 def test_an_arm_that_is_not_scored_yet_has_no_seed(study: Study) -> None:
@@ -177,34 +164,6 @@ def test_models_are_compared_on_the_same_samples(study: Study, values: Sequence[
         rows_of(study, [first, other])
 
 
-def test_the_curve_has_the_points_of_both_arms(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = study.model_copy(update={"sizes": {"pico": [], "nano": []}})
-    found = [*scored("classify", 1, HALF, LOW), *scored("siglip", 1, [1, 0, 1, -1e-4], LOW)]
-    for arm in ("classify", "siglip"):
-        found += scored(arm, 1, HALF, LOW, 4) if arm == "siglip" else []
-        found += scored(arm, 1, HALF, LOW, 8)
-        for samples in (4, 8, None):
-            found += scored(arm, 1, HALF, LOW, samples, "nano")
-    rows = rows_of(study, found)
-    _, printed = as_markdown(study, rows, {}).split("encoder\n")
-    pico, nano = [table.splitlines() for table in printed.strip().split("\n\n")]
-    assert pico[0] == "| column | size | 8, 1 seed | all, 1 seed |"
-    assert nano[0] == "| column | size | 4, 1 seed | 8, 1 seed | all, 1 seed |"
-    assert pico[2].startswith("| questions | pico | +0.0 | +0.0 (")  # not -0.0
-    drawn: dict[str, list[float]] = {}
-    plot = Axes.plot
-
-    def record(self: Axes, x: Sequence[float], *more: object, label: str = "", **options: object) -> object:
-        drawn[label] = [*x]
-        return plot(self, x, *more, label=label, **options)
-
-    monkeypatch.setattr(Axes, "plot", record)
-    draw_table(study, rows, tmp_path)
-    assert (drawn["questions, pico"], drawn["questions, nano"]) == ([1, 2], [0, 1, 2])
-
-
 def test_all_arms_of_a_study_are_drawn(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [*scored("classify", 1, HALF, LOW), *scored("siglip", 1, [1, 0, 1, -1e-4], LOW)]
     found += [*scored("siglip, then classify", 1, [1, 1, 1, 0], LOW)]
@@ -217,9 +176,8 @@ def test_all_arms_of_a_study_are_drawn(study: Study, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Axes, "errorbar", record)
     rows = rows_of(study, found)
-    draw_table(study, rows, tmp_path)
-    whole = [row for row in rows if row.samples is None]
+    draw_table(study, rows, tmp_path / "table.png")
     assert drawn == {
-        f"{arm}, 1 seed": [row.differences[arm].value for row in whole if arm in row.differences]
+        f"{arm}, pico, 1 seed": [row.differences[arm].value for row in rows if arm in row.differences]
         for arm in ("siglip", "siglip, then classify")
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +11,8 @@ import typer
 from openpali.cli.options import DataRoot
 
 if TYPE_CHECKING:
-    from openpali_lab.study.runs import Job, Plan
+    from openpali_lab.study.runs import Plan
     from openpali_lab.study.spec import Study
-    from openpali_lab.study.work import Scoring, Training
 
 
 def study(
@@ -29,53 +27,36 @@ def study(
     show: Annotated[bool, typer.Option("--list", help="Only print the jobs and how far each is")] = False,
     report: Annotated[bool, typer.Option(help="Only write the table of what has been scored so far")] = False,
     data: DataRoot = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="Folder that takes the recipes and scores of finished jobs; those in it are done"),
-    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the table (JSON, Markdown) and its plot; default: --results, or the study's"),
+        typer.Option(help="Folder of the table (JSON, Markdown) and its plot; default: the study's"),
     ] = None,
 ) -> None:
-    """Train and score all arms of a study, and write its table; the same command resumes, or helps another one."""
+    """Train and score all arms of a study, and write its table; the same command resumes."""
     from openpali.distributed import join_ranks
     from openpali.home import home
-    from openpali_lab.study.results import Results
-    from openpali_lab.study.work import Scoring, Unit, check_tests, units_of, work
+    from openpali_lab.study.work import check_runs, is_trained, scorings_of, work
 
     spec, plan = open_study(file, overrides or [])
     if unknown := [number for number in job or [] if number >= len(plan.jobs)]:
         raise ValueError(
             f"there is no job {unknown[0]}: {spec.name} has jobs 0 to {len(plan.jobs) - 1}, see --list"
         )
-    root, folder = data or home() / "data", out or results or home() / "runs" / spec.name
-    store = Results(results, spec, plan, root) if results else None
+    check_runs(plan)
     if show:
-        if store:
-            store.take_up()
         for number, each in enumerate(plan.jobs):
-            typer.echo(f"{number}: {_state(each, units_of(spec, plan, [each], root))}")
+            tests, runs = scorings_of(spec, [each]), plan.runs_of(each)
+            scored, trained = sum(bool(test.result()) for test in tests), sum(map(is_trained, runs))
+            typer.echo(
+                f"{number}: {each}: {trained} of {len(runs)} runs trained, {scored} of {len(tests)} tests scored"
+            )
         return
-
-    def keep(unit: Unit) -> None:
-        if store and isinstance(unit, Scoring):
-            store.keep(unit.job)
-
     with join_ranks() as ranks:
-        if store and ranks.rank == 0:
-            store.take_up()
         if not report:
             chosen = [plan.jobs[number] for number in job] if job else plan.jobs
-            units = units_of(spec, plan, chosen, root)
-            if ranks.rank == 0:
-                check_tests(units)
-            work(units, ranks, typer.echo, after=keep)
+            work(spec, plan, chosen, data or home() / "data", ranks, typer.echo)
         if ranks.rank == 0:
-            if store:
-                for each in plan.jobs:
-                    store.keep(each)
-            _write(spec, plan, root, folder)
+            _write(spec, plan, out or home() / "runs" / spec.name)
 
 
 def open_study(file: Path, overrides: list[str]) -> tuple[Study, Plan]:
@@ -88,29 +69,18 @@ def open_study(file: Path, overrides: list[str]) -> tuple[Study, Plan]:
     return spec, plan_study(spec, file.parent, [each for each in overrides if each not in own])
 
 
-def _state(job: Job, units: Sequence[Training | Scoring]) -> str:
-    """What a job is, and what is left to do of it."""
-    from openpali_lab.study.work import Scoring, left
-
-    tests = [unit for unit in units if isinstance(unit, Scoring)]
-    runs = sum(not isinstance(unit, Scoring) for unit in left(units))
-    training = f", {runs} run{'s' * (runs > 1)} to train" if runs else ""
-    done = sum(test.done() for test in tests)
-    return f"{job}: {done} of {len(tests)} scored{training}"
-
-
-def _write(spec: Study, plan: Plan, root: Path, folder: Path) -> None:
+def _write(spec: Study, plan: Plan, folder: Path) -> None:
     """Write table and plot, and print the table."""
     from openpali.whole import write_whole
     from openpali_lab.study.plot import draw_table
     from openpali_lab.study.table import as_json, as_markdown, missing_of, rows_of
-    from openpali_lab.study.work import Scoring, units_of
+    from openpali_lab.study.work import scorings_of
 
-    scorings = [unit for unit in units_of(spec, plan, plan.jobs, root) if isinstance(unit, Scoring)]
+    scorings = scorings_of(spec, plan.jobs)
     rows, missing = rows_of(spec, scorings), missing_of(scorings)
     table = as_markdown(spec, rows, missing)
     write_whole(folder / "table.json", f"{json.dumps(as_json(spec, rows, missing), indent=1)}\n".encode())
     write_whole(folder / "table.md", table.encode())
-    typer.echo(table)
-    files = [folder / "table.json", folder / "table.md", *(draw_table(spec, rows, folder) if rows else [])]
-    typer.echo(f"written: {', '.join(map(str, files))}")
+    if rows:
+        draw_table(spec, rows, folder / "table.png")
+    typer.echo(f"{table}\nwritten to {folder}")

@@ -6,9 +6,8 @@ their first runs.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -21,37 +20,6 @@ from openpali_lab.study.spec import Study
 
 
 @dataclass(frozen=True)
-class Start:
-    """The checkpoint of a run that another one starts from: after so many samples, of one step each ``batch``."""
-
-    run: str
-    samples: int
-    batch: int
-
-    @property
-    def folder(self) -> Path:
-        return home() / "runs" / self.run
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoints" / self._step
-
-    @property
-    def exported(self) -> Path:
-        """The folder of the model that is made of it."""
-        return self.folder / "models" / self._step
-
-    @property
-    def model(self) -> str:
-        """That model, as :func:`~openpali.weights.find.find_model` takes it."""
-        return f"{self.run}/models/{self._step}"
-
-    @property
-    def _step(self) -> str:
-        return f"step-{self.samples // self.batch:08d}"
-
-
-@dataclass(frozen=True)
 class PlannedRun:
     """A run of a study.
 
@@ -59,14 +27,12 @@ class PlannedRun:
         stage, size: of the study.
         recipe: complete but for what it inherits; its name is the run's.
         needs: names of the runs that must be finished before.
-        start: a checkpoint to make a model of before.
     """
 
     stage: str
     size: str
     recipe: Recipe
     needs: Sequence[str]
-    start: Start | None = None
 
     @property
     def name(self) -> str:
@@ -79,21 +45,15 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Job:
-    """An arm at a size with a seed: runs, of which the last one is scored, and the first in some columns.
-
-    Attributes:
-        samples: of the stage before the last, on a point of the curve; None: all.
-    """
+    """An arm at a size with a seed: runs, of which the last one is scored, and the first in some columns."""
 
     arm: str
     size: str
     seed: int
-    samples: int | None
     runs: tuple[str, ...]
 
     def __str__(self) -> str:
-        after = "" if self.samples is None else f", after {self.samples:,} samples"
-        return f"{self.arm}, {self.size}, seed {self.seed}{after}"
+        return f"{self.arm}, {self.size}, seed {self.seed}"
 
     @property
     def model(self) -> str:
@@ -108,9 +68,9 @@ class Plan:
     runs: Mapping[str, PlannedRun]
     jobs: Sequence[Job]
 
-    def runs_of(self, jobs: Sequence[Job]) -> list[PlannedRun]:
-        """The runs of some jobs, and those that they need, in order."""
-        wanted = {name for job in jobs for name in job.runs}
+    def runs_of(self, job: Job) -> list[PlannedRun]:
+        """The runs of a job, and those that they need, in order."""
+        wanted = {*job.runs}
         for name in reversed(list(self.runs)):
             if name in wanted:
                 wanted |= set(self.runs[name].needs)
@@ -118,7 +78,7 @@ class Plan:
 
 
 def plan_study(study: Study, folder: Path, overrides: Sequence[str] = ()) -> Plan:
-    """Every run and job of a study.
+    """Every run and job of a study: all arms of a seed before the next one.
 
     Args:
         folder: that the paths of recipes are relative to.
@@ -130,7 +90,11 @@ def plan_study(study: Study, folder: Path, overrides: Sequence[str] = ()) -> Pla
                 f"{key} of each recipe is given by the study: leave it out, or change seeds or name there"
             )
     builder = _Builder(study, folder, overrides)
-    jobs = [job for points in (False, True) for job in builder.jobs(points)]
+    jobs = [
+        Job(arm, size, seed, tuple(builder.chain(spec.stages, size, seed)))
+        for seed, size, (arm, spec) in product(study.seeds, study.sizes, study.arms.items())
+        if size in (spec.sizes or study.sizes) and seed in (spec.seeds or study.seeds)
+    ]
     return Plan(builder.runs, jobs)
 
 
@@ -139,51 +103,24 @@ class _Builder:
         self.study, self.folder, self.overrides = study, folder, overrides
         self.runs: dict[str, PlannedRun] = {}
 
-    def jobs(self, points: bool) -> Iterator[Job]:
-        """The jobs of whole runs, or those on the points of the curve: all arms of a seed before the next one."""
-        study, curve = self.study, self.study.curve
-        for samples in curve.samples if points else [None]:
-            for seed, size, (arm, spec) in product(study.seeds, study.sizes, study.arms.items()):
-                limits: list[tuple[object, Sequence[object]]] = [(size, spec.sizes), (seed, spec.seeds)]
-                if points:
-                    limits += [(arm, curve.arms), (size, curve.sizes), (seed, curve.seeds)]
-                if all(not some or each in some for each, some in limits):
-                    yield Job(arm, size, seed, samples, tuple(self._chain(spec.stages, size, seed, samples)))
-
-    def _chain(self, stages: Sequence[str], size: str, seed: int, samples: int | None) -> list[str]:
+    def chain(self, stages: Sequence[str], size: str, seed: int) -> list[str]:
         """Plan the runs of a chain of stages; returns their names."""
         names: list[str] = []
-        for number, stage in enumerate(stages):
-            cut = f"@{samples}" if number == len(stages) - 1 and samples is not None else ""
-            name = f"{names[-1]}{cut}+{stage}" if names else f"{self.study.name}/{size}-{seed}/{stage}"
+        for stage in stages:
+            name = f"{names[-1]}+{stage}" if names else f"{self.study.name}/{size}-{seed}/{stage}"
             if name not in self.runs:
                 raw = self._recipe(stage, size) | {"name": name, "seed": seed}
-                start = self._start(names[-1], samples) if cut and samples is not None else None
                 if names:
-                    raw["model"]["init"]["vit"] = start.model if start else names[-1]
-                self._add(stage, size, raw, names[-1:], start)
+                    raw["model"]["init"]["vit"] = names[-1]
+                self._add(stage, size, raw, names[-1:])
             names.append(name)
         return names
 
-    def _start(self, run: str, samples: int) -> Start:
-        """The point of a run that is planned, which then keeps its checkpoints."""
-        planned = self.runs[run]
-        before = planned.recipe
-        if samples % before.batch or samples > before.samples:
-            raise ValueError(
-                f"curve.samples: {run} has no checkpoint after {samples:,} samples, since it learns from "
-                f"{before.samples:,}, {before.batch} in a step: choose others, or none with curve.samples=[]"
-            )
-        kept = before.model_copy(update={"keep_every": math.gcd(*self.study.curve.samples)})
-        self.runs[run] = replace(planned, recipe=kept)
-        return Start(run, samples, before.batch)
-
     def _recipe(self, stage: str, size: str) -> dict[str, Any]:
         path = self.folder / self.study.recipes[stage]
-        recipe = load_recipe(path, [*self.study.sizes[size], *self.overrides])
-        return recipe.model_dump()
+        return load_recipe(path, [*self.study.sizes[size], *self.overrides]).model_dump()
 
-    def _add(self, stage: str, size: str, raw: dict[str, Any], needs: Sequence[str], start: Start | None) -> None:
+    def _add(self, stage: str, size: str, raw: dict[str, Any], needs: Sequence[str]) -> None:
         """Add a run, after the shared ones that its recipe names."""
         model, shared = raw["model"], []
         if "" in model["init"]:
@@ -198,11 +135,11 @@ class _Builder:
         if model.get("masks") in self.study.recipes:
             model["masks"] = self._share(model["masks"])
             shared.append(model["masks"])
-        self.runs[raw["name"]] = PlannedRun(stage, size, parse_recipe(raw), [*needs, *shared], start)
+        self.runs[raw["name"]] = PlannedRun(stage, size, parse_recipe(raw), [*needs, *shared])
 
     def _share(self, stage: str) -> str:
         name = f"{self.study.name}/{stage}"
         if name not in self.runs:
             size = next(iter(self.study.sizes))
-            self._add(stage, size, self._recipe(stage, size) | {"name": name}, [], None)
+            self._add(stage, size, self._recipe(stage, size) | {"name": name}, [])
         return name

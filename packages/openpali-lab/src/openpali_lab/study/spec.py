@@ -37,20 +37,6 @@ class ArmSpec(_Table):
     seeds: list[int] = []
 
 
-class CurveSpec(_Table):
-    """The answer after fewer samples: arms whose last stage starts from checkpoints of the stage before.
-
-    Attributes:
-        samples: of the stage before the last; multiples of its batch.
-        arms, sizes, seeds: of the study; by default all that there are.
-    """
-
-    samples: list[int] = []
-    arms: list[str] = []
-    sizes: list[str] = []
-    seeds: list[int] = []
-
-
 class TestSpec(_Table):
     """A benchmark by name, or a held-out source with the task that asks about it.
 
@@ -137,7 +123,6 @@ class Study(_Table):
             first size and the recipe's own seed.
         sizes: name -> overrides of each recipe.
         arms: name -> stages.
-        curve: the answer after fewer samples.
         columns: the scores.
     """
 
@@ -148,7 +133,6 @@ class Study(_Table):
     recipes: dict[str, str]
     sizes: dict[str, list[str]] = Field(min_length=1)
     arms: dict[str, ArmSpec]
-    curve: CurveSpec = CurveSpec()
     columns: list[ColumnSpec] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -160,15 +144,13 @@ class Study(_Table):
             raise ValueError(f"baseline and compared are both {self.baseline!r}: name two arms")
         if len({*self.seeds}) < len(self.seeds):
             raise ValueError(f"seeds = {self.seeds}: name each once")
-        places = {f"arms.{name}.seeds": arm.seeds for name, arm in self.arms.items()}
-        for where, seeds in {**places, "curve.seeds": self.curve.seeds}.items():
-            if unknown := [seed for seed in seeds if seed not in self.seeds]:
-                raise ValueError(f"{where}: {unknown[0]} is not one of seeds = {self.seeds}: change one of the two")
+        for name, arm in self.arms.items():
+            if unknown := [seed for seed in arm.seeds if seed not in self.seeds]:
+                raise ValueError(f"arms.{name}.seeds: {unknown[0]} is not one of seeds = {self.seeds}")
         arms, sizes, recipes = list(self.arms), list(self.sizes), list(self.recipes)
         asked = [("baseline", [self.baseline], arms), ("compared", [self.compared], arms)]
         for name, arm in self.arms.items():
             asked += [(f"arms.{name}.stages", arm.stages, recipes), (f"arms.{name}.sizes", arm.sizes, sizes)]
-        asked += [("curve.arms", self.curve.arms, arms), ("curve.sizes", self.curve.sizes, sizes)]
         for where, wanted, known in asked:
             for each in wanted:
                 if each not in known:

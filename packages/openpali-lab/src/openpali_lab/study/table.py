@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,10 +32,9 @@ small, since nothing is known of other seeds."""
 
 @dataclass(frozen=True)
 class Row:
-    """A column of the paper's table, which is a row here, at one size and after so many samples.
+    """A column of the paper's table, which is a row here, at one size.
 
     Attributes:
-        samples: of the stage before the last; None: all.
         n: number of samples that are scored.
         seeds: arm -> its seeds.
         scores: arm -> mean, in percent or CIDEr.
@@ -47,7 +45,6 @@ class Row:
 
     column: ColumnSpec
     size: str
-    samples: int | None
     n: int
     seeds: Mapping[str, Sequence[int]]
     scores: Mapping[str, Estimate]
@@ -83,7 +80,6 @@ class Row:
         return {
             "column": self.column.name,
             "size": self.size,
-            "samples": self.samples,
             "n": self.n,
             "seeds": {arm: list(seeds) for arm, seeds in self.seeds.items()},
             "scores": {arm: each._asdict() for arm, each in self.scores.items()},
@@ -96,9 +92,9 @@ class Row:
 
 
 def rows_of(study: Study, scorings: Sequence[Scoring]) -> list[Row]:
-    """The rows of all jobs that have been scored so far: the points of the curve, then whole runs."""
+    """The rows of all jobs that have been scored so far, size by size."""
     asked: dict[tuple[str, str], tuple[str, int, str]] = {}
-    found: dict[tuple[str, int | None, str], dict[str, dict[int, Values]]] = {}
+    found: dict[tuple[str, str], dict[str, dict[int, Values]]] = {}
     columns = {column.name: column for column in study.columns}
     for scoring in scorings:
         result, job = scoring.result(), scoring.job
@@ -111,14 +107,11 @@ def rows_of(study: Study, scorings: Sequence[Scoring]) -> list[Row]:
                         f"column {column.name}: {first[2]} and {job.model} were asked about different "
                         "samples: delete the scores of one of them, and it is asked again"
                     )
-                arms = found.setdefault((job.size, job.samples, column.name), {})
+                arms = found.setdefault((job.size, column.name), {})
                 arms.setdefault(job.arm, {})[job.seed] = values
-    sizes, names = [*study.sizes], [*columns]
-    keys = sorted(found, key=lambda key: (key[1] or math.inf, sizes.index(key[0]), names.index(key[2])))
-    rows = [_row(columns[key[2]], key[0], key[1], study.baseline, found[key]) for key in keys]
-    return [
-        row for _, own in groupby(rows, lambda row: (row.size, row.samples)) for row in _adjusted(study, [*own])
-    ]
+    keys = [(size, name) for size in study.sizes for name in columns if (size, name) in found]
+    rows = [_row(columns[name], size, study.baseline, found[size, name]) for size, name in keys]
+    return [row for _, own in groupby(rows, lambda row: row.size) for row in _adjusted(study, [*own])]
 
 
 def values_of(column: ColumnSpec, result: Mapping[str, Any], job: Job) -> Values:
@@ -148,7 +141,7 @@ def values_of(column: ColumnSpec, result: Mapping[str, Any], job: Job) -> Values
 
 def missing_of(scorings: Sequence[Scoring]) -> dict[Job, int]:
     """Job -> number of its tests that are not scored; complete jobs are left out."""
-    return dict(Counter(scoring.job for scoring in scorings if not scoring.done()))
+    return dict(Counter(scoring.job for scoring in scorings if not scoring.result()))
 
 
 def counted_seeds(study: Study, rows: Sequence[Row], arm: str = "") -> str:
@@ -165,48 +158,30 @@ def as_json(study: Study, rows: Sequence[Row], missing: Mapping[Job, int]) -> di
         "baseline": study.baseline,
         "compared": study.compared,
         "missing": [
-            {"arm": job.arm, "size": job.size, "seed": job.seed, "samples": job.samples, "tests": tests}
-            for job, tests in missing.items()
+            {"arm": job.arm, "size": job.size, "seed": job.seed, "tests": tests} for job, tests in missing.items()
         ],
         "rows": [row.as_json(study) for row in rows],
     }
 
 
 def as_markdown(study: Study, rows: Sequence[Row], missing: Mapping[Job, int]) -> str:
-    """A table for each size, and one for the curve. ``missing``: as :func:`missing_of`."""
+    """A table for each size. ``missing``: as :func:`missing_of`."""
     lines = [f"# {study.name}", "", INTRODUCTION.format(baseline=study.baseline, compared=study.compared)]
     if missing:
         lines += ["", "Not complete. These are missing:", ""]
         lines += [f"- {job}: {tests} test{'s' * (tests > 1)}" for job, tests in missing.items()]
-    whole = [row for row in rows if row.samples is None]
-    for size in dict.fromkeys(row.size for row in whole):
-        own = [row for row in whole if row.size == size]
-        lines += ["", f"## {size}", "", _scored_seeds(study, own), "", *_table(study, own)]
-    if curve := [*_curve(study, rows)]:
-        lines += ["", "## After fewer samples of the encoder", *curve]
+    for size, own in groupby(rows, lambda row: row.size):
+        of_size = [*own]
+        lines += ["", f"## {size}", "", _scored_seeds(study, of_size), "", *_table(study, of_size)]
     return "\n".join(lines) + "\n"
 
 
-def shown_samples(samples: int | None) -> str:
-    """A point of the curve."""
-    return "all" if samples is None else f"{samples:,}"
-
-
-def curve_of(study: Study, rows: Sequence[Row], column: str, size: str) -> list[tuple[int | None, Estimate]]:
-    """Samples and difference of the compared arm, the whole runs (None) last."""
-    own = [row for row in rows if (row.column.name, row.size) == (column, size)]
-    return [(row.samples, row.differences[study.compared]) for row in own if study.compared in row.differences]
-
-
-def _row(
-    column: ColumnSpec, size: str, samples: int | None, baseline: str, arms: Mapping[str, Mapping[int, Values]]
-) -> Row:
+def _row(column: ColumnSpec, size: str, baseline: str, arms: Mapping[str, Mapping[int, Values]]) -> Row:
     stacked = {arm: np.stack([own[seed] for seed in sorted(own)]) for arm, own in arms.items()}
     against = stacked.get(baseline)
     return Row(
         column,
         size,
-        samples,
         n=next(iter(stacked.values())).shape[1],
         seeds={arm: sorted(own) for arm, own in arms.items()},
         scores={arm: estimate(values) for arm, values in stacked.items()},
@@ -258,23 +233,6 @@ def _table(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         cells += [_with_p(row.differences.get(arm), row.others.get(arm)) for arm in others]
         cells += [row.column.paper_name, f"{paper[0]:.1f}", f"{paper[1]:+.1f}"] if paper else ["", "", ""]
         yield table_row([*cells, row.sign(study)])
-
-
-def _curve(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """Differences over samples, a table for each size that has points of both arms."""
-    rows = [row for row in rows if study.compared in row.differences]
-    for size in study.sizes:
-        own = [row for row in rows if row.size == size]
-        if all(row.samples is None for row in own):
-            continue
-        points = {at: [row for row in own if row.samples == at] for at in dict.fromkeys(row.samples for row in own)}
-        heads = [f"{shown_samples(at)}, {counted_seeds(study, found)}" for at, found in points.items()]
-        yield ""
-        yield table_row(["column", "size", *heads])
-        yield table_row(["---"] * (len(heads) + 2))
-        for column in study.columns:
-            known = dict(curve_of(study, rows, column.name, size))
-            yield table_row([column.name, size, *(_shown(known.get(at)) for at in points)])
 
 
 def _numbers(found: Sequence[int]) -> str:
