@@ -70,7 +70,7 @@ def compare(options: argparse.Namespace) -> Iterator[Result]:
             try:
                 with progress_bar() as watch:
                     ours, theirs = (
-                        run(benchmark, model, home() / "data", limit=options.limit, watch=watch(benchmark))
+                        run(benchmark, model, home() / "data", limit=options.limit, watch=watch(benchmark.name))
                         for model in models
                     )
             except FileNotFoundError as error:

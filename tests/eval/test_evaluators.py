@@ -170,7 +170,7 @@ def test_the_limit_takes_the_first_samples(pali: Pali) -> None:
     assert [row.key for row in evaluator.run(live(pali)).rows] == ["q0", "q1", "q2"]
     assert LossEvaluator("loss", Questions(), get_task("vqa"), limit=3).run(live(pali)).n == 3
     with pytest.raises(ValueError):
-        LossEvaluator("loss", Questions(), get_task("vqa"), limit=0)
+        LossEvaluator("loss", Questions(), get_task("vqa"), limit=0).run(live(pali))
 
 
 def test_the_held_out_loss_is_the_mean_over_tokens(pali: Pali) -> None:
@@ -184,7 +184,7 @@ def test_the_held_out_loss_is_the_mean_over_tokens(pali: Pali) -> None:
         tokens += length
     for batch in (1, 4, 32):
         found = LossEvaluator("loss", source, task, batch=batch).run(pipeline)
-        assert (found.n, found.tokens) == (SIZE, tokens)
+        assert found.n == SIZE
         assert found.scores.summary["loss"] == pytest.approx(total / tokens, rel=1e-5)
 
 
@@ -229,7 +229,7 @@ def test_embeddings_are_scored_on_rank_0_for_all(pali: Pali, tmp_path: Path) -> 
     benchmark = find_benchmark("nano/retrieval")
     assert isinstance(benchmark, EncoderBenchmark)
     seen: list[tuple[int, int]] = []
-    evaluator = EmbeddingEvaluator(benchmark, tmp_path, 6, lambda done, total, _: seen.append((done, total)))
+    evaluator = EmbeddingEvaluator(benchmark, tmp_path, 6, lambda done, total: seen.append((done, total)))
     random = torch.get_rng_state()
     both = on_ranks(2, lambda ranks: evaluator.run(pali, ranks))
     assert torch.equal(torch.get_rng_state(), random)
@@ -242,7 +242,6 @@ def test_worlds_are_sources_like_any_other(pali: Pali) -> None:
     source = Composed("nano", "scene", size=3)
     found = LossEvaluator("detect", source, pali.task("detect")).run(live(pali))
     assert found.n == 3
-    assert found.tokens > 3
 
 
 def test_probes_and_retrieval_run_on_a_siglip_in_training(pali: Pali, tmp_path: Path) -> None:

@@ -208,9 +208,7 @@ class Speedrun:
             with progress_bar(quiet=ranks.rank > 0) as watch:
                 for name in asked:
                     benchmark, plain = find_benchmark(name), name.removesuffix(DEV)
-                    done = evaluate(
-                        benchmark, pali, home() / "data", limit=limit, ranks=ranks, watch=watch(benchmark)
-                    )
+                    done = evaluate(benchmark, pali, home() / "data", limit=limit, ranks=ranks, watch=watch(name))
                     scores[plain] = done.card.scores[FLOORS[plain][0]]
             log.scores[told] = scores
             log.write()

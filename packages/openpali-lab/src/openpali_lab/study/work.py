@@ -73,7 +73,7 @@ class Scoring:
         with progress_bar(quiet=ranks.rank > 0) as watch:
             limit = self.test.limit or None
             done = evaluate(
-                benchmark, pali, data, limit=limit, predictions=answers, ranks=ranks, watch=watch(benchmark)
+                benchmark, pali, data, limit=limit, predictions=answers, ranks=ranks, watch=watch(benchmark.name)
             )
         if ranks.rank:
             return

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from openpali.distributed import ALONE, Ranks
-from openpali.eval.pages import PageEvaluator, Pages
+from openpali.eval.evaluators import Measured
+from openpali.eval.pages import PageEvaluator
 from openpali.metrics.boxes import Detection, detection_f1
 from openpali.tasks.example import Example, Object
 from openpali_screen.elements.encode import elements_of
@@ -18,10 +19,10 @@ class ElementEvaluator(PageEvaluator):
     """Precision, recall and F1 of elements by role at an IoU of .5, over all windows together. Where lines of text
     are is known."""
 
-    def run(self, finder: ElementFinder, ranks: Ranks = ALONE) -> Pages:
+    def run(self, finder: ElementFinder, ranks: Ranks = ALONE) -> Measured:
         """Evaluate. Collective: call it on every rank."""
         pages = self.each(ranks, partial(self._page, finder))
-        return Pages(detection_f1([found for found, _ in pages], [true for _, true in pages]), self.n)
+        return Measured(detection_f1([found for found, _ in pages], [true for _, true in pages]), self.n)
 
     def _page(self, finder: ElementFinder, example: Example) -> tuple[list[Detection], list[Detection]]:
         lines = [line.box for line in example.lines]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from functools import partial
 
 from openpali.distributed import ALONE, Ranks
-from openpali.eval.pages import PageEvaluator, Pages
+from openpali.eval.evaluators import Measured
+from openpali.eval.pages import PageEvaluator
 from openpali.metrics.boxes import Detection, box_overlap, detection_f1
 from openpali.tasks.example import Box, Example
 from openpali_screen.find.network import Finder
@@ -20,10 +21,10 @@ _OPEN = 0.5  # a box with this share of its area in ignored places is not scored
 class FindingEvaluator(PageEvaluator):
     """Precision, recall and F1 of lines at an IoU of .5 (H-mean), over all pages together."""
 
-    def run(self, finder: Finder, ranks: Ranks = ALONE) -> Pages:
+    def run(self, finder: Finder, ranks: Ranks = ALONE) -> Measured:
         """Evaluate. Collective: call it on every rank."""
         pages = self.each(ranks, partial(self._page, finder))
-        return Pages(detection_f1([found for found, _ in pages], [true for _, true in pages]), self.n)
+        return Measured(detection_f1([found for found, _ in pages], [true for _, true in pages]), self.n)
 
     def _page(self, finder: Finder, example: Example) -> tuple[list[Detection], list[Detection]]:
         known = [line for line in find_lines(finder, example.images[0]) if not _is_open(line.box, example)]

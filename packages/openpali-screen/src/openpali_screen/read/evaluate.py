@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from openpali.distributed import ALONE, Ranks
-from openpali.eval.pages import PageEvaluator, Pages
+from openpali.eval.evaluators import Measured
+from openpali.eval.pages import PageEvaluator
 from openpali.metrics.ocr import ocr
 from openpali.tasks.example import Example
 from openpali.text.characters import numbers_of, plain
@@ -16,10 +17,10 @@ from openpali_screen.read.predict import read_lines
 class ReadingEvaluator(PageEvaluator):
     """Error rates of the lines of pages that a reader could write, read where they truly are."""
 
-    def run(self, reader: Reader, ranks: Ranks = ALONE) -> Pages:
+    def run(self, reader: Reader, ranks: Ranks = ALONE) -> Measured:
         """Evaluate. Collective: call it on every rank."""
         lines = [line for page in self.each(ranks, partial(self._page, reader)) for line in page]
-        return Pages(ocr([read for read, _ in lines], [true for _, true in lines]), self.n)
+        return Measured(ocr([read for read, _ in lines], [true for _, true in lines]), self.n)
 
     def _page(self, reader: Reader, example: Example) -> list[tuple[str, str]]:
         lines = [line for line in example.lines if line.readable and numbers_of(line.text)]

@@ -130,7 +130,7 @@ def evaluate(
                 predictions=save_predictions,
                 ocr=reader,
                 ranks=ranks,
-                watch=watch(chosen[0]),
+                watch=watch(chosen[0].name),
             )
     if ranks.rank > 0:
         return

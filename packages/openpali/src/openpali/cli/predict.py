@@ -145,14 +145,15 @@ class _Bulk:
     def _report(self, written: Iterable[Done]) -> None:
         """Show counts of answered samples, errors and out-of-distribution images."""
         from openpali.infer.pipeline import ood_warning
-        from openpali.reports.progress import count_samples
+        from openpali.reports.progress import progress_bar
 
         done = errors = ood = 0
         total = len(self.samples)
-        with count_samples(str(self.output), total) as advance:
+        with progress_bar() as start:
+            advance = start(str(self.output))
             for each in written:
                 done, errors, ood = done + each.samples, errors + each.errors, ood + each.ood
-                advance(done)
+                advance(done, total)
         told = f", {errors:,} with an error, see its line" if errors else ""
         typer.echo(f"{self.output}: {total:,} samples{told}")
         if ood:

@@ -156,7 +156,7 @@ def _calibrate_and_score(plan: Plan) -> None:
         typer.echo(f"{plan.test}, which took no part in training:")
         pali = open_pali(str(best), "torch", "fp32", str(ranks.device))  # with what was fitted
         with progress_bar() as watch:
-            done = evaluate(benchmark, pali, root, watch=watch(benchmark))
+            done = evaluate(benchmark, pali, root, watch=watch(benchmark.name))
     print_run(done, folder / "card.json", folder / "report.html", FEWEST)
     command = shlex.join(asking(plan.task, best, options))
     typer.echo(f"report: {folder / 'report.html'}\nmodel: {best}, for `{command}`")

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import nn
-
-from openpali.data.media.native import AnyPreprocess
 from openpali.data.sources.base import Source
 from openpali.data.sources.files import base_name
 from openpali.data.sources.registry import open_source
 from openpali.eval.splits import EvalSplit
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
+from openpali.infer.pipeline import EmbeddingPipeline
 from openpali.metrics.boxes import Detection
 from openpali.metrics.scores import Scores
 from openpali.metrics.words import right_words, word_f1
@@ -40,11 +36,16 @@ DEV = "@dev"  # ends the name of a benchmark on a development set
 
 AnswerPage = Callable[[Example], tuple[list[Detection], list[Detection]]]
 """A page -> what is found on it, and what is there."""
-Advance = Callable[[int, int], None]  # done, of how many: for a progress bar
-
-
+Advance = Callable[[int, int], None]
+"""Called with the number of samples done, and the total."""
+Encoders = Pali | EmbeddingPipeline
+"""What benchmarks of embeddings measure: a model from a folder, or one in memory."""
 Open = Callable[[Path], Source]
 Measure = Callable[[Example], Mapping[str, Any]]
+
+
+def unwatched(done: int, total: int) -> None:
+    """An :data:`Advance` that shows nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,33 +235,6 @@ class Embedded:
         else:
             return ""
         return f"Limited: {changed}, so scores cannot be compared with those of the whole set."
-
-
-class Encoders(Protocol):
-    """The model that benchmarks of embeddings measure: :class:`~openpali.infer.pali.Pali` from a folder, or an
-    :class:`~openpali.infer.pipeline.EmbeddingPipeline` in memory."""
-
-    @property
-    def name(self) -> str:
-        """Its name in error messages."""
-        ...
-
-    @property
-    def parts(self) -> Collection[str]:
-        """Names of its parts: "siglip", "classifier", "pali", ..."""
-        ...
-
-    def image_model(self, part: str) -> tuple[nn.Module, AnyPreprocess | None]:
-        """The model of a part, and how its images are resized."""
-        ...
-
-    def embed_image(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """L2-normalised embeddings of images ``[N, D]``."""
-        ...
-
-    def embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """L2-normalised embeddings of texts ``[N, D]``."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from openpali.data.media.images import image_hash
 from openpali.data.sources.base import Source, spread
-from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, PageBenchmark
-from openpali.eval.evaluators import AnswerEvaluator, Watch, count, unwatched
+from openpali.eval.benchmark import SEED, Advance, AnswerBenchmark, Benchmark, PageBenchmark, unwatched
+from openpali.eval.evaluators import AnswerEvaluator, count
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.infer.batches import chunked
 from openpali.infer.components import Component, ImageEncoder
@@ -68,7 +68,7 @@ def calibrate(
     *,
     limit: int | None = None,
     batch: int = BATCH,
-    watch: Callable[[Benchmark], Watch] = lambda benchmark: unwatched,
+    watch: Callable[[str], Advance] = lambda name: unwatched,
 ) -> Iterator[Fitted]:
     """Fit and store the confidence of a model, for each benchmark that has samples for it and a part to answer.
 
@@ -83,7 +83,7 @@ def calibrate(
         pipeline = pali.pipeline(part)
         task = benchmark.task_for(pipeline.task(benchmark.task))
         evaluator = AnswerEvaluator.of(
-            benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark), claims=True
+            benchmark, source, task, limit=limit, batch=batch, watch=watch(benchmark.name), claims=True
         )
         log_probs, right = judged(evaluator.run(pipeline).rows, task)
         if not right:
@@ -101,7 +101,7 @@ def calibrate(
     if SIGLIP in pali.parts and open_model(pali.parts[SIGLIP]).has_sides:
         for benchmark, _, source in _fitting(benchmarks, pali, data):
             if benchmark.task == Detect.name:
-                yield calibrate_patches(benchmark, pali, source, limit, watch(benchmark))
+                yield calibrate_patches(benchmark, pali, source, limit, watch(benchmark.name))
 
 
 def fit_first(benchmarks: Sequence[Benchmark], pali: Pali) -> Iterator[str]:
@@ -116,19 +116,19 @@ def fit_first(benchmarks: Sequence[Benchmark], pali: Pali) -> Iterator[str]:
 
 
 def _calibrate_pages(
-    benchmark: PageBenchmark, pali: Pali, source: Source, limit: int | None, watch: Callable[[Benchmark], Watch]
+    benchmark: PageBenchmark, pali: Pali, source: Source, limit: int | None, watch: Callable[[str], Advance]
 ) -> Fitted:
     """Fit the confidence of a part that finds things, by what is right of them."""
     raw = Pali(pali.folder, dtype=pali.dtype, device=pali.device)
     raw.uncalibrated = benchmark.part
-    pages = WholePageEvaluator(benchmark.name, source, limit, watch(benchmark)).run(benchmark.answer(raw))
+    pages = WholePageEvaluator(benchmark.name, source, limit, watch(benchmark.name)).run(benchmark.answer(raw))
     sure, right = judged_pages(benchmark, pages)
     roles = [thing.name for page in pages for thing in page.found] if benchmark.task == Detect.name else ()
     return _fit(pali, benchmark.part, benchmark.task, _logs(sure), right, names=roles)
 
 
 def calibrate_patches(
-    benchmark: AnswerBenchmark, pali: Pali, source: Source, limit: int | None = None, watch: Watch = unwatched
+    benchmark: AnswerBenchmark, pali: Pali, source: Source, limit: int | None = None, watch: Advance = unwatched
 ) -> Fitted:
     """Fit and store the confidence in boxes that patches of the image encoder find.
 
@@ -149,7 +149,7 @@ def calibrate_patches(
         found = encoder.detector.find(image, names)
         sure += [thing.score for thing in found]
         right += right_boxes(found, [Detection(thing.name, thing.box) for thing in task.shown(example, names)])
-        watch(index + 1, total, {})
+        watch(index + 1, total)
     if not right:
         raise ValueError(
             f"the patches of {pali.name} find nothing in {total} images, so no confidence can be fitted"

@@ -14,7 +14,6 @@ sharded one in lockstep with the others (:mod:`openpali.train.evals`).
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,11 +26,21 @@ from openpali.data.media.images import image_hash
 from openpali.data.pipeline.mixture import ENDLESS
 from openpali.data.sources.base import Source
 from openpali.distributed import ALONE, Ranks
-from openpali.eval.benchmark import SEED, AnswerBenchmark, Embedded, EncoderBenchmark, Encoders, Measure
+from openpali.eval.benchmark import (
+    SEED,
+    Advance,
+    AnswerBenchmark,
+    Embedded,
+    EncoderBenchmark,
+    Encoders,
+    Measure,
+    unwatched,
+)
 from openpali.eval.predictions import Line, PredictionsFile
 from openpali.infer.batches import cut, windows
 from openpali.infer.generate import Decoding, Generation
-from openpali.infer.pipeline import BATCH, Frames, Pipeline, Prediction, PromptTooLong, frames_of
+from openpali.infer.pali import Pali
+from openpali.infer.pipeline import BATCH, Pipeline, Prediction, PromptTooLong, frames_of
 from openpali.messages import shorten
 from openpali.metrics.scores import Scores
 from openpali.rng import generator
@@ -45,14 +54,6 @@ T = TypeVar("T")
 P_contra = TypeVar("P_contra", contravariant=True)
 
 TRIED = 8  # samples that are scored to learn the names of the scores
-SCORING_PAUSE = 20  # scoring the answers so far may take 1/20 of the time
-
-Watch = Callable[[int, int, Mapping[str, float]], None]
-"""Called with the number of samples done, the total, and the scores so far (empty if there are none yet)."""
-
-
-def unwatched(done: int, total: int, scores: Mapping[str, float]) -> None:
-    """A :data:`Watch` that shows nothing."""
 
 
 class LongPrompts(UserWarning):
@@ -65,26 +66,6 @@ class Result(Protocol):
     @property
     def scores(self) -> Scores:
         """Scores by name, the same on every rank."""
-        ...
-
-
-class Answering(Protocol):
-    """What answers: a pipeline, or a bundle that picks its parts."""
-
-    def predict(
-        self,
-        frames: Sequence[Frames],
-        prompts: Sequence[str],
-        *,
-        task: Task | None = None,
-        decoding: Decoding | None = None,
-        batch: int = BATCH,
-    ) -> list[Prediction]:
-        """See :meth:`Pipeline.predict`."""
-        ...
-
-    def tokenizer_for(self, part: str) -> Tokenizer:
-        """The tokenizer of what a part answers."""
         ...
 
 
@@ -103,6 +84,14 @@ class Evaluator(Protocol[P_contra]):
             FileNotFoundError, ValueError: a sample cannot be read or answered, on any of the ranks.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores of ``n`` samples or pages."""
+
+    scores: Scores
+    n: int
 
 
 @dataclass(frozen=True)
@@ -153,11 +142,8 @@ class AnswerEvaluator:
     limit: int | None = None
     batch: int = BATCH
     predictions: PredictionsFile | None = None
-    watch: Watch = unwatched
+    watch: Advance = unwatched
     claims: bool = False
-
-    def __post_init__(self) -> None:
-        check_counts(self.limit, self.batch)
 
     @classmethod
     def of(cls, benchmark: AnswerBenchmark, source: Source, task: Task, **rest: Any) -> AnswerEvaluator:
@@ -193,20 +179,20 @@ class AnswerEvaluator:
             return [*self.score(rows).summary]
         return []
 
-    def run(self, pipeline: Answering, ranks: Ranks = ALONE) -> Answers:
+    def run(self, pipeline: Pipeline | Pali, ranks: Ranks = ALONE) -> Answers:
         n, file = count(self.source, self.limit), self.predictions
         known = once(ranks, lambda: file.go_on() if file else [])
         lines = {line.answered.index: line for line in known if line.answered.index < n}
         gather(ranks, lambda: self._check_known(lines, n, ranks))
-        progress = _Progress(self.score, n, self.watch if ranks.rank == 0 else unwatched)
-        progress.show([line.answered for line in lines.values()])
+        watch = self.watch if ranks.rank == 0 else unwatched
+        watch(len(lines), n)
         mine = self._answers(pipeline, n, frozenset(lines), ranks)
         while any(gathered := gather(ranks, lambda: next(mine, []))):
             fresh = [line for each in gathered for line in each]
             if file:
                 once(ranks, partial(file.write, fresh))
             lines |= {line.answered.index: line for line in fresh}
-            progress.show([line.answered for line in lines.values()])
+            watch(len(lines), n)
         ordered = [lines[i] for i in range(n)]
         refused = [line.answered.values[UNASKED] for line in ordered if UNASKED in line.answered.values]
         if refused and len(refused) == n:
@@ -216,13 +202,15 @@ class AnswerEvaluator:
             warnings.warn(f"{self.name}: {answers.reservation}", LongPrompts, stacklevel=2)
         return answers
 
-    def _answers(self, pipeline: Answering, n: int, known: frozenset[int], ranks: Ranks) -> Iterator[list[Line]]:
+    def _answers(
+        self, pipeline: Pipeline | Pali, n: int, known: frozenset[int], ranks: Ranks
+    ) -> Iterator[list[Line]]:
         """This rank's answers, batch by batch, without the known ones."""
         for chunk in batches(self.source, self.task, n, self.batch, ranks, known):
             lines = self._ask(pipeline, chunk)
             yield [line for line in lines if line.answered.index not in known]
 
-    def _ask(self, pipeline: Answering, chunk: Sequence[AskedSample]) -> list[Line]:
+    def _ask(self, pipeline: Pipeline | Pali, chunk: Sequence[AskedSample]) -> list[Line]:
         try:
             found = pipeline.predict(
                 [frames_of(asked.example) for asked in chunk],
@@ -244,7 +232,7 @@ class AnswerEvaluator:
             for asked, prediction in zip(chunk, found, strict=True)
         ]
 
-    def _unasked(self, pipeline: Answering, asked: AskedSample, error: PromptTooLong) -> Line:
+    def _unasked(self, pipeline: Pipeline | Pali, asked: AskedSample, error: PromptTooLong) -> Line:
         """The empty answer to a prompt that the model does not take."""
         answer = self.task.parse("", _size(asked.example))
         empty = Prediction(asked.sample.prompt, answer, Generation([], [], 0.0, "length"), part=MAIN)
@@ -291,15 +279,6 @@ class AnswerEvaluator:
 
 
 @dataclass(frozen=True)
-class HeldOutLoss:
-    """``loss``: mean negative log-likelihood in nats per token, over ``tokens`` tokens of ``n`` samples."""
-
-    scores: Scores
-    n: int
-    tokens: int
-
-
-@dataclass(frozen=True)
 class LossEvaluator:
     """Mean negative log-likelihood per target token, EOS included, of the references that a task writes.
 
@@ -314,10 +293,7 @@ class LossEvaluator:
     limit: int | None = None
     batch: int = BATCH
 
-    def __post_init__(self) -> None:
-        check_counts(self.limit, self.batch)
-
-    def run(self, pipeline: Pipeline, ranks: Ranks = ALONE) -> HeldOutLoss:
+    def run(self, pipeline: Pipeline, ranks: Ranks = ALONE) -> Measured:
         n = count(self.source, self.limit)
 
         def mine() -> list[float]:
@@ -332,7 +308,7 @@ class LossEvaluator:
 
         losses = [loss for each in gather(ranks, mine) for loss in each]
         total = math.fsum(losses)  # exact: the order, and so the number of ranks, changes nothing
-        return HeldOutLoss(Scores({"loss": total / len(losses)}), n, len(losses))
+        return Measured(Scores({"loss": total / len(losses)}), n)
 
 
 @dataclass(frozen=True)
@@ -349,20 +325,14 @@ class EmbeddingEvaluator:
     benchmark: EncoderBenchmark
     data: Path
     limit: int | None = None
-    watch: Watch = unwatched
-
-    def __post_init__(self) -> None:
-        check_counts(self.limit, 1)
+    watch: Advance = unwatched
 
     @property
     def name(self) -> str:
         return self.benchmark.name
 
     def run(self, pipeline: Encoders, ranks: Ranks = ALONE) -> Embedded:
-        def advance(done: int, total: int) -> None:
-            self.watch(done, total, {})
-
-        return once(ranks, lambda: self.benchmark.run(pipeline, self.data, self.limit, advance))
+        return once(ranks, lambda: self.benchmark.run(pipeline, self.data, self.limit, self.watch))
 
 
 @dataclass(frozen=True)
@@ -408,20 +378,14 @@ def count(source: Source, limit: int | None) -> int:
     """How many samples are evaluated.
 
     Raises:
-        ValueError: all of a source that has no end.
+        ValueError: all of a source that has no end, or a limit below 1.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
     n = len(source) if limit is None else min(limit, len(source))
     if n >= ENDLESS:
         raise ValueError("a source that generates samples without end cannot be evaluated whole: set a limit")
     return n
-
-
-def check_counts(limit: int | None, batch: int) -> None:
-    """Raises ``ValueError`` if ``limit`` or ``batch`` is below 1."""
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, not {batch}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, not {limit}")
 
 
 def once(ranks: Ranks, make: Callable[[], T]) -> T:
@@ -440,25 +404,6 @@ def gather(ranks: Ranks, make: Callable[[], T]) -> list[T]:
         if isinstance(each, Exception):
             raise each
     return cast("list[T]", gathered)
-
-
-class _Progress:
-    """Reports progress, with the score so far where that is cheap."""
-
-    def __init__(self, score: Score, total: int, watch: Watch) -> None:
-        self.score, self.total, self.watch = score, total, watch
-        self.scores: Mapping[str, float] = {}
-        self.next = 0.0
-
-    def show(self, rows: Sequence[Answered]) -> None:
-        began = time.perf_counter()
-        if rows and self.watch is not unwatched and (began >= self.next or len(rows) == self.total):
-            with warnings.catch_warnings(), suppress(ValueError):  # this score may need more samples
-                warnings.simplefilter("ignore")
-                self.scores = self.score(rows).summary
-            ended = time.perf_counter()
-            self.next = ended + SCORING_PAUSE * (ended - began)
-        self.watch(len(rows), self.total, self.scores)
 
 
 def _size(example: Example) -> Size:

@@ -10,21 +10,12 @@ from typing import Any, TypeVar
 from openpali.data.media.images import image_hash
 from openpali.data.sources.base import Source
 from openpali.distributed import ALONE, Ranks
-from openpali.eval.benchmark import AnswerPage
-from openpali.eval.evaluators import Watch, count, gather, unwatched
+from openpali.eval.benchmark import Advance, AnswerPage, unwatched
+from openpali.eval.evaluators import count, gather
 from openpali.metrics.boxes import Detection
-from openpali.metrics.scores import Scores
 from openpali.tasks.example import Example
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Pages:
-    """Scores of ``n`` pages."""
-
-    scores: Scores
-    n: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ class WholePageEvaluator(PageEvaluator):
         watch: called on rank 0 whenever a page is done.
     """
 
-    watch: Watch = unwatched
+    watch: Advance = unwatched
 
     def run(self, answer: AnswerPage, ranks: Ranks = ALONE) -> list[PageAnswers]:
         """Ask about every page. Collective: call it on every rank."""
@@ -91,7 +82,7 @@ class WholePageEvaluator(PageEvaluator):
             found, true = answer(example)
             done += 1
             if ranks.rank == 0:
-                self.watch(min(done * ranks.world, self.n), self.n, {})
+                self.watch(min(done * ranks.world, self.n), self.n)
             return PageAnswers(example.key, image_hash(example.images[0]), found, true)
 
         return self.each(ranks, page)

@@ -11,11 +11,20 @@ from typing import NamedTuple
 
 from openpali.data.sources.base import Source
 from openpali.distributed import ALONE, Ranks
-from openpali.eval.benchmark import SEED, AnswerBenchmark, Benchmark, EncoderBenchmark, PageBenchmark, SeenSamples
+from openpali.eval.benchmark import (
+    SEED,
+    Advance,
+    AnswerBenchmark,
+    Benchmark,
+    EncoderBenchmark,
+    PageBenchmark,
+    SeenSamples,
+    unwatched,
+)
 from openpali.eval.breakdown import intervals_of, languages_of, slices_of, worst_of
 from openpali.eval.calibrate import confidence_scores, judged_pages
 from openpali.eval.cards import Card, Json, make_card, preprocessing_of, task_options
-from openpali.eval.evaluators import AnswerEvaluator, EmbeddingEvaluator, Watch, once, unwatched
+from openpali.eval.evaluators import AnswerEvaluator, EmbeddingEvaluator, once
 from openpali.eval.ocr import OcrEngine, WithOcr
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.eval.predictions import PredictionsFile
@@ -59,7 +68,7 @@ def run(
     predictions: Path | None = None,
     ocr: OcrEngine | None = None,
     ranks: Ranks = ALONE,
-    watch: Watch = unwatched,
+    watch: Advance = unwatched,
 ) -> Run:
     """Run a benchmark on its first ``limit`` samples; probes train on as many. Collective: call it on every rank.
 
@@ -93,7 +102,7 @@ class _How(NamedTuple):
     data: Path
     limit: int | None
     ranks: Ranks
-    watch: Watch
+    watch: Advance
 
 
 def _parts_of(benchmark: AnswerBenchmark, pali: Pali) -> tuple[tuple[str, ...], str]:

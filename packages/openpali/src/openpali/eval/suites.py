@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openpali.distributed import ALONE, Ranks
-from openpali.eval.benchmark import DEV, AnswerBenchmark, Benchmark
+from openpali.eval.benchmark import DEV, Advance, AnswerBenchmark, Benchmark, unwatched
 from openpali.eval.cards import Card
-from openpali.eval.evaluators import Watch, unwatched
 from openpali.eval.ocr import OcrEngine
 from openpali.eval.registry import suites
 from openpali.eval.runner import Run, run
@@ -53,7 +52,7 @@ def run_suite(
     batch: int = BATCH,
     ocr: OcrEngine | None = None,
     ranks: Ranks = ALONE,
-    watch: Callable[[Benchmark], Watch] = lambda benchmark: unwatched,
+    watch: Callable[[str], Advance] = lambda name: unwatched,
     finished: Callable[[Run], None] = lambda run: None,
 ) -> Iterator[Outcome]:
     """Run the benchmarks that the data and the model allow. A benchmark that cannot run is an outcome, too.
@@ -77,7 +76,7 @@ def run_suite(
                 ocr=ocr if takes_ocr else None,
                 predictions=out / f"{file_stem(benchmark.name)}.jsonl" if out and answers else None,
                 ranks=ranks,
-                watch=watch(benchmark),
+                watch=watch(benchmark.name),
             )
         except (ValueError, OSError) as error:
             yield Outcome(benchmark, problem=str(error))

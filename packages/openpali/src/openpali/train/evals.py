@@ -20,8 +20,7 @@ import torch
 
 from openpali.distributed import ALONE
 from openpali.eval.benchmark import Embedded
-from openpali.eval.evaluators import AnswerEvaluator, HeldOutLoss
-from openpali.eval.pages import Pages
+from openpali.eval.evaluators import AnswerEvaluator, Measured
 from openpali.eval.scales import is_error
 from openpali.model.vision_language import DTYPES
 from openpali.progress import Working
@@ -167,7 +166,7 @@ class Evaluations:
         ):
             asked = step.objective.evaluated(sharded)
             results = [evaluator.run(asked, ranks) for evaluator in evaluation.evaluators]
-        n = cast(HeldOutLoss | Embedded | Pages, results[-1]).n
+        n = cast(Measured | Embedded, results[-1]).n
         return n, {name: value for result in results for name, value in result.scores.summary.items()}
 
     def _notice(self, found: Evaluated) -> bool:
