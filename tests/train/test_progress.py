@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import time
@@ -11,8 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.live import Live
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_runs import make_recipe, metrics_of
 
@@ -23,7 +20,6 @@ import openpali.train.trainer as trainer_module
 from openpali.cli.main import main
 from openpali.reports.curves import draw_curves
 from openpali.reports.samples import draw_samples
-from openpali.train.monitor import Progress
 
 write_tensorboard = progress_module._tensorboard  # conftest takes it from every other test
 
@@ -148,17 +144,6 @@ def test_the_share_of_time_spent_waiting_for_data_is_reported(make_trainer, tmp_
     assert first["samples_per_second"] == pytest.approx(trainer.recipe.batch / 4)
 
 
-def test_the_remaining_time_is_known_in_slow_runs(make_trainer, tmp_path) -> None:
-    """With five minutes between reports."""
-    now = [0.0]
-    progress = Progress(make_recipe(), tmp_path, 0, active=False)
-    progress.bar.get_time = lambda: now[0]
-    for samples in (4, 8, 12):
-        now[0] += 300
-        progress.bar.update(progress.task, completed=samples)
-    assert progress.bar.tasks[0].time_remaining == pytest.approx(900, rel=0.4)
-
-
 def test_without_a_terminal_a_run_says_how_far_it_is(make_trainer, capsys, monkeypatch) -> None:
     monkeypatch.setattr(lines_module, "PERIOD", 0.0)
     make_trainer(make_recipe()).train()
@@ -169,23 +154,3 @@ def test_without_a_terminal_a_run_says_how_far_it_is(make_trainer, capsys, monke
     assert lines[0] == "tiny/sequence: 0 of 24 samples"
     assert lines[-1].startswith("tiny/sequence: 24 of 24 samples, loss ")
     assert lines[-1].endswith(" samples/s")
-
-
-def test_the_display_fits_into_80_columns(make_trainer, tmp_path, monkeypatch) -> None:
-    """Names of sources are whole, and all values are there."""
-    trainer = make_trainer(make_recipe())
-    shown = io.StringIO()
-    update = Live.update
-
-    def spy(live, renderable, **options) -> None:
-        console = Console(file=shown, width=80)
-        console.print(renderable)
-        update(live, renderable, **options)
-
-    monkeypatch.setattr(Live, "update", spy)
-    trainer.train()
-    lines = shown.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert any(line.startswith("caption@nano/single ") for line in lines)
-    last = " ".join(lines[-2:])
-    assert all(f" {what}" in last for what in ("samples/s,", "data wait,", "GB,", "lr", "bad"))

@@ -2,52 +2,82 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from openpali.messages import duration
 
 PERIOD = 10.0  # seconds from one plain line to the next
+SPEED_PERIOD = 7200.0  # seconds of updates from which a bar estimates the remaining time; it takes two updates
 
 Say = Callable[[str], None]
 Working = Callable[[str], AbstractContextManager[None]]
 """Shows what is being done, while it is being done: :func:`working`, or :func:`unseen`."""
 
 
-def say_line(text: str, stream: TextIO | None = None) -> None:
-    """Write a line, by default to stderr, and flush it."""
-    print(text, file=stream or sys.stderr, flush=True)
+def plain_console(**options: Any) -> Console:
+    """A console that prints lines of text as they are, and flushes each."""
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, **options)
 
 
-class Lines:
-    """Counted work as plain lines: at once, then at most one every :data:`PERIOD` seconds, and at the end.
+class Counted:
+    """Shows counted work: a bar in a terminal; elsewhere lines, at once, then at most one every :data:`PERIOD`
+    seconds, and at the end.
 
     Args:
-        name: of the work.
-        say: takes a line.
+        console: by default on stderr.
+        transient: the bar goes away at the end.
     """
 
-    def __init__(self, name: str, say: Say = say_line) -> None:
-        self.name, self.say = name, say
+    def __init__(self, console: Console | None = None, *, transient: bool = True) -> None:
+        self.console = console or plain_console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+            console=self.console,
+            transient=transient,
+            expand=True,
+            speed_estimate_period=SPEED_PERIOD,
+            disable=self.console.quiet or not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Counted:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def start(self, name: str) -> None:
+        """Show other work from now on."""
+        for task in self.bar.task_ids:
+            self.bar.remove_task(task)
+        self.name, self.task = name, self.bar.add_task(name, total=None, text="")
         self._first: tuple[int, float] | None = None  # count and time of the first update
-        self._said = 0.0
+        self._shown = 0.0
 
     def update(self, done: int, total: int, text: str = "", *, last: bool = False) -> None:
-        """Tell how much is done; ``text`` follows, and ``last`` writes the line whatever the time."""
+        """Show how much is done; ``text`` follows, and ``last`` writes the line whatever the time."""
+        self.bar.update(self.task, completed=done, total=total, text=text)
         now = time.monotonic()
         before, began = self._first = self._first or (done, now)
-        if self._said and not last and now - self._said < PERIOD:
+        if self.console.is_terminal or (self._shown and not last and now - self._shown < PERIOD):
             return
-        self._said = now
+        self._shown = now
         left = duration((now - began) / (done - before) * (total - done)) + " left" if before < done < total else ""
-        self.say(f"{self.name}: {', '.join(filter(None, [f'{done:,} of {total:,} samples', text, left]))}")
+        self.console.print(
+            f"{self.name}: {', '.join(filter(None, [f'{done:,} of {total:,} samples', text, left]))}"
+        )
 
 
 @contextmanager
@@ -69,7 +99,7 @@ def repeating(seconds: float, do: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def heartbeat(what: str, say: Say = say_line) -> Iterator[None]:
+def heartbeat(what: str, say: Say) -> Iterator[None]:
     """Say every :data:`PERIOD` seconds that ``what`` goes on."""
     began = time.monotonic()
     with repeating(PERIOD, lambda: say(f"{what}: {duration(time.monotonic() - began)} so far")):
@@ -79,13 +109,13 @@ def heartbeat(what: str, say: Say = say_line) -> Iterator[None]:
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """Show on stderr that ``what`` is being done: a spinner in a terminal, elsewhere a line and a heartbeat."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     if console.is_terminal:
         with console.status(escape(what)):
             yield
         return
-    say_line(what)
-    with heartbeat(what):
+    console.print(what)
+    with heartbeat(what, console.print):
         yield
 
 

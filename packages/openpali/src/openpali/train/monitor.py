@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
-from openpali.progress import Lines, heartbeat, say_line
+from openpali.progress import Counted, heartbeat, plain_console
 from openpali.train.evals import Evaluated
 from openpali.train.objectives.base import Losses
 from openpali.train.recipe import Recipe
 from openpali.weights.files import METRICS
-
-PERIOD = 7200.0  # seconds of reports from which the remaining time is estimated; it takes two reports
 
 
 @dataclass(frozen=True)
@@ -109,53 +99,35 @@ class Window:
 class Progress:
     """Shows and records reports; does nothing on ranks other than 0 (``active`` False).
 
-    In a terminal it shows a bar above the last report, elsewhere plain lines.
+    In a terminal it shows a bar, elsewhere plain lines, with loss and speed of the last report.
     """
 
     def __init__(self, recipe: Recipe, run: Path, samples: int, *, active: bool) -> None:
         self.active, self.run, self.samples, self.total = active, run, samples, recipe.samples
-        self.bar = Bar(
-            TextColumn(recipe.name, style="bold", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            speed_estimate_period=PERIOD,
-        )
-        self.task = self.bar.add_task("", total=recipe.samples, completed=samples)
-        self.live = Live(self.bar, refresh_per_second=2)
-        self.shown: list[RenderableType] = []  # below the bar
-        self.moving = self.live.console.is_terminal
-        self.lines, self.latest = Lines(recipe.name, _print), ""
+        self.console = plain_console(quiet=not active)
+        self.counted, self.latest = Counted(self.console, transient=False), ""
+        self.counted.start(recipe.name)
         self.board = _tensorboard(run, samples) if active else None
 
     def __enter__(self) -> Progress:
-        if self.active and self.moving:
-            self.live.start()
+        self.counted.__enter__()
         self.advance(self.samples)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.active and self.moving:
-            self.live.stop()
+    def __exit__(self, *_: object) -> None:
+        self.counted.__exit__()
         if self.board is not None:
             with suppress(OSError):  # the report that met a full disk has raised
                 self.board.close()
 
     def say(self, text: str) -> None:
         """Print a line, in a terminal above the bar, on rank 0."""
-        if self.active and self.moving:
-            self.live.console.print(text, markup=False, highlight=False)
-        elif self.active:
-            _print(text)
+        self.console.print(text)
 
-    def advance(self, samples: int) -> None:
+    def advance(self, samples: int, *, last: bool = False) -> None:
         """Show how far the run is."""
         self.samples = samples
-        self.bar.update(self.task, completed=samples)
-        self._update_lines()
+        self.counted.update(samples, self.total, self.latest, last=last)
 
     @contextmanager
     def evaluating(self, name: str) -> Iterator[None]:
@@ -163,19 +135,20 @@ class Progress:
         what = f"evaluating {name} at sample {self.samples:,}"
         if not self.active:
             yield
-        elif self.moving:
-            self.live.update(Group(self.bar, *self.shown, Text(what, "dim")))
+        elif self.console.is_terminal:
+            self.counted.update(self.samples, self.total, what)
             yield
-            self.live.update(Group(self.bar, *self.shown))
+            self.advance(self.samples)
         else:
-            with heartbeat(what, _print):
+            with heartbeat(what, self.say):
                 yield
 
     def report(self, report: Report) -> None:
         """Show and record one report."""
         if not self.active:
             return
-        self._show(report)
+        self.latest = f"loss {report.loss:.4f}, {report.samples_per_second:.0f} samples/s"
+        self.advance(report.samples, last=report.samples == self.total)
         scalars = {
             "loss": report.loss,
             **{f"loss/{name}": value for name, value in report.losses.items()},
@@ -195,30 +168,6 @@ class Progress:
         self.say(f"{found.eval} at sample {found.samples:,}: {values} ({about})")
         self._record(found, {f"eval/{found.eval}/{name}": value for name, value in found.scores.items()})
 
-    def _show(self, report: Report) -> None:
-        table = Table.grid(padding=(0, 2))
-        table.add_column(overflow="fold")
-        for name, value in {"loss": report.loss, **report.losses, **report.extra}.items():
-            drawn = f"{report.drawn[name]:,} drawn" if name in report.drawn else ""
-            table.add_row(name, Text(f"{value:.4f}", no_wrap=True), Text(drawn, no_wrap=True))
-        speed = f"{report.samples_per_second:.0f} samples/s"
-        values = (
-            speed,
-            f"{report.data_wait:.0%} data wait",
-            f"{report.memory / 1e9:.1f} GB",
-            f"lr {report.learning_rate:.2e}",
-            f"gradient {report.gradient_norm:.2e}",
-            f"{report.bad} bad",
-        )
-        self.shown = [table, Text(", ".join(values))]
-        self.live.update(Group(self.bar, *self.shown))
-        self.latest = f"loss {report.loss:.4f}, {speed}"
-        self._update_lines(last=report.samples == self.total)
-
-    def _update_lines(self, *, last: bool = False) -> None:
-        if self.active and not self.moving:
-            self.lines.update(self.samples, self.total, self.latest, last=last)
-
     def _record(self, row: Report | Evaluated, scalars: Mapping[str, float]) -> None:
         with (self.run / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(row)) + "\n")
@@ -228,10 +177,6 @@ class Progress:
 
 
 _SCALARS = "gradient_norm", "samples_per_second", "data_wait", "memory", "learning_rate", "bad"
-
-
-def _print(line: str) -> None:
-    say_line(line, sys.stdout)
 
 
 def _tensorboard(run: Path, samples: int) -> Any:
