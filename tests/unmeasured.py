@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import openpali.train.monitor as monitor_module
+import openpali.train.watch as watch_module
 
 
 def leave_out(patch: Callable[[object, str, object], None] = setattr) -> None:
     """Boards take seconds of imports."""
-    patch(monitor_module, "_tensorboard", lambda *_: None)
+    patch(watch_module, "_tensorboard", lambda *_: None)

@@ -220,11 +220,6 @@ def test_masks_are_compared_at_the_size_of_the_file(pali: Pali, tmp_path: Path, 
     assert AnswerEvaluator("masks", source, task).run(pipeline).scores.summary["box_accuracy@0.75"] == 1
 
 
-def test_scores_of_texts_without_images_have_names(pali: Pali) -> None:
-    alone = [Example("t", question="what?", answers=["yes"])]
-    assert AnswerEvaluator("t", alone, get_task("vqa")).score_names(pali.pipeline().tokenizer) == ["exact_match"]
-
-
 def test_embeddings_are_scored_on_rank_0_for_all(pali: Pali, tmp_path: Path) -> None:
     benchmark = find_benchmark("nano/retrieval")
     assert isinstance(benchmark, EncoderBenchmark)

@@ -24,13 +24,12 @@ from safetensors.torch import load_file
 from tiny_runs import Killed, assert_same_run, kill_at, make_recipe, metrics_of, tensors_of
 
 import openpali.train.evals as evals_module
-import openpali.train.monitor as monitor_module
 import openpali.train.trainer as trainer_module
+import openpali.train.watch as watch_module
 from openpali.cli.main import main
 from openpali.distributed import ALONE
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator
 from openpali.infer.pali import Pali
-from openpali.progress import unseen
 from openpali.reports.curves import draw_curves
 from openpali.train.checkpoint import checkpoints, read_state, step_of
 from openpali.train.evals import Best, open_evaluations
@@ -64,12 +63,12 @@ def mine(tmp_path: Path) -> dict[str, Any]:
 def scripted(monkeypatch) -> dict[int, float]:
     """Step -> the score ``cider`` there, in place of the real one."""
     values: dict[int, float] = {}
-    original = evals_module.Evaluations._notice
+    original = evals_module.Evaluations.note
 
     def notice(self, found):
         return original(self, replace(found, scores={**found.scores, "cider": values[found.step]}))
 
-    monkeypatch.setattr(evals_module.Evaluations, "_notice", notice)
+    monkeypatch.setattr(evals_module.Evaluations, "note", notice)
     return values
 
 
@@ -118,7 +117,7 @@ def test_torchs_random_state_stays(make_trainer, mine) -> None:
     trainer = make_trainer(make_recipe(evals=[mine], phases__0__samples=4))
     trainer.train()
     before = torch.get_rng_state()
-    trainer.evaluations.run(lambda every: True, trainer.train_step, 4, 1, unseen, lambda found: None)
+    trainer._evaluate()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -291,8 +290,8 @@ def test_scores_go_to_the_console_the_boards_and_the_curves(
 ) -> None:
     seen: list[Any] = []
     board = SimpleNamespace(add_scalar=lambda *args: seen.append(args), close=lambda: None)
-    monkeypatch.setattr(monitor_module, "_tensorboard", lambda *_: board)
-    make_trainer(make_recipe(evals=[mine])).train()
+    monkeypatch.setattr(watch_module, "_tensorboard", lambda *_: board)
+    make_trainer(make_recipe(evals=[mine])).train(watch_module.Watch())
     assert [at for name, _, at in seen if name == "eval/mine/loss"] == [8, 16, 24]
     shown = " ".join(capsys.readouterr().out.split())
     assert "mine at sample 8: " in shown
@@ -303,7 +302,7 @@ def test_scores_go_to_the_console_the_boards_and_the_curves(
         assert curves.size == (1200, 1600)  # a line of panels more than without evaluations
 
 
-def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, monkeypatch, capsys) -> None:
+def test_explain_shows_evaluations(tmp_path, mine, monkeypatch, capsys) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
         f"""
@@ -338,17 +337,14 @@ def test_explain_shows_evaluations_and_train_names_their_scores(tmp_path, mine, 
         in shown
     )
     assert re.search(r"\nlearns: [\d,]+ parameters \(project [\d,]+, text [\d,]+\)\nfrozen: [\d,]+ .*vit", shown)
-    train = ["openpali", "train", str(recipe), "--run", str(tmp_path / "run")]
-    for verb, override, message in (
-        (command, 'model.frozen=["vitt"]', r"model\.frozen names 'vitt'"),
-        (command, "phases.0.size=70", r"phases\.0\.size = 70 is not a multiple of the patch size 12"),
-        (command, "optimizer.lr_scale={vitt=0.1}", r"optimizer\.lr_scale names \['vitt'\]: name parts that learn"),
-        (train, "keep_best=mine/nothing", "mine has no score 'nothing', but .*cider.*, loss: name one of them"),
+    for override, message in (
+        ('model.frozen=["vitt"]', r"model\.frozen names 'vitt'"),
+        ("phases.0.size=70", r"phases\.0\.size = 70 is not a multiple of the patch size 12"),
+        ("optimizer.lr_scale={vitt=0.1}", r"optimizer\.lr_scale names \['vitt'\]: name parts that learn"),
     ):
-        monkeypatch.setattr(sys, "argv", [*verb, override])
+        monkeypatch.setattr(sys, "argv", [*command, override])
         with pytest.raises(SystemExit, match=message):
             main()
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 # ---- mistakes
@@ -399,6 +395,12 @@ def test_evaluations_belong_to_their_objective(make_trainer) -> None:
 def test_data_is_opened_before_training(changes, message, make_trainer, mine) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         make_trainer(make_recipe(evals=[{**mine, **changes}]))
+
+
+def test_an_unknown_score_is_named_at_the_first_evaluation(make_trainer, mine) -> None:
+    trainer = make_trainer(make_recipe(evals=[mine], keep_best="mine/nothing"))
+    with pytest.raises(ValueError, match=r"mine has no score 'nothing', but .*cider.*, loss: name one of them"):
+        trainer.train()
 
 
 def test_a_bad_sample_is_named_with_its_evaluation(make_trainer, tmp_path, mine) -> None:

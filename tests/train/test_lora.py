@@ -26,6 +26,7 @@ from openpali.train.recipe import Recipe
 from openpali.train.snapshot import export_checkpoint
 from openpali.train.start import inherit
 from openpali.train.step import describe_learning
+from openpali.train.watch import Watch
 from openpali.weights.adapters import Adapter, read_adapter, write_adapter
 from openpali.weights.format import open_model, write_merged
 from openpali.weights.quantize import write_int4, write_int8
@@ -135,7 +136,8 @@ def test_apart_and_merged_are_the_same_model(
 def test_images_of_a_run_are_drawn_in_its_precision(base, make_trainer, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(samples_module, "COUNT", 1)
     trainer = make_trainer(lora_recipe(base, precision="bf16"))
-    trainer._show(lambda model: draw_samples(model, trainer.stream, 0, tmp_path / "samples.png"))
+    watch = Watch(lambda model: draw_samples(model, trainer.stream, 0, tmp_path / "samples.png"))
+    watch.saved(trainer.model, trainer.train_step.dtype)
     assert (tmp_path / "samples.png").is_file()
 
 
@@ -190,7 +192,7 @@ def test_a_changed_base_is_refused(base, tmp_path, make_trainer) -> None:
     weights = {name: value.clone() for name, value in open_model(start).weights().items()}
     matrix = weights["text.encoder.0.ff.down.weight"]
     write_tensors(start, {**weights, "text.encoder.0.ff.down.weight": matrix + 1e-3})
-    with pytest.raises(ValueError, match=r"the model .*start, which this run adapts, has other weights"):
+    with pytest.raises(ValueError, match=r"the model .*start changed since the run began"):
         make_trainer(recipe)
     write_tensors(start, weights)
     make_trainer(recipe).train()

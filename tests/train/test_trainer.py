@@ -9,22 +9,20 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_runs import OBJECTIVES, Killed, kill_at, make_recipe, metrics_of
+from tiny_runs import OBJECTIVES, make_recipe, metrics_of
 
-import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
 import openpali_screen.read.objective as read_module
 from openpali.data.media.images import Preprocess
 from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
-from openpali.train.monitor import Progress
 from openpali.train.phases import task_options
 from openpali.train.start import inherit
+from openpali.train.watch import Watch
 from openpali.weights.format import open_model
 
 TEXT = {"source": "nano/text", "task": "denoise"}
@@ -92,7 +90,7 @@ def test_a_folder_that_cannot_be_written(make_trainer, tmp_path, monkeypatch) ->
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
     for run, why in (("file/run", "Not a directory"), ("run", "Read-only file system")):
-        with pytest.raises(OSError, match=rf"{run} cannot be written to .*{why}.*: name another folder with --run"):
+        with pytest.raises(OSError, match=rf"{run}.* cannot be written .*{why}.*: fix that"):
             make_trainer(make_recipe(), run)
 
 
@@ -204,18 +202,6 @@ def test_the_first_module_and_the_sample_that_are_not_finite_are_named(parallel,
         trainer.train()
 
 
-def test_the_first_gradient_that_is_not_finite_is_named(make_trainer) -> None:
-    """The first in the backward pass: the slope is infinite in the norm, and earlier modules receive it."""
-    trainer = make_trainer(make_recipe())
-
-    def spoil(module, inputs, output):
-        return output + (output.detach() - output).abs().sqrt()  # adds zero, but with the slope of sqrt at zero
-
-    trainer.model.text.encoder_norm.register_forward_hook(spoil)
-    with pytest.raises(ValueError, match=r"text\.encoder\.0"):
-        trainer.train()
-
-
 def test_too_many_bad_samples_stop(make_trainer, tmp_path, monkeypatch) -> None:
     source = type(open_source("nano/single", {}))
     whole = source.__getitem__
@@ -294,7 +280,7 @@ def test_a_reader_of_other_characters_is_no_start(make_trainer, monkeypatch) -> 
         make_trainer(recipe)
 
 
-@pytest.mark.parametrize("file", ["metrics.jsonl", "quarantine.jsonl", "tensorboard"])
+@pytest.mark.parametrize("file", ["metrics.jsonl", "quarantine.jsonl"])
 def test_a_full_disk_is_named_with_the_log_and_the_checkpoint(file, make_trainer, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)
     source = type(open_source("nano/single", {}))
@@ -308,50 +294,29 @@ def test_a_full_disk_is_named_with_the_log_and_the_checkpoint(file, make_trainer
             raise ValueError("broken")
         return whole(self, index)
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    if file == "tensorboard":
-        board = SimpleNamespace(add_scalar=full, close=full)
-        monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: board)
-    else:
-        (tmp_path / "run" / file).symlink_to("/dev/full")
+    (tmp_path / "run" / file).symlink_to("/dev/full")
     if file == "quarantine.jsonl":
         monkeypatch.setattr(source, "__getitem__", broken)
-    name = "quarantine.jsonl" if file == "quarantine.jsonl" else "metrics.jsonl"
     with pytest.raises(
         OSError,
-        match=rf"{name} cannot be written \(.*No space left.* the same command goes on from step-0000000[23]$",
+        match=rf"{file} cannot be written \(.*No space left.* the same command goes on from step-0000000[23]$",
     ):
         trainer.train()
 
 
-def test_images_of_a_run_are_drawn_and_never_end_it(make_trainer, monkeypatch) -> None:
+def test_images_of_a_run_are_drawn_and_never_end_it(make_trainer, capsys) -> None:
     trainer = make_trainer(make_recipe(keep_every=8))
-    drawn, said = [], []
+    drawn = []
 
     def look(model: torch.nn.Module) -> None:
         assert model is trainer.model
         drawn.append(trainer.step)
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(Progress, "say", lambda _, text: said.append(text))
-    trainer.train(look)
+    trainer.train(Watch(look))
     assert drawn == [2, 4, 6]
-    assert said[0] == f"no images of the run at sample {4 * drawn[0]} (RuntimeError('no font')); training goes on"
-
-
-def test_a_part_without_gradient_is_found_after_a_resume(make_trainer) -> None:
-    """And a part that had a gradient before is not reported."""
-    mixture = {"phases__0__mixture": [TEXT], "max_prompt": 200, "max_target": 200, "save_minutes": 1e-9}
-    trainer = make_trainer(make_recipe(**mixture))
-    kill_at(trainer, 3)
-    with pytest.raises(Killed):
-        trainer.train()
-    again = make_trainer(make_recipe(**mixture))
-    assert "text.embed.weight" not in again.unreached
-    with pytest.raises(ValueError, match=r"project.bias"):
-        again.train()
+    shown = f"no images of the run at sample {4 * drawn[0]} (RuntimeError('no font')); training goes on"
+    assert shown in capsys.readouterr().out
 
 
 def test_a_folder_belongs_to_one_process(make_trainer, tmp_path) -> None:

@@ -30,6 +30,7 @@ from openpali.train.recipe_file import as_toml, read_table
 from openpali.train.run_folder import RunFolder
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
+from openpali.train.watch import Watch
 from openpali.weights.bundle import open_tokenizer, pack_bundle
 from openpali.weights.files import BUNDLE, MAIN, SIGLIP
 from openpali.weights.find import RECIPES
@@ -198,7 +199,8 @@ class Speedrun:
         if self._is_trained(stage):
             folder.check_same(recipe, "choose another --seed")
         else:
-            Trainer(recipe, folder.path, ranks, open_tokenizer(recipe.model.tokenizer)).train()
+            watch = Watch(quiet=ranks.rank > 0)
+            Trainer(recipe, folder.path, ranks, open_tokenizer(recipe.model.tokenizer)).train(watch)
         ranks.wait()  # rank 0 writes the model
 
     def _score(self, log: Log, told: str, model: str, asked: Iterable[str], limit: int, ranks: Ranks) -> Scores:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -27,6 +27,15 @@ def plain_console(**options: Any) -> Console:
     return Console(markup=False, emoji=False, highlight=False, soft_wrap=True, **options)
 
 
+class _Bars(Progress):
+    below: RenderableType | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.below is not None:
+            yield self.below
+
+
 class Counted:
     """Shows counted work: a bar in a terminal; elsewhere lines, at once, then at most one every :data:`PERIOD`
     seconds, and at the end.
@@ -38,7 +47,7 @@ class Counted:
 
     def __init__(self, console: Console | None = None, *, transient: bool = True) -> None:
         self.console = console or plain_console(stderr=True)
-        self.bar = Progress(
+        self.bar = _Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),

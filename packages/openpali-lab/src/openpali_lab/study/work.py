@@ -23,6 +23,7 @@ from openpali.reports.progress import progress_bar
 from openpali.train.run_folder import RunFolder
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
+from openpali.train.watch import Watch
 from openpali.weights.bundle import open_tokenizer
 from openpali.whole import write_whole
 from openpali_lab.study.runs import Job, Plan, PlannedRun
@@ -128,7 +129,8 @@ def work(study: Study, plan: Plan, jobs: Sequence[Job], data: Path, ranks: Ranks
                     name = f"{run.name}/train"
                     _say(ranks, say, name)
                     recipe = inherit(run.recipe, run.folder)
-                    Trainer(recipe, run.folder, ranks, open_tokenizer(recipe.model.tokenizer)).train()
+                    watch = Watch(quiet=ranks.rank > 0)
+                    Trainer(recipe, run.folder, ranks, open_tokenizer(recipe.model.tokenizer)).train(watch)
                 ranks.wait()  # rank 0 writes the model
             name = f"{scoring.model}/{scoring.test.stem}"
             _say(ranks, say, f"{name}: {len(left) - number} tests are left")

@@ -41,9 +41,9 @@ def run_recipe(named: Resolved, folder: Path) -> None:
     from openpali.model.vision_language import VisionLanguageModel
     from openpali.reports.curves import draw_curves
     from openpali.reports.samples import draw_samples
-    from openpali.train.outcome import describe_outcome
     from openpali.train.start import inherit
     from openpali.train.trainer import Trainer
+    from openpali.train.watch import Watch, describe_outcome
     from openpali.weights.bundle import open_tokenizer
 
     with join_ranks() as ranks:
@@ -56,7 +56,7 @@ def run_recipe(named: Resolved, folder: Path) -> None:
             if isinstance(model, VisionLanguageModel) and not trainer.sharded:
                 draw_samples(model, trainer.stream, trainer.samples, folder / "samples.png")
 
-        written = trainer.train(look)
+        written = trainer.train(Watch(look, quiet=ranks.rank > 0))
     finished = f"{named.name} is finished; nothing was trained: its model is"
     if ranks.rank == 0:
         typer.echo(f"{finished if trainer.finished else 'model written to'} {written}")

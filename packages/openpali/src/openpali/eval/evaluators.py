@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,8 +51,6 @@ from openpali.weights.files import MAIN
 
 T = TypeVar("T")
 P_contra = TypeVar("P_contra", contravariant=True)
-
-TRIED = 8  # samples that are scored to learn the names of the scores
 
 
 class LongPrompts(UserWarning):
@@ -160,24 +157,6 @@ class AnswerEvaluator:
     def score(self, rows: Sequence[Answered]) -> Scores:
         """The scores of answers, in any order."""
         return (self.scorer or self.task.score)(rows)
-
-    def score_names(self, tokenizer: Tokenizer) -> list[str]:
-        """Names of the scores, without a model: those of the first samples, answered with their targets.
-
-        Slices that these samples are not in are missing. Empty if they are too few to be scored.
-        """
-        rows = []
-        for i in range(min(TRIED, count(self.source, self.limit))):
-            example = self.source[i]
-            sample = self.task.write(example, generator(SEED, i))
-            ids = sample.target_ids(tokenizer)
-            certain = Generation(ids, [0.0] * (len(ids) + 1), 0.0, "eos")
-            right = Prediction(sample.prompt, self.task.parse(sample.target, _size(example)), certain)
-            rows.append(self._line(AskedSample(i, example, sample), right, tokenizer).answered)
-        with warnings.catch_warnings(), suppress(ValueError):
-            warnings.simplefilter("ignore")  # of scores that need more samples
-            return [*self.score(rows).summary]
-        return []
 
     def run(self, pipeline: Pipeline | Pali, ranks: Ranks = ALONE) -> Answers:
         n, file = count(self.source, self.limit), self.predictions

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -20,10 +20,9 @@ import torch
 
 from openpali.distributed import ALONE
 from openpali.eval.benchmark import Embedded
-from openpali.eval.evaluators import AnswerEvaluator, Measured
+from openpali.eval.evaluators import Measured
 from openpali.eval.scales import is_error
 from openpali.model.vision_language import DTYPES
-from openpali.progress import Working
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.evaluation import Evaluation
 from openpali.train.export import averaged
@@ -95,7 +94,6 @@ class Evaluations:
     """
 
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer, best: Mapping[str, Any] | None = None) -> None:
-        self.recipe, self.tokenizer = recipe, tokenizer
         self.all = open_evaluations(recipe, tokenizer)
         keep_best = recipe.keep_best if isinstance(recipe, EvaluatedRecipe) else ""
         self.best = Best(keep_best) if keep_best else None
@@ -112,52 +110,28 @@ class Evaluations:
         """The step of the best checkpoint, if there is one."""
         return self.best.step if self.best and self.best.value is not None else None
 
-    def run(
-        self,
-        due: Callable[[int], bool],
-        step: TrainStep,
-        samples: int,
-        number: int,
-        working: Working,
-        tell: Callable[[Evaluated], None],
-    ) -> bool:
-        """Run the evaluations that are due; returns whether the best score was reached. Collective.
-
-        Args:
-            due: whether an evaluation every so many samples is due.
-            step: with the model, of this many samples and this number.
-            working: shows that an evaluation runs, by its name.
-            tell: takes the scores of each evaluation.
-        """
-        reached = False
-        for evaluation in self.all:
-            if not due(evaluation.every):
-                continue
-            began = time.perf_counter()
-            try:
-                with working(evaluation.name):
-                    n, scores = self._scores(evaluation, step)
-            except (ValueError, OSError) as error:
-                raise ValueError(f"evaluation {evaluation.name} at sample {samples}: {error}") from error
-            found = Evaluated(
-                samples=samples,
-                step=number,
-                eval=evaluation.name,
-                metric=evaluation.metric,
-                n=n,
-                scores=scores,
-                precision=DTYPES[step.dtype],
-                seconds=time.perf_counter() - began,
+    def note(self, found: Evaluated) -> bool:
+        """Take the scores of an evaluation; returns whether the best score was reached."""
+        best = self.best
+        if best is None or evaluation_of(best.score, [each.name for each in self.all]) != found.eval:
+            return False
+        score = score_of(best.score, found.eval) or found.metric
+        if score not in found.scores:
+            raise ValueError(
+                f"keep_best = {best.score!r}: evaluation {found.eval} has no score {score!r}, but "
+                f"{', '.join(found.scores)}: name one of them"
             )
-            tell(found)
-            reached |= self._notice(found)
-        return reached
+        falls = lower_is_better(score)
+        return best.notice(found.scores[score], falls=falls, samples=found.samples, step=found.step)
 
-    def _scores(self, evaluation: Evaluation, step: TrainStep) -> tuple[int, dict[str, float]]:
-        """The number of samples, and the scores by name."""
-        sharded = is_sharded(self.recipe.parallel, step.ranks)
-        ranks = dataclasses.replace(ALONE, device=step.ranks.device) if sharded else step.ranks
-        low = step.dtype == torch.bfloat16
+
+def evaluate(evaluation: Evaluation, step: TrainStep, samples: int, number: int) -> Evaluated:
+    """Run an evaluation of the model of a step, after so many samples and steps. Collective."""
+    began = time.perf_counter()
+    sharded = is_sharded(step.recipe.parallel, step.ranks)
+    ranks = dataclasses.replace(ALONE, device=step.ranks.device) if sharded else step.ranks
+    low = step.dtype == torch.bfloat16
+    try:
         with (
             averaged(step),
             runnable(step.model),
@@ -166,18 +140,18 @@ class Evaluations:
         ):
             asked = step.objective.evaluated(sharded)
             results = [evaluator.run(asked, ranks) for evaluator in evaluation.evaluators]
-        n = cast(Measured | Embedded, results[-1]).n
-        return n, {name: value for result in results for name, value in result.scores.summary.items()}
-
-    def _notice(self, found: Evaluated) -> bool:
-        best = self.best
-        if best is None or evaluation_of(best.score, [each.name for each in self.all]) != found.eval:
-            return False
-        score = score_of(best.score, found.eval) or found.metric
-        if score not in found.scores:
-            raise ValueError(_no_score(best.score, found.eval, found.scores))
-        falls = lower_is_better(score)
-        return best.notice(found.scores[score], falls=falls, samples=found.samples, step=found.step)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"evaluation {evaluation.name} at sample {samples}: {error}") from error
+    return Evaluated(
+        samples=samples,
+        step=number,
+        eval=evaluation.name,
+        metric=evaluation.metric,
+        n=cast(Measured | Embedded, results[-1]).n,
+        scores={name: value for result in results for name, value in result.scores.summary.items()},
+        precision=DTYPES[step.dtype],
+        seconds=time.perf_counter() - began,
+    )
 
 
 def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
@@ -192,8 +166,6 @@ def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
         except (FileNotFoundError, ValueError) as error:
             known = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
             raise known(f"evals.{number}: {error}") from error
-    if recipe.keep_best:
-        _check_score(recipe.keep_best, opened, tokenizer)
     return opened
 
 
@@ -221,22 +193,3 @@ def evaluation_of(score: str, names: Sequence[str]) -> str | None:
 def score_of(score: str, name: str) -> str:
     """``SCORE`` of ``NAME/SCORE``, or "" of ``NAME``, where ``name`` is the evaluation."""
     return score.removeprefix(name).removeprefix("/")
-
-
-def _check_score(keep_best: str, evaluations: Sequence[Evaluation], tokenizer: Tokenizer) -> None:
-    """Refuse a score that an evaluation of answers does not have, except slices, which depend on all samples."""
-    name = evaluation_of(keep_best, [each.name for each in evaluations])
-    for each in evaluations:
-        answers, score = each.evaluators[0], score_of(keep_best, each.name)
-        if each.name == name and score and isinstance(answers, AnswerEvaluator):
-            names = answers.score_names(tokenizer)
-            sliced = "/" in score and score.split("/")[0] in {known.split("/")[0] for known in names}
-            if names and not sliced and score not in (*names, LOSS):
-                raise ValueError(_no_score(keep_best, each.name, [*names, LOSS]))
-
-
-def _no_score(keep_best: str, name: str, known: Iterable[str]) -> str:
-    return (
-        f"keep_best = {keep_best!r}: evaluation {name} has no score {score_of(keep_best, name)!r}, but "
-        f"{', '.join(known)}: name one of them"
-    )

@@ -1,15 +1,15 @@
 """The folder of a run: which process and which recipe it belongs to, and its logs.
 
 ``recipe.json`` is the resolved recipe; ``metrics.jsonl`` has a line for each report and each evaluation,
-``quarantine.jsonl`` one for each bad sample and each skipped step; ``checkpoints/``, ``model/`` and ``best/`` are
-written by `checkpoint.py` and `export.py`.
+``quarantine.jsonl`` one for each bad sample; ``checkpoints/``, ``model/`` and ``best/`` are written by
+`checkpoint.py` and `export.py`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,11 @@ from openpali.weights.files import LOCK, METRICS, RECORD
 from openpali.whole import write_whole
 
 FIXED = ("objective", "seed", "batch", "ema", "model", "phases")  # recipe keys that cannot change during a run
-BESIDE = {  # recipe keys that do not change what is learned
+BESIDE = (  # recipe keys that do not change what is learned
     *("name", "micro", "workers", "parallel", "max_bad"),
     *("save_minutes", "keep", "keep_every", "evals", "keep_best"),
-}
+)
 SHOWN = 3  # differences that a message names
-
-Values = dict[str, Any]  # by dotted key
 
 
 class RunFolder:
@@ -48,7 +46,7 @@ class RunFolder:
 
     def claim(self, recipe: Recipe) -> None:
         """Lock the folder for this process."""
-        with self._claiming():
+        with self.recording(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             busy = f"{self.path} is trained by another process: wait for its end, or name another folder with --run"
             self._lock = lock(self.path / LOCK, busy)
@@ -64,33 +62,37 @@ class RunFolder:
         if finished and self.record.is_file():
             return read_record(self.record.read_text(encoding="utf-8"))
         resolved = recipe.model_dump(mode="json")
-        with self._claiming():
+        with self.recording(self.record):
             write_whole(self.record, f"{json.dumps(resolved, indent=1, ensure_ascii=False)}\n".encode())
         return recipe
 
-    def check(self, recipe: Recipe, instead: str = "name another folder with --run") -> None:
+    def check(self, recipe: Recipe) -> None:
         """Compare the recipe of the run in the folder with another one, in what cannot change during a run.
 
         The last phase of a finished run may become longer.
-
-        Args:
-            instead: what one may do instead of deleting the run, for the message.
         """
+        instead = "name another folder with --run"
         before = self._before(instead)
-        kept = {*FIXED, "optimizer"}
-        old, new = (_flat(each.model_dump(include=kept)) for each in (before, recipe))
-        changed = [key for key in _changed(old, new) if key == "optimizer.name" or not key.startswith("optimizer.")]
-        if changed == [f"phases.{len(before.phases) - 1}.samples"]:
+        changed = {
+            key: values
+            for key, values in _changes(before, recipe).items()
+            if key.partition(".")[0] in FIXED or key == "optimizer.name"
+        }
+        if [*changed] == [f"phases.{len(before.phases) - 1}.samples"]:
             found = checkpoints(self.path)
             if recipe.samples > before.samples and found and read_state(found[-1])["samples"] == before.samples:
                 return
             instead += "; only the last phase of a finished run may become longer"
-        self._refuse(changed, old, new, instead)
+        self._refuse(changed, instead)
 
     def check_same(self, recipe: Recipe, instead: str) -> None:
-        """As :meth:`check`, in all that decides what is learned."""
-        old, new = (_flat(each.model_dump(exclude=BESIDE)) for each in (self._before(instead), recipe))
-        self._refuse(_changed(old, new), old, new, instead)
+        """As :meth:`check`, in all that decides what is learned.
+
+        Args:
+            instead: what one may do instead of deleting the run, for the message.
+        """
+        changed = _changes(self._before(instead), recipe)
+        self._refuse({k: v for k, v in changed.items() if k.partition(".")[0] not in BESIDE}, instead)
 
     def rewind(self, samples: int) -> None:
         """Drop what the logs say of steps after the first ``samples`` samples: a resumed run writes it again."""
@@ -98,11 +100,10 @@ class RunFolder:
             rewind(self.metrics, samples or -1)  # a run that starts anew scores its start again
             rewind(self.quarantine, samples - 1)  # written before the step, with its first sample
 
-    def note_problems(self, samples: int, problems: Sequence[str]) -> None:
-        """Add bad samples of the step that starts at ``samples``, or why it was skipped, to the quarantine."""
-        with self.recording(self.quarantine), self.quarantine.open("a", encoding="utf-8") as file:
-            for problem in problems:
-                file.write(json.dumps({"samples": samples, "problem": problem}, ensure_ascii=False) + "\n")
+    def append(self, file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines to a log."""
+        with self.recording(file), file.open("a", encoding="utf-8") as opened:
+            opened.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     @contextmanager
     def recording(self, file: Path) -> Iterator[None]:
@@ -121,38 +122,28 @@ class RunFolder:
                 f"{self.record} is not a recipe that this version can read ({error}): {instead}"
             ) from error
 
-    def _refuse(self, changed: Sequence[str], old: Values, new: Values, instead: str) -> None:
-        if not changed:
-            return
-
-        def written(values: Values, key: str) -> str:
-            return shorten(quote(values[key]), LONGEST) if key in values else "nothing"
-
-        named = [f"{key} ({written(old, key)}, not {written(new, key)})" for key in changed[:SHOWN]]
-        if len(changed) > SHOWN:
-            named.append(f"and {len(changed) - SHOWN} more")
-        raise ValueError(f"{self.path} holds a run with another {', '.join(named)}: delete it, or {instead}")
-
-    @contextmanager
-    def _claiming(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(f"{self.path} cannot be written to ({error}): name another folder with --run") from error
+    def _refuse(self, changed: Mapping[str, tuple[str, str]], instead: str) -> None:
+        named = [f"{key} ({before}, not {now})" for key, (before, now) in changed.items()]
+        if len(named) > SHOWN:
+            named[SHOWN:] = [f"and {len(named) - SHOWN} more"]
+        if named:
+            raise ValueError(f"{self.path} holds a run with another {', '.join(named)}: delete it, or {instead}")
 
 
-def _changed(old: Values, new: Values) -> list[str]:
-    return [key for key in {**new, **old} if key not in old or key not in new or old[key] != new[key]]
+def _changes(before: Recipe, now: Recipe) -> dict[str, tuple[str, str]]:
+    """The dotted keys in which two recipes differ, with both values in TOML."""
+    old, new = (dict(_flat(each.model_dump())) for each in (before, now))
+    pairs = {key: (old.get(key, "nothing"), new.get(key, "nothing")) for key in {**new, **old}}
+    return {key: (shorten(a, LONGEST), shorten(b, LONGEST)) for key, (a, b) in pairs.items() if a != b}
 
 
-def _flat(value: Any, key: str = "") -> Values:
-    """The values of a recipe by dotted key; empty tables and lists are values."""
+def _flat(value: Any, *keys: str) -> Iterator[tuple[str, str]]:
+    """The values of a recipe, in TOML, by dotted key; empty tables and lists are values."""
     if not isinstance(value, dict | list) or not value:
-        return {key: value}
-    inner = value.items() if isinstance(value, dict) else enumerate(value)
-    named = ((str(name) if name != "" else quote(name), each) for name, each in inner)
-    nested = (_flat(each, f"{key}.{name}" if key else name) for name, each in named)
-    return {name: each for values in nested for name, each in values.items()}
+        yield ".".join(keys), quote(value)
+        return
+    for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _flat(each, *keys, str(name) or '""')
 
 
 def rewind(file: Path, samples: int) -> None:

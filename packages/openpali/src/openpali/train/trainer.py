@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,7 +19,6 @@ from threading import Event
 from typing import Any
 
 import torch
-from torch import nn
 
 from openpali.data.pipeline.encode import Batch
 from openpali.data.pipeline.stream import Loaded, Stream, load
@@ -37,11 +36,10 @@ from openpali.train.checkpoint import (
     read_state,
     tensors_of,
 )
-from openpali.train.diagnose import explain_not_finite
-from openpali.train.evals import Evaluated, Evaluations
+from openpali.train.evals import Evaluations, evaluate
 from openpali.train.export import export_model
+from openpali.train.log import Report, Window
 from openpali.train.machine import kept_memory, peak_memory, resolve_precision
-from openpali.train.monitor import Progress, Report, Window
 from openpali.train.objectives.registry import build_objective
 from openpali.train.optim.optimizer import rate_in
 from openpali.train.parallel import is_sharded
@@ -49,6 +47,7 @@ from openpali.train.phases import class_names, open_phases
 from openpali.train.recipe import Recipe
 from openpali.train.run_folder import RunFolder
 from openpali.train.step import NotFiniteError, TrainStep, check_sizes, set_resolution
+from openpali.train.watch import Watch, explain_not_finite
 from openpali.weights.format import open_model
 from openpali.weights.transplant import transplant
 
@@ -56,8 +55,6 @@ LOG_EVERY = 20  # steps
 RESERVE = 2  # checkpoints of a run that goes on, unless its recipe says how many: the newest may be damaged
 
 FRESH = {"samples": 0, "step": 0, "bad": 0, "phase": 0}  # where a run begins
-
-Look = Callable[[nn.Module], None]
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,12 @@ class Trainer:
         self._place(newest, drawn)
         if ranks.rank == 0:
             self.folder.rewind(self.samples)
-        self._watch(state)
+        self.window = Window()
+        if "window" in state:  # its sums cover all ranks, so rank 0 alone goes on with them
+            kept = state["window"]
+            self.window = Window.joined([kept if ranks.rank == 0 else {**kept, "sums": {}, "total": 0.0}])
+        # parameters that have had no gradient; not checked in a run that was resumed
+        self.unreached = set(() if self.step else self.train_step.learning)
 
     def _build(self, newest: Path | None) -> bool:
         """Open the data and build the model; returns whether this rank drew its initial weights.
@@ -129,43 +131,34 @@ class Trainer:
         return filled and not adapts
 
     def _claim(self, newest: Path | None) -> dict[str, Any]:
-        """Claim the folder, and read where its run stands; returns the rest of the checkpoint's state."""
-        recipe, first = self.recipe, self.ranks.rank == 0
+        """Claim the folder, and read where its run stands; returns the checkpoint's state."""
+        first = self.ranks.rank == 0
         if first:
-            self.folder.claim(recipe)
+            self.folder.claim(self.recipe)
         state = {**FRESH, **(read_state(newest) if newest else {})}
-        anew = "restore them, or name another folder with --run to start anew"
-        if self.base and state.get("base", self.base) != self.base:
-            raise ValueError(
-                f"{self.folder.path}: the model {recipe.model.start}, which this run adapts, has other weights "
-                f"than when it began: {anew}"
-            )
         self.classes = list(self.objective.classes)
-        if (before := state.get("classes", self.classes)) != self.classes:
-            [other, *_] = sorted({*before} ^ {*self.classes})
-            raise ValueError(
-                f"{self.folder.path}: the data has other classes than when the run began, such as {other!r}: {anew}"
-            )
-        self.sizes = {entry.name: len(entry.source) for phase in self.phases for entry in phase.entries}
-        self.notes = [
-            f"{name} has {now:,} samples, and had {before:,} when the run stopped: from here on, samples come in "
-            "another order"
-            for name, now in self.sizes.items()
-            if (before := state.get("sizes", self.sizes).get(name, now)) != now
-        ]
+        for key, what, now in (
+            ("base", f"model {self.recipe.model.start}", self.base),
+            ("classes", "classes of the data", self.classes),
+        ):
+            if now and state.get(key, now) != now:
+                raise ValueError(
+                    f"{self.folder.path}: the {what} changed since the run began: restore what was there, or name "
+                    "another folder with --run to start anew"
+                )
         self.samples: int = state["samples"]
         self.step: int = state["step"]
         self.bad: int = state["bad"]
         self.phase: int = state["phase"]  # at a boundary the phase that ended: weights have its resolution
-        self.evaluations = Evaluations(recipe, self.tokenizer, state.get("best"))
-        self.finished = self.samples == recipe.samples
-        # on rank 0 what the weights were trained with
-        self.recorded = self.folder.keep_record(recipe, finished=self.finished) if first else recipe
+        self.evaluations = Evaluations(self.recipe, self.tokenizer, state.get("best"))
+        self.finished = self.samples == self.recipe.samples
+        if first:
+            self.recipe = self.folder.keep_record(self.recipe, finished=self.finished)
         self.checkpoints = Checkpoints(
             self.folder.path,
             self.ranks,
-            recipe.keep or RESERVE,
-            Fraction(recipe.keep_every, recipe.batch),
+            self.recipe.keep or RESERVE,
+            Fraction(self.recipe.keep_every, self.recipe.batch),
             self.evaluations.kept,
         )
         return state
@@ -188,43 +181,30 @@ class Trainer:
             tensors = tensors_of(self.model, self.optimizer, self.train_step.average)
             load_checkpoint(newest, tensors, self.ranks)
 
-    def _watch(self, state: Mapping[str, Any]) -> None:
-        """What is reported and checked, from where the checkpoint left it."""
-        resumed = "window" in state
-        self.window = _resumed_window(state["window"], self.ranks) if resumed else Window()
-        # parameters that have had no gradient so far
-        self.unreached = set(state.get("unreached", ()) if resumed else self.train_step.learning)
-        self.precision = DTYPES[self.train_step.dtype]
-        if state.get("precision", self.precision) != self.precision:  # on another machine
-            self.notes.append(f"the run goes on in {self.precision}, and was trained in another precision so far")
-
-    def train(self, look: Look | None = None) -> Path:
+    def train(self, watch: Watch | None = None) -> Path:
         """Train to the end; returns the model folder.
 
         Args:
-            look: draws images of the run. Called on rank 0 with the model, with each checkpoint; it may fail.
+            watch: what shows the run; None: nothing.
 
         Raises:
             InterruptedError: SIGTERM or ctrl-C, after a checkpoint was written.
             ValueError: a step that is not finite, too many bad samples, or parameters without gradient.
             OSError: a checkpoint or a report cannot be written.
         """
-        with self.folder.recording(self.folder.path):
-            self.progress = Progress(self.recipe, self.folder.path, self.samples, active=self.ranks.rank == 0)
-        with self.progress:
-            for note in self.notes:
-                self.progress.say(note)
+        self.watch = watch or Watch(quiet=True)
+        with self.watch.running(self.recipe, self.folder.path, self.samples):
             try:
                 if self.evaluations.kept == self.step:  # it may have been killed before this
                     self._export("best")
-                self._run(look)
+                self._run()
                 self._save()
                 self.checkpoints.wait()
             except BaseException:
                 # let the pending checkpoint finish
                 self.checkpoints.settle(None if self.ranks.world == 1 else SETTLE_SECONDS)
                 raise
-            self._show(look)
+            self.watch.saved(self.model, self.train_step.dtype)
             written = self._export("model")
             if not self.recipe.keep:
                 self.checkpoints.keep_last()
@@ -238,12 +218,12 @@ class Trainer:
         if best is not None and best.value is None:
             yield f"no evaluation gave a number for {best.score}: there is no best model"
         elif best is not None:
-            where = self.folder.path / "best"
-            yield f"best {best.score} in {self.precision}: {best.value:.4f} at sample {best.samples:,}, in {where}"
+            where, precision = self.folder.path / "best", DTYPES[self.train_step.dtype]
+            yield f"best {best.score} in {precision}: {best.value:.4f} at sample {best.samples:,}, in {where}"
 
     # ---- the loop: next batch, step, report, evaluate, save
 
-    def _run(self, look: Look | None) -> None:
+    def _run(self) -> None:
         recipe, ranks = self.recipe, self.ranks
         batches = load(
             self.stream,
@@ -268,14 +248,17 @@ class Trainer:
                 message = self._agree(group, stop.is_set(), len(problems))
                 if message.failed:
                     self.checkpoints.wait(SETTLE_SECONDS)
-                if self.step > started:
-                    self._finish_step(message, look)
+                if self.step > started and (message.stop or message.due or self._passed(recipe.keep_every)):
+                    self._save()
+                    self.watch.saved(self.model, self.train_step.dtype)
                 if message.stop:
                     self.checkpoints.wait()
                     raise InterruptedError(f"stopped at sample {self.samples}; the same command goes on")
                 if message.bad:
                     self._note_problems(problems)
-                self._enter_phase(self.stream.phase_of(self.samples))
+                if (phase := self.stream.phase_of(self.samples)) != self.phase:
+                    self.phase = phase
+                    self.train_step.change_resolution(recipe.phases[phase])
                 self._step(group, message)
                 best = self._evaluate()
                 if self.step % LOG_EVERY == 0 or self.samples == recipe.samples:
@@ -284,7 +267,6 @@ class Trainer:
                 if best:
                     self._save()
                     self.checkpoints.wait()
-                    self.saved = time.monotonic()
                     self._export("best")
                 asked = time.perf_counter()
 
@@ -323,7 +305,7 @@ class Trainer:
         self.step += 1
         self.samples += self.recipe.batch
         self.window.steps += 1
-        self.progress.advance(self.samples)
+        self.watch.advance(self.samples)
 
     def _batches(self, group: list[Loaded], message: StepMessage) -> list[Batch]:
         """The micro-batches as the model takes them: in shards, all ranks run the ViT if any has images."""
@@ -355,37 +337,29 @@ class Trainer:
             drawn=self.stream.drawn(self.samples),
             bad=self.bad,
         )
-        with self.folder.recording(self.folder.metrics):
-            self.progress.report(report)
+        self._log(report)
+        self.watch.report(report)
         self.window = Window()
-
-    def _finish_step(self, message: StepMessage, look: Look | None) -> None:
-        """What comes after a step, once all ranks know what is due: save, draw. Collective."""
-        if message.stop or message.due or self._passed(self.recipe.keep_every):
-            self._save()
-            self.saved = time.monotonic()
-            self._show(look)
 
     def _evaluate(self) -> bool:
         """Run the evaluations that are due after the last step; returns whether the best score was reached.
 
-        Before the first step, all are due.
+        Before the first step, all are due. Collective.
         """
-        over, began = self.samples == self.recipe.samples, time.perf_counter()
-        reached = self.evaluations.run(
-            lambda every: over or self._passed(every),
-            self.train_step,
-            self.samples,
-            self.step,
-            self.progress.evaluating,
-            self._note_scores,
-        )
+        over, began, reached = self.samples == self.recipe.samples, time.perf_counter(), False
+        for evaluation in self.evaluations.all:
+            if over or self._passed(evaluation.every):
+                with self.watch.evaluating(evaluation.name):
+                    found = evaluate(evaluation, self.train_step, self.samples, self.step)
+                self._log(found)
+                self.watch.scores(found)
+                reached |= self.evaluations.note(found)
         self.window.began += time.perf_counter() - began  # the speed is that of training
         return reached
 
-    def _note_scores(self, found: Evaluated) -> None:
-        with self.folder.recording(self.folder.metrics):
-            self.progress.note_scores(found)
+    def _log(self, row: Any) -> None:
+        if self.ranks.rank == 0:
+            self.folder.append(self.folder.metrics, [vars(row)])
 
     def _export(self, name: str) -> Path:
         """Write a model folder into the run's, unless a finished run has written it. Collective."""
@@ -393,7 +367,7 @@ class Trainer:
         if self.finished and self.ranks.gather(_samples_of(folder) == self.samples)[0]:  # of rank 0
             return folder
         with self.folder.recording(folder):
-            export_model(folder, self.train_step, self.recorded, self.samples, self.tokenizer, self.base)
+            export_model(folder, self.train_step, self.recipe, self.samples, self.tokenizer, self.base)
         return folder
 
     def _passed(self, every: int) -> bool:
@@ -405,54 +379,33 @@ class Trainer:
             "samples": self.samples,
             "bad": self.bad,
             "phase": self.phase,
-            "precision": self.precision,
             "window": self._window_of_all_ranks().state,
-            "unreached": sorted(self._unreached_everywhere()),
             "best": self.evaluations.state,
             "base": self.base,
             "classes": self.classes,
-            "sizes": self.sizes,
         }
         tensors = tensors_of(self.model, self.optimizer, self.train_step.average)
         self.checkpoints.save(self.step, tensors, state, self.evaluations.kept)
+        self.saved = time.monotonic()
 
-    def _show(self, look: Look | None) -> None:
-        if look is None or self.ranks.rank:
-            return
-        low = self.train_step.dtype == torch.bfloat16
-        try:
-            # as evaluations do: beneath an adapter, linear layers are in bf16
-            with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=low):
-                look(self.model)
-        except Exception as error:  # whatever it is, it must not end the run
-            self.progress.say(f"no images of the run at sample {self.samples} ({error!r}); training goes on")
-
-    # ---- checks and notes
-
-    def _enter_phase(self, phase: int) -> None:
-        if phase != self.phase:
-            self.phase = phase
-            self.train_step.change_resolution(self.recipe.phases[phase])
+    # ---- checks
 
     def _check_reached(self) -> None:
         """Check that all parameters that learn have had a gradient on some rank. Collective."""
-        if dead := self._unreached_everywhere():
+        if dead := set.intersection(*self.ranks.gather(self.unreached)):
             raise ValueError(
                 f"no gradient has reached {min(dead)} ({len(dead)} tensors in all) in {self.step} steps: name the "
                 "part in model.frozen, or give the mixture samples that use it"
             )
         self.unreached = set()
 
-    def _unreached_everywhere(self) -> set[str]:
-        """Parameters that have had no gradient on any rank."""
-        return set.intersection(*self.ranks.gather(self.unreached))
-
     def _note_problems(self, problems: list[str]) -> None:
         """Count and record bad samples of all ranks, up to ``max_bad``. Collective."""
         gathered = [p for many in self.ranks.gather(problems) for p in many]
         self.bad += len(gathered)
         if self.ranks.rank == 0:
-            self.folder.note_problems(self.samples, gathered)
+            lines = [{"samples": self.samples, "problem": problem} for problem in gathered]
+            self.folder.append(self.folder.quarantine, lines)
         if self.bad > self.recipe.bad_limit(self.samples):
             raise ValueError(
                 f"{self.bad} bad samples, more than max_bad = {self.recipe.max_bad}; they are listed in "
@@ -461,13 +414,6 @@ class Trainer:
 
     def _window_of_all_ranks(self) -> Window:
         return Window.joined(self.ranks.gather(self.window.state))
-
-
-def _resumed_window(kept: Mapping[str, Any], ranks: Ranks) -> Window:
-    """Restore the window of a checkpoint. Its sums cover all ranks, so only rank 0 keeps them; norms and updates
-    are equal on all."""
-    whole = Window.joined([kept])
-    return whole if ranks.rank == 0 else Window(norms=whole.norms, updates=whole.updates)
 
 
 def _samples_of(folder: Path) -> int | None:

@@ -1,49 +1,39 @@
-"""Reports of a run: the log, curves, samples, TensorBoard."""
+"""What watches a run: the log, curves, samples, TensorBoard, and the sentence at its end."""
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import make_recipe, metrics_of
+from tiny_runs import make_recipe
 
 import openpali.progress as lines_module
 import openpali.reports.samples as samples_module
-import openpali.train.monitor as progress_module
 import openpali.train.trainer as trainer_module
+import openpali.train.watch as watch_module
 from openpali.cli.main import main
+from openpali.progress import plain_console
 from openpali.reports.curves import draw_curves
 from openpali.reports.samples import draw_samples
+from openpali.train.watch import Watch, describe_outcome
 
-write_tensorboard = progress_module._tensorboard  # conftest takes it from every other test
+write_tensorboard = watch_module._tensorboard  # conftest takes it from every other test
 
 
 @pytest.fixture(autouse=True)
 def _report_every_second_step(monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 2)
-
-
-def test_siglip_reports_its_loss_and_its_errors(make_trainer, tmp_path) -> None:
-    trainer = make_trainer(make_recipe("siglip"))
-    seen: list[float] = []
-    original = trainer.objective.losses
-
-    def look(*args):
-        losses = original(*args)
-        seen.append(losses.total.item())
-        return losses
-
-    trainer.objective.losses = look
-    trainer.train()
-    reports = metrics_of(tmp_path / "run")
-    assert [report["loss"] for report in reports] == pytest.approx([sum(seen[i : i + 2]) / 2 for i in (0, 2, 4)])
-    assert all(0 <= report["losses"]["contrastive@nano/single"] <= 1 for report in reports)
 
 
 def test_memory_is_the_peak_of_the_process(make_trainer, tmp_path) -> None:
@@ -102,8 +92,8 @@ def test_answers_are_drawn_on_their_images(at, make_trainer, tmp_path, monkeypat
 
 def test_tensorboard_gets_every_report(make_trainer, monkeypatch) -> None:
     board = SimpleNamespace(seen=[], add_scalar=lambda *args: board.seen.append(args), close=lambda: None)
-    monkeypatch.setattr(progress_module, "_tensorboard", lambda *_: board)
-    make_trainer(make_recipe()).train()
+    monkeypatch.setattr(watch_module, "_tensorboard", lambda *_: board)
+    make_trainer(make_recipe()).train(Watch())
     assert [at for name, _, at in board.seen if name == "loss"] == [8, 16, 24]
     assert {"loss/caption@nano/single", "learning_rate", "memory", "gradient_norm", "bad"} <= {
         name for name, *_ in board.seen
@@ -146,7 +136,7 @@ def test_the_share_of_time_spent_waiting_for_data_is_reported(make_trainer, tmp_
 
 def test_without_a_terminal_a_run_says_how_far_it_is(make_trainer, capsys, monkeypatch) -> None:
     monkeypatch.setattr(lines_module, "PERIOD", 0.0)
-    make_trainer(make_recipe()).train()
+    make_trainer(make_recipe()).train(Watch())
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(" of 24 samples")[0] for line in lines if " left" in line] == [
         f"tiny/sequence: {done}" for done in (4, 8, 8, 12, 16, 16, 20)
@@ -154,3 +144,74 @@ def test_without_a_terminal_a_run_says_how_far_it_is(make_trainer, capsys, monke
     assert lines[0] == "tiny/sequence: 0 of 24 samples"
     assert lines[-1].startswith("tiny/sequence: 24 of 24 samples, loss ")
     assert lines[-1].endswith(" samples/s")
+
+
+def test_the_display_fits_into_80_columns(make_trainer, monkeypatch) -> None:
+    """Names of sources are whole, and all values are there."""
+    file = io.StringIO()
+    console = plain_console(file=file, force_terminal=True, width=80)
+    monkeypatch.setattr(watch_module, "plain_console", lambda **_: console)
+    make_trainer(make_recipe()).train(Watch())
+    shown = [re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]|\r", "", line) for line in file.getvalue().splitlines()]
+    assert max(map(len, shown)) <= 80
+    assert any(line.startswith("caption@nano/single ") and "drawn" in line for line in shown)
+    assert all(f" {what}" in " ".join(shown) for what in ("samples/s", "data wait,", "GB,", "lr", "bad"))
+
+
+# ---- the sentence at the end
+
+EVALS = {"evals": [{"name": "mine", "source": "mine.jsonl", "task": "ocr", "every": 4}], "keep_best": "mine"}
+
+
+def outcome(tmp_path: Path, losses: Sequence[float], scores: Sequence[float] = (), **changes: Any) -> str:
+    """Of a run whose losses are held-out ones if there are scores."""
+    file, rows = tmp_path / "metrics.jsonl", []
+    for number, loss in enumerate(losses):
+        if scores:
+            values = {"cer": scores[number], "loss": loss}
+            rows.append({"samples": 4 * number, "eval": "mine", "metric": "cer", "scores": values})
+        else:
+            rows.append({"samples": 4 * number, "loss": loss})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return describe_outcome(make_recipe(**(EVALS if scores else {}), **changes), file)
+
+
+FALLING = [3.0, 2.0, 1.5, 1.2, 1.0, 0.8, 0.6]
+FLAT = [3.0, 2.0, 1.5, 1.2, 1.0, 1.0, 0.99]
+RISING = [3.0, 2.0, 1.0, 1.1, 1.2, 1.3, 1.4]
+
+
+@pytest.mark.parametrize(
+    ("losses", "scores", "expected"),
+    [
+        (FALLING, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], "still improving: the held-out loss "),
+        (FLAT, [0.9, 0.8, 0.7, 0.6, 0.5, 0.5, 0.5], "settled: the held-out loss "),
+        (RISING, [0.9, 0.8, 0.5, 0.4, 0.5, 0.5, 0.5], "overfitting since sample 8: "),
+        (RISING, [0.9, 0.8, 0.5, 0.4, 0.4, 0.4, 0.3], "settled: the held-out loss "),  # the error rate still falls
+        (FALLING, [], "still improving: the loss "),
+        (RISING, [], "settled: the loss "),
+        (FALLING[:2], [], ""),
+        ([float("nan")] * 7, [float("nan")] * 7, ""),
+        ([], [], ""),
+    ],
+)
+def test_a_run_says_what_it_has_come_to(
+    tmp_path: Path, losses: list[float], scores: list[float], expected: str
+) -> None:
+    found = outcome(tmp_path, losses, scores)
+    assert found.startswith(expected)
+    assert bool(found) == bool(expected)
+
+
+def test_scores_of_another_task_under_the_same_name_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    rows = [
+        {"samples": samples, "eval": "mine", "metric": name, "scores": {name: 1 / samples}}
+        for samples, name in ((4, "cer"), (8, "acc"))
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert describe_outcome(make_recipe(**EVALS), file) == ""
+
+
+def test_the_run_can_go_on_as_the_sentence_says(tmp_path: Path) -> None:
+    assert "phases.0.samples=36 " in outcome(tmp_path, FALLING)  # half as much again
