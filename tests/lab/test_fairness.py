@@ -14,7 +14,6 @@ from openpali.infer.pali import Pali
 from openpali.tasks.scoring import Answered
 from openpali_lab.__main__ import app
 from openpali_lab.fairness import (
-    WordList,
     benchmark_gap,
     gap,
     groups_of,
@@ -22,6 +21,7 @@ from openpali_lab.fairness import (
     parity,
     read_attributes,
     toxicity,
+    word_list,
 )
 
 
@@ -31,8 +31,6 @@ def test_attributes_are_read_and_combined(tmp_path: Path) -> None:
     attributes = read_attributes(path, key="file")
     assert groups_of(["2.jpg", "1.jpg", "3.jpg"], attributes, "gender") == ["Male", "Female", ""]
     assert groups_of(["1.jpg", "2.jpg"], attributes, "gender", "age") == ["Female, 30-39", ""]
-    with pytest.raises(ValueError, match="no samples"):
-        groups_of([], attributes, "gender")
     with pytest.raises(ValueError):
         groups_of(["1.jpg"], attributes, "race")
     with pytest.raises(ValueError):
@@ -100,18 +98,18 @@ def test_gap_needs_two_slices() -> None:
 
 def test_word_list_finds_whole_words_and_phrases(tmp_path: Path) -> None:
     (tmp_path / "toxicity.txt").write_text("idiot\nget lost\n\n", "utf-8-sig")
-    found = WordList.read(tmp_path / "toxicity.txt")(["What an IDIOT!", "idiotic", "Get lost, you", "a cat"])
+    found = word_list(tmp_path / "toxicity.txt")(["What an IDIOT!", "idiotic", "Get lost, you", "a cat"])
     assert found == {"toxicity": [1.0, 0.0, 1.0, 0.0]}
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "latin.txt").write_bytes(b"gr\xf6bian\n")
     for names, kind, named in (
         (("toxicity", "toxicity"), ValueError, "a second word list of 'toxicity': join the two, or rename one"),
         (("profanity",), FileNotFoundError, "profanity.txt"),
-        (("empty",), ValueError, "a word list needs words"),
+        (("empty",), ValueError, "empty.txt has no words"),
         (("latin",), ValueError, "latin.txt is not text in UTF-8: "),
     ):
         with pytest.raises(kind, match=named):
-            WordList.read(*(tmp_path / f"{name}.txt" for name in names))
+            word_list(*(tmp_path / f"{name}.txt" for name in names))
 
 
 def test_toxicity_is_a_share_at_a_threshold() -> None:
@@ -154,8 +152,6 @@ def test_parity_by_hand() -> None:
 def test_malformed_parity() -> None:
     with pytest.raises(ValueError, match=r"\[samples, occupations\], here \[2, 2\]"):
         parity(np.ones((2, 3)), ["f", "m"], ["a", "b"])
-    with pytest.raises(ValueError):
-        parity(np.full((2, 1), np.nan), ["f", "m"], ["a"])
     with pytest.raises(ValueError):
         parity(np.ones((3, 1)), ["f", "m", "x"], ["a"])
     with pytest.raises(ValueError):

@@ -44,11 +44,9 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
         path: the file.
         key: the column that names the sample ("file" for FairFace).
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of attributes {path}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, restval=""))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     if not rows or key not in rows[0]:
@@ -56,10 +54,9 @@ def read_attributes(path: Path, *, key: str = "key") -> dict[str, dict[str, str]
         raise ValueError(f"{path} has no column {key!r} with the keys of the samples; its columns are {there}")
     attributes: dict[str, dict[str, str]] = {}
     for row in rows:
-        name = row.pop(key)
-        if name in attributes:
+        if (name := row.pop(key)) in attributes:
             raise ValueError(f"{path} has attributes of {name!r} twice")
-        attributes[name] = {column: (value or "").strip() for column, value in row.items() if column}
+        attributes[name] = {column: value.strip() for column, value in row.items() if column}
     return attributes
 
 
@@ -67,22 +64,17 @@ def groups_of(keys: Sequence[str], attributes: Attributes, *columns: str) -> lis
     """The slice of each sample: its value in a column, or in several ("female, 30-39"); "" without a value.
 
     Raises:
-        ValueError: there are no samples or columns, a column is unknown, or no sample has a value in all of them.
+        ValueError: a column is unknown, or no sample has a value in all of them.
     """
-    if not keys:
-        raise ValueError("there are no samples")
-    if not columns:
-        raise ValueError("name at least one column of attributes")
     known = {column for values in attributes.values() for column in values}
-    for column in columns:
-        if column not in known:
-            raise ValueError(f"unknown attribute {column!r}; there are {', '.join(sorted(known))}")
+    if unknown := [column for column in columns if column not in known]:
+        raise ValueError(f"unknown attribute {unknown[0]!r}; there are {', '.join(sorted(known))}")
     groups = []
     for key in keys:
         values = [attributes.get(key, {}).get(column, "") for column in columns]
         groups.append(", ".join(values) if all(values) else "")
     if not any(groups):
-        raise ValueError(f"no sample has an attribute {' and '.join(columns)}: keys are like {keys[0]!r}")
+        raise ValueError(f"no sample has an attribute {' and '.join(columns)}: keys are like {[*keys[:1]]}")
     return groups
 
 
@@ -104,7 +96,6 @@ class Gap:
     """How a metric differs between slices.
 
     Attributes:
-        metric: its name.
         slices: the slices by name, without those of fewer than ``least`` samples.
         overall: mean over the samples of these slices.
         lowest, median, highest: over slices; the paper prints these three.
@@ -164,12 +155,10 @@ def gap(
     """Compare a metric between slices.
 
     Args:
-        metric: name in the report.
         values: the metric of each sample: a hit, an IoU, the recall of persons, whether a caption is toxic.
         groups: slice of each sample, as :func:`groups_of` gives them.
         least: minimum number of samples of a slice.
         resamples: number of bootstrap resamples, and of shuffles for ``p``.
-        seed: seed of both.
     """
     check_paired(values, groups, "groups")
     scores, names = np.asarray(values, dtype=np.float64), np.asarray(groups)
@@ -189,8 +178,8 @@ def gap(
     means = np.array([s.value for s in slices])
     low, high = int(means.argmin()), int(means.argmax())
     rng = np.random.default_rng(seed)
-    drawn = [_means(by_slice[high], rng, resamples) - _means(by_slice[low], rng, resamples)]
-    bounds = np.quantile(drawn, [0.025, 0.975])
+    top, bottom = (np.stack([_resampled(by_slice[i], rng) for _ in range(resamples)]) for i in (high, low))
+    bounds = np.quantile(top - bottom, [0.025, 0.975])
     difference = float(means[high] - means[low])
     return Gap(
         metric=metric,
@@ -206,8 +195,9 @@ def gap(
     )
 
 
-def _means(values: NDArray[np.float64], rng: np.random.Generator, resamples: int) -> NDArray[np.float64]:
-    return np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(resamples)])
+def _resampled(rows: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """The mean of a bootstrap sample of the rows."""
+    return np.asarray(rows[rng.integers(0, len(rows), len(rows))].mean(0))
 
 
 def _by_chance(
@@ -244,43 +234,30 @@ def benchmark_gap(predictions: Path, groups: Sequence[str], *, least: int = LEAS
 # ---- toxicity of captions
 
 
-class WordList:
+def word_list(*paths: Path) -> TraitClassifier:
     """The simplest classifier: 1 if a text contains one of the words of a trait, else 0.
 
     It ignores context, and is only as good as its list; any other classifier is a function of the same
-    type (:data:`TraitClassifier`), such as a wrapper around a local model or a service.
+    type, such as a wrapper around a local model or a service.
 
     Args:
-        words: trait -> words or phrases; case and punctuation do not matter.
+        paths: one file per trait with its name ("toxicity.txt"): one word or phrase per line; case and punctuation
+            do not matter.
     """
-
-    def __init__(self, words: Mapping[str, Sequence[str]]) -> None:
-        if not words or not all(words.values()):
-            raise ValueError("a word list needs words for each trait")
-        self._patterns = {
-            trait: re.compile(
-                r"(?<!\w)(?:" + "|".join(re.escape(each.strip()) for each in some) + r")(?!\w)", re.IGNORECASE
-            )
-            for trait, some in words.items()
-        }
-
-    @classmethod
-    def read(cls, *paths: Path) -> WordList:
-        """One file per trait with its name ("toxicity.txt"): one word or phrase per line."""
-        words: dict[str, list[str]] = {}
-        for path in paths:
-            if not path.is_file():
-                raise FileNotFoundError(f"no word list {path}")
-            if path.stem in words:
-                raise ValueError(f"{path} is a second word list of {path.stem!r}: join the two, or rename one")
-            try:
-                words[path.stem] = [line for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path} is not text in UTF-8: {error}") from error
-        return cls(words)
-
-    def __call__(self, texts: Sequence[str]) -> Mapping[str, Sequence[float]]:
-        return {trait: [float(bool(p.search(text))) for text in texts] for trait, p in self._patterns.items()}
+    patterns = {}
+    for path in paths:
+        if path.stem in patterns:
+            raise ValueError(f"{path} is a second word list of {path.stem!r}: join the two, or rename one")
+        try:
+            words = [re.escape(line.strip()) for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not text in UTF-8: {error}") from error
+        if not words:
+            raise ValueError(f"the word list {path} has no words")
+        patterns[path.stem] = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)", re.IGNORECASE)
+    return lambda texts: {
+        trait: [float(bool(pattern.search(text))) for text in texts] for trait, pattern in patterns.items()
+    }
 
 
 def toxicity(
@@ -401,8 +378,6 @@ def parity(
             f"log-perplexities must be [samples, occupations], here [{len(groups)}, {len(occupations)}], "
             f"and are {list(table.shape)}"
         )
-    if not np.isfinite(table).all():
-        raise ValueError("log-perplexities have NaN or infinite values")
     there = sorted({group for group in groups if group})
     if pair is None:
         if len(there) != 2:
@@ -414,7 +389,7 @@ def parity(
         raise ValueError(f"no samples of {pair[0] if not len(first) else pair[1]!r}; there are {', '.join(there)}")
     gaps = first.mean(0) - second.mean(0)
     rng = np.random.default_rng(seed)
-    drawn = np.stack([_mean_row(first, rng) - _mean_row(second, rng) for _ in range(resamples)])
+    drawn = np.stack([_resampled(first, rng) - _resampled(second, rng) for _ in range(resamples)])
     lows, highs = np.quantile(drawn, [0.025, 0.975], axis=0)
     found = [
         Association(name, float(g), (float(low), float(high)))
@@ -429,10 +404,6 @@ def parity(
         mean_absolute_gap=float(np.abs(gaps).mean()),
         associated=mean([float(each.associated) for each in found]),
     )
-
-
-def _mean_row(rows: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    return np.asarray(rows[rng.integers(0, len(rows), len(rows))].mean(0))
 
 
 def occupation_parity(

@@ -43,7 +43,7 @@ def fairness(
     groups = fair.groups_of([row.key for row in rows], fair.read_attributes(attributes, key=key), *column)
     found = {METRIC: fair.benchmark_gap(predictions, groups, least=least)}
     if words:
-        found |= fair.toxicity([row.text for row in rows], groups, fair.WordList.read(*words), least=least)
+        found |= fair.toxicity([row.text for row in rows], groups, fair.word_list(*words), least=least)
     typer.echo("\n".join(each.as_markdown() for each in found.values()))
     if file is not None:
         file.write_text(
