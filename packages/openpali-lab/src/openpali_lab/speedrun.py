@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run as evaluate
 from openpali.home import home
 from openpali.infer.pali import Pali
-from openpali.progress import Say, repeating
+from openpali.progress import Say
 from openpali.reports.progress import progress_bar
 from openpali.tasks.detect import Detect
 from openpali.train.load import load_recipe
@@ -32,7 +32,7 @@ from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
 from openpali.train.watch import Watch
 from openpali.weights.bundle import open_tokenizer, pack_bundle
-from openpali.weights.files import BUNDLE, MAIN, SIGLIP
+from openpali.weights.files import MAIN, SIGLIP
 from openpali.weights.find import RECIPES
 from openpali.whole import write_whole
 
@@ -45,13 +45,10 @@ FLOORS = {  # benchmark -> the score that counts, and its least value for an ent
     "nano/vqa": ("acc", 0.75),
 }
 EMBEDS = "nano/retrieval"  # scored on stage 0
-DETECTS = (
-    "nano/detect"  # scored on the packed model: patches of stage 0 detect, and the decoder's part writes prompts
-)
+DETECTS = "nano/detect"  # scored on the packed model: patches of stage 0 detect, the decoder's part writes prompts
 PACKED = "packed"
 GLANCE = 100  # samples of each development set
 CALIBRATED = 3 * GLANCE  # samples that the confidence in boxes is fitted on
-TICK = 5.0  # seconds from one time in the log to the next
 
 Scores = Mapping[str, float]  # benchmark -> the score that counts
 
@@ -82,36 +79,18 @@ class Log:
     seconds: dict[str, float] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
 
-    def minutes(self, parts: Iterable[str]) -> float:
-        """That these parts took."""
-        return sum(self.seconds.get(part, 0.0) for part in parts) / 60
-
-    def keep(self, parts: Collection[str]) -> None:
-        """Forget all others."""
-        for told in (self.seconds, self.scores):
-            for part in [*told]:
-                if part not in parts:
-                    del told[part]
-
-    def write(self) -> None:
-        if self.writes:
-            known = {"seconds": self.seconds.copy(), "scores": self.scores.copy()}  # two threads write
-            write_whole(self.file, f"{json.dumps(known, indent=1)}\n".encode())
-
     @contextmanager
     def timing(self, part: str) -> Iterator[None]:
-        """Add the time of a part, every few seconds: a sitting that is killed counts, too."""
-        before, began = self.seconds.get(part, 0.0), time.monotonic()
-
-        def add() -> None:
-            self.seconds[part] = before + time.monotonic() - began
-            self.write()
-
+        """Add the time of a part that is not scored yet."""
+        began, known = time.monotonic(), part in self.scores
         try:
-            with repeating(TICK, add):
-                yield
+            yield
         finally:
-            add()
+            if not known:
+                self.seconds[part] = self.seconds.get(part, 0.0) + time.monotonic() - began
+            if self.writes:
+                told = {"seconds": self.seconds, "scores": self.scores}
+                write_whole(self.file, f"{json.dumps(told, indent=1)}\n".encode())
 
 
 @dataclass(frozen=True)
@@ -158,37 +137,25 @@ class Speedrun:
         file = self.folder / "speedrun.json"
         known = json.loads(file.read_text("utf-8")) if file.is_file() else {}
         log = Log(file, ranks.rank == 0, **ranks.gather(known)[0])
-        self._forget_deleted(log)
         for stage in STAGES:
             asked = [EMBEDS] if stage == STAGES[0] else [name for name in FLOORS if name not in (EMBEDS, DETECTS)]
-            with log.timing(stage) if stage not in log.scores else nullcontext():
+            with log.timing(stage):
                 self._train(stage, ranks)
                 found = self._score(log, stage, f"{self.name}/{stage}", [n + DEV for n in asked], GLANCE, ranks)
             say(f"{stage}: {log.seconds[stage] / 60:.1f} min; {describe(found)}, of {GLANCE} development samples")
-        with log.timing(PACKED) if PACKED not in log.scores else nullcontext():
+        with log.timing(PACKED):
             if ranks.rank == 0 and PACKED not in log.scores:
                 self._pack()
             ranks.wait()  # for the model
             found = self._score(log, PACKED, self.name, [DETECTS + DEV], GLANCE, ranks)
         say(f"{PACKED}: {log.seconds[PACKED] / 60:.1f} min; {describe(found)}, of {GLANCE} development samples")
-        told = f"held out, {self.limit} samples"
-        with log.timing(told) if told not in log.scores else nullcontext():
-            ours = self._score(log, told, self.name, FLOORS, self.limit, ranks)
-        minutes = log.minutes((*STAGES, PACKED, told, "scores"))  # the last in logs of earlier versions
-        return ours, self._score(log, f"nano, {told}", "nano", FLOORS, self.limit, ranks), minutes
-
-    def _forget_deleted(self, log: Log) -> None:
-        """Forget the times and scores of a stage, or of the model, that was deleted after its end, and of what came
-        after it."""
-        for place, stage in enumerate(STAGES):
-            if stage in log.scores and not self._is_trained(stage):
-                later = [str(path) for each in STAGES[place + 1 :] if (path := self.folder / each).is_dir()]
-                if later:
-                    raise ValueError(f"{stage} is gone, and what came of it is not: delete {' and '.join(later)}")
-                log.keep(STAGES[:place])
-                return
-        if PACKED in log.scores and not (self.folder / "model" / BUNDLE).is_file():
-            log.keep(STAGES)
+        held_out = f"held out, {self.limit} samples"
+        with log.timing(held_out):
+            ours = self._score(log, held_out, self.name, FLOORS, self.limit, ranks)
+        minutes = sum(log.seconds[part] for part in (*STAGES, PACKED, held_out)) / 60
+        of_nano = f"nano, {held_out}"
+        with log.timing(of_nano):
+            return ours, self._score(log, of_nano, "nano", FLOORS, self.limit, ranks), minutes
 
     def _is_trained(self, stage: str) -> bool:
         return (self.folder / stage / "model" / "config.json").is_file()
@@ -213,7 +180,6 @@ class Speedrun:
                     done = evaluate(benchmark, pali, home() / "data", limit=limit, ranks=ranks, watch=watch(name))
                     scores[plain] = done.card.scores[FLOORS[plain][0]]
             log.scores[told] = scores
-            log.write()
         return log.scores[told]
 
     def _pack(self) -> None:

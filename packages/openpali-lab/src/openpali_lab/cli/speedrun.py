@@ -28,25 +28,16 @@ def speedrun(
     seed: Annotated[int, typer.Option(help="Of samples and weights; each seed has its own runs", min=0)] = 0,
     limit: Annotated[int, typer.Option(help="Held-out samples of each benchmark", min=1)] = SAMPLES,
     ranks: Annotated[int, typer.Option(help="Processes of one thread each that train", min=1)] = 2,
-    opens: Annotated[
-        bool,
-        typer.Option("--open/--no-open", help="At the end, serve the page of the model and open it, in a terminal"),
-    ] = True,
 ) -> None:
     """Train a small model from nothing, in the stages of PaLI-3, and score it; the same command resumes it."""
-    if ranks > 1 and "WORLD_SIZE" not in os.environ:
-        options = ["--size", size, "--seed", str(seed), "--limit", str(limit), "--no-open"]
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-        command = ["-m", "openpali_lab", "speedrun", *(overrides or ()), *options]
-        if code := _wait([sys.executable, *launch, *command], OMP_NUM_THREADS="1"):
-            raise typer.Exit(code)
-    else:
+    if ranks == 1 or "WORLD_SIZE" in os.environ:
         _run(size, seed, limit, overrides or [])
-    serve = ["serve", "--model", f"speedrun/{size}-{seed}"]
-    if "WORLD_SIZE" not in os.environ:
-        typer.echo(f"its page: openpali {' '.join(serve)}")
-        if opens and sys.stdout.isatty():
-            _wait([sys.executable, "-m", "openpali", *serve, "--open"])
+        return
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    options = ["--size", size, "--seed", str(seed), "--limit", str(limit)]
+    command = ["-m", "openpali_lab", "speedrun", *(overrides or ()), *options]
+    if code := _wait([sys.executable, *launch, *command], OMP_NUM_THREADS="1"):
+        raise typer.Exit(code)
 
 
 def _run(size: SizeName, seed: int, limit: int, overrides: list[str]) -> None:
@@ -62,21 +53,15 @@ def _run(size: SizeName, seed: int, limit: int, overrides: list[str]) -> None:
         say(f"{name:16} {score:12} {ours[name]:6.3f} {nano[name]:6.3f} {least:6.2f}")
     if below := missed(ours):
         say(f"{minutes:.1f} min; below the floor: {', '.join(below)}")
-        return
-    if why := _no_entry(size, limit, minutes):
-        say(f"{minutes:.1f} min; every floor is met, but the record has no entry of it: {why}")
-        return
-    cells = [date.today(), _commit(), f"{platform.machine()}, {os.cpu_count()} cores", f"{minutes:.1f}"]
-    say(f"every floor is met; an entry for docs/speedrun.md:\n| {' | '.join(map(str, cells))} | seed {seed} |")
-
-
-def _no_entry(size: SizeName, limit: int, minutes: float) -> str:
-    """Why a run that meets every floor is no entry of the record; "" if it is one."""
-    if size != "nano":
-        return "the floors are for nano"
-    if limit < SAMPLES:
-        return f"it was scored on fewer than {SAMPLES} samples of each benchmark"
-    return f"it took more than {MOST} minutes" if minutes > MOST else ""
+    elif size != "nano" or limit < SAMPLES or minutes > MOST:
+        say(
+            f"{minutes:.1f} min; every floor is met, but an entry of the record is of nano, on {SAMPLES} samples "
+            f"of each benchmark, in {MOST} minutes"
+        )
+    else:
+        cells = [date.today(), _commit(), f"{platform.machine()}, {os.cpu_count()} cores", f"{minutes:.1f}"]
+        say(f"every floor is met; an entry for docs/speedrun.md:\n| {' | '.join(map(str, cells))} | seed {seed} |")
+    say(f"its page: openpali serve --model speedrun/{size}-{seed} --open")
 
 
 def _wait(command: list[str], **env: str) -> int:
