@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
     Gemma2Config,
-    Gemma3Config,
-    Gemma3ForConditionalGeneration,
     GemmaConfig,
     MT5Config,
     MT5ForConditionalGeneration,
@@ -206,17 +204,6 @@ def paligemma(
     model = PaliGemmaForConditionalGeneration(config).eval()
     randomise(model, seed)
     model.save_pretrained(folder, max_shard_size=shard)
-    return model
-
-
-def gemma3(folder: Path) -> Gemma3ForConditionalGeneration:
-    vision = SiglipConfig(vision_config={**VISION, "image_size": 16, "vision_use_head": False}).vision_config
-    config = Gemma3Config(
-        text_config={**GEMMA, "vocab_size": 300}, vision_config=vision.to_dict(), mm_tokens_per_image=4
-    )
-    model = Gemma3ForConditionalGeneration(config).eval()
-    randomise(model)
-    model.save_pretrained(folder)
     return model
 
 

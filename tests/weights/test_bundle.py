@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from openpali.architectures.facts import Facts
 from openpali.data.media.images import Preprocess
@@ -18,7 +17,7 @@ from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, write_adapter
 from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
-from openpali.weights.format import add_facts, open_model
+from openpali.weights.format import open_model
 from openpali.weights.write import write_model
 from weights.folders import CONFIGS, write
 
@@ -122,48 +121,12 @@ def test_bundles_pack_and_pack_again(tmp_path, tokenizer) -> None:
         "parts",
         "parts = 1",
         parts + "x = 5",
-        parts + "x = {}",
-        parts + 'x = { "main" = 0 }',
-        parts + 'x = { "main" = "1" }',
         f"about = 1\n{parts}",
         f"tasks = 1\n{parts}",
     ):
         description.write_text(text)
         with pytest.raises(ValueError, match=r"bundle.toml must have \[parts\] with a pali"):
             pack_bundle(description, tmp_path / "third")
-
-
-def test_a_part_may_be_an_average(tmp_path, tokenizer) -> None:
-    for number in range(3):
-        write(tmp_path / f"run-{number}", "pali", tokenizer, seed=number)
-    first, second = (load_file(tmp_path / f"run-{number}" / "model.safetensors") for number in (1, 2))
-    shares = f'{{ "{tmp_path / "run-1"}" = 1, "{tmp_path / "run-2"}" = 3 }}'
-    description = tmp_path / "bundle.toml"
-    description.write_text(f'[parts]\npali = "{tmp_path / "run-0"}"\nother = {shares}\n')
-    pack_bundle(description, tmp_path / "bundle")
-    other = open_model(tmp_path / "bundle" / "other").model()
-    for key, value in other.state_dict().items():
-        torch.testing.assert_close(value, 0.25 * first[key] + 0.75 * second[key], rtol=2**-8, atol=1e-6)
-    add_facts(
-        tmp_path / "run-2", calibration={"vqa": {"temperature": 2.0, "offset": 0.0}}, samples=7
-    )  # of one of them
-    (tmp_path / "run-2" / "ood").mkdir()
-    pack_bundle(description, tmp_path / "bundle")
-    facts = open_model(tmp_path / "bundle" / "other").facts
-    assert (facts.calibration, facts.samples) == ({}, 7)
-    assert not (tmp_path / "bundle" / "other" / "ood").exists()
-    lost = min(first)
-    others = {key: value for key, value in first.items() if key != lost}
-    for lacking in ("run-1", "run-2"):
-        file = tmp_path / lacking / "model.safetensors"
-        save_file(others, file)
-        with pytest.raises(ValueError, match=rf"{lacking} lacks {re.escape(lost)}"):
-            pack_bundle(description, tmp_path / "again")
-        save_file(first, file)
-    config = replace(CONFIGS["pali"], text=replace(CONFIGS["pali"].text, decoder_layers=0))
-    write_model(tmp_path / "run-1", first, config, preprocess=None, tokenizer=tokenizer)
-    with pytest.raises(ValueError, match=r"run-1 and .*run-2 differ in shape"):
-        pack_bundle(description, tmp_path / "again")
 
 
 def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:

@@ -23,7 +23,6 @@ from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.int8 import TiedEmbedding
 from openpali.model.layers import Linear
 from openpali.model.t5 import FeedForward
-from openpali.model.vit import LayerCall
 
 
 @dataclass(frozen=True)
@@ -201,16 +200,15 @@ class Stack(nn.Module):
         positions_BL: Tensor,
         masks: Masks,
         extends: Iterable[Extend | None] = repeat(None),
-        call: LayerCall = nn.Module.__call__,
     ) -> Tensor:
-        """Embedded inputs -> hidden states ``[B, L, D]``; each layer called by ``call``.
+        """Embedded inputs -> hidden states ``[B, L, D]``.
 
         ``extends``: one per layer, each taken just before its layer is called.
         """
         near, far = (Rotation.of(positions_BL, self.config, x_BLD.dtype, near=near) for near in (True, False))
         for i, (layer, extend) in enumerate(zip(self.layers, extends, strict=False)):
             rotate, mask = (near, masks.near) if self.config.is_near(i) else (far, masks.full)
-            x_BLD = call(layer, x_BLD, rotate, mask, extend=extend)
+            x_BLD = layer(x_BLD, rotate, mask, extend=extend)
         return cast(Tensor, self.norm(x_BLD))
 
 

@@ -21,7 +21,6 @@ from openpali.model.cache import Cache, Extend
 from openpali.model.init import init_children, init_normal, init_weights
 from openpali.model.int8 import QuantizedLinear
 from openpali.model.layers import Embedding, Linear
-from openpali.model.vit import LayerCall
 
 Activation = Literal["silu", "gelu"]
 
@@ -270,22 +269,20 @@ class EncoderDecoder(nn.Module):
         head: nn.Module = self.head  # may have been quantized
         return head.matrix if isinstance(head, QuantizedLinear) else self.head.weight
 
-    def encode(self, x_BND: Tensor, mask_BN: Tensor | None, call: LayerCall = nn.Module.__call__) -> Tensor:
+    def encode(self, x_BND: Tensor, mask_BN: Tensor | None) -> Tensor:
         """Embedded inputs ``[B, N, D]`` and which of them are real (bool, or None for all) -> outputs."""
         n = x_BND.shape[1]
         biases = [bias(1 - n, n - 1) for bias in self.encoder_bias]
-        return self.run_encoder(x_BND, biases, None if mask_BN is None else mask_BN[:, None, None, :], call)
+        return self.run_encoder(x_BND, biases, None if mask_BN is None else mask_BN[:, None, None, :])
 
-    def run_encoder(
-        self, x_BND: Tensor, biases: Sequence[Tensor], mask: Tensor | None, call: LayerCall = nn.Module.__call__
-    ) -> Tensor:
-        """The encoder's layers and norm, each layer called by ``call``.
+    def run_encoder(self, x_BND: Tensor, biases: Sequence[Tensor], mask: Tensor | None) -> Tensor:
+        """The encoder's layers and norm.
 
         ``biases`` (one, or one per layer) and ``mask``: see :func:`openpali.model.attention.attend_with_bias`.
         """
         x_BND = self.dropout(x_BND)
         for i, layer in enumerate(self.encoder):
-            x_BND = call(layer, x_BND, biases[i % len(biases)], mask)
+            x_BND = layer(x_BND, biases[i % len(biases)], mask)
         return cast(Tensor, self.dropout(self.encoder_norm(x_BND)))
 
     def decode(self, ids_BL: Tensor, memory_BND: Tensor, memory_mask_BN: Tensor | None) -> Tensor:
@@ -317,9 +314,8 @@ class EncoderDecoder(nn.Module):
         memory_mask: Tensor | None,
         mask: Tensor | None = None,
         extends: Sequence[Extend | None] = (None,),
-        call: LayerCall = nn.Module.__call__,
     ) -> Tensor:
-        """The decoder's layers and norm over embedded inputs, each layer called by ``call``: ready for the head.
+        """The decoder's layers and norm over embedded inputs: ready for the head.
 
         ``biases`` and ``extends`` (one, or one per layer), ``memories`` (one per layer) and masks: see
         :class:`DecoderLayer`.
@@ -327,7 +323,7 @@ class EncoderDecoder(nn.Module):
         x_BLD = self.dropout(x_BLD)
         for i, (layer, memory) in enumerate(zip(self.decoder, memories, strict=True)):
             bias, extend = biases[i % len(biases)], extends[i % len(extends)]
-            x_BLD = call(layer, x_BLD, bias, memory, memory_mask, mask, extend=extend)
+            x_BLD = layer(x_BLD, bias, memory, memory_mask, mask, extend=extend)
         x_BLD = self.dropout(self.decoder_norm(x_BLD))
         return x_BLD * self.config.d_model**-0.5 if self.config.tied_head else x_BLD
 

@@ -6,7 +6,6 @@ Shapes: B batch, H W image height and width in pixels, N patches, D width, h hea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -19,9 +18,6 @@ from openpali.model.cache import Extend
 from openpali.model.init import init_children, init_weights
 from openpali.model.layers import Dense, Linear
 from openpali.model.patches import Images, positions_on, real_places, visible
-
-LayerCall = Callable[..., Tensor]
-"""How a stack calls a layer with its inputs: the hook for checkpointing and recording."""
 
 LAYER_NORM_EPS = 1e-6  # flax default, used by every public SigLIP checkpoint
 
@@ -128,9 +124,9 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, mlp_dim, heads, exact=exact) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
 
-    def forward(self, x_BND: Tensor, call: LayerCall = nn.Module.__call__, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x_BND: Tensor, mask: Tensor | None = None) -> Tensor:
         for block in self.blocks:
-            x_BND = call(block, x_BND, mask)
+            x_BND = block(x_BND, mask)
         return cast(Tensor, self.norm(x_BND))
 
 
@@ -194,14 +190,14 @@ class ViT(ImageEncoder):
         init_children(self)
         self.positions.copy_(sincos_positions(self.config.grid, self.config.width))
 
-    def forward(self, images: Images, call: LayerCall = nn.Module.__call__) -> Tensor:
+    def forward(self, images: Images) -> Tensor:
         if isinstance(images, Tensor):
             x_BND = self.patch_embed(self.patchify(images)) + self.positions
         else:
             patches_BNP = scaled(images.values, self.positions.dtype)
             x_BND = self.patch_embed(patches_BNP)
             x_BND = x_BND + positions_on(images.grids, x_BND.shape[1], self.positions, self.config.grid)
-        return cast(Tensor, self.encoder(x_BND, call, visible(images)))
+        return cast(Tensor, self.encoder(x_BND, visible(images)))
 
     def patchify(self, images_BHWC: Tensor) -> Tensor:
         """Cut images into flattened patches ``[B, N, patch * patch * 3]``, values in -1..1."""

@@ -115,22 +115,17 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
 
     ``description`` is a TOML file: ``languages`` lists the codes of the languages it answers in, ``about`` says
     which images it knows, ``names`` lists the objects that it can find, ``[parts]`` maps part names to what
-    :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Bundle`). A part may also be
-    the average of models, the last of which says the rest, but for what was fitted to its weights: a table of each
-    model's share ("Model soups", arXiv 2203.05482). Tensors that a part shares with "pali" are stored once.
+    :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Bundle`). Tensors that a part
+    shares with "pali" are stored once.
     """
     origins, tasks, languages, about, names = _read_description(description)
-    sources = {part: [open_model(find_model(origin)) for origin in shares] for part, shares in origins.items()}
+    sources = {part: open_model(find_model(origin)) for part, origin in origins.items()}
     _check_sources(sources, tasks, folder)
-    averages = {part: _average(each, [*origins[part].values()]) for part, each in sources.items()}
-    main = _in_bf16(averages[MAIN])
+    main = _in_bf16(sources[MAIN].weights())
     sizes = {}
-    for part, [*_, source] in sources.items():
-        weights = _in_bf16(averages[part])
+    for part, source in sources.items():
+        weights = _in_bf16(source.weights())
         facts = source.lasting_facts  # it may belong to a bundle itself
-        averaged = len(sources[part]) > 1
-        if averaged:
-            facts = facts.without("calibration")
         if part != MAIN and source.answers:
             shared = {k for k, v in weights.items() if k in main and torch.equal(v, main[k])}
             weights = {k: v for k, v in weights.items() if k not in shared}
@@ -144,21 +139,19 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
             tokenizer=source.tokenizer if architecture_of(source.config).vocabulary(source.config) else None,
             facts=facts,
         )
-        copy_fitted(source.folder, folder / part, ood=not averaged)
+        copy_fitted(source.folder, folder / part)
         sizes[part] = sum(weight.nbytes for weight in weights.values())
     write_bundle(folder, list(origins), tasks, languages, about, names)
     return sizes
 
 
-def _check_sources(
-    sources: Mapping[str, Sequence[ModelFolder]], tasks: Mapping[str, Sequence[str]], folder: Path
-) -> None:
+def _check_sources(sources: Mapping[str, ModelFolder], tasks: Mapping[str, Sequence[str]], folder: Path) -> None:
     """Refuse an image encoder that cannot detect what it is listed for, and to overwrite what is read."""
-    encoder = sources[SIGLIP][-1] if SIGLIP in sources else None
+    encoder = sources.get(SIGLIP)
     if encoder and any(SIGLIP in parts for parts in tasks.values()) and not encoder.has_sides:
         raise ValueError(f"{encoder.folder} was trained without sides and cannot detect: leave it out of [tasks]")
     written = [(folder / part).resolve() for part in sources]
-    for read in chain(*(source.folders for source in chain(*sources.values()))):
+    for read in chain(*(source.folders for source in sources.values())):
         if read.resolve() in written:
             raise ValueError(f"{read} is read for the bundle and would be overwritten: choose another --out")
 
@@ -172,54 +165,27 @@ def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ..
     return listed
 
 
-def _shares(models: str | Mapping[str, float]) -> dict[str, float]:
-    """The share of each model; one alone may stand without a table."""
-    shares = {models: 1.0} if isinstance(models, str) else dict(models)
-    if not shares or not all(share > 0 for share in shares.values()):
-        raise ValueError(f"{models!r} is neither a model nor a table of models with shares above 0")
-    return shares
-
-
 def _read_description(
     path: Path,
-) -> tuple[dict[str, dict[str, float]], dict[str, tuple[str, ...]], list[str], str, list[str]]:
-    """Parts by the shares of their models, tasks, languages, and what a bundle's TOML file says about it and the
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]], list[str], str, list[str]]:
+    """Models of the parts, tasks, languages, and what a bundle's TOML file says about it and the
     names that it knows."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the bundle")
     try:
         described = tomllib.loads(path.read_text("utf-8"))
-        parts = {part: _shares(models) for part, models in dict(described["parts"]).items()}
+        parts = dict(described["parts"])
         tasks = _listed(described.get("tasks", {}))
         languages, about = list(described.get("languages", ())), described.get("about", "")
         known = list(described.get("names", ()))
         if MAIN not in parts:
             raise KeyError(MAIN)
-        names = (*chain(*tasks.values()), *languages, *known, about)
+        names = (*parts.values(), *chain(*tasks.values()), *languages, *known, about)
         if other := [name for name in names if not isinstance(name, str)]:
             raise TypeError(f"{other[0]!r} is not a string")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must have [parts] with a pali ({reason(error)})") from error
     return parts, tasks, languages, about, known
-
-
-def _average(models: Sequence[ModelFolder], shares: Sequence[float]) -> Mapping[str, Tensor]:
-    """The weights of one model, or their averages over several of one shape."""
-    last = models[-1]
-    if len(models) == 1:
-        return last.weights()
-    if other := [model for model in models if model.config != last.config]:
-        raise ValueError(f"{other[0].folder} and {last.folder} differ in shape: they cannot be averaged")
-    weights = [model.weights() for model in models]
-    every = set().union(*weights)
-    for model, of_model in zip(models, weights, strict=True):
-        if lacking := every - of_model.keys():
-            raise ValueError(f"{model.folder} lacks {min(lacking)}, which others have: they cannot be averaged")
-    total = {key: torch.zeros((), dtype=torch.float64) for key in sorted(every)}
-    for of_model, share in zip(weights, shares, strict=True):
-        for key in total:
-            total[key] = total[key] + share / sum(shares) * of_model[key]
-    return total
 
 
 def _in_bf16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from openpali.architectures.base import vision_of
 from openpali.architectures.facts import Facts
 from openpali.architectures.registry import architecture_of, architectures, build, find_dialect
 from openpali.data.media.native import AnyPreprocess, preprocess_from
-from openpali.messages import shorten
+from openpali.messages import hint, shorten
 from openpali.mistakes import LONGEST, Terms, mistakes, reason
 from openpali.model.int4 import use_quantized
 from openpali.model.lora import add_lora
@@ -35,7 +35,7 @@ from openpali.tensors import MappedTensors, WidenedTensors, fingerprint, load_ex
 from openpali.text.load import load_tokenizer
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, MergedTensors, read_adapter, require_layers
-from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, FITTED, OOD, TOKENIZER
+from openpali.weights.files import ADAPTER, BUNDLE, CONFIG, FITTED, TOKENIZER
 from openpali.weights.find import find_model
 from openpali.weights.write import FORMAT, POSITIONS, describe, write_model
 
@@ -238,14 +238,10 @@ def write_again(source: ModelFolder, out: Path, weights: Mapping[str, Tensor], f
     copy_fitted(source.folder, out)
 
 
-def copy_fitted(source: Path, out: Path, *, ood: bool = True) -> None:
-    """Give the copy of a model its OOD detector and its language model, see :mod:`openpali.weights.ood`.
-
-    Args:
-        ood: false for other weights, whose features the detector does not know.
-    """
+def copy_fitted(source: Path, out: Path) -> None:
+    """Give the copy of a model its OOD detector and its language model, see :mod:`openpali.weights.ood`."""
     for name in FITTED:
-        if (source / name).is_dir() and (ood or name != OOD):
+        if (source / name).is_dir():
             shutil.copytree(source / name, out / name)
 
 
@@ -288,10 +284,12 @@ def config_from_json(cls: type[Any], value: Any, place: str = "config") -> Any:
         place: what errors call the value.
 
     Raises:
-        KeyError, TypeError, ValueError: it has an unknown key, lacks one, or a value is of another type.
+        TypeError, ValueError: it has an unknown key, lacks one, or a value is of another type.
     """
     if isinstance(value, dict) and dataclasses.is_dataclass(cls):
         hints = get_type_hints(cls)
+        if unknown := value.keys() - hints.keys():
+            raise ValueError(f"{place} has no {min(unknown)}; {hint(min(unknown), hints)}")
         return cls(**{key: config_from_json(hints[key], v, f"{place}.{key}") for key, v in value.items()})
     written = json.dumps(value)
     try:

@@ -75,11 +75,9 @@ _PATCH = 16
 
 
 def read_siglip(folder: Path) -> ImageEncoder:
-    """Read a transformers checkpoint: of a SigLIP, of its image encoder, or of a larger model with one in it."""
+    """Read a transformers checkpoint: of a SigLIP, or of its image encoder."""
     config = read_config(folder)
     kind = config["model_type"]
-    if (host := _host(config)) is not None:
-        return _read_within(folder, host)
     if kind not in ("siglip", "siglip_vision_model", naflex.MODEL, naflex.VISION):
         raise ValueError(f"{folder} holds a {kind!r}, not a SigLIP")
     both = kind in ("siglip", naflex.MODEL)
@@ -99,28 +97,6 @@ def read_siglip(folder: Path) -> ImageEncoder:
     pool = bool(seen.get("vision_use_head", True)) or any(key.startswith("vision_model.head.") for key in found)
     weights = read(rules(vision, text, pool), parts(vision, text, pool), found, str(folder))
     return ImageEncoder(vision, text, weights, image_size)
-
-
-def _host(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a larger model, or its encoder, says of the SigLIP in it."""
-    for described in (config, config.get("encoder") or {}):
-        vision = dict(described.get("vision_config") or {})
-        if config["model_type"] != "siglip" and vision.get("model_type") == "siglip_vision_model":
-            return vision
-    return None
-
-
-def _read_within(folder: Path, described: dict[str, Any]) -> ImageEncoder:
-    """The image encoder of a larger model."""
-    vision, image_size = vision_config(described, str(folder))
-    tensors = MappedTensors(folder)
-    found = {}
-    for key in tensors:
-        _, tower, name = key.rpartition("vision_tower.")
-        if tower:
-            found[f"vision_model.{name.removeprefix('vision_model.')}"] = tensors[key]
-    weights = read(rules(vision, None, pool=False), parts(vision, None, pool=False), found, str(folder))
-    return ImageEncoder(vision, None, weights, image_size, dropped=("projection and language model",))
 
 
 def write_siglip(weights: Mapping[str, Tensor], config: SigLIPConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,6 +1,6 @@
 """PaLI as a transformers model: the modules of :mod:`openpali.model` behind transformers' interface.
 
-All computation is theirs; this file adapts caches, masks and checkpointing.
+All computation is theirs; this file adapts caches and masks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 from transformers import Cache, DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.utils.deprecation import deprecate_kwarg
@@ -59,7 +58,6 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
     base_model_prefix = ""
     main_input_name = "input_ids"
     input_modalities = ["image", "text"]  # noqa: RUF012 (transformers reads lists)
-    supports_gradient_checkpointing = True
     _no_split_modules = ["Block", "EncoderLayer", "DecoderLayer"]  # noqa: RUF012
     _supports_sdpa = True
     accepts_loss_kwargs = True
@@ -70,7 +68,6 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.vit: ViT = model.vit
         self.project: nn.Module = model.project
         self.text: EncoderDecoder = model.text
-        self.gradient_checkpointing = False  # transformers sets it, and `_gradient_checkpointing_func`
         self.post_init()
 
     @classmethod
@@ -159,10 +156,10 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
                     "pixel_values are [B, 3, H, W] or [B, F, 3, H, W], and were given as "
                     f"{list(pixel_values.shape)}"
                 )
-            visual = self.project(self.vit(images.flatten(0, 1).permute(0, 2, 3, 1), self._call))
+            visual = self.project(self.vit(images.flatten(0, 1).permute(0, 2, 3, 1)))
             tokens = None if frames is None else frames * visual.shape[1]
             x, mask = join(visual.unflatten(0, images.shape[:2]).flatten(1, 2), x, mask, tokens, gaps=True)
-        return PaliEncoderOutput(self.text.encode(x, mask, self._call), attention_mask=mask)
+        return PaliEncoderOutput(self.text.encode(x, mask), attention_mask=mask)
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")  # type: ignore[untyped-decorator]
@@ -187,7 +184,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 raise ValueError("give labels or decoder_input_ids: what the decoder starts from")
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if labels is not None or (self.gradient_checkpointing and self.training):
+        if labels is not None:
             use_cache = False
         if use_cache and cache is None:
             cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
@@ -224,7 +221,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
             None if cache is None else partial(cache.self_attention_cache.update, layer_idx=i) for i in layers
         ]
         memories = self._memories(memory_BND, cache)
-        return text.run_decoder(text.embed(ids_BL), biases, memories, memory_mask, extends=extends, call=self._call)
+        return text.run_decoder(text.embed(ids_BL), biases, memories, memory_mask, extends=extends)
 
     def _memories(self, memory_BND: Tensor, cache: EncoderDecoderCache | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Keys and values of the encoder's outputs for each layer; those in a cache are projected once."""
@@ -238,18 +235,6 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 keys, values = cache.cross_attention_cache.update(keys, values, i)
                 cache.is_updated[i] = True
             yield keys, values
-
-    def _call(self, layer: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """Call a layer, checkpointed if transformers says so."""
-        if not (self.gradient_checkpointing and self.training):
-            return cast(Tensor, layer(*args, **kwargs))
-        flat, structure = tree_flatten((args, kwargs))  # use_reentrant takes tensors, not tuples of them
-
-        def run(*flat: Any) -> Tensor:
-            args, kwargs = tree_unflatten(flat, structure)
-            return cast(Tensor, layer(*args, **kwargs))
-
-        return cast(Tensor, self._gradient_checkpointing_func(run, *flat))
 
     def _logits(self, hidden: Tensor) -> Tensor:
         head = self.get_output_embeddings()  # called as a module: adapters and quantisers replace it
