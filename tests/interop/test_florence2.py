@@ -30,7 +30,6 @@ from openpali.cli.main import app, main
 from openpali.distributed import ALONE
 from openpali.infer.generate import Decoding, Generation, generate
 from openpali.infer.pali import Pali
-from openpali.model.init import init_weights
 from openpali.model.int8 import Int8Linear
 from openpali.serve.scheduler import Scheduler
 from openpali.tasks import Answer, get_task, open_task, recognise
@@ -48,7 +47,7 @@ from openpali.weights.bundle import open_tokenizer, pack_bundle
 from openpali.weights.convert import convert
 from openpali.weights.export import export
 from openpali.weights.format import add_facts, open_model
-from openpali.weights.quantize import write_int4, write_int8
+from openpali.weights.quantize import write_int8
 from openpali.weights.write import write_model
 from openpali_lab.florence2.architecture import (
     ADDED,
@@ -627,39 +626,6 @@ def test_it_answers_with_int8_activations(converted: Path) -> None:
 def test_a_prompt_with_padding_in_it_is_refused(converted: Path) -> None:
     with pytest.raises(ValueError, match="'<pad>' in it"):
         Pali(converted).pipeline().prompt_ids("what <pad> is it?")
-
-
-@pytest.mark.openvino
-def test_it_answers_in_int4(converted: Path, tmp_path: Path) -> None:
-    """The language model alone, and not its embedding, which is the head: as the floats that are stored so."""
-    made = open_model(converted)
-    config = replace(made.config, text=replace(made.config.text, d_model=64, heads=4, d_ff=96))
-    torch.manual_seed(0)
-    weights = init_weights(Florence2Model(config)).state_dict()
-    rest = {"preprocess": made.preprocess, "tokenizer": made.tokenizer}
-    write_model(tmp_path / "floats", weights, config, facts=made.facts, **rest)
-    write_int4(open_model(tmp_path / "floats"), tmp_path / "int4", 32)
-    stored = open_model(tmp_path / "int4")
-    kinds = {name: tensor.dtype for name, tensor in stored.stored().items()}
-    assert kinds["text.decoder.layers.0.ff.up.weight"] == torch.uint8
-    assert {kinds["text.embed.weight"], kinds["vit.stages.3.blocks.0.spatial.mlp.up.weight"]} == {torch.int8}
-    write_model(tmp_path / "same", dict(stored.weights()), config, facts=made.facts, **rest)
-    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    asked = [[image]], DIALECT.expand("<CAPTION>"), ["the cat", "what dog"]
-    narrow, wide = (Pali(tmp_path / name).log_perplexity(*asked) for name in ("int4", "same"))
-    np.testing.assert_allclose(narrow, wide, rtol=2e-3)  # what is neither int4 nor int8 is bf16 in both
-    [told] = Pali(tmp_path / "int4", "openvino").predict([[image]], ["<CAPTION>"], decoding=Decoding(6))
-    [same] = Pali(tmp_path / "int4").predict([[image]], ["<CAPTION>"], decoding=Decoding(6))
-    assert told.generation.ids == same.generation.ids
-
-
-def test_shorthands_are_prompts_even_where_a_text_is_sent_as_it_is(converted: Path) -> None:
-    """As under "Prompt" on the page of the server, and at /v1/completions."""
-    pali = Pali.from_pretrained(converted)
-    asked = pali.prompted("<OD>", raw=True)
-    assert (asked.prompt, asked.task.name) == (DIALECT.expand("<OD>"), "detect")
-    [found] = pali.predict([[np.full((20, 30, 3), 90, np.uint8)]], ["<OCR>"], decoding=Decoding(4), raw=True)
-    assert found.prompt == DIALECT.expand("<OCR>")
 
 
 def test_prompts_for_all_there_is_go_to_the_decoder(converted: Path, bundle: Path, detecting: Path) -> None:

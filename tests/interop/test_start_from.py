@@ -113,10 +113,6 @@ def test_behind_each_cell_stands_a_test() -> None:
                 assert any(each in text for each in writers), (name, module)
 
 
-def test_the_table_says_that_public_checkpoints_were_never_here() -> None:
-    assert "**We had none of the other published checkpoints**" in (ROOT / "README.md").read_text("utf-8")
-
-
 # ---- SigLIP
 
 

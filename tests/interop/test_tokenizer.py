@@ -104,13 +104,6 @@ def test_tokens_added_to_the_vocabulary_keep_their_ids(how: str, tmp_path: Path)
     assert {text: tokenizer.encode(text) for text in GOLDEN} == GOLDEN
 
 
-def test_added_tokens_that_would_move_are_named(tmp_path: Path) -> None:
-    (tmp_path / "spiece.model").write_bytes(checkpoints.t5_proto())
-    (tmp_path / "added_tokens.json").write_text(json.dumps({"<hl>": 32_103}))
-    with pytest.raises(ValueError, match=r"would change their ids: <hl> 32103 -> 32100"):
-        read_tokenizer(tmp_path)
-
-
 def test_location_tokens_are_added_on_request(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").write_bytes(checkpoints.small_proto())
     plain, with_locations = (read_tokenizer(tmp_path, locations=n)[0] for n in (0, 1024))

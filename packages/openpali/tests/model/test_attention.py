@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
 from typing import Any
 
 import pytest
@@ -26,7 +24,6 @@ from openpali.model.attention import (
     set_attention,
 )
 from openpali.model.init import init_weights
-from openpali.model.vit import Attention, Block
 
 
 def _inputs(rows: int, queries: int, keys: int) -> tuple[Tensor, ...]:
@@ -187,20 +184,3 @@ def test_every_attention_of_a_model_takes_the_backend_that_is_set() -> None:
     assert torch.equal(found.image, expected.image)
     assert list(model.state_dict()) == keys
     assert all(m.attend is not count for m in SigLIP(SIGLIP["pico"]).modules() if hasattr(m, "attend"))
-
-
-def test_a_model_keeps_its_backend_in_copies_and_pickles() -> None:
-    layer = Attention(8, 2)
-    assert layer.attend is auto
-    set_attention(layer, eager)
-    assert copy.deepcopy(layer).attend is eager
-    assert pickle.loads(pickle.dumps(layer)).attend is eager
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_block_can_be_compiled(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    block, x = init_weights(Block(width=16, mlp_dim=32, heads=2)), torch.randn(2, 5, 16)
-    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        compiled = torch.compile(block.forward, backend="eager", fullgraph=True)
-        torch.testing.assert_close(compiled(x), block(x))

@@ -138,20 +138,6 @@ def test_steps_equal_the_whole(model: VisionLanguageModel, images: Tensor, sizes
 
 
 @torch.no_grad()
-def test_rows_share_a_prefix_part_and_differ_in_length(model: VisionLanguageModel, images: Tensor) -> None:
-    memory = model.encode(images, PROMPTS)
-    whole = model.logits(model.decode(TEXTS, memory))
-    inputs = model.shift(TEXTS)
-    cache = model.start(memory, 6)
-    cache.reorder(torch.tensor([0, 0, 1, 1]))
-    assert len(cache.memory) == 2
-    found = model.step(inputs.repeat_interleave(2, 0)[:, :2], cache)
-    same(found[::2], whole[:, :2])
-    cache.reorder(torch.tensor([3, 1, 0]))
-    same(model.step(inputs[[1, 0, 0], 2:4], cache), whole[[1, 0, 0], 2:4])
-
-
-@torch.no_grad()
 def test_rows_join_at_any_step(model: VisionLanguageModel, images: Tensor) -> None:
     memory, other = model.encode(images, PROMPTS), model.encode(images[:, :1], PROMPTS[:, :2])
     first, second = model.logits(model.decode(TEXTS, memory)), model.logits(model.decode(TEXTS, other))

@@ -12,11 +12,10 @@ from torch import nn
 
 from openpali.architectures.pali import PRESETS, PaliModel
 from openpali.architectures.registry import build
-from openpali.model import int4, int8
+from openpali.model import int8
 from openpali.model.init import init_weights
 from openpali.model.int4 import GROUPS, Int4Linear, pack, quantize, unpack, use_quantized, widen
-from openpali.model.int8 import FEW_ROWS, Int8Linear, TiedEmbedding
-from tiny_gemma import KINDS
+from openpali.model.int8 import FEW_ROWS, Int8Linear
 
 SHAPES = st.tuples(st.integers(0, 5), st.integers(0, 9).map(lambda half: 2 * half))
 
@@ -110,20 +109,6 @@ def test_gradients_are_those_of_the_floats(dtype: torch.dtype) -> None:
     torch.testing.assert_close(x.grad, same.grad, rtol=2e-2, atol=2e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
-def test_layers_of_the_same_weight_share_what_the_kernel_reads() -> None:
-    one, other = filled(64, 16, False, 64), Int4Linear(64, 16, False, 64)
-    other.load_state_dict(one.state_dict(), assign=True)
-    x = torch.randn(2, 64).bfloat16()
-    with torch.no_grad():
-        y = one(x)
-        assert torch.equal(other(x), y)
-        assert one._kernel is other._kernel
-        other.weight, other.scale = filled(64, 16, False, 64).weight, one.scale
-        assert not torch.equal(other(x), y)
-        assert len(int4._KERNELS) >= 2
-        assert torch.equal(one(x), y)
-
-
 def test_layers_of_the_language_model_are_int4_where_a_group_fits() -> None:
     model = build(PRESETS["nano"])
     names = use_quantized(model, 128)
@@ -137,14 +122,6 @@ def test_layers_of_the_language_model_are_int4_where_a_group_fits() -> None:
     narrow.text.decoder[0].ff.down = nn.Linear(48, 5)  # 32 does not divide it
     assert "text.decoder.0.ff.down" in use_quantized(narrow, 128)
     assert isinstance(narrow.text.decoder[0].ff.down, Int8Linear)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_tied_embeddings_stay_int8(kind: str) -> None:
-    model = init_weights(KINDS[kind]())
-    assert "text.embed" in use_quantized(model, 32)
-    assert isinstance(model.text.embed, TiedEmbedding)
-    assert model.text.embed.weight.dtype == torch.int8
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -148,12 +148,6 @@ def test_every_kind_of_gemma_computes_in_int8(kind: str) -> None:
     assert 0 < (said - wanted).norm() < 0.2 * wanted.norm()  # a width of 16 rounds coarsely
 
 
-def test_scales_are_numbers_of_bf16() -> None:
-    scale = quantize(torch.randn(50, 8))[1]
-    assert scale.dtype == torch.float32
-    assert torch.equal(scale, scale.bfloat16().float())
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_an_int8_model_sees_what_the_float_model_sees(dtype: torch.dtype) -> None:
     torch.manual_seed(0)

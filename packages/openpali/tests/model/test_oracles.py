@@ -87,14 +87,6 @@ def test_buckets_that_leave_no_far_distances_are_refused(buckets: int, distance:
         T5Config(8, 8, 4, 2, 8, 1, 1, buckets=buckets, max_distance=distance)
 
 
-def test_the_nearest_longest_distance_works() -> None:
-    for buckets in (4, 5, 8, 32):
-        config = T5Config(8, 8, 4, 2, 8, 1, 1, buckets=buckets, max_distance=buckets // 2 + 1)
-        for bidirectional in (True, False):
-            found = RelativeBias(config, bidirectional).bucket(torch.arange(-99, 100))
-            assert 0 <= found.min() <= found.max() < buckets
-
-
 @pytest.mark.parametrize("query_block", [7, 1024])
 @pytest.mark.parametrize("kind", ["t5_v11", "ul2", "t5_tied", "mt5", "umt5"])
 def test_t5_family(kind: str, query_block: int, monkeypatch: pytest.MonkeyPatch) -> None:

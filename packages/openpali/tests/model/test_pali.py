@@ -129,26 +129,6 @@ def test_a_missing_frame_is_as_if_it_were_not_there(model: PaliModel, images: Te
     same(run(model, images[:1], prompt, targets, torch.tensor([0])), run(model, None, prompt, targets))
 
 
-def test_what_a_missing_frame_shows_does_not_matter(model: PaliModel, images: Tensor) -> None:
-    """In one batch with rows that have it, and with a row of text alone."""
-    prompt, targets, frames = ids(6, 3, 5), ids(5, 4, 2, seed=3), torch.tensor([3, 1, 0])
-    before = run(model, images, prompt, targets, frames)
-    painted = images.clone()
-    painted[1, 1:] = 7
-    painted[2] = 99
-    assert torch.equal(before[0], run(model, painted, prompt, targets, frames)[0])
-    alone = run(model, images[1:2, :1], prompt[1:2, :3], targets[1:2, :4])
-    torch.testing.assert_close(before[0][5:9], alone[0], rtol=0, atol=1e-5)
-
-
-def test_frames_and_images_do_matter(model: PaliModel, images: Tensor) -> None:
-    """So that the tests above are not about a model that looks at nothing."""
-    prompt, targets = ids(6), ids(5, seed=3)
-    three = run(model, images[:1], prompt, targets)[0]
-    for other in (images[:1, :2], images[:1].flip(1), images[1:2], None):
-        assert (three - run(model, other, prompt, targets)[0]).abs().max() > 1e-3
-
-
 def test_memory_is_visual_tokens_then_prompt(model: PaliModel, images: Tensor) -> None:
     memory = model.encode(images[:2], ids(6, 2), torch.tensor([3, 1]))
     assert memory.outputs.shape == (2, 3 * 4 + 6, 12)
@@ -164,12 +144,6 @@ def test_targets_are_shifted_and_causal(model: PaliModel, images: Tensor) -> Non
     one, other = model(images[:1], prompt, targets), model(images[:1], prompt, changed)
     assert torch.equal(one[:, :4], other[:, :4])
     assert (one[:, 4] - other[:, 4]).abs().max() > 1e-3
-
-
-def test_an_empty_prompt_is_finite(model: PaliModel) -> None:
-    *_, loss, grads = run(model, None, torch.cat([ids(3), torch.zeros(1, 3, dtype=torch.long)]), ids(4, 4, seed=3))
-    assert loss.isfinite()
-    assert all(grad.isfinite().all() for grad in grads.values())
 
 
 # ---- cached decoding ----
@@ -204,71 +178,6 @@ def test_steps_equal_decoding_at_once(
         patch.setattr(attention, "QUERY_BLOCK", block)
         logits = steps(model, model.start(memory, LENGTH + spare), inputs, sizes)
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_no_mask_is_as_good_as_a_full_one(decoding: tuple[PaliModel, Memory, Tensor, Tensor]) -> None:
-    model, _, inputs, _ = decoding
-    memory = model.encode(None, ids(5, 5, 5))
-    plain = steps(model, model.start(Memory(memory.outputs, None), LENGTH), inputs, [LENGTH])
-    assert torch.equal(plain, steps(model, model.start(memory, LENGTH), inputs, [LENGTH]))
-
-
-@torch.no_grad()
-def test_reordered_rows_go_on_as_they_were(decoding: tuple[PaliModel, Memory, Tensor, Tensor]) -> None:
-    model, memory, inputs, expected = decoding
-    cache = model.start(memory, LENGTH)
-    steps(model, cache, inputs[:, :7], [1, 6])
-    rows = torch.tensor([2, 0, 0, 1, 2])  # copies and a new order
-    cache.reorder(rows)
-    logits = steps(model, cache, inputs[rows, 7:12], [2, 3])
-    torch.testing.assert_close(logits, expected[rows, 7:12], rtol=0, atol=1e-5)
-    kept = torch.tensor([3])  # and then all but one finish
-    cache.reorder(kept)
-    logits = steps(model, cache, inputs[rows[kept], 12:], [1] * (LENGTH - 12))
-    torch.testing.assert_close(logits, expected[rows[kept], 12:], rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_rows_of_one_memory_share_it_until_they_part(decoding: tuple[PaliModel, Memory, Tensor, Tensor]) -> None:
-    model, memory, inputs, expected = decoding
-    cache = model.start(memory, LENGTH)
-    steps(model, cache, inputs[:, :4], [4])
-    origin = torch.arange(3)
-    for rows, memories in [([0, 0, 2, 2], 2), ([1, 1, 0, 2, 3, 2], 2), ([0, 3, 4], 3), ([2, 0], 2), ([1, 1], 1)]:
-        reordered = torch.tensor(rows)
-        cache.reorder(reordered)
-        origin = origin[reordered]
-        assert len(cache.memory) == memories
-        start = int(cache.text.lengths[0])
-        logits = steps(model, cache, inputs[origin, start : start + 1], [1])
-        torch.testing.assert_close(logits, expected[origin, start : start + 1], rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_rows_do_not_share_a_past_after_reordering(decoding: tuple[PaliModel, Memory, Tensor, Tensor]) -> None:
-    """Two continuations of one row: what the first writes must not be seen by the second."""
-    model, memory, inputs, _ = decoding
-    cache = model.start(memory, LENGTH)
-    model.step(inputs[:, :4], cache)
-    cache.reorder(torch.tensor([0, 0]))
-    forked = torch.stack([inputs[0, 4:8], inputs[1, 4:8]])
-    logits = steps(model, cache, forked, [1, 1, 2])
-    whole = torch.cat([inputs[:1, :4].expand(2, -1), forked], dim=1)
-    assert memory.mask is not None
-    both = Memory(memory.outputs[:1].expand(2, -1, -1), memory.mask[:1].expand(2, -1))
-    expected = model.text.logits(model.text.decode(whole, *both))
-    torch.testing.assert_close(logits, expected[:, 4:], rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("sizes", [[3, 1], [4], [2, 2]])
-def test_a_step_past_the_end_is_an_error(
-    decoding: tuple[PaliModel, Memory, Tensor, Tensor], sizes: list[int]
-) -> None:
-    model, memory, inputs, _ = decoding
-    with pytest.raises(ValueError):
-        steps(model, model.start(memory, 3), inputs[:, :4], sizes)
 
 
 # ---- memory ----

@@ -46,11 +46,6 @@ def test_positions_are_those_of_an_antialiased_resize(table_grid: tuple[int, int
     assert found.isfinite().all()
 
 
-def test_positions_are_the_table_itself_on_its_grid() -> None:
-    table = torch.randn(12, 8)
-    assert torch.equal(positions_on(torch.tensor([[3, 4]]), 12, table, (3, 4))[0], table)
-
-
 def test_positions_stay_in_float32_under_autocast() -> None:
     table, grids = torch.randn(16, 8), torch.tensor([[3, 5]])
     expected = positions_on(grids, 15, table, (4, 4))

@@ -58,20 +58,6 @@ def test_softmax_of_regions_is_the_cross_entropy_over_distinct_names() -> None:
     assert not region.grad[3].any()
 
 
-def test_region_loss_counts_a_name_once_wherever_it_stands() -> None:
-    generator = torch.Generator().manual_seed(6)
-    names = torch.randint(0, 2, (40, 3), generator=generator)  # eight names, some of them neighbours
-    distinct, place = names.unique(dim=0, return_inverse=True)
-    name = F.normalize(torch.randn(len(distinct), 7, generator=generator), dim=1)
-    region = F.normalize(torch.randn(9, 7, generator=generator), dim=1)
-    named = torch.randint(0, 40, (9,), generator=generator)
-    regions = Regions(torch.zeros(9), torch.zeros(9, 4), names, named)
-    once = regions._replace(names=distinct, named=place[named])
-    embeddings = pairs(1)._replace(region=region, name=name)
-    loss = region_loss(embeddings._replace(name=name[place]), regions, places_of(regions))
-    torch.testing.assert_close(loss, region_loss(embeddings, once, places_of(once)))
-
-
 def test_memory_of_the_region_loss_does_not_grow_with_pairs_of_names() -> None:
     names, named = torch.randint(0, 9, (500, 4)), torch.arange(3)
     embeddings = pairs(1)._replace(region=torch.randn(3, 7), name=torch.randn(500, 7))
@@ -133,27 +119,6 @@ def test_what_may_be_anything_does_not_teach_that_nothing_is_there() -> None:
     assert not weights[0, 4:, 3:][region[0, 4:, 3:] == -1].any()
     torch.testing.assert_close(weights[0, 4:, :3], torch.full((2, 3), 1 / 6))
     assert torch.equal(weights[0][region[0] >= 0], alone.weights.view(2, 6, 6)[0][region[0] >= 0])
-
-
-def test_the_smallest_thing_that_may_be_anything_has_a_patch_too() -> None:
-    _, regions = scene()
-    ignored = regions._replace(named=torch.tensor([1, 2, UNKNOWN, PADDING]))
-    region, weights = (each.view(2, 6, 6) for each in places_of(ignored))
-    assert (region[0, 5, 5], weights[0, 5, 5]) == (-1, 0)
-    assert weights[0, 5, 4] == 1 / 11
-
-
-def test_padding_of_an_image_is_part_of_nothing() -> None:
-    model, regions = scene()
-    points = model.vit.centres(40, torch.tensor([[6, 6], [2, 9]]))
-    region, weights = (each.view(2, 40) for each in places_of(regions._replace(points=points)))
-    alone = places_of(regions).region.view(2, 36)
-    assert torch.equal(region[0, :36], alone[0])
-    assert (region[0, 36:] == -1).all()
-    assert not weights[0, 36:].any()
-    other = regions._replace(points=points, rows=torch.tensor([0, 0, 0, 1]), named=torch.tensor([1, 2, 1, 1]))
-    region, weights = (each.view(2, 40)[1] for each in places_of(other))
-    torch.testing.assert_close(weights, torch.cat((torch.full((18,), 1 / 18), torch.zeros(22))))
 
 
 def test_losses_of_every_patch_are_those_of_plain_loops() -> None:

@@ -169,7 +169,7 @@ def assemble(
         if name in texts:
             texts[name] = extend_rows(texts[name], known, tokenizer.vocab_size, generator)
     facts = Facts(
-        parts={"vision": str(vision), "text": str(text), "head": language.head},
+        parts={"vision": str(vision), "text": str(text)},
         vocabulary={"kept": known, "new": tokenizer.vocab_size - known, "seed": seed},
     )
     weights = {
@@ -181,7 +181,7 @@ def assemble(
     about = [
         *image.describe(),
         f"language model: {len(language.weights)} tensors, {t.encoder_layers} + {t.decoder_layers} layers of "
-        f"{t.d_model}; its head is {language.head}",
+        f"{t.d_model}",
         f"vocabulary: {known} tokens converted, {tokenizer.vocab_size - known} new",
     ]
     v = config.vision

@@ -37,14 +37,10 @@ _ACTIVATIONS: Mapping[str, Literal["gelu", "silu"]] = {"gated-gelu": "gelu", "ga
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A checkpoint under the names of :class:`openpali.model.t5.EncoderDecoder`.
-
-    ``head`` describes the origin of its output head.
-    """
+    """A checkpoint under the names of :class:`openpali.model.t5.EncoderDecoder`."""
 
     config: T5Config
     weights: Mapping[str, Tensor]
-    head: str
 
 
 def is_t5(source: Path) -> bool:
@@ -60,22 +56,18 @@ def read_t5(folder: Path) -> LanguageModel:
     # a bias that early T5 code saved but never used
     found.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
     drop_copies(found, dict.fromkeys(_COPIES, _EMBEDDING), str(folder))
-    own = found.pop(_HEAD, None)
-    embedding = found.get(_EMBEDDING)
-    given = own is not None
-    if own is not None and embedding is not None and torch.equal(own, embedding):
-        own = None
-    tied, scale = _infer_head(described, given, own is not None, str(folder))
-    origin = (
-        "tied to the embedding, scaled" if tied else "its own" if own is not None else "a copy of the embedding"
-    )
-    head = embedding if own is None else own
-    if not tied and head is not None:
-        found[_HEAD] = head if scale == 1 else head * scale
-        origin += ", scaled" if scale != 1 else ""
+    tied, head, embedding = _is_tied(described), found.pop(_HEAD, None), found.get(_EMBEDDING)
+    own = head is not None and not (tied and embedding is not None and torch.equal(head, embedding))
+    if own == tied:
+        raise ValueError(
+            f"{folder}: config.json and {_HEAD} disagree on whether the output head is the embedding: set "
+            "scale_decoder_outputs there to true, as in T5 1.0, or to false"
+        )
+    if head is not None and own:
+        found[_HEAD] = head
     config = replace(config, tied_head=tied)
     weights = read(rules(config), skeleton(lambda: EncoderDecoder(config)), found, str(folder))
-    return LanguageModel(config, weights, origin)
+    return LanguageModel(config, weights)
 
 
 def write_t5(weights: Mapping[str, Tensor], config: T5Config) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -164,25 +156,13 @@ def _config(described: Mapping[str, Any], where: str) -> T5Config:
     )
 
 
-def _infer_head(described: Mapping[str, Any], given: bool, own: bool, where: str) -> tuple[bool, float]:
-    """Whether the head is tied, and the factor of an untied one, from file and configuration.
+def _is_tied(described: Mapping[str, Any]) -> bool:
+    """Whether the head is the embedding, its input scaled by ``D^-0.5``, as in T5 1.0.
 
-    ``given``: the file has a head; ``own``: it differs from the embedding.
-
-    The head of T5 1.0 is the embedding, its input scaled by ``D^-0.5``; later ones have a matrix of their own,
-    mT5 always. ``tie_word_embeddings`` depends on the version of transformers. Up to 4 it decides both whether
-    there is a head and whether its input is scaled. 5 always writes true, keeps a head that differs from the
-    embedding, and says in ``scale_decoder_outputs`` whether it is scaled.
+    transformers 5 says so in ``scale_decoder_outputs``, and always writes ``tie_word_embeddings``; up to 4 the
+    latter decides, but for mT5, which has a matrix of its own.
     """
-    scaled, mt5 = described.get("scale_decoder_outputs"), described["model_type"] == "mt5"
+    scaled = described.get("scale_decoder_outputs")
     if scaled is None:
-        says_tied = described.get("tie_word_embeddings", True)
-        if (own and says_tied and not mt5) or (not own and (mt5 if says_tied else not given)):
-            raise ValueError(
-                f"{where}: config.json and {_HEAD} disagree on whether the output head is the embedding: set "
-                "scale_decoder_outputs there to true, as in T5 1.0, or to false"
-            )
-        scaled = not own and says_tied
-    if own:
-        return False, {**_COMMON, **described}["d_model"] ** -0.5 if scaled else 1.0
-    return bool(scaled), 1.0
+        scaled = described.get("tie_word_embeddings", True) and described["model_type"] != "mt5"
+    return bool(scaled)
