@@ -35,7 +35,7 @@ def bench(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A working folder with the files that the page names; the tiny bundle is shipped as ``nano``."""
     for name in datasets():
         (home() / "data" / name).mkdir(exist_ok=True)
-    for name in ("docvqa", "screenqa"):
+    for name in ("docvqa", "screenspot"):
         ANSWERING[name](tmp_path / "DATA")
     image, record = Image.fromarray(np.zeros((8, 8, 3), np.uint8)), {"question": "what?", "answers": ["a horse"]}
     image.save(tmp_path / "photo.png")

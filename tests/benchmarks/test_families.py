@@ -280,14 +280,6 @@ def test_lines_end_where_json_lines_do(tmp_path: Path) -> None:
     assert [row.values for row in Folder(tmp_path, "A", "a.org").rows("a.jsonl")] == rows
 
 
-def test_translations_need_their_image(tmp_path: Path) -> None:
-    ANSWERING["coco-35l"](tmp_path)
-    row = {"image_id": "5_0", "caption_tokenized": "a", "translation_tokenized": "b", "trg_lang": "de"}
-    dump_lines(tmp_path / "coco35l" / "coco_mt_dev.jsonl", [row])
-    with pytest.raises(ValueError):
-        benchmark("coco-35l").open(tmp_path)
-
-
 def test_damaged_json_is_reported(tmp_path: Path) -> None:
     ANSWERING["docvqa"](tmp_path)
     path = tmp_path / "docvqa" / "val_v1.0_withQT.json"

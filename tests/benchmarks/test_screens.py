@@ -1,4 +1,4 @@
-"""ScreenSpot and ScreenQA: which clicks and answers are right, and who is asked."""
+"""ScreenSpot: which clicks are right, and who is asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from openpali.infer.pali import Pali
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Box, Object
 from openpali.tasks.scoring import Answered
-from openpali_lab.benchmarks.metrics.screenqa import normalize, short_answers
 from openpali_screen.pointing import Screen
 from openpali_screen.reader import ScreenReader
 
@@ -164,35 +163,3 @@ def test_a_model_without_parts_for_screens_is_asked_itself(bundle: Path, tmp_pat
     done = run(benchmark("screenspot"), Pali.from_pretrained(bundle / "pali"), tmp_path, limit=2)
     assert done.card.scores["pointing"] in (0, 0.5, 1)
     assert done.rows[0].prompt == "detect: open and close the mobile menu"
-
-
-# ---- ScreenQA
-
-
-@pytest.mark.parametrize(
-    ("prediction", "references", "same", "alike"),
-    [  # the results of the official script
-        ("The Learn tab!", ["learn tab"], 1, 1),
-        ("learn", ['"Learn" tab', "<no answer>"], 0, 2 / 3),
-        ("<no answer>", ["Learn", "<no answer>"], 1, 1),
-        ("<no answer>", ["Learn"], 0, 0),
-        ("no answer", ["<no answer>"], 0, 0),
-        ("Learn", ["<no answer>"], 0, 0),
-        ("an", ["the"], 1, 0),  # nothing is left of either
-        ("12 12 exercises", ["12 exercises", "12"], 0, 0.8),
-        ("$4.50", ["4.50"], 1, 1),
-        ("4-50", ["4 50"], 0, 0),
-    ],
-)
-def test_short_answers(prediction: str, references: list[str], same: float, alike: float) -> None:
-    scores = short_answers([prediction], [references])
-    assert scores.summary == pytest.approx({"exact_match": same, "f1": alike})
-    assert scores.per_sample["f1"] == [pytest.approx(alike)]
-
-
-def test_normal_form_of_short_answers() -> None:
-    assert normalize("  The “theatre” of\tan A-list, a ") == "“theatre” of alist"
-
-
-def test_empty_answers_are_wrong() -> None:
-    assert benchmark("screenqa").score([Answered(0, "k", "p", "", ("Learn",))]).summary["f1"] == 0

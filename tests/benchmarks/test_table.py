@@ -50,7 +50,7 @@ def test_the_layout_that_is_shown_is_the_one_that_is_read(name: str, tmp_path: P
         path = tmp_path / shown.partition(",")[0]
         if not shown.endswith("..."):
             assert path.is_file(), path
-        elif name not in ("coco-captions", "coco-35l", "tallyqa", "st-vqa"):  # of these, more folders than one
+        elif name not in ("coco-captions", "tallyqa", "st-vqa"):  # of these, more folders than one
             assert any(each.suffix == path.suffix for each in path.parent.iterdir()), path
         else:
             assert path.parents[1].is_dir(), path

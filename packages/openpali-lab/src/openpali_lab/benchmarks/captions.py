@@ -1,4 +1,4 @@
-"""Captions: of COCO's images, in 35 and 36 languages, of things that COCO does not name, of text and of screens."""
+"""Captions: of COCO's images, in 36 languages, of text and of screens."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ import numpy as np
 
 from openpali.tasks.caption import Caption
 from openpali.tasks.example import Box, Example, Image
-from openpali.tasks.scoring import with_slices
 from openpali_lab.benchmarks.files import Fields, Folder, Sample, published
 from openpali_lab.benchmarks.scoring import mean_of_slices
 
 COCO = "coco/dataset_coco.json"
-COCO_HOME = (
-    "https://cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip) and https://cocodataset.org"
-)
 COCO_IMAGES = (
     "coco/train2014/COCO_train2014_000000000009.jpg, ...",
     "coco/val2014/COCO_val2014_000000000042.jpg, ...",
 )
-
-
-def _coco_image(entry: Fields) -> str:
-    return f"coco/{entry.text('filepath')}/{entry.text('filename')}"
 
 
 @published(
@@ -35,7 +27,7 @@ def _coco_image(entry: Fields) -> str:
     split="Karpathy test",
     paper={"cider": 145.9},
     layout=(COCO, *COCO_IMAGES),
-    home=COCO_HOME,
+    home="https://cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip) and https://cocodataset.org",
     task="caption",
     max_tokens=32,
     beams=2,
@@ -45,73 +37,17 @@ def coco_captions(folder: Folder) -> Iterator[Sample]:
     for entry in folder.json(COCO).entries("images"):
         if entry.text("split") == "test":
             captions = [sentence.text("raw") for sentence in entry.entries("sentences")]
-            yield folder.with_image(Example(entry.text("cocoid"), captions={"en": captions}), _coco_image(entry))
+            image = f"coco/{entry.text('filepath')}/{entry.text('filename')}"
+            yield folder.with_image(Example(entry.text("cocoid"), captions={"en": captions}), image)
 
 
-COCO_35L = "coco35l/coco_mt_dev.jsonl"
-_CODES = "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt ro ru sv sw te th tr uk vi zh"
-LANGUAGES = tuple(_CODES.split())
-
-
-@published(
-    name="coco-35l",
-    title="COCO-35L captions",
-    split="dev, 35 languages",
-    layout=(COCO_35L, COCO, *COCO_IMAGES),
-    home="https://google.github.io/crossmodal-3600",
-    note="The score is the mean over languages.",
-    task="caption",
-    max_tokens=32,
-    scorer=mean_of_slices(Caption.score),
+_CODES = (
+    "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt quz ro ru sv sw te th tr uk vi zh"
 )
-def coco_35l(folder: Folder) -> Iterator[Sample]:
-    """The dev images in each language; all languages of one image follow each other."""
-    captions: dict[tuple[str, str], list[str]] = {}
-    for entry in folder.rows(COCO_35L):
-        image, lang = entry.text("image_id").split("_")[0], entry.text("trg_lang")
-        captions.setdefault((image, lang), []).append(entry.text("translation_tokenized"))
-        if lang == "de":  # every translation repeats the English original: take it once
-            captions.setdefault((image, "en"), []).append(entry.text("caption_tokenized"))
-    names = {entry.text("cocoid"): _coco_image(entry) for entry in folder.json(COCO).entries("images")}
-    for image in dict.fromkeys(image for image, _ in captions):
-        if image not in names:
-            raise ValueError(f"{COCO_35L} has an image {image} that {COCO} lacks; the originals are at {COCO_HOME}")
-        for lang in LANGUAGES:
-            if found := captions.get((image, lang)):
-                yield folder.with_image(Example(f"{image}_{lang}", captions={lang: found}, lang=lang), names[image])
-
-
-NOCAPS = "nocaps/nocaps_val_4500_captions.json"
-
-
-@published(
-    name="nocaps",
-    title="NoCaps",
-    split="val",
-    layout=(NOCAPS, "nocaps/validation/0013ea2087020901.jpg, ..."),
-    home="https://nocaps.org/download",
-    note="Each domain has its own idf, as on the server.",
-    task="caption",
-    max_tokens=32,
-    beams=2,
-    scorer=with_slices(Caption.score),
-)
-def nocaps(folder: Folder) -> Iterator[Sample]:
-    """The 4,500 validation images, ten captions each."""
-    annotations = folder.json(NOCAPS)
-    captions: dict[int, list[str]] = {}
-    for entry in annotations.entries("annotations"):
-        captions.setdefault(entry.integer("image_id"), []).append(entry.text("caption"))
-    for entry in annotations.entries("images"):
-        number, domain = entry.integer("id"), entry.text("domain")
-        example = Example(str(number), captions={"en": captions.get(number, [])}, question_kind=domain)
-        yield folder.with_image(example, f"nocaps/validation/{entry.text('file_name')}")
-
-
 XM3600 = "xm3600/captions.jsonl"
 XM3600_LAYOUT = (XM3600, "xm3600/images/000411001ff7dd4f.jpg, ...")
 XM3600_HOME = "https://google.github.io/crossmodal-3600"
-XM3600_LANGUAGES = tuple(sorted((*LANGUAGES, "quz")))
+XM3600_LANGUAGES = tuple(_CODES.split())
 
 
 def xm3600_image(entry: Fields) -> str:
@@ -262,4 +198,4 @@ def textcaps(folder: Folder) -> Iterator[Sample]:
         yield folder.with_image(Example(image, captions={"en": texts}), f"{OPEN_IMAGES}/{image}.jpg")
 
 
-BENCHMARKS = (coco_captions, coco_35l, nocaps, xm3600, screen2words, widgetcap, textcaps)
+BENCHMARKS = (coco_captions, xm3600, screen2words, widgetcap, textcaps)

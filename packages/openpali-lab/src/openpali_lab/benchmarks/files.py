@@ -144,12 +144,11 @@ class Folder:
         example: Example,
         *names: str,
         stride: int,
-        frames: int = MAX_FRAMES,
         start: float = 0.0,
         end: float | None = None,
     ) -> Sample:
         """A sample with frames of a video, see :func:`~openpali.data.media.videos.load_frames`."""
-        load = partial(load_frames, frames=frames, stride=stride, start=start, end=end)
+        load = partial(load_frames, frames=MAX_FRAMES, stride=stride, start=start, end=end)
         return lambda: replace(example, images=load(self.file(*names)))
 
     def subfolders(self, name: str) -> list[Path]:

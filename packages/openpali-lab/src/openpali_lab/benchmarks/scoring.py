@@ -23,7 +23,6 @@ from openpali.tasks.scoring import (
 )
 from openpali_lab.benchmarks.metrics import vqa
 from openpali_lab.benchmarks.metrics.nextqa import nextqa
-from openpali_lab.benchmarks.metrics.screenqa import short_answers
 from openpali_lab.benchmarks.metrics.wordnet import WordNet
 
 
@@ -57,11 +56,6 @@ def counts(rows: Sequence[Answered]) -> Scores:
 def relaxed(rows: Sequence[Answered]) -> Scores:
     """ChartQA's relaxed accuracy."""
     return vqa.relaxed_accuracy(texts(rows), first_references(rows))
-
-
-def screenqa(rows: Sequence[Answered]) -> Scores:
-    """ScreenQA's F1 of words and exact match."""
-    return short_answers(texts(rows), references(rows))
 
 
 def clicks(rows: Sequence[Answered]) -> Scores:

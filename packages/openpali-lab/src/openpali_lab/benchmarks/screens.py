@@ -1,4 +1,4 @@
-"""Benchmarks of screens, none of which is in the paper: where to click for an instruction, and questions.
+"""Benchmarks of screens, none of which is in the paper: where to click for an instruction.
 
 ScreenSpot, ScreenSpot-v2 and ScreenSpot-Pro: a click is right if it lies in the box of the element, edges included;
 without an answer it is wrong. The click is the centre of the first box that is found.
@@ -13,8 +13,6 @@ from openpali.eval.benchmark import Benchmark
 from openpali.metrics.scores import Scores, mean
 from openpali.tasks.example import Box, Example, Object
 from openpali.tasks.scoring import Answered, by_kind
-from openpali_lab.benchmarks import scoring
-from openpali_lab.benchmarks.captions import RICO, RICO_HOME
 from openpali_lab.benchmarks.files import Fields, Folder, Sample, published
 from openpali_lab.benchmarks.scoring import clicks
 from openpali_screen.parts import READER
@@ -138,28 +136,5 @@ def screenspot_pro(folder: Folder) -> Iterator[Sample]:
             yield folder.with_image(example, f"screenspot-pro/images/{entry.text('img_filename')}")
 
 
-SCREENQA = "screen_qa/short_answers/test.json"
-
-
-@published(
-    name="screenqa",
-    title="ScreenQA Short",
-    split="test",
-    metric="f1",
-    layout=(SCREENQA, f"{RICO}/11.jpg, ..."),
-    home=f"https://github.com/google-research-datasets/screen_qa, its screens at {RICO_HOME}",
-    note="`<no answer>` is an answer, too, and right where an annotator gave it.",
-    resolution=None,
-    max_tokens=64,
-    scorer=scoring.screenqa,
-)
-def screenqa(folder: Folder) -> Iterator[Sample]:
-    """The 8,419 test questions; the answer "<no answer>" says that the screen has none."""
-    for number, entry in enumerate(folder.rows(SCREENQA)):
-        screen, answers = entry.text("image_id"), entry.texts("ground_truth")
-        example = Example(f"{screen}_{number}", question=entry.text("question"), answers=answers)
-        yield folder.with_image(example, f"{RICO}/{screen}.jpg")
-
-
 def suite() -> list[Benchmark]:
-    return [screenspot, screenspot_v2, screenspot_pro, screenqa]
+    return [screenspot, screenspot_v2, screenspot_pro]

@@ -13,8 +13,8 @@ from openpali_lab.benchmarks.files import Folder, Sample, published
 video = partial(published, resolution=224, max_tokens=64)
 
 
-def _frames(stride: int, frames: int = MAX_FRAMES) -> str:
-    return f"{frames}, stride {stride}"
+def _frames(stride: int) -> str:
+    return f"{MAX_FRAMES}, stride {stride}"
 
 
 MSRVTT, MSRVTT_QA = "msrvtt/test_videodatainfo.json", "msrvtt-qa/test_qa.json"
@@ -142,32 +142,6 @@ def activitynet_qa(folder: Folder) -> Iterator[Sample]:
         yield folder.with_frames(example, *files, stride=ACTIVITYNET_QA_STRIDE)
 
 
-MSVD, MSVD_NAMES = "msvd-qa/test_qa.json", "msvd-qa/youtube_mapping.txt"
-MSVD_VIDEOS = ("msvd-qa/video", "msvd-qa/YouTubeClips")
-MSVD_FRAMES, MSVD_STRIDE = 8, 26
-
-
-@video(
-    name="msvd-qa",
-    title="MSVD-QA",
-    split="test",
-    frames=_frames(MSVD_STRIDE, MSVD_FRAMES),
-    layout=(MSVD, MSVD_NAMES, f"{MSVD_VIDEOS[0]}/mv89psg6zh4_33_46.avi, ..."),
-    home=QA_HOME,
-    task="video_qa",
-)
-def msvd_qa(folder: Folder) -> Iterator[Sample]:
-    """The 13,157 test questions."""
-    names = {number: name for name, number in folder.columns(MSVD_NAMES, 2)}  # "vid1301" -> "mv89psg6zh4_33_46"
-    for entry in folder.rows(MSVD):
-        number = f"vid{entry.integer('video_id')}"
-        if number not in names:
-            raise entry.wrong(f"{MSVD_NAMES} lacks video {number}")
-        example = Example(entry.text("id"), question=entry.text("question"), answers=[entry.text("answer")])
-        files = (f"{place}/{names[number]}.avi" for place in MSVD_VIDEOS)
-        yield folder.with_frames(example, *files, stride=MSVD_STRIDE, frames=MSVD_FRAMES)
-
-
 NEXTQA, NEXTQA_NAMES = "nextqa/test.csv", "nextqa/map_vid_vidorID.json"
 NEXTQA_SECOND = "nextqa/add_reference_answer_test.json"  # video -> question -> another right answer
 NEXTQA_STRIDE = 80
@@ -206,4 +180,4 @@ def nextqa(folder: Folder) -> Iterator[Sample]:
         yield folder.with_frames(example, f"nextqa/NExTVideo/{names.text(name)}.mp4", stride=NEXTQA_STRIDE)
 
 
-BENCHMARKS = (msrvtt_captions, msrvtt_qa, vatex, activitynet_captions, activitynet_qa, msvd_qa, nextqa)
+BENCHMARKS = (msrvtt_captions, msrvtt_qa, vatex, activitynet_captions, activitynet_qa, nextqa)
