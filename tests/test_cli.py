@@ -610,7 +610,6 @@ finally:
         (["explain", "mine.toml", "--rows", "-1"], "--rows"),
         (["plan", "mine.toml", "--prompt", "0"], "--prompt"),
         (["plan", "mine.toml", "--target", "0"], "--target"),
-        (["convert", "a", "--out", "b", "--locations", "-1"], "--locations"),
     ],
 )
 def test_numbers_out_of_range_are_rejected(capsys, monkeypatch, arguments: list[str], option: str) -> None:

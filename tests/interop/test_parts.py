@@ -165,7 +165,7 @@ def test_a_siglip_is_converted_alone(sources: Path, tmp_path: Path) -> None:
 def test_convert_reports_parity_of_each_layer(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     lines = openpali(
         capsys, monkeypatch, "convert", sources / "t5", sources / "siglip",
-        "--out", tmp_path / "pali", "--size", "16x20", "--locations", 2, "--report",
+        "--out", tmp_path / "pali", "--size", "16x20", "--report",
     )  # fmt: skip
     said = "\n".join(lines)
     assert "image encoder and text tower, MAP head" in said
@@ -176,7 +176,6 @@ def test_convert_reports_parity_of_each_layer(sources: Path, tmp_path: Path, cap
     assert all(float(line.rsplit(" ", 1)[1]) <= 1e-5 for line in compared)
     assert any(line.startswith("worst: ") for line in lines)
     assert lines[-1] == f"model written to {tmp_path / 'pali'}"
-    assert open_model(tmp_path / "pali").tokenizer.encode("<loc0001>")
 
 
 def test_export_writes_what_transformers_opens(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -384,7 +383,6 @@ def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, c
         (["nowhere.npz"], "no file nowhere.npz"),
         (["SIGLIP"], "make no model: give a whole one, with or without its mask VQ-VAE, or an image encoder"),
         (["T5", "BROKEN"], "broken/config.json is not a configuration of transformers"),
-        (["--locations", "4"], "location tokens are for a new PaLI"),
     ],
 )
 def test_mistakes_end_in_one_sentence(

@@ -104,13 +104,6 @@ def test_tokens_added_to_the_vocabulary_keep_their_ids(how: str, tmp_path: Path)
     assert {text: tokenizer.encode(text) for text in GOLDEN} == GOLDEN
 
 
-def test_location_tokens_are_added_on_request(tmp_path: Path) -> None:
-    (tmp_path / "spiece.model").write_bytes(checkpoints.small_proto())
-    plain, with_locations = (read_tokenizer(tmp_path, locations=n)[0] for n in (0, 1024))
-    assert with_locations.vocab_size == plain.vocab_size + 1024
-    assert len(with_locations.encode("<loc0000><loc1023>")) <= 3
-
-
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_tokenizer(tmp_path)

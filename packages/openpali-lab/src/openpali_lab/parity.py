@@ -17,8 +17,7 @@ from openpali.architectures.halves.image_encoder import ImageEncoder
 from openpali.architectures.halves.t5 import LanguageModel, is_t5, read_t5
 from openpali.architectures.paligemma import PaliGemmaModel, read_paligemma
 from openpali.architectures.preprocessor import MEAN, STD
-from openpali.architectures.rules import read_config, read_json
-from openpali.architectures.siglip import naflex
+from openpali.architectures.rules import read_json
 from openpali.architectures.siglip.architecture import SigLIPArchitecture, read_siglip
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
 from openpali.architectures.t5gemma2.architecture import read_t5gemma2
@@ -59,13 +58,12 @@ def report(sources: Sequence[Path]) -> Iterator[str]:
         yield "no parity report: transformers is not installed (pip install 'openpali[transformers]')"
         return
     found: list[Deviation] = []
-    joined = any(map(is_t5, sources))  # with an image encoder, which may be that of a larger model
     for source in sources:
         described = read_json(source / "config.json")
         kind = described.get("model_type", "")
         if is_t5(source):
             found += compare_texts(read_t5(source), source)
-        elif kind and (joined or kind in SigLIPArchitecture.model_types):
+        elif kind in SigLIPArchitecture.model_types:
             found += compare_images(read_siglip(source), source)
         elif kind == "t5gemma2":
             found += compare_t5gemma2(read_t5gemma2(source), source)
@@ -89,7 +87,7 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
         encoder: the image encoder read from ``source``.
         source: a transformers checkpoint folder.
     """
-    from transformers import Siglip2Model, SiglipModel
+    from transformers import Siglip2Model, Siglip2VisionModel, SiglipModel, SiglipVisionModel
 
     generator = torch.Generator().manual_seed(0)
     images, pixels = _images(encoder, generator)
@@ -101,7 +99,7 @@ def compare_images(encoder: ImageEncoder, source: Path) -> list[Deviation]:
 
     theirs: Any
     if encoder.text is None:
-        theirs = _load_tower(source)
+        theirs = _load(Siglip2VisionModel if encoder.vision.tokens else SiglipVisionModel, source)
         vit = _build(lambda: ViT(encoder.vision), encoder, "vit")
         with _outputs(vit.encoder.blocks) as layers:
             tokens = vit(images)
@@ -368,20 +366,6 @@ def _ours(build: Callable[[], nn.Module], weights: Mapping[str, Tensor], name: s
 
 def _load(cls: Any, source: Path) -> Any:
     return cls.from_pretrained(str(source), dtype=torch.float32, local_files_only=True).eval()
-
-
-def _load_tower(source: Path) -> Any:
-    """An image encoder, alone or within a larger model."""
-    from transformers import AutoModelForImageTextToText, Siglip2VisionModel, SiglipVisionModel
-
-    alone = {"siglip_vision_model": SiglipVisionModel, naflex.VISION: Siglip2VisionModel}
-    if (kind := read_config(source)["model_type"]) in alone:
-        return _load(alone[kind], source)
-    return next(
-        module
-        for name, module in _load(AutoModelForImageTextToText, source).named_modules()
-        if name.endswith("vision_tower")
-    )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from openpali.model.init import init_children
 from openpali.model.layers import Conv2d, Embedding, Linear
-from openpali.model.sides import overlap
+from openpali.model.regions import overlap
 from openpali.model.vit import MLP, Transformer, scaled
 
 KINDS = ("text", "region", "figure")

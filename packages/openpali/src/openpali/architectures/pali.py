@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,14 +21,13 @@ from openpali.architectures.preprocessor import (
 )
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
 from openpali.architectures.siglip.architecture import extend_rows, read_image_encoder, write_vit
-from openpali.architectures.tokenizer import read_tokenizer, require_rows
+from openpali.architectures.tokenizer import describe_tokenizer, read_tokenizer, require_rows
 from openpali.model.cache import Cache
 from openpali.model.init import materialise
 from openpali.model.layers import Dense
 from openpali.model.t5 import DecoderLayer, EncoderDecoder, EncoderLayer, T5Config
 from openpali.model.vision_language import Head, Memory, VisionLanguageModel
 from openpali.model.vit import Block, ViT, ViTConfig
-from openpali.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -140,29 +138,24 @@ class PaliArchitecture(Architecture[PaliModelConfig]):
         weights, described = write_vit(vit, model.config.vision)
         images = Exported(weights, {**describe_preprocess(model.preprocess), "config.json": described})
         weights, described = write_t5(text, model.config.text)
-        files = {"tokenizer_config.json": _describe_tokenizer(model.tokenizer), "config.json": described}
+        files = {
+            "tokenizer_config.json": describe_tokenizer(model.tokenizer, "T5Tokenizer", extra_ids=0),
+            "config.json": described,
+        }
         return {"vision": images, "text": Exported(weights, files, "spiece.model")}
 
 
-def assemble(
-    vision: Path,
-    text: Path,
-    *,
-    locations: int = 0,
-    seed: int = 0,
-) -> Stored[PaliModelConfig]:
+def assemble(vision: Path, text: Path) -> Stored[PaliModelConfig]:
     """A PaLI of public halves: the ViT, a new projection, and the encoder-decoder with an extended vocabulary.
 
     Args:
         vision: a source for :func:`read_image_encoder`; a MAP head and a text tower are read, checked and dropped.
         text: a T5-family checkpoint of transformers with its tokenizer.
-        locations: number of location tokens to add to the vocabulary; with 0, coordinates are plain text.
-        seed: of the projection and of the embeddings of new tokens.
     """
     image, language = read_image_encoder(vision), read_t5(text)
-    tokenizer, known = read_tokenizer(text, locations=locations)
+    tokenizer, known = read_tokenizer(text)
     require_rows(text, known, language.config.vocab_size)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     texts = dict(language.weights)
     config = PaliModelConfig(image.vision, replace(language.config, vocab_size=tokenizer.vocab_size))
     for name in ("embed.weight", "head.weight"):
@@ -170,11 +163,11 @@ def assemble(
             texts[name] = extend_rows(texts[name], known, tokenizer.vocab_size, generator)
     facts = Facts(
         parts={"vision": str(vision), "text": str(text)},
-        vocabulary={"kept": known, "new": tokenizer.vocab_size - known, "seed": seed},
+        vocabulary={"kept": known, "new": tokenizer.vocab_size - known, "seed": 0},
     )
     weights = {
         **{f"vit.{key}": value for key, value in image.vit.items()},
-        **{f"project.{key}": value for key, value in _new_projection(config, seed).items()},
+        **{f"project.{key}": value for key, value in _new_projection(config).items()},
         **{f"text.{key}": value for key, value in texts.items()},
     }
     t = language.config
@@ -189,8 +182,8 @@ def assemble(
     return Stored(config, weights, preprocess, tokenizer, facts, about)
 
 
-def _new_projection(config: PaliModelConfig, seed: int) -> dict[str, Tensor]:
-    """The projection of a PaLI without layers, drawn from ``seed``."""
+def _new_projection(config: PaliModelConfig) -> dict[str, Tensor]:
+    """The projection of a PaLI without layers."""
     hollow = PaliModelConfig(
         replace(config.vision, depth=0, grid=(1, 1)),
         replace(config.text, vocab_size=1, encoder_layers=0, decoder_layers=0),
@@ -198,15 +191,9 @@ def _new_projection(config: PaliModelConfig, seed: int) -> dict[str, Tensor]:
     with torch.device("meta"):
         model = PaliModel(hollow)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         return materialise(model).project.state_dict()
 
 
 def _part(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
-
-
-def _describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
-    """All special tokens are pieces of the SentencePiece model, so ``extra_ids`` is 0."""
-    pad, eos, unk = tokenizer.pieces([tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id])
-    return {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "pad_token": pad, "eos_token": eos, "unk_token": unk}

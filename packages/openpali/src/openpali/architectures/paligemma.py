@@ -30,7 +30,7 @@ from openpali.architectures.preprocessor import FILE, describe_preprocess, read_
 from openpali.architectures.rules import Rule, drop_copies, read, read_config, require_settings, skeleton, write
 from openpali.architectures.siglip import architecture as siglip
 from openpali.architectures.siglip.architecture import SO400M
-from openpali.architectures.tokenizer import read_gemma_tokenizer, require_rows
+from openpali.architectures.tokenizer import describe_tokenizer, read_gemma_tokenizer, require_rows
 from openpali.model.cache import Cache, Pair
 from openpali.model.gemma import Gemma, GemmaConfig, Layer, prefix_masks
 from openpali.model.layers import Dense
@@ -248,10 +248,14 @@ class PaliGemmaArchitecture(Architecture[PaliGemmaConfig]):
     def write(self, model: Stored[PaliGemmaConfig]) -> dict[str, Exported]:
         assert model.tokenizer is not None
         weights, described = write_paligemma(model.weights, model.config)
-        texts = gemma.describe_tokenizer(
-            model.tokenizer, "PaliGemmaProcessor", adds_bos=True, image_token="<image>"
+        texts = describe_tokenizer(
+            model.tokenizer,
+            "GemmaTokenizer",
+            processor_class="PaliGemmaProcessor",  # which adds BOS itself
+            add_bos_token=False,
+            extra_special_tokens={"image_token": "<image>"},
         )
-        files = {**describe_preprocess(model.preprocess), **texts, "config.json": described}
+        files = {**describe_preprocess(model.preprocess), "tokenizer_config.json": texts, "config.json": described}
         files[FILE]["image_seq_length"] = model.config.vision.grid[0] ** 2
         return {"": Exported(weights, files, "tokenizer.model")}
 

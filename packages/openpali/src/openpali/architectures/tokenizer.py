@@ -19,14 +19,13 @@ _SENTINEL = re.compile(r"▁?<extra_id_(\d+)>")
 _TYPES = spm.ModelProto.SentencePiece
 
 
-def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]:
+def read_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
     """The tokenizer of a checkpoint, extended by the tokens PaLI needs.
 
     Args:
         folder: holds a SentencePiece model (``spiece.model``, ``sentencepiece.model``, ``tokenizer.model``).
             Files of transformers beside it say how many sentinels follow (umT5 has 300), and which tokens were
             added to the vocabulary: unlike in transformers, a space before one of those is a token of its own.
-        locations: number of location tokens to add.
 
     Returns:
         The tokenizer, and how many of its ids the checkpoint knows; all later ids are new.
@@ -46,7 +45,7 @@ def read_tokenizer(folder: Path, *, locations: int = 0) -> tuple[Tokenizer, int]
         first = len(spm.ModelProto.FromString(extend_proto(proto, ())).pieces)
         others = {i: token for i, token in added.items() if i >= first and not _SENTINEL.fullmatch(token)}
         own = extend_proto(proto, [*special_pieces(sentinels=count)[:count], *(others[i] for i in sorted(others))])
-        tokenizer = Tokenizer.convert(own, sentinels=count, locations=locations)
+        tokenizer = Tokenizer.convert(own, sentinels=count)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     named = {i: f"▁<extra_id_{k}>" for k, i in declared.items() if i is not None} | others
@@ -99,6 +98,14 @@ def _sentinels(config: Mapping[str, Any], added: Mapping[int, str]) -> dict[int,
             named[int(found[1])] = None
     named |= dict.fromkeys(range(int(config.get("extra_ids") or 0)))
     return named | {int(found[1]): i for i, token in added.items() if (found := _SENTINEL.fullmatch(token))}
+
+
+def describe_tokenizer(tokenizer: Tokenizer, kind: str, **more: Any) -> dict[str, Any]:
+    """The description of transformers' tokenizer of class ``kind``, with ``more`` settings: all special tokens are
+    pieces of the SentencePiece model."""
+    ids = {name: getattr(tokenizer, f"{name}_id") for name in ("pad", "eos", "bos", "unk")}
+    named = {f"{name}_token": tokenizer.pieces([i])[0] for name, i in ids.items() if i >= 0}
+    return {"tokenizer_class": kind, **named, **more}
 
 
 def content_of(config: Mapping[str, Any], key: str, default: str) -> str:

@@ -61,9 +61,6 @@ def convert(
     size: Annotated[
         str, typer.Option(help="Image size: pixels per side, or HEIGHTxWIDTH; default: the checkpoint's own")
     ] = "",
-    locations: Annotated[
-        int, typer.Option(help="Location tokens to add to a new PaLI; default: coordinates are text", min=0)
-    ] = 0,
     report: Annotated[bool, typer.Option("--report", help="Compare each layer with transformers")] = False,
 ) -> None:
     """Make a model of public weights, or a PaLI of a SigLIP and a T5, with new projection and mask tokens."""
@@ -77,7 +74,7 @@ def convert(
     check_not_input(out, *sources)
     check_not_at_root(out / CONFIG)
     found = [find_checkpoint(source) for source in sources]
-    for line in write(found, out, size=pixels, locations=locations):
+    for line in write(found, out, size=pixels):
         typer.echo(line)
     if report:
         for line in option("convert --report")(found):

@@ -123,8 +123,6 @@ class Pali(Bundle):
         text: str | Path,
         out: str | Path | None = None,
         size: int | tuple[int, int] | None = None,
-        locations: int = 0,
-        seed: int = 0,
     ) -> Pali:
         """Assemble a PaLI from public weights (see :func:`assemble`). It needs training before it can answer.
 
@@ -133,13 +131,12 @@ class Pali(Bundle):
             text: T5, mT5, umT5 or UL2 with its tokenizer, as a folder of transformers.
             out: folder to write; by default a temporary one that is deleted with this object.
             size: pixels per side, or height and width; by default the size that the image encoder was trained at.
-            locations, seed: as for :func:`assemble`.
         """
         temporary = None if out else TemporaryDirectory(prefix="openpali-")
         folder = Path(out or cast(TemporaryDirectory[str], temporary).name)
         pixels = (size, size) if isinstance(size, int) else size
         halves = find_checkpoint(str(vision)), find_checkpoint(str(text))
-        made = assemble(*halves, locations=locations, seed=seed)
+        made = assemble(*halves)
         write_stored(made, folder, pixels)
         pali = cls(folder)
         pali._temporary = temporary

@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 
 from openpali.model.collectives import gather_rows, gather_sizes, gather_with_gradient, world_and_rank
 from openpali.model.losses import Embeddings
-from openpali.model.sides import overlap
 
 PADDING = -1  # no region
 UNKNOWN = -2  # a box that may hold anything: its patches do not learn that nothing is there
@@ -188,6 +187,18 @@ def side_loss(embeddings: Embeddings, regions: Regions, places: Places) -> Tenso
     true_P4 = torch.cat((points_P2 - boxes_P4[:, :2], boxes_P4[:, 2:] - points_P2), -1).clamp(min=_LEAST)
     _, giou_P = overlap(embeddings.sides.float(), true_P4)
     return ((1 - giou_P) * places.weights * (places.region >= 0)).sum()
+
+
+def overlap(one_N4: Tensor, other_N4: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (arXiv 1902.09630) of boxes around the same points, ``[N]`` each; distances are at
+    least 0, and no box is empty."""
+    both, either = torch.minimum(one_N4, other_N4), torch.maximum(one_N4, other_N4)
+    shared, hull, area, other = (
+        (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3]) for sides in (both, either, one_N4, other_N4)
+    )
+    union = area + other - shared
+    iou = (shared / union).clamp(0, 1)
+    return iou, shared / union + union / hull - 1
 
 
 def _number(rows_UL: Tensor) -> Tensor:

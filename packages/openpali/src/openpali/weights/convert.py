@@ -21,9 +21,7 @@ from openpali.weights.files import MAIN, MASKS
 from openpali.weights.write import POSITIONS, write_bundle, write_model
 
 
-def convert(
-    sources: Sequence[Path], out: Path, *, size: tuple[int, int] | None = None, locations: int = 0
-) -> Sequence[str]:
+def convert(sources: Sequence[Path], out: Path, *, size: tuple[int, int] | None = None) -> Sequence[str]:
     """Write a model folder from checkpoints of other libraries; returns lines of text about it.
 
     Args:
@@ -32,7 +30,6 @@ def convert(
             for masks and big_vision's ``vae-oid.npz``, which make a bundle.
         out: folder to write.
         size: as for :func:`write_stored`.
-        locations: as for :func:`openpali.architectures.pali.assemble`.
     """
     texts: list[Path] = []
     codecs: list[Path] = []
@@ -40,11 +37,9 @@ def convert(
     for source in sources:
         kind = codecs if is_mask_codec(source) else texts if is_t5(source) else others
         kind.append(source)
-    if locations and not texts:
-        raise ValueError("location tokens are for a new PaLI: name an image encoder and a language model")
     if len(others) == len(texts) == 1 and not codecs:
         with _naming(sources):
-            model = assemble(others[0], texts[0], locations=locations)
+            model = assemble(others[0], texts[0])
         return write_stored(model, out, size)
     if len(sources) == len(codecs) == 1:
         if size:

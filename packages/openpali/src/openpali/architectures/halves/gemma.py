@@ -1,4 +1,4 @@
-"""What the models with layers of Gemma, Gemma 2 or Gemma 3 share: names in transformers, and the tokenizer."""
+"""What the models with layers of Gemma, Gemma 2 or Gemma 3 share: names in transformers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from openpali.architectures.rules import Rule
 from openpali.model.gemma import GemmaConfig
-from openpali.text.tokenizer import Tokenizer
 
 _SHAPES = {  # ours -> theirs
     "vocab_size": "vocab_size",
@@ -61,19 +60,3 @@ def layer_rules(ours: str, theirs: str, layers: int, norms: Mapping[str, str]) -
             ),
         ]
     return found
-
-
-def describe_tokenizer(
-    tokenizer: Tokenizer, processor: str, *, adds_bos: bool = False, **image_tokens: str
-) -> dict[str, Any]:
-    """transformers' description: all special tokens are pieces of the SentencePiece model, except what stands for a
-    visual token. ``adds_bos``: the processor adds BOS itself."""
-    ids = {"pad_token": tokenizer.pad_id, "eos_token": tokenizer.eos_id, "bos_token": tokenizer.bos_id}
-    described = {
-        "tokenizer_class": "GemmaTokenizer",
-        "processor_class": processor,
-        "add_bos_token": not adds_bos,
-        **dict(zip(ids, tokenizer.pieces(ids.values()), strict=True)),
-        "extra_special_tokens": image_tokens,
-    }
-    return {"tokenizer_config.json": described}

@@ -1,14 +1,15 @@
 """SigLIP and SigLIP 2: both towers, in transformers' and big_vision's formats.
 
 Names as in transformers' `models/siglip/modeling_siglip.py`. For the image encoder alone, whether they start with
-``vision_model.`` depends on the version that wrote the checkpoint. What differs where images keep their proportions
-(``vision.tokens``) is in :mod:`openpali.architectures.siglip.naflex`.
+``vision_model.`` depends on the version that wrote the checkpoint. SigLIP 2 NaFlex, whose images keep their
+proportions (``vision.tokens``), embeds patches by a linear layer instead of a convolution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isqrt
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,9 +27,8 @@ from openpali.architectures.preprocessor import (
     warn_inexpressible,
 )
 from openpali.architectures.rules import Layout, Rule, dense, read, read_config, read_json, require_settings, write
-from openpali.architectures.siglip import naflex
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig, TextTowerConfig
-from openpali.architectures.tokenizer import content_of, read_tokenizer
+from openpali.architectures.tokenizer import content_of, describe_tokenizer, read_tokenizer
 from openpali.data.pipeline.encode import TextNormalisation
 from openpali.model.vit import Block, ViTConfig
 from openpali.tensors import MappedTensors
@@ -68,6 +68,9 @@ PRESETS: Mapping[str, SigLIPConfig] = {  # a recipe sets the vocabulary to that 
     ),
 }
 
+NAFLEX, NAFLEX_VISION = "siglip2", "siglip2_vision_model"
+"""Model types of SigLIP 2 NaFlex: both towers, and the image encoder alone."""
+_NAFLEX_PATCHES = 256  # transformers' default
 _REQUIRED = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "num_channels": 3}
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3072, "num_attention_heads": 12}
 _PATCH = 16
@@ -78,13 +81,16 @@ def read_siglip(folder: Path) -> ImageEncoder:
     """Read a transformers checkpoint: of a SigLIP, or of its image encoder."""
     config = read_config(folder)
     kind = config["model_type"]
-    if kind not in ("siglip", "siglip_vision_model", naflex.MODEL, naflex.VISION):
+    if kind not in ("siglip", "siglip_vision_model", NAFLEX, NAFLEX_VISION):
         raise ValueError(f"{folder} holds a {kind!r}, not a SigLIP")
-    both = kind in ("siglip", naflex.MODEL)
+    both = kind in ("siglip", NAFLEX)
     seen = dict(config.get("vision_config") or {}) if both else config
-    if kind in (naflex.MODEL, naflex.VISION):
+    if kind in (NAFLEX, NAFLEX_VISION):
         patch, _ = _pair(seen.get("patch_size", _PATCH))
-        seen = {**seen, "image_size": naflex.read_image_size(seen, patch, str(folder))}
+        patches = seen.get("num_patches", _NAFLEX_PATCHES)
+        if (side := isqrt(patches)) ** 2 != patches:
+            raise ValueError(f"{folder} has num_patches = {patches}: only those of a square can be read")
+        seen = {**seen, "image_size": side * patch}
         vision, image_size = vision_config(seen, str(folder))
         vision = replace(vision, tokens=read_native(folder, patch).tokens)
     else:
@@ -104,7 +110,7 @@ def write_siglip(weights: Mapping[str, Tensor], config: SigLIPConfig) -> tuple[d
     images keep their proportions: tensors and configuration.
     """
     t = config.text
-    kind, model = (naflex.MODEL, "Siglip2Model") if config.vision.tokens else ("siglip", "SiglipModel")
+    kind, model = (NAFLEX, "Siglip2Model") if config.vision.tokens else ("siglip", "SiglipModel")
     described = {
         "architectures": [model],
         "model_type": kind,
@@ -138,13 +144,13 @@ def write_vit(weights: Mapping[str, Tensor], config: ViTConfig) -> tuple[dict[st
 def describe_vision(config: ViTConfig, *, pool: bool) -> dict[str, Any]:
     """A ViT's shape as a configuration of transformers."""
     height, width = config.image_size
+    if height != width:
+        raise ValueError(f"transformers' SigLIP takes square images, but this ViT takes {height} x {width}")
     size: dict[str, Any]
     if config.tokens:
-        size = {"model_type": naflex.VISION, **naflex.describe_positions(config)}
-    elif height == width:
-        size = {"model_type": "siglip_vision_model", "image_size": height}
+        size = {"model_type": NAFLEX_VISION, "num_patches": config.grid[0] * config.grid[1]}
     else:
-        raise ValueError(f"transformers' SigLIP takes square images, but this ViT takes {height} x {width}")
+        size = {"model_type": "siglip_vision_model", "image_size": height}
     return {
         **size,
         "hidden_size": config.width,
@@ -265,7 +271,7 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
     native = True
     presets = PRESETS
     blocks = {Block: ()}
-    model_types = ("siglip", "siglip_vision_model", naflex.MODEL, naflex.VISION)
+    model_types = ("siglip", "siglip_vision_model", NAFLEX, NAFLEX_VISION)
 
     def reads(self, source: Path, described: Mapping[str, Any]) -> bool:
         return source.suffix == ".npz" or super().reads(source, described)
@@ -307,8 +313,7 @@ class SigLIPArchitecture(Architecture[SigLIPConfig]):
             warn_inexpressible(
                 "transformers takes the tokenizer of any siglip2 for Gemma's, lower case: embed texts with OpenPaLI"
             )
-        describe = naflex.describe_tokenizer if gemma else _describe_tokenizer
-        texts = describe(model.tokenizer, model.facts, model.config.text.length)
+        texts = _describe_texts(model.tokenizer, model.facts, model.config.text.length)
         files = {**describe_preprocess(model.preprocess), "tokenizer_config.json": texts, "config.json": described}
         return {"": Exported(weights, files, "tokenizer.model" if gemma else "spiece.model")}
 
@@ -348,20 +353,18 @@ def _texts(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     return {"text_normalisation": normalisation, "padding": "pad" if padded else "eos"}
 
 
-def _describe_tokenizer(tokenizer: Tokenizer, facts: Facts, length: int) -> dict[str, Any]:
+def _describe_texts(tokenizer: Tokenizer, facts: Facts, length: int) -> dict[str, Any]:
     """What makes transformers' tokenizer normalise and pad texts as ours, as far as it can, and tells convert."""
+    more = {"text_normalisation": facts.normalisation, "model_max_length": length}
+    if facts.padding == "eos":
+        [more["pad_token"]] = tokenizer.pieces([tokenizer.eos_id])
+    if tokenizer.bos_id >= 0:  # Gemma's
+        kind = "GemmaTokenizer" if facts.normalisation == "as is" else "Siglip2Tokenizer"
+        more |= {"add_bos_token": False, "add_eos_token": True, "padding_side": "right"}
+        return describe_tokenizer(tokenizer, kind, **more)
     if facts.normalisation != "canonical":
         warn_inexpressible(
             "transformers' SiglipTokenizer removes punctuation, which this model's texts keep: leave it out there, "
             "or embed texts with OpenPaLI"
         )
-    pad, eos, unk = tokenizer.pieces([tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id])
-    return {
-        "tokenizer_class": "SiglipTokenizer",
-        "do_lower_case": facts.normalisation != "as is",
-        "text_normalisation": facts.normalisation,
-        "model_max_length": length,
-        "pad_token": eos if facts.padding == "eos" else pad,
-        "eos_token": eos,
-        "unk_token": unk,
-    }
+    return describe_tokenizer(tokenizer, "SiglipTokenizer", do_lower_case=facts.normalisation != "as is", **more)

@@ -19,7 +19,7 @@ from openpali.architectures.rules import Rule, drop_copies, read, read_config, r
 from openpali.architectures.siglip import architecture as siglip
 from openpali.architectures.siglip.architecture import SO400M
 from openpali.architectures.t5gemma2.network import DecoderLayer, T5Gemma2Config, T5Gemma2Model
-from openpali.architectures.tokenizer import read_gemma_tokenizer
+from openpali.architectures.tokenizer import describe_tokenizer, read_gemma_tokenizer
 from openpali.model.gemma import GemmaConfig, Layer
 from openpali.model.vit import Block
 from openpali.tasks.dialects import Dialect
@@ -167,16 +167,16 @@ class T5Gemma2Architecture(Architecture[T5Gemma2Config]):
         place = "<image_soft_token>"  # becomes a new token, unless the model's own is a piece of the vocabulary
         if model.config.image_token < model.tokenizer.vocab_size:
             [place] = model.tokenizer.pieces([model.config.image_token])
-        texts = gemma.describe_tokenizer(
+        texts = describe_tokenizer(
             model.tokenizer,
-            "Gemma3Processor",
-            image_token=place,
-            boi_token=before,
-            eoi_token=after,
+            "GemmaTokenizer",
+            processor_class="Gemma3Processor",
+            add_bos_token=True,
+            extra_special_tokens={"image_token": place, "boi_token": before, "eoi_token": after},
         )
         files = {
             **describe_preprocess(model.preprocess, "Gemma3ImageProcessor"),
-            **texts,
+            "tokenizer_config.json": texts,
             "processor_config.json": {
                 "processor_class": "Gemma3Processor",
                 "image_seq_length": rows * columns // model.config.pool**2,
