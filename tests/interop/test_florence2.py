@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -50,7 +49,6 @@ from openpali.weights.format import add_facts, open_model
 from openpali.weights.quantize import write_int8
 from openpali.weights.write import write_model
 from openpali_lab.florence2.architecture import (
-    ADDED,
     DIALECT,
     Florence2Architecture,
     Florence2Model,
@@ -244,59 +242,7 @@ def change(folder: Path, copy: Path, name: str, edit: Callable[[dict[str, Any]],
     (copy / name).write_text(json.dumps(described))
 
 
-def test_first_checkpoints_are_read_too(saved: Saved, converted: Path, tmp_path: Path) -> None:
-    """With the names and the configuration of Microsoft's own code, and BART's vocabulary."""
-    names = {
-        r"^model\.language_model\.": "language_model.model.",
-        r"^model\.vision_tower\.": "vision_tower.",
-        r"^model\.multi_modal_projector\.image_projection\.weight$": "image_projection",
-        r"^model\.multi_modal_projector\.image_position_embed\.": "image_pos_embed.",
-        r"^model\.multi_modal_projector\.": "",
-        r"\.convs\.(\d)\.conv\.": r".convs.\1.proj.",
-        r"\.(conv[12])\.(?=weight|bias)": r".\1.fn.dw.",
-        r"\.spatial_block\.norm1\.": ".spatial_block.window_attn.norm.",
-        r"\.channel_block\.norm1\.": ".channel_block.channel_attn.norm.",
-        r"_attn\.(qkv|proj)\.": r"_attn.fn.\1.",
-        r"\.norm2\.": ".ffn.norm.",
-        r"\.ffn\.(fc[12])\.": r".ffn.fn.net.\1.",
-    }
-    weights = {}
-    for key, value in load_file(saved[0] / "model.safetensors").items():
-        name = key
-        for old, new in names.items():
-            name = re.sub(old, new, name)
-        weights[name] = value.T.contiguous() if name == "image_projection" else value
-    weights["language_model.lm_head.weight"] = weights["language_model.model.shared.weight"].clone()
-    weights["language_model.final_logits_bias"] = torch.zeros(1, 1344)
-    assert "vision_tower.blocks.2.1.spatial_block.window_attn.fn.qkv.bias" in weights
-    assert "visual_temporal_embed.pos_idx_to_embed" in weights
-    save_file(weights, tmp_path / "model.safetensors")
-    described = json.loads((saved[0] / "config.json").read_text())
-    vision = described["vision_config"]
-    vision["dim_embed"] = vision.pop("embed_dim")
-    vision["image_pos_embed"] = {"max_pos_embeddings": vision.pop("max_position_embeddings")}
-    vision["visual_temporal_embedding"] = {"max_temporal_embeddings": vision.pop("max_temporal_embeddings")}
-    (tmp_path / "config.json").write_text(json.dumps(described))
-    (tmp_path / "preprocessor_config.json").write_text(
-        json.dumps({"size": {"height": 64, "width": 64}, "resample": 3, **florence.NORMALISED})
-    )
-    florence.tokenizer().save_pretrained(tmp_path)
-    found = Florence2Architecture().read(tmp_path)
-    made = open_model(converted)
-    assert equal(made.weights(), found.weights)
-    del weights["language_model.lm_head.weight"]  # some files have the embedding under another of its names alone
-    embedding = weights.pop("language_model.model.shared.weight")
-    weights["language_model.model.encoder.embed_tokens.weight"] = embedding
-    save_file(weights, tmp_path / "model.safetensors")
-    assert equal(made.weights(), read_florence2(tmp_path).weights)
-    assert found.config == made.config
-    assert found.tokenizer is not None
-    assert [found.tokenizer.piece_id(piece) for piece in ADDED] == [
-        made.tokenizer.piece_id(piece) for piece in ADDED
-    ]
-
-
-def test_a_first_checkpoint_is_written_with_rows_for_the_token_of_images(
+def test_a_checkpoint_is_written_with_rows_for_the_token_of_images(
     saved: Saved, converted: Path, tmp_path: Path
 ) -> None:
     """Its embedding has no more rows than its tokenizer has tokens."""
@@ -329,6 +275,7 @@ def test_a_first_checkpoint_is_written_with_rows_for_the_token_of_images(
     [
         ("vision_config", {"patch_stride": [4, 2, 2, 1]}, "patch_stride"),
         ("vision_config", {"num_groups": [1, 1, 1]}, "other than 4 stages"),
+        ("vision_config", {"dim_embed": [8, 8, 16, 16]}, "take the model of florence-community"),
         ("text_config", {"scale_embedding": True}, "scale_embedding = True"),
         ("text_config", {"decoder_ffn_dim": 41}, "ffn_dim"),
         ("text_config", {"d_model": 32}, "has shape"),

@@ -2,15 +2,14 @@
 
     mean token, tokens of the image, BOS, prompt, EOS -> encoder | EOS, BOS, text, EOS
 
-It reads transformers' checkpoints, both ways, and those that were published before transformers had the model.
-Names as in its `models/florence2/modeling_florence2.py`; prompts and bins as in `processing_florence2.py` there.
+It reads and writes transformers' checkpoints: names as in its `models/florence2/modeling_florence2.py`, prompts and bins
+as in `processing_florence2.py` there.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -296,20 +295,6 @@ _COPIES = (
     "lm_head.weight",
 )
 _SIDE = 768  # pixels of published models' images
-_RENAMED = {  # names of the first checkpoints, as Microsoft wrote them
-    r"^language_model\.model\.": "model.language_model.",
-    r"^language_model\.lm_head\.": "lm_head.",
-    r"^(?=vision_tower\.)": "model.",
-    r"(?<=\.convs\.\d\.)proj\.": "conv.",
-    r"\.fn\.dw\.": ".",
-    r"\.(window|channel)_attn\.norm\.": ".norm1.",
-    r"_attn\.fn\.": "_attn.",
-    r"\.ffn\.norm\.": ".norm2.",
-    r"\.ffn\.fn\.net\.": ".ffn.",
-    r"^image_projection$": "model.multi_modal_projector.image_projection.weight",
-    r"^image_pos_embed\.": "model.multi_modal_projector.image_position_embed.",
-    r"^(?=image_proj_norm\.|visual_temporal_embed\.)": "model.multi_modal_projector.",
-}
 
 
 class Florence2Architecture(Architecture[Florence2Config]):
@@ -369,7 +354,7 @@ class Florence2Architecture(Architecture[Florence2Config]):
         )
 
     def write(self, model: Stored[Florence2Config]) -> dict[str, Exported]:
-        """With rows for the token of images, which the first checkpoints lack and transformers embeds before it
+        """With rows for the token of images, which BART's vocabulary lacks and transformers embeds before it
         puts visual tokens there: the mean of all rows, up to a multiple of 64, as transformers adds them."""
         assert isinstance(model.tokenizer, BytePairTokenizer)
         tokenizer = model.tokenizer.extended([IMAGE_TOKEN])
@@ -422,7 +407,7 @@ def read_tokenizer(folder: Path) -> BytePairTokenizer:
 
 
 def _generation(folder: Path) -> Json:
-    """How a checkpoint generates, which the first checkpoints say in `config.json`."""
+    """How a checkpoint generates, which some say in `config.json`."""
     return {**(read_config(folder).get("text_config") or {}), **read_json(folder / "generation_config.json")}
 
 
@@ -437,10 +422,10 @@ def read_florence2(folder: Path) -> Stored[Florence2Config]:
     """Read a transformers folder, in one file or in shards."""
     described, where = read_config(folder), str(folder)
     vision, text = (dict(described.get(f"{half}_config") or {}) for half in ("vision", "text"))
-    if "dim_embed" in vision:  # as Microsoft wrote it
-        vision["embed_dim"] = vision["dim_embed"]
-        vision["max_position_embeddings"] = vision["image_pos_embed"]["max_pos_embeddings"]
-        vision["max_temporal_embeddings"] = vision["visual_temporal_embedding"]["max_temporal_embeddings"]
+    if "dim_embed" in vision:
+        raise ValueError(
+            f"{where} is as Microsoft first published Florence-2: take the model of florence-community"
+        )
     require_settings(vision, _VISION, where)
     require_settings(text, _TEXT, where)
     v, t = {**_DEFAULTS, **vision}, {**_TEXT_DEFAULTS, **text}
@@ -472,7 +457,7 @@ def read_florence2(folder: Path) -> Stored[Florence2Config]:
         frames=v["max_temporal_embeddings"],
         image_token=described.get("image_token_id", Florence2Config.image_token),
     )
-    found = dict(_modern(MappedTensors(folder)))
+    found = dict(MappedTensors(folder))
     drop_copies(found, dict.fromkeys(_COPIES, _EMBEDDING), where)
     weights = read(rules(config), skeleton(lambda: Florence2Model(config)), found, where)
     return Stored(config, weights)
@@ -571,16 +556,3 @@ def rules(config: Florence2Config) -> list[Rule]:
                     *dense(f"{here}.norm_cross", f"{there}.encoder_attn_layer_norm"),
                 ]
     return found
-
-
-def _modern(found: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Tensors by the names that transformers has today, of files of any version."""
-    for key, value in found.items():
-        if key == "language_model.final_logits_bias":
-            if value.any():
-                raise ValueError(f"{key} is not zero, and it is in every Florence-2")
-            continue
-        name = key
-        for old, new in _RENAMED.items():
-            name = re.sub(old, new, name)
-        yield name, value.T if key == "image_projection" else value
