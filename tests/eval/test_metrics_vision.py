@@ -21,7 +21,7 @@ from openpali.metrics.masks import mask_scores, overlap
 from openpali.metrics.ocr import ocr
 from openpali.metrics.scores import Scores
 from openpali.tasks.scoring import Answered, segmentation
-from openpali_lab.benchmarks.metrics.retrieval import language_macro, retrieval
+from openpali_lab.benchmarks.metrics.retrieval import retrieval
 
 # --- OCR ---
 
@@ -309,15 +309,6 @@ def test_malformed_similarity() -> None:
         retrieval(np.full((2, 2), np.nan), [0, 1])
     with pytest.raises(ValueError):
         retrieval(np.zeros((2, 2)), [0, 0])
-
-
-def test_language_macro_weighs_languages_alike() -> None:
-    macro = language_macro({"en": Scores({"r": 1.0}, {"r": [1.0] * 9}), "th": Scores({"r": 0.0}, {"r": [0.0]})})
-    assert macro.summary == {"r": 0.5}
-    with pytest.raises(ValueError):
-        language_macro({"en": Scores({"r": 1.0}), "th": Scores({"q": 1.0})})
-    with pytest.raises(ValueError):
-        language_macro({})
 
 
 # --- bootstrap ---

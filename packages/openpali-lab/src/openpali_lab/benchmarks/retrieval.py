@@ -10,7 +10,7 @@ import numpy as np
 from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.infer.batches import chunked
 from openpali.infer.pipeline import Floats
-from openpali.metrics.scores import Scores, macro_values, mean_scores
+from openpali.metrics.scores import Scores, macro_values, mean, mean_scores
 from openpali_lab.benchmarks.captions import (
     XM3600,
     XM3600_HOME,
@@ -20,7 +20,7 @@ from openpali_lab.benchmarks.captions import (
     xm3600_image,
 )
 from openpali_lab.benchmarks.files import Folder
-from openpali_lab.benchmarks.metrics.retrieval import language_macro, retrieval
+from openpali_lab.benchmarks.metrics.retrieval import retrieval
 from openpali_lab.benchmarks.zero_shot import EmbedText
 
 BATCH = 64  # images in memory
@@ -74,7 +74,8 @@ def retrieve(
     each = {f"{name}/{lang}": v for lang, scores in by_language.items() for name, v in scores.summary.items()}
     hits_of = {f"{name}/{lang}": v for lang, scores in by_language.items() for name, v in scores.per_sample.items()}
     per_image = {name: macro_values(len(images), groups) for name, groups in values.items()}
-    return Scores(language_macro(by_language).summary | each, per_image | hits_of)
+    macro = {name: mean([scores.summary[name] for scores in by_language.values()]) for name in sorted(values)}
+    return Scores(macro | each, per_image | hits_of)
 
 
 def run_xm3600(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:

@@ -2,8 +2,8 @@
 
     mean token, tokens of the image, BOS, prompt, EOS -> encoder | EOS, BOS, text, EOS
 
-It reads and writes transformers' checkpoints: names as in its `models/florence2/modeling_florence2.py`, prompts and bins
-as in `processing_florence2.py` there.
+It reads and writes transformers' checkpoints: names as in its `models/florence2/modeling_florence2.py`, prompts
+and bins as in `processing_florence2.py` there.
 """
 
 from __future__ import annotations

@@ -42,6 +42,8 @@ from openpali_screen.views import MARGIN, WIDTHS
 from openpali_screen.vit import CELL, PATCH
 
 Json = dict[str, Any]
+_CTC = ("WEIGHT", "BONUS", "SURE", "CUT", "BEAMS", "FAR", "CHOICES", "LEAST", "BLANK")
+_ORDER = ("ALLEY", "GAP", "BREAK", "CELL", "ALIKE", "ALIGNED")
 _spm: Any = sentencepiece_model_pb2  # generated code, opaque to mypy
 
 
@@ -187,25 +189,8 @@ def numbers() -> Json:
             "light": read._LIGHT,
             "space": read._SPACE,
         },
-        "ctc": {
-            "weight": ctc.WEIGHT,
-            "bonus": ctc.BONUS,
-            "sure": ctc.SURE,
-            "cut": ctc.CUT,
-            "beams": ctc.BEAMS,
-            "far": ctc.FAR,
-            "choices": ctc.CHOICES,
-            "least": ctc.LEAST,
-            "blank": ctc.BLANK,
-        },
-        "order": {
-            "alley": order._ALLEY,
-            "gap": order._GAP,
-            "break": order._BREAK,
-            "cell": order._CELL,
-            "alike": order._ALIKE,
-            "aligned": order._ALIGNED,
-        },
+        "ctc": {name.lower(): getattr(ctc, name) for name in _CTC},
+        "order": {name.lower(): getattr(order, f"_{name}") for name in _ORDER},
     }
 
 

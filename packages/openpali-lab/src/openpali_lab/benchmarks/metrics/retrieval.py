@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -65,13 +65,3 @@ def _ranks(similarity: NDArray[np.floating], positives: NDArray[np.bool_]) -> ND
         best = np.where(hits, block, -np.inf).max(axis=1, keepdims=True)
         ranks[start : start + _ROWS] = ((block >= best) & ~hits).sum(axis=1)
     return ranks
-
-
-def language_macro(per_language: Mapping[str, Scores]) -> Scores:
-    """Mean over languages of each summary value; languages weigh the same, however many samples they have."""
-    if not per_language:
-        raise ValueError("no languages to average over")
-    names = {tuple(sorted(scores.summary)) for scores in per_language.values()}
-    if len(names) > 1:
-        raise ValueError("languages have different metrics: score them all with the same ones")
-    return Scores({name: mean([s.summary[name] for s in per_language.values()]) for name in sorted(*names)})
