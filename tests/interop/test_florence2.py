@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,8 +24,7 @@ from transformers import AutoProcessor, Florence2ForConditionalGeneration
 from transformers.models.florence2.processing_florence2 import Florence2PostProcessor, Florence2Processor
 from typer.testing import CliRunner
 
-from openpali.cli.main import app, main
-from openpali.distributed import ALONE
+from openpali.cli.main import app
 from openpali.infer.generate import Decoding, Generation, generate
 from openpali.infer.pali import Pali
 from openpali.model.int8 import Int8Linear
@@ -39,10 +37,9 @@ from openpali.tensors import load_exactly
 from openpali.text.byte_pairs import BytePairTokenizer
 from openpali.train.load import parse_recipe
 from openpali.train.optim.qk_clip import attentions
-from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
-from openpali.weights.bundle import open_tokenizer, pack_bundle
+from openpali.weights.bundle import pack_bundle
 from openpali.weights.convert import convert
 from openpali.weights.export import export
 from openpali.weights.format import add_facts, open_model
@@ -60,6 +57,7 @@ from openpali_lab.plan.planner import find_device, rehearse
 from openpali_lab.sizes import count_parameters, flops_per_image
 
 from . import florence
+from .shared import MINE, answer_in_every_way, openpali, raw_recipe, trainer
 
 Saved = tuple[Path, Florence2ForConditionalGeneration]
 PAD, BOS, EOS = 1, 0, 2
@@ -502,18 +500,6 @@ def test_a_mask_is_written_as_polygons_read_back_and_measured(converted: Path) -
 # ---- commands
 
 
-def openpali(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object, fails: bool = False
-) -> str:
-    """What a command prints, or the error with which it ends."""
-    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert bool(end.value.code) == fails, end.value.code
-    printed = capsys.readouterr()
-    return str(end.value.code) if fails else printed.out + printed.err
-
-
 def test_commands_take_it(
     saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,18 +530,8 @@ def test_it_answers_and_the_server_says_the_same(converted: Path, monkeypatch: p
     images = [np.full((20, 30, 3), shade, np.uint8) for shade in (90, 200)]
     rows = [[images[0]], images, [], [images[1]]]
     prompts = ["<OD>", "what is the same?", "a text without any image", "<REFERRING_EXPRESSION_SEGMENTATION> dog"]
-    decoding = Decoding(10)
-    alone = [pali.predict([row], [p], decoding=decoding)[0] for row, p in zip(rows, prompts, strict=True)]
-    together = pali.predict(rows, prompts, decoding=decoding)
-    scheduler = Scheduler(pali, slots=3)
-    tickets = [scheduler.submit(row, p, decoding=decoding) for row, p in zip(rows, prompts, strict=True)]
-    while scheduler.turn():
-        pass
-    served = [ticket.predictions()[0] for ticket in tickets]
-    ids = [found.generation.ids for found in alone]
-    assert ids == [found.generation.ids for found in together] == [found.generation.ids for found in served]
+    ids = answer_in_every_way(pali, rows, prompts)
     assert len({tuple(each) for each in ids}) == 4
-    assert [found.prompt for found in together] == [found.prompt for found in served]
 
 
 def test_it_answers_with_int8_activations(converted: Path) -> None:
@@ -634,31 +610,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             file.write(json.dumps({"images": [f"{shade}.png"], **about, "objects": [dog]}) + "\n")
 
 
-MINE = {"source": "mine.jsonl", "task": "vqa"}
-
-
-def raw_recipe(base: Path, **model: Any) -> dict[str, Any]:
-    return {
-        "name": "mine",
-        "objective": "sequence",
-        "batch": 2,
-        "workers": 0,
-        "precision": "fp32",
-        "model": {"init": {"": str(base)}, **model},
-        "optimizer": {"lr": 1e-2, "schedule": "constant"},
-        "phases": [{"samples": 4, "size": 64, "mixture": [MINE]}],
-        "evals": [{"name": "held", **MINE, "every": 2}],
-    }
-
-
-def trainer(recipe: Recipe, run: Path) -> Trainer:
-    tokenizer = open_tokenizer(recipe.model.tokenizer)
-    return Trainer(recipe, run, ALONE, tokenizer)
-
-
 @pytest.mark.usefixtures("data")
 def test_it_trains_with_the_loss_of_transformers(saved: Saved, converted: Path, tmp_path: Path) -> None:
-    recipe = inherit(parse_recipe(raw_recipe(converted, frozen=["vit"])))
+    recipe = inherit(parse_recipe(raw_recipe(converted, 64, frozen=["vit"])))
     run = trainer(recipe, tmp_path / "run")
     images = torch.randint(0, 256, (2, 1, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     prompts, targets = (
@@ -713,7 +667,7 @@ def test_an_adapter_of_it_in_int8_trains_and_answers(
     base = tmp_path / "int8"
     write_int8(open_model(converted), base)
     add_facts(base, kept={"num_beams": 3})  # which an export gives back
-    raw = raw_recipe(base, lora={"rank": 2})
+    raw = raw_recipe(base, 64, lora={"rank": 2})
     raw["phases"][0]["mixture"] = [{**MINE, "task": task} for task in ("vqa", "detect", "refseg")]
     recipe = inherit(parse_recipe({**raw, "batch": 6, "phases": [{**raw["phases"][0], "samples": 12}]}))
     whole_run = open_model(trainer(recipe, tmp_path / "whole").train())
@@ -756,7 +710,7 @@ def test_training_refuses_lengths_without_positions(converted: Path, tmp_path: P
     positions = open_model(converted).config.text.positions
 
     def train(key: str, length: int) -> Trainer:
-        return trainer(inherit(parse_recipe({**raw_recipe(converted), key: length})), tmp_path / key)
+        return trainer(inherit(parse_recipe({**raw_recipe(converted, 64), key: length})), tmp_path / key)
 
     train("max_target", positions - 1)
     for key in ("max_target", "max_prompt"):

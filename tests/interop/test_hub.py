@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,11 +16,10 @@ from huggingface_hub import constants
 
 from openpali.cli.main import main
 from openpali.infer.pali import Pali
-from openpali.weights.bundle import open_bundle, open_tokenizer
+from openpali.weights.bundle import open_tokenizer
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.hub import pinned
-from openpali.weights.write import write_bundle
 
 from . import checkpoints
 from .hub_endpoint import COMMIT, WEIGHTS, Endpoint, hub_of
@@ -130,14 +128,6 @@ def test_checkpoints_are_converted_by_name(
     assert not (tmp_path / "home" / "hub" / "org--siglip" / COMMIT).exists()  # nothing was converted beside it
     assert "write hf://ORG/NAME" in (run("convert", "hf://pg", "--out", tmp_path / "x") or "")
     assert "org/gated, then run" in (run("convert", "hf://org/gated", "--out", tmp_path / "x") or "")
-
-
-def test_bundles_keep_their_tokenizers(endpoint: type[Endpoint], repositories: Path) -> None:
-    folder = find_model("hf://org/pg")
-    shutil.copytree(folder, repositories / "me" / "bundle" / "pali")
-    write_bundle(repositories / "me" / "bundle", ["pali"], {}, [])
-    [part] = open_bundle(find_model("hf://me/bundle")).parts.values()
-    assert open_model(part).tokenizer.proto == open_model(folder).tokenizer.proto
 
 
 def test_a_lost_connection_is_said_in_a_sentence(endpoint: type[Endpoint], tmp_path: Path, monkeypatch) -> None:

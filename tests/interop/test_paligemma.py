@@ -21,11 +21,9 @@ from transformers import AutoProcessor, PaliGemmaForConditionalGeneration
 
 from openpali.architectures.paligemma import PIECES, PaliGemmaConfig, PaliGemmaModel, read_paligemma, read_tokenizer
 from openpali.architectures.preprocessor import Inexpressible
-from openpali.cli.main import main
 from openpali.infer.engines.registry import EngineName
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
-from openpali.serve.scheduler import Scheduler
 from openpali.tensors import INDEX, load_exactly
 from openpali.weights.convert import convert
 from openpali.weights.export import export
@@ -33,6 +31,7 @@ from openpali.weights.format import open_model
 from openpali_lab.parity import compare_paligemma
 
 from . import checkpoints
+from .shared import answer_in_every_way, openpali
 from .test_mask_codec import arrays as mask_codec_arrays
 
 KINDS = ["gemma", "gemma2"]
@@ -155,24 +154,6 @@ def test_an_adapter_with_names_of_transformers_is_refused(
             open_model(tmp_path).model(plain=plain)
 
 
-def test_another_resolution(downloaded: Path, tmp_path: Path) -> None:
-    convert([downloaded], tmp_path, size=(16, 16))
-    made = open_model(tmp_path)
-    assert made.model().vit.config.image_size == (made.preprocess.height, made.preprocess.width) == (16, 16)
-
-
-def openpali(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object, fails: bool = False
-) -> str:
-    """What a command prints, or the error with which it ends."""
-    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert bool(end.value.code) == fails, end.value.code
-    printed = capsys.readouterr()
-    return str(end.value.code) if fails else printed.out + printed.err
-
-
 @pytest.fixture(scope="module")
 def bundle(downloaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
@@ -215,19 +196,7 @@ def test_its_tasks_answer(engine: EngineName, taken: EngineName, bundle: Path) -
         assert pali.recognise(found.prompt) == name
     assert pali.task("refseg").masks is not None
     rows, prompts = [[image], [image, image[:9]]], ["ocr", "answer en why?"]
-    together = pali.predict(rows, prompts, decoding=Decoding(8))
-    alone = [
-        pali.predict([row], [prompt], decoding=Decoding(8))[0] for row, prompt in zip(rows, prompts, strict=True)
-    ]
-    assert [found.generation.ids for found in together] == [found.generation.ids for found in alone]
-    scheduler = Scheduler(pali)
-    tickets = [
-        scheduler.submit(row, prompt, decoding=Decoding(8)) for row, prompt in zip(rows, prompts, strict=True)
-    ]
-    while scheduler.turn():
-        pass
-    served = [ticket.predictions()[0] for ticket in tickets]
-    assert [found.generation.ids for found in served] == [found.generation.ids for found in alone]
+    answer_in_every_way(pali, rows, prompts)
     losses = pali.log_perplexity([[image]], "caption en", ["a dog", "a cat"])
     assert losses.shape == (1, 2)
     with pytest.raises(ValueError, match="paligemma"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,19 +18,13 @@ from transformers import AutoProcessor, T5Gemma2ForConditionalGeneration
 from openpali.architectures.preprocessor import Inexpressible
 from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES, read_t5gemma2
 from openpali.architectures.t5gemma2.network import T5Gemma2Model
-from openpali.cli.main import main
-from openpali.distributed import ALONE
 from openpali.infer.generate import Decoding, generate
 from openpali.infer.pali import Pali
 from openpali.model.int8 import Int8Linear
-from openpali.serve.scheduler import Scheduler
 from openpali.tensors import INDEX, load_exactly
 from openpali.train.load import parse_recipe
-from openpali.train.recipe import Recipe
 from openpali.train.start import inherit
 from openpali.train.step import check_sizes
-from openpali.train.trainer import Trainer
-from openpali.weights.bundle import open_tokenizer
 from openpali.weights.convert import convert
 from openpali.weights.export import export
 from openpali.weights.format import open_model
@@ -40,6 +33,7 @@ from openpali_lab.parity import compare_t5gemma2
 from openpali_lab.plan.planner import find_device, rehearse
 
 from . import checkpoints
+from .shared import MINE, answer_in_every_way, openpali, raw_recipe, trainer
 from .test_mask_codec import arrays as mask_codec_arrays
 
 Saved = tuple[Path, T5Gemma2ForConditionalGeneration]
@@ -157,18 +151,6 @@ def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, converted: Path, tmp
     assert (asked.pixel_values - pixels).abs().max() <= 1.01 / 127.5
 
 
-def openpali(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object, fails: bool = False
-) -> str:
-    """What a command prints, or the error with which it ends."""
-    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert bool(end.value.code) == fails, end.value.code
-    printed = capsys.readouterr()
-    return str(end.value.code) if fails else printed.out + printed.err
-
-
 def test_commands_take_it(
     saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,16 +193,7 @@ def test_it_answers_and_the_server_says_the_same(converted: Path) -> None:
     assert pali.write_prompt(pali.task("vqa"), "in this image, there is") == "in this image, there is"
     rows = [[images[0]], images, [], [images[1]]]
     prompts = [caption, "<start_of_image> or <start_of_image>?", "a longer text without any image", caption]
-    decoding = Decoding(10)
-    alone = [pali.predict([row], [p], decoding=decoding)[0] for row, p in zip(rows, prompts, strict=True)]
-    together = pali.predict(rows, prompts, decoding=decoding)
-    scheduler = Scheduler(pali, slots=3)
-    tickets = [scheduler.submit(row, p, decoding=decoding) for row, p in zip(rows, prompts, strict=True)]
-    while scheduler.turn():
-        pass
-    served = [ticket.predictions()[0] for ticket in tickets]
-    ids = [found.generation.ids for found in alone]
-    assert ids == [found.generation.ids for found in together] == [found.generation.ids for found in served]
+    ids = answer_in_every_way(pali, rows, prompts)
     assert len({tuple(each) for each in ids}) == 4
 
 
@@ -268,31 +241,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-MINE = {"source": "mine.jsonl", "task": "vqa"}
-
-
-def raw_recipe(base: Path, **model: Any) -> dict[str, Any]:
-    return {
-        "name": "mine",
-        "objective": "sequence",
-        "batch": 2,
-        "workers": 0,
-        "precision": "fp32",
-        "model": {"init": {"": str(base)}, **model},
-        "optimizer": {"lr": 1e-2, "schedule": "constant"},
-        "phases": [{"samples": 4, "size": 16, "mixture": [MINE]}],
-        "evals": [{"name": "held", **MINE, "every": 2}],
-    }
-
-
-def trainer(recipe: Recipe, run: Path) -> Trainer:
-    tokenizer = open_tokenizer(recipe.model.tokenizer)
-    return Trainer(recipe, run, ALONE, tokenizer)
-
-
 @pytest.mark.usefixtures("data")
 def test_it_trains_with_the_loss_of_transformers(saved: Saved, converted: Path, tmp_path: Path) -> None:
-    raw = raw_recipe(converted)
+    raw = raw_recipe(converted, 16)
     recipe = inherit(parse_recipe(raw))
     run = trainer(recipe, tmp_path / "run")
     images = torch.randint(0, 256, (2, 1, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -348,7 +299,7 @@ def test_an_adapter_of_it_in_int8_trains_resumes_and_answers(
     base = tmp_path / "int8"
     write_int8(open_model(converted), base)
     lora = {"rank": 2, "dropout": 0.1}
-    recipe = inherit(parse_recipe({**raw_recipe(base, lora=lora), "save_minutes": 1e-9, "ema": 0.5}))
+    recipe = inherit(parse_recipe({**raw_recipe(base, 16, lora=lora), "save_minutes": 1e-9, "ema": 0.5}))
     whole = open_model(trainer(recipe, tmp_path / "whole").train())
     broken = trainer(recipe, tmp_path / "broken")
     update = broken.optimizer.step

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from openpali import Pali, tensors
+from openpali import tensors
 from openpali.architectures.facts import Facts
 from openpali.architectures.registry import build
 from openpali.data.media.images import Preprocess
@@ -20,8 +20,6 @@ from openpali.metrics.calibration import Calibration
 from openpali.model.init import materialise
 from openpali.model.lora import LoraConfig
 from openpali.tensors import load_exactly
-from openpali.text.load import load_tokenizer
-from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, read_adapter, write_adapter
 from openpali.weights.bundle import mask_codec_of
 from openpali.weights.format import add_facts, open_model
@@ -90,20 +88,6 @@ def test_errors_name_a_few_of_hundreds_of_tensors(tmp_path) -> None:
     assert message.count("is not of this model") == tensors.LISTED
     assert message.endswith(f"and {len(weights) - tensors.LISTED} more")
     assert len(message) < 800
-
-
-def test_the_tokenizer_of_a_folder_is_parsed_once(tmp_path, tokenizer, monkeypatch) -> None:
-    opened = open_model(write(tmp_path / "model", "pali", tokenizer))
-    calls = []
-
-    def counted(path: Path) -> Tokenizer:
-        calls.append(path)
-        return load_tokenizer(path)
-
-    monkeypatch.setattr("openpali.weights.format.load_tokenizer", counted)
-    assert opened.tokenizer is opened.tokenizer
-    assert opened.tokenizer.proto == tokenizer.proto
-    assert calls == [opened.folder / "tokenizer.model"]
 
 
 @pytest.mark.parametrize(
@@ -188,16 +172,6 @@ def test_a_value_of_a_wrong_type_is_named(place, value, expected, tmp_path, bund
     told = f"config.json is no model.*config.{place} = {json.dumps(value)} must be {expected}"
     with pytest.raises(ValueError, match=re.sub(r"[\[\]]", r"\\\g<0>", told)):
         open_model(tmp_path)
-
-
-def test_score_cards_tell_models_of_other_shapes_apart(tmp_path, bundle) -> None:
-    known = hash_model(Pali.from_pretrained(bundle))
-    folder = shutil.copytree(bundle, tmp_path / "bundle")
-    file = folder / "pali" / "config.json"
-    described = json.loads(file.read_text())
-    described["config"]["vision"]["heads"] *= 2  # which no tensor tells
-    file.write_text(json.dumps(described))
-    assert hash_model(Pali.from_pretrained(folder)) != known
 
 
 def test_a_model_without_text_keeps_no_tokenizer_of_the_one_it_replaces(tmp_path, bundle) -> None:
@@ -303,3 +277,13 @@ def test_an_adapter_of_peft_has_the_facts_of_its_base_but_not_of_its_run(tmp_pat
 def test_a_recipe_decides_the_normalisation_of_texts() -> None:
     assert Facts(recipe={"keep_case": True}).normalisation == "as is"
     assert Facts(recipe={"keep_case": False}, text_normalisation="canonical").normalisation == "canonical"
+
+
+def test_score_cards_tell_models_of_other_shapes_apart(tmp_path, bundle) -> None:
+    known = hash_model(Pali.from_pretrained(bundle))
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    file = folder / "pali" / "config.json"
+    described = json.loads(file.read_text())
+    described["config"]["vision"]["heads"] *= 2  # which no tensor tells
+    file.write_text(json.dumps(described))
+    assert hash_model(Pali.from_pretrained(folder)) != known

@@ -154,15 +154,6 @@ def test_rows_join_at_any_step(model: VisionLanguageModel, images: Tensor) -> No
     )
 
 
-@torch.no_grad()
-def test_blocks_of_queries_change_nothing(
-    model: VisionLanguageModel, images: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = model(images, PROMPTS, TEXTS)
-    monkeypatch.setattr(attention, "SCORES", 2 * 4 * 19 * 5)  # five queries at a time
-    same(model(images, PROMPTS, TEXTS), whole)
-
-
 def test_blocks_of_queries_have_the_same_gradients(
     model: VisionLanguageModel, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,14 +129,6 @@ def test_a_missing_frame_is_as_if_it_were_not_there(model: PaliModel, images: Te
     same(run(model, images[:1], prompt, targets, torch.tensor([0])), run(model, None, prompt, targets))
 
 
-def test_memory_is_visual_tokens_then_prompt(model: PaliModel, images: Tensor) -> None:
-    memory = model.encode(images[:2], ids(6, 2), torch.tensor([3, 1]))
-    assert memory.outputs.shape == (2, 3 * 4 + 6, 12)
-    assert memory.mask is not None
-    assert memory.mask.sum(1).tolist() == [3 * 4 + 6, 4 + 2]
-    assert memory.mask[1, :6].all()  # the gap is closed
-
-
 def test_targets_are_shifted_and_causal(model: PaliModel, images: Tensor) -> None:
     prompt, targets = ids(6), ids(5, seed=3)
     changed = targets.clone()

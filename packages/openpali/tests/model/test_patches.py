@@ -46,13 +46,6 @@ def test_positions_are_those_of_an_antialiased_resize(table_grid: tuple[int, int
     assert found.isfinite().all()
 
 
-def test_positions_stay_in_float32_under_autocast() -> None:
-    table, grids = torch.randn(16, 8), torch.tensor([[3, 5]])
-    expected = positions_on(grids, 15, table, (4, 4))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(positions_on(grids, 15, table, (4, 4)), expected)
-
-
 def test_a_square_image_is_that_of_one_size(model: SigLIP) -> None:
     """On the grid of the position embeddings, both kinds of input mean the same."""
     images = torch.randint(0, 256, (2, 8, 8, 3), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
@@ -92,10 +85,3 @@ def test_padding_changes_nothing(model: SigLIP) -> None:
     for other in (patches(padding=200), patches(length=40)):
         for found, wanted in zip(outcome(other), expected, strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
-
-
-def test_a_region_is_the_patch_of_its_own_grid(model: SigLIP) -> None:
-    points = torch.tensor([[0.0, 0.0], [0.99, 0.99], [0.5, 0.5], [1.0, 1.0], [0.5, 0.3]])
-    grids = torch.tensor([[7, 2], [7, 2], [1, 16], [3, 5], [3, 5]])
-    assert model.vit.patches_at(points, grids).tolist() == [0, 13, 8, 14, 6]
-    assert model.vit.patches_at(points).tolist() == [0, 15, 10, 15, 9]

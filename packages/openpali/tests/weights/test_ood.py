@@ -75,11 +75,6 @@ def test_too_few_images_are_refused() -> None:
         fit_ood(drawn(CENTRES, 0), drawn(0, 1))
 
 
-def test_features_are_mean_and_log_spread_of_the_tokens() -> None:
-    tokens = torch.tensor([[[1.0, 5.0], [3.0, 5.0]]])
-    torch.testing.assert_close(describe(tokens), torch.tensor([[2.0, 5.0, 0.0, -13.8155]]), atol=1e-4, rtol=0)
-
-
 def test_copies_keep_what_a_model_knows_and_new_weights_lose_it(tmp_path: Path, tokenizer: Tokenizer) -> None:
     source = write(tmp_path / "source", "pali", tokenizer)
     assert read_ood(source) is None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import gc
 import json
 import os
 from pathlib import Path
@@ -11,13 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openpali.architectures.pali import PRESETS
-from openpali.architectures.registry import build
-from openpali.data.media.images import Preprocess
-from openpali.model.init import materialise
 from openpali.tensors import INDEX, WEIGHTS, MappedTensors, give_back, shapes, write_tensors
-from openpali.weights.format import open_model
-from openpali.weights.write import write_model
 
 TENSORS = {
     "a": torch.arange(6.0).view(2, 3),
@@ -89,27 +81,6 @@ def test_files_are_mapped_and_pages_read_when_touched(tmp_path: Path) -> None:
     assert 30 << 10 < mapped_kilobytes() - before < 40 << 10
     y.add_(1)
     assert MappedTensors(tmp_path)["y"].max() == 1  # the file stays as it is
-
-
-def test_a_model_lives_in_the_pages_of_its_file(tmp_path: Path) -> None:
-    """No second copy: the weights of a model, once read, occupy pages of the file."""
-    base = PRESETS["nano"]
-    config = dataclasses.replace(base, text=dataclasses.replace(base.text, vocab_size=60_000))  # 100 MB
-    write_model(
-        tmp_path,
-        materialise(build(config)).state_dict(),
-        config,
-        preprocess=Preprocess(72, 72),
-        tokenizer=None,
-    )
-    gc.collect()
-    file, own = mapped_kilobytes(), resident_kilobytes("RssAnon")
-    model = open_model(tmp_path).model()
-    size = sum(p.numel() * p.element_size() for p in model.parameters()) >> 10
-    assert size > 100 << 10
-    assert sum(float(p.detach().sum()) for p in model.parameters())
-    assert mapped_kilobytes() - file > 0.9 * size
-    assert resident_kilobytes("RssAnon") - own < 0.2 * size
 
 
 def test_pages_that_are_given_back_are_read_again(tmp_path: Path) -> None:
