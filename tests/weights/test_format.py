@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from openpali import tensors
+from openpali import Pali, tensors
 from openpali.architectures.facts import Facts
 from openpali.architectures.registry import build
 from openpali.data.media.images import Preprocess
