@@ -67,14 +67,12 @@ def parameters_per_token(model: PaliModel) -> int:
     return decoder + model.text.head_weight.numel()
 
 
-def flops_per_image(config: Any, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0) -> int:
+def flops_per_image(config: Any, size: tuple[int, int] | None = None, *, prompt: int = 0) -> int:
     """Floating-point operations before the first token, the sum of :func:`flops_of_stages`."""
-    return sum(flops_of_stages(config, size, frames=frames, prompt=prompt).values())
+    return sum(flops_of_stages(config, size, prompt=prompt).values())
 
 
-def flops_of_stages(
-    config: Any, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0
-) -> dict[str, int]:
+def flops_of_stages(config: Any, size: tuple[int, int] | None = None, *, prompt: int = 0) -> dict[str, int]:
     """Floating-point operations before the first token: "vision" (ViT and projection), "encoder" (what
     reads images and prompt), and "memory" (the decoder's keys and values of the encoder's outputs).
 
@@ -83,7 +81,6 @@ def flops_of_stages(
     Args:
         config: of a model that takes prompts.
         size: as for :meth:`openpali.architectures.base.Architecture.visual_tokens`.
-        frames: images per prompt.
         prompt: its length in tokens.
     """
     v, visual = config.vision, architecture_of(config).visual_tokens(config, size)
@@ -94,25 +91,23 @@ def flops_of_stages(
         patches = visual * getattr(config, "pool", 1) ** 2
         block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width
         image = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
-    vision = 2 * frames * (image + visual * v.width * decoder.width)
-    memory = _memory(config, frames * visual, frames, prompt)
+    vision = 2 * (image + visual * v.width * decoder.width)
+    memory = _memory(config, visual, prompt)
     if encoder is None:  # a prefix-LM, whose separator is read with the prefix
         return {"vision": vision, "encoder": 2 * decoder.prefill(memory + 1), "memory": 0}
     projected = memory * decoder.layers * 2 * decoder.width * decoder.keys
     return {"vision": vision, "encoder": 2 * encoder.prefill(memory), "memory": 2 * projected}
 
 
-def flops_per_token(
-    config: Any, size: tuple[int, int] | None = None, *, frames: int = 1, prompt: int = 0, position: int = 0
-) -> int:
+def flops_per_token(config: Any, size: tuple[int, int] | None = None, *, prompt: int = 0, position: int = 0) -> int:
     """Floating-point operations of generating the token at ``position`` (from 0) with a cache.
 
     Counts and takes what :func:`flops_of_stages` does.
     """
-    visual = frames * architecture_of(config).visual_tokens(config, size)
+    visual = architecture_of(config).visual_tokens(config, size)
     _, decoder = _stacks(config)
     before = 2 if isinstance(config, Florence2Config) else 1  # tokens that start a text
-    seen = _memory(config, visual, frames, prompt) + position + before
+    seen = _memory(config, visual, prompt) + position + before
     layer = decoder.weights + decoder.crossing + 2 * seen * decoder.inner
     return 2 * (decoder.layers * layer + decoder.width * decoder.vocabulary)
 
@@ -157,10 +152,10 @@ def _gemma(t: GemmaConfig) -> _Stack:
     return _Stack(t.layers, t.d_model, t.heads * t.d_head, t.kv_heads * t.d_head, ff, t.vocab_size)
 
 
-def _memory(config: Any, visual: int, frames: int, prompt: int) -> int:
-    """Tokens of the memory: those of all frames, the prompt, and what the model adds."""
+def _memory(config: Any, visual: int, prompt: int) -> int:
+    """Tokens of the memory: those of the image, the prompt, and what the model adds."""
     if isinstance(config, T5Gemma2Config):
-        return visual + prompt + 1 + frames * (len(config.before) + len(config.after))
+        return visual + prompt + 1 + len(config.before) + len(config.after)
     added = {PaliGemmaConfig: 1, Florence2Config: 2}  # BOS; and EOS
     return visual + prompt + added.get(type(config), 0)
 
