@@ -78,15 +78,6 @@ def test_buckets_of_every_distance() -> None:
             assert torch.equal(RelativeBias(config, bidirectional).bucket(distances), expected)
 
 
-@pytest.mark.parametrize(
-    ("buckets", "distance", "message"),
-    [(32, 16, "max_distance must be above 16, not 16"), (32, 8, "above 16, not 8"), (2, 9, "at least 4, not 2")],
-)
-def test_buckets_that_leave_no_far_distances_are_refused(buckets: int, distance: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        T5Config(8, 8, 4, 2, 8, 1, 1, buckets=buckets, max_distance=distance)
-
-
 @pytest.mark.parametrize("query_block", [7, 1024])
 @pytest.mark.parametrize("kind", ["t5_v11", "ul2", "t5_tied", "mt5", "umt5"])
 def test_t5_family(kind: str, query_block: int, monkeypatch: pytest.MonkeyPatch) -> None:

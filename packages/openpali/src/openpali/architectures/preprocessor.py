@@ -117,40 +117,29 @@ def describe_preprocess(
     """
     if preprocess is None:
         return {}
-    if isinstance(preprocess, NativePreprocess):
-        return _describe_native(preprocess)
-    height, width, (mode, antialias) = preprocess.height, preprocess.width, FILTERS[preprocess.filter]
-    side = {"height": height, "width": width}
-    size: dict[str, Any] = {"size": side}
+    mode, antialias = FILTERS[preprocess.filter]
+    described: dict[str, Any] = {"resample": _RESAMPLE[mode], **values}
     if not antialias:
         warn_inexpressible(
-            "transformers resizes images with antialiasing, and this model's are resized without: give it images "
-            f"of {height} x {width} pixels, resized by OpenPaLI's Preprocess"
+            "transformers resizes images with antialiasing, and this model's are resized without: resize them with "
+            "OpenPaLI's Preprocess"
         )
-        size["antialias"] = False  # for read_preprocess
+        described["antialias"] = False  # for read_preprocess and read_native
+    if isinstance(preprocess, NativePreprocess):
+        size = {"patch_size": preprocess.patch, "max_num_patches": preprocess.tokens}
+        return {FILE: {"image_processor_type": NAFLEX, **size, **described}}
+    side = {"height": preprocess.height, "width": preprocess.width}
+    described["size"] = side
     if preprocess.policy == "pad" and kind == SIGLIP:
         # It pads at the right and bottom, after it normalises: with 0, which is our grey.
-        size |= {"size": {"max_height": height, "max_width": width}, "do_pad": True, "pad_size": side}
+        most = {f"max_{name}": pixels for name, pixels in side.items()}
+        described |= {"size": most, "do_pad": True, "pad_size": side}
     elif preprocess.policy == "pad":
         warn_inexpressible(
             f"transformers' {kind} squashes images, and this model's keep their proportions: pad them to a square "
             "first, with grey at the right and bottom"
         )
-    return {FILE: {"image_processor_type": kind, **size, "resample": _RESAMPLE[mode], **values}}
-
-
-def _describe_native(preprocess: NativePreprocess) -> dict[str, Any]:
-    """:func:`describe_preprocess` for images that keep their proportions."""
-    mode, antialias = FILTERS[preprocess.filter]
-    described = {"image_processor_type": NAFLEX, "patch_size": preprocess.patch}
-    described |= {"max_num_patches": preprocess.tokens, "resample": _RESAMPLE[mode], **_VALUES}
-    if not antialias:
-        warn_inexpressible(
-            "transformers resizes images with antialiasing, and this model's are resized without: embed images "
-            "with OpenPaLI"
-        )
-        described["antialias"] = False  # for read_native
-    return {FILE: described}
+    return {FILE: {"image_processor_type": kind, **described}}
 
 
 def warn_inexpressible(message: str) -> None:

@@ -48,18 +48,6 @@ class T5Config:
     dropout: float = 0.0
     norm_eps: float = 1e-6
 
-    def __post_init__(self) -> None:
-        if self.buckets < 4:
-            raise ValueError(
-                f"buckets must be at least 4, not {self.buckets}: each direction has near and far ones"
-            )
-        exact = self.buckets // 2  # of the decoder; the encoder has half of them in each direction
-        if self.max_distance <= exact:
-            raise ValueError(
-                f"max_distance must be above {exact}, not {self.max_distance}: with {self.buckets} buckets, "
-                f"distances below {exact} have one each"
-            )
-
 
 class RMSNorm(nn.Module):
     """Scale by the root mean square, computed in float32."""

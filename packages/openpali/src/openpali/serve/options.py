@@ -107,5 +107,5 @@ def open_service(pali: Pali, options: Options) -> Service:
 def _name(model: str, pali: Pali) -> str:
     """What clients call the model: its repository, its name in the package, or its folder without the way there."""
     if model.startswith(SCHEME):
-        return parse(model).repository
+        return parse(model)[0]
     return pali.folder.absolute().name if pali.name == str(pali.folder) else pali.name

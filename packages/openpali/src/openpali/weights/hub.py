@@ -11,7 +11,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from openpali.home import home, make_once
 from openpali.messages import cannot_import
@@ -24,19 +24,12 @@ FILES = (
 _NAME = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
-class Remote(NamedTuple):
+def parse(name: str) -> tuple[str, str | None]:
     """A repository, and its revision: a branch, tag or commit; None: the main branch."""
-
-    repository: str
-    revision: str | None
-
-
-def parse(name: str) -> Remote:
-    """A repository by name."""
     found = _NAME.fullmatch(name)
     if not found:
         raise ValueError(f"{name} names no repository: write hf://ORG/NAME or hf://ORG/NAME@REVISION")
-    return Remote(*found.groups())
+    return found[1], found[2]
 
 
 def fetch(name: str) -> Path:
@@ -51,7 +44,7 @@ def fetch(name: str) -> Path:
 
 def download(name: str) -> Path:
     """The files of a repository as they are there; downloaded and checked unless they are in the cache."""
-    snapshot = _download(name, parse(name))
+    snapshot = _download(name)
     verified = _place(name, snapshot).with_suffix(".verified")
     if not verified.is_file():
         _verify(snapshot)
@@ -71,20 +64,21 @@ def pinned(name: str) -> str:
     return f"{SCHEME}{repository}@{fetch(name).name}"
 
 
-def _download(name: str, remote: Remote) -> Path:
+def _download(name: str) -> Path:
     hub = _library()
+    repository, revision = parse(name)
     errors = hub.errors
-    address = f"{_endpoint() or 'https://huggingface.co'}/{remote.repository}"
+    address = f"{_endpoint() or 'https://huggingface.co'}/{repository}"
     try:
         found = hub.snapshot_download(
-            remote.repository, revision=remote.revision, allow_patterns=list(FILES), endpoint=_endpoint()
+            repository, revision=revision, allow_patterns=list(FILES), endpoint=_endpoint()
         )
     except errors.GatedRepoError as error:
         raise PermissionError(
             f"{name} is gated: accept its conditions at {address}, then run `hf auth login` or set HF_TOKEN"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise FileNotFoundError(f"{name}: {address} has no revision {remote.revision!r}") from error
+        raise FileNotFoundError(f"{name}: {address} has no revision {revision!r}") from error
     except errors.RepositoryNotFoundError as error:
         raise FileNotFoundError(
             f"{name}: there is no {address}, or it is private: check the name, or run `hf auth login`"
@@ -105,7 +99,7 @@ def _download(name: str, remote: Remote) -> Path:
 
 def _place(name: str, snapshot: Path) -> Path:
     """Where the model folder of a snapshot is."""
-    return home() / "hub" / parse(name).repository.replace("/", "--") / snapshot.name
+    return home() / "hub" / parse(name)[0].replace("/", "--") / snapshot.name
 
 
 def _verify(snapshot: Path) -> None:

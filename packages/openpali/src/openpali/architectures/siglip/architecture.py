@@ -355,7 +355,7 @@ def _texts(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _describe_texts(tokenizer: Tokenizer, facts: Facts, length: int) -> dict[str, Any]:
     """What makes transformers' tokenizer normalise and pad texts as ours, as far as it can, and tells convert."""
-    more = {"text_normalisation": facts.normalisation, "model_max_length": length}
+    more: dict[str, Any] = {"text_normalisation": facts.normalisation, "model_max_length": length}
     if facts.padding == "eos":
         [more["pad_token"]] = tokenizer.pieces([tokenizer.eos_id])
     if tokenizer.bos_id >= 0:  # Gemma's

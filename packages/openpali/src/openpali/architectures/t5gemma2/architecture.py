@@ -241,8 +241,9 @@ def write_t5gemma2(
 
 def rules(config: T5Gemma2Config) -> list[Rule]:
     """transformers' names."""
+    tower = "model.encoder.vision_tower"
     found = [
-        replace(rule, theirs=tuple(f"model.encoder.vision_tower.{_bare(name)}" for name in rule.theirs))
+        replace(rule, theirs=tuple(name.replace("vision_model", tower, 1) for name in rule.theirs))
         for rule in siglip.rules(config.vision, None, pool=False)
     ]
     projector = "model.encoder.multi_modal_projector"
@@ -257,10 +258,6 @@ def rules(config: T5Gemma2Config) -> list[Rule]:
         *gemma.layer_rules("text.encoder", "model.encoder", config.encoder.layers, _NORMS),
         *gemma.layer_rules("text.decoder", "model.decoder", config.decoder.layers, _NORMS),
     ]
-
-
-def _bare(key: str) -> str:
-    return key.removeprefix("vision_model.")
 
 
 def _modern(key: str) -> str:
