@@ -242,16 +242,6 @@ def test_other_files_are_refused(tmp_path: Path, name: str, message: str) -> Non
         read_npz(tmp_path / "it.npz")
 
 
-def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        read_image_encoder(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        read_image_encoder(tmp_path / "nowhere.npz")
-    (tmp_path / "it.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(ValueError, match=r"is not an \.npz file"):
-        read_image_encoder(tmp_path / "it.npz")
-
-
 def test_files_of_another_form_or_damaged_inside_are_named(tmp_path: Path) -> None:
     """An array alone, and compressed arrays of which some bytes changed."""
     with (tmp_path / "array.npz").open("wb") as file:

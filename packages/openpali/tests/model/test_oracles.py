@@ -8,12 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention
 
+from openpali.architectures.halves.t5 import rules as t5_rules
+from openpali.architectures.siglip.architecture import rules as siglip_rules
 from openpali.architectures.siglip.network import SigLIP
 from openpali.model import attention
 from openpali.model.losses import cross_entropy, sigmoid_loss
 from openpali.model.t5 import EncoderDecoder, RelativeBias, T5Config
 
-from .oracles import gradients, siglip_as_ours, siglip_pair, t5_as_ours, t5_pair, weights
+from .oracles import as_ours, gradients, siglip_pair, t5_pair, weights
 
 
 def close(ours: Tensor, theirs: Tensor) -> None:
@@ -47,7 +49,8 @@ def test_siglip_towers_loss_and_gradients(siglip_batch: tuple[Tensor, Tensor]) -
     images, ids = siglip_batch
     hf, config = siglip_pair()
     model = SigLIP(config)
-    model.load_state_dict(siglip_as_ours(weights(hf)))
+    rules = siglip_rules(config.vision, config.text, pool=True)
+    model.load_state_dict(as_ours(rules, weights(hf), model))
 
     theirs = hf(input_ids=ids, pixel_values=images.permute(0, 3, 1, 2), return_loss=True)
     ours = model(images, ids)
@@ -61,7 +64,7 @@ def test_siglip_towers_loss_and_gradients(siglip_batch: tuple[Tensor, Tensor]) -
     close(loss, theirs.loss)
     loss.backward()
     theirs.loss.backward()
-    expected = siglip_as_ours(gradients(hf))
+    expected = as_ours(rules, gradients(hf), model)
     # the keys' bias shifts all scores of a query alike: its gradient is rounding noise in both
     same_gradients(model, expected)
 
@@ -85,7 +88,7 @@ def test_t5_family(kind: str, query_block: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(attention, "QUERY_BLOCK", query_block)
     hf, config = t5_pair(kind, max_distance=17)
     model = EncoderDecoder(config)
-    model.load_state_dict(t5_as_ours(weights(hf), config))
+    model.load_state_dict(as_ours(t5_rules(config), weights(hf), model))
 
     generator = torch.Generator().manual_seed(2)
     inputs = torch.randint(1, 50, (3, 31), generator=generator)
@@ -112,4 +115,4 @@ def test_t5_family(kind: str, query_block: int, monkeypatch: pytest.MonkeyPatch)
         hidden.flatten(0, 1), model.head_weight, targets.flatten(), torch.full((57,), 1 / 57), chunk=10
     )
     loss.backward()
-    same_gradients(model, t5_as_ours(gradients(hf), config))
+    same_gradients(model, as_ours(t5_rules(config), gradients(hf), model))
