@@ -174,6 +174,14 @@ def test_a_value_of_a_wrong_type_is_named(place, value, expected, tmp_path, bund
         open_model(tmp_path)
 
 
+def test_an_unknown_key_of_a_shape_is_named(tmp_path, bundle) -> None:
+    described = json.loads((bundle / "pali" / "config.json").read_text())
+    described["config"]["text"]["layers"] = 3
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=r"config.text has no layers; did you mean 'encoder_layers'\?"):
+        open_model(tmp_path)
+
+
 def test_a_model_without_text_keeps_no_tokenizer_of_the_one_it_replaces(tmp_path, bundle) -> None:
     known = open_model(bundle / "pali")
     folder = write(tmp_path / "model", "classifier")
