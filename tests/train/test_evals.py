@@ -353,8 +353,7 @@ def test_explain_shows_evaluations(tmp_path, mine, monkeypatch, capsys) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"evals": [{"every": 8}]}, "needs either a benchmark, or a source with a task"),
-        ({"evals": [{"every": 8, "source": "nano/single"}]}, "source = 'nano/single' needs a task"),
+        ({"evals": [{"every": 8}]}, "needs either a benchmark, or a source"),
         ({"evals": [{"every": 8, "benchmark": "nano/vqa", "task": "vqa"}]}, "has its own task and options"),
         ({"evals": [{"every": 0, "benchmark": "nano/vqa"}]}, "evals.0.every = 0 must be greater than 0"),
         ({"evals": [{"benchmark": "nano/vqa"}]}, "evals.0.every is missing"),
@@ -371,8 +370,10 @@ def test_a_mistake_names_the_key(changes, message) -> None:
 
 def test_evaluations_belong_to_their_objective(make_trainer) -> None:
     for objective, benchmark, more, named in (
-        ("classify", "nano/vqa", {}, "evals is for"),
-        ("siglip", "nano/retrieval", {"source": "nano/single"}, "source is for"),
+        ("classify", "nano/vqa", {}, "no evaluation is for objective = 'classify'"),
+        ("siglip", "", {"source": "nano/single"}, "name one, and no source"),
+        ("sequence", "", {"source": "nano/single"}, "needs a task"),
+        ("find", "nano/vqa", {}, "neither benchmark nor task"),
         ("siglip", "nano/vqa", {}, "nano/vqa asks for answers"),
         ("sequence", "nano/retrieval", {}, "nano/retrieval compares embeddings"),
     ):

@@ -24,7 +24,6 @@ from openpali.tasks.registry import TASKS
 from openpali.train.objectives.registry import objectives
 from openpali.train.recipe import (
     EvalSpec,
-    EvaluatedRecipe,
     LoraSpec,
     ModelSpec,
     OptimizerSpec,
@@ -114,14 +113,9 @@ def _sections() -> Iterator[tuple[str, str, list[Key]]]:
     yield "`[optimizer]`", _summary(OptimizerSpec), recipe_keys(OptimizerSpec)
     yield "`[parallel]`", _summary(ParallelSpec), recipe_keys(ParallelSpec)
     yield "`[[phases]]`", "", recipe_keys(PhaseSpec)
-    entry = "`[entries.NAME]` has the same keys without `weight`."
+    entry = "`[entries.NAME]` has the same keys; mixtures by name give the weight."
     yield "`[[phases.mixture]]`", entry, recipe_keys(SourceSpec)
-    evaluated = [key for key in recipe_keys(EvaluatedRecipe) if key not in recipe_keys(Recipe)]
-    having = ", ".join(
-        f"`{name}`" for name, each in objectives().items() if issubclass(each.recipe_class, EvaluatedRecipe)
-    )
-    yield "Recipes with evaluations", f"With the objectives {having}.", evaluated
-    known = {key.name for key in (*shared, *evaluated)}
+    known = {key.name for key in shared}
     in_model = {key.name for key in recipe_keys(ModelSpec)}
     for name, objective in objectives().items():
         kind = objective.recipe_class
@@ -134,7 +128,10 @@ def _sections() -> Iterator[tuple[str, str, list[Key]]]:
         ]
         note = _summary(kind) if own else f"{_summary(kind)} It has no keys of its own."
         yield f'`objective = "{name}"`', note, own
-    note = 'With `objective = "siglip"` an evaluation has a benchmark of embeddings, and no source.'
+    note = (
+        "`siglip` has benchmarks of embeddings, and no source; `find`, `elements` and `read` have a source of "
+        "pages, and no task."
+    )
     yield "`[[evals]]`", f"{_summary(EvalSpec)} {note}", recipe_keys(EvalSpec)
 
 

@@ -11,7 +11,7 @@ from openpali.data.pipeline.encode import Batch, Encoder
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, of_pages
 from openpali.train.objectives.base import Lengths, Losses, Objective
-from openpali.train.recipe import BenchmarkEvalSpec, PageRecipe, PhaseSpec, Recipe
+from openpali.train.recipe import EvalSpec, PageRecipe, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 from openpali_screen.elements.encode import ROLES, ElementEncoder
 from openpali_screen.elements.evaluate import ElementEvaluator
@@ -64,5 +64,5 @@ class ElementObjective(Objective[ElementRecipe]):
         }
 
     @classmethod
-    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: ElementRecipe, tools: Tools) -> Evaluation:
+    def open_evaluation(cls, spec: EvalSpec, recipe: ElementRecipe, tools: Tools) -> Evaluation:
         return of_pages(spec, ElementEvaluator, "f1@0.5")

@@ -10,7 +10,7 @@ from openpali.data.pipeline.encode import Batch, Encoder
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, of_pages
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
-from openpali.train.recipe import BenchmarkEvalSpec, PageRecipe, PhaseSpec, Recipe
+from openpali.train.recipe import EvalSpec, PageRecipe, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 from openpali_screen.find.encode import FindingEncoder
 from openpali_screen.find.evaluate import FindingEvaluator
@@ -56,5 +56,5 @@ class FindObjective(Objective[FindRecipe]):
         }
 
     @classmethod
-    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: FindRecipe, tools: Tools) -> Evaluation:
+    def open_evaluation(cls, spec: EvalSpec, recipe: FindRecipe, tools: Tools) -> Evaluation:
         return of_pages(spec, FindingEvaluator, "f1@0.5")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from openpali.data.pipeline.encode import Batch, Encoder
@@ -14,7 +15,7 @@ from openpali.tasks.registry import Tools
 from openpali.text.characters import CHARACTERS
 from openpali.train.evaluation import Evaluation, of_pages
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_images
-from openpali.train.recipe import BenchmarkEvalSpec, PageRecipe, PhaseSpec, Recipe
+from openpali.train.recipe import EvalSpec, PageRecipe, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 from openpali_screen.read.encode import ReadingEncoder
 from openpali_screen.read.evaluate import ReadingEvaluator
@@ -42,23 +43,15 @@ class ReadRecipe(PageRecipe):
     placing: float = Field(1.0, ge=0)
     placing_until: float = Field(1.0, gt=0, le=1)
 
-    @model_validator(mode="after")
-    def _check_calls(self) -> ReadRecipe:
+    def problems(self) -> Iterator[str]:
         if self.parallel.shard != "none":  # the lines of a rank decide how often it calls the model
-            raise ValueError(
+            yield (
                 f'parallel.shard = "{self.parallel.shard}" makes ranks call the model together, and those of '
                 'objective = "read" do not: set parallel.shard = "none"'
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_widths(self) -> ReadRecipe:
         for number, phase in enumerate(self.phases):
             if phase.pixels.width % WIDTHS:
-                raise ValueError(
-                    f"phases.{number}.size = {phase.size}: the widest line is a multiple of {WIDTHS} pixels"
-                )
-        return self
+                yield f"phases.{number}.size = {phase.size}: the widest line is a multiple of {WIDTHS} pixels"
 
 
 class ReadObjective(Objective[ReadRecipe]):
@@ -124,5 +117,5 @@ class ReadObjective(Objective[ReadRecipe]):
         }
 
     @classmethod
-    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: ReadRecipe, tools: Tools) -> Evaluation:
+    def open_evaluation(cls, spec: EvalSpec, recipe: ReadRecipe, tools: Tools) -> Evaluation:
         return of_pages(spec, ReadingEvaluator, "cer")

@@ -29,7 +29,7 @@ from openpali.train.export import averaged
 from openpali.train.objectives.registry import objectives
 from openpali.train.parallel import is_sharded, runnable
 from openpali.train.phases import open_tools
-from openpali.train.recipe import EvaluatedRecipe, Recipe
+from openpali.train.recipe import Recipe
 from openpali.train.step import TrainStep
 
 LOSS = "loss"
@@ -95,10 +95,9 @@ class Evaluations:
 
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer, best: Mapping[str, Any] | None = None) -> None:
         self.all = open_evaluations(recipe, tokenizer)
-        keep_best = recipe.keep_best if isinstance(recipe, EvaluatedRecipe) else ""
-        self.best = Best(keep_best) if keep_best else None
-        if self.best and best and best["score"] == keep_best:
-            self.best = Best(keep_best, best["value"], best["samples"], best["step"])
+        self.best = Best(recipe.keep_best) if recipe.keep_best else None
+        if best and best["score"] == recipe.keep_best:
+            self.best = Best(**best)
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -156,8 +155,6 @@ def evaluate(evaluation: Evaluation, step: TrainStep, samples: int, number: int)
 
 def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
     """Open the data of every evaluation of a recipe."""
-    if not isinstance(recipe, EvaluatedRecipe):
-        return []
     tools, kind = open_tools(recipe, tokenizer), objectives()[recipe.objective]
     opened = []
     for number, spec in enumerate(recipe.evals):
@@ -171,12 +168,11 @@ def open_evaluations(recipe: Recipe, tokenizer: Tokenizer) -> list[Evaluation]:
 
 def describe_evaluations(recipe: Recipe, evaluations: Sequence[Evaluation]) -> Iterator[str]:
     """A line of text about each evaluation, with the score that ``keep_best`` names."""
-    keep_best = recipe.keep_best if isinstance(recipe, EvaluatedRecipe) else ""
-    kept = evaluation_of(keep_best, [each.name for each in evaluations])
+    kept = evaluation_of(recipe.keep_best, [each.name for each in evaluations])
     for each in evaluations:
         size = f"{each.n:,}" if each.n else "all"
         line = f"evaluation {each.name}: {size} samples, every {each.every:,} of the run; {each.metric} counts"
-        score = score_of(keep_best, each.name) or each.metric
+        score = score_of(recipe.keep_best, each.name) or each.metric
         yield f"{line}; the model with the best {score} is kept" if each.name == kept else line
 
 

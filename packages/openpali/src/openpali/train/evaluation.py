@@ -12,7 +12,7 @@ from openpali.eval.benchmark import Benchmark
 from openpali.eval.evaluators import Evaluator
 from openpali.eval.pages import PageEvaluator
 from openpali.eval.registry import find_benchmark
-from openpali.train.recipe import BenchmarkEvalSpec, PageEvalSpec, Recipe
+from openpali.train.recipe import EvalSpec, Recipe
 
 B = TypeVar("B", bound=Benchmark)
 
@@ -37,12 +37,13 @@ class Evaluation:
 
 
 def of_pages(
-    spec: BenchmarkEvalSpec,
+    spec: EvalSpec,
     kind: Callable[[str, Source, int | None], PageEvaluator],
     metric: str,
 ) -> Evaluation:
     """An evaluation of pages, by an evaluator of this kind."""
-    assert isinstance(spec, PageEvalSpec)
+    if spec.benchmark or spec.task:
+        raise ValueError("pages are evaluated by a source of pages: name one, and neither benchmark nor task")
     evaluator = kind(spec.label, open_source(spec.source, {}), spec.limit or None)
     return Evaluation(spec.label, spec.every, evaluator.n, metric, [evaluator])
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from openpali.messages import hint, nearest
 from openpali.mistakes import Place, Terms, mistakes
+from openpali.train.check import problems
 from openpali.train.objectives.registry import objectives
 from openpali.train.recipe import Named, Recipe
 from openpali.train.recipe_file import (
@@ -86,10 +87,13 @@ def parse_recipe(raw: Mapping[str, Any]) -> Recipe:
     """A recipe from its keys, with mixtures written out."""
     kind = _recipe_class(raw)
     try:
-        return kind.model_validate(raw)
+        recipe = kind.model_validate(raw)
     except ValidationError as error:
         found = mistakes(error, kind, _TOML, lambda way: _unknown_key(way, str(raw["objective"])))
         raise ValueError("; ".join(each.sentence for each in found)) from error
+    if wrong := [*problems(recipe)]:
+        raise ValueError("; ".join(wrong))
+    return recipe
 
 
 def _recipe_class(raw: Mapping[str, Any]) -> type[Recipe]:

@@ -1,4 +1,4 @@
-"""A run as data: a typed TOML file. Mistakes are named before anything is loaded.
+"""A run as data: a typed TOML file. Values are checked here, combinations of keys in `train/check.py`.
 
 Here are the keys that several objectives share; those of one alone are in its file (`train/objectives/`). What the
 classes say of their attributes is what docs/recipes.md says of the keys (`lab/documents/recipe_page.py`).
@@ -7,47 +7,20 @@ classes say of their attributes is what docs/recipes.md says of the keys (`lab/d
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from openpali.data.media.images import Policy, Preprocess
 from openpali.data.media.native import AnyPreprocess, NativePreprocess
 from openpali.model.vit import ViTConfig
 from openpali.tasks.example import Size
-from openpali.train.recipe_file import quote
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _number_or_share(value: Any) -> Any:
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if whole or (isinstance(value, float) and 0 < value < 1):
-        return value
-    raise ValueError(f"max_bad = {value!r}: give a number of samples, or a share of them between 0 and 1")
-
-
-def _run_name(value: Any) -> Any:
-    if isinstance(value, str) and ("\\" in value or not all(part.strip(" .") for part in value.split("/"))):
-        raise ValueError(
-            f'name = {quote(value)} is no folder in runs/: take a name such as "mine", or "mine/first"'
-        )
-    return value
-
-
-def _size(value: Any) -> Any:
-    if value == "":
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    if isinstance(value, str):
-        Size.parse(value)
-        return value
-    raise ValueError(f'size = {value!r}: give pixels per side, or "HEIGHTxWIDTH" such as "48x384"')
 
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -55,35 +28,27 @@ _Rate = Annotated[float, Field(gt=0)]
 FEW = 100  # bad samples that a share of those seen always allows
 
 
-class EntrySpec(_Table):
-    """An entry of a mixture without its weight.
+class SourceSpec(_Table):
+    """An entry of a mixture.
 
     Attributes:
         source: where its examples come from: a file, folder, pattern or URL, or the name of a data set.
         task: the task that writes prompt and target of each; not for objectives of pages, which have none.
         options: of the source.
         task_options: of the task; those not given are the dialect's, or else the task's.
+        weight: share of the samples, relative to the weights of the other entries.
     """
 
     source: str
     task: str = ""
     options: dict[str, Any] = {}
     task_options: dict[str, Any] = {}
+    weight: _Rate = 1.0
 
     @property
     def name(self) -> str:
         """Its name in logs."""
         return f"{self.task}@{self.source}" if self.task else self.source
-
-
-class SourceSpec(EntrySpec):
-    """An entry of a mixture with its weight.
-
-    Attributes:
-        weight: share of the samples, relative to the weights of the other entries.
-    """
-
-    weight: _Rate = 1.0
 
 
 class PhaseSpec(_Table):
@@ -108,7 +73,7 @@ class PhaseSpec(_Table):
     lr: float = Field(0.0, ge=0)
     warmup: int = Field(0, ge=0)
     cooldown: int = Field(0, ge=0)
-    size: Annotated[int | str, BeforeValidator(_size)] = ""
+    size: int | str = ""
     tokens: int = Field(0, ge=0)
     mixture: list[SourceSpec] = Field(min_length=1)
 
@@ -133,25 +98,17 @@ class PhaseSpec(_Table):
         resized = replace(vision, grid=(height // vision.patch_size, width // vision.patch_size))
         return replace(resized, tokens=0) if resized.tokens else resized
 
-    @model_validator(mode="after")
-    def _check_resolution(self) -> PhaseSpec:
-        if bool(self.size) == bool(self.tokens):
-            raise ValueError("a phase needs either a size, such as 224, or tokens, such as 256 in own proportions")
-        return self
 
-    @model_validator(mode="after")
-    def _check_schedule(self) -> PhaseSpec:
-        if not self.lr and (self.warmup or self.cooldown):
-            raise ValueError("warmup and cooldown of a phase are those of its own learning rate: set its lr, too")
-        return self
-
-
-class BenchmarkEvalSpec(_Table):
-    """An evaluation during training: a benchmark by name.
+class EvalSpec(_Table):
+    """An evaluation during training: a benchmark by name, or a held-out source with the task that asks about it.
 
     Attributes:
         name: prefix of its scores; by default the benchmark, or task and source.
         benchmark: what ``openpali eval`` calls it, such as ``nano/vqa``.
+        source: the held-out samples, instead of a benchmark; or held-out pages, which have no task.
+        task: the task that asks about the source.
+        options: of the source.
+        task_options: of the task; they override those of training.
         every: samples of the run from one evaluation to the next; the last one is at the end.
         limit: number of its first samples to ask; 0 is all.
         batch: samples that are answered together.
@@ -159,6 +116,10 @@ class BenchmarkEvalSpec(_Table):
 
     name: str = ""
     benchmark: str = ""
+    source: str = ""
+    task: str = ""
+    options: dict[str, Any] = {}
+    task_options: dict[str, Any] = {}
     every: int = Field(gt=0)
     limit: int = Field(0, ge=0)
     batch: int = Field(32, gt=0)
@@ -166,66 +127,7 @@ class BenchmarkEvalSpec(_Table):
     @property
     def label(self) -> str:
         """Its name in logs."""
-        return self.name or self.benchmark
-
-    @model_validator(mode="after")
-    def _check_data(self) -> BenchmarkEvalSpec:
-        if not self.benchmark:
-            raise ValueError("an evaluation in [[evals]] needs a benchmark")
-        return self
-
-
-class EvalSpec(BenchmarkEvalSpec):
-    """An evaluation during training: a benchmark by name, or a held-out source with the task that asks about it.
-
-    Attributes:
-        source: the held-out samples, instead of a benchmark.
-        task: the task that asks about the source.
-        options: of the source.
-        task_options: of the task; they override those of training.
-    """
-
-    source: str = ""
-    task: str = ""
-    options: dict[str, Any] = {}
-    task_options: dict[str, Any] = {}
-
-    @property
-    def label(self) -> str:
-        return super().label or f"{self.task}@{self.source}"
-
-    @model_validator(mode="after")
-    def _check_data(self) -> EvalSpec:
-        if bool(self.benchmark) == bool(self.source):
-            raise ValueError("an evaluation in [[evals]] needs either a benchmark, or a source with a task")
-        if self.source and not self.task:
-            raise ValueError(f"the evaluation on source = {self.source!r} needs a task")
-        if self.benchmark and (self.task or self.options or self.task_options):
-            raise ValueError(
-                f"the evaluation on benchmark = {self.benchmark!r} has its own task and options: remove task, "
-                "options and task_options"
-            )
-        return self
-
-
-class PageEvalSpec(BenchmarkEvalSpec):
-    """An evaluation during training on pages: whether their lines are found, or read.
-
-    Attributes:
-        source: the held-out pages.
-    """
-
-    source: str
-
-    @property
-    def label(self) -> str:
-        return self.name or self.source
-
-    @model_validator(mode="after")
-    def _check_data(self) -> PageEvalSpec:
-        if self.benchmark:
-            raise ValueError(f"no benchmark asks about lines alone: give a source instead of {self.benchmark!r}")
-        return self
+        return self.name or self.benchmark or (f"{self.task}@{self.source}" if self.task else self.source)
 
 
 class LoraSpec(_Table):
@@ -290,23 +192,6 @@ class ModelSpec(_Table):
         origin = self.init.get("", "")
         return "" if "#" in origin else origin
 
-    @model_validator(mode="after")
-    def _check_shapes(self) -> ModelSpec:
-        for key in ("preset", "tokenizer"):
-            if not getattr(self, key) and not self.start:
-                raise ValueError(
-                    f"model.{key} is missing: name it, or a model that the whole run starts from, as in "
-                    'model.init = { "" = "nano/pali" }'
-                )
-        if self.lora.rank and (not self.start or len(self.init) > 1):
-            raise ValueError(
-                "model.lora changes one model: name it, and nothing else, in model.init, as in "
-                'model.init = { "" = "nano/pali" }'
-            )
-        if not self.lora.rank and self.lora != LoraSpec():
-            raise ValueError("model.lora needs a rank, such as 16")
-        return self
-
 
 class PromptedModelSpec(ModelSpec):
     """A model that answers prompts: a PaLI, or its encoder-decoder alone, for example.
@@ -353,23 +238,6 @@ class OptimizerSpec(_Table):
     schedule: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
     warmup: int = Field(0, ge=0)
     cooldown: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _check_schedule(self) -> OptimizerSpec:
-        self.check_schedule("optimizer")
-        return self
-
-    def check_schedule(self, where: str) -> None:
-        """Check warmup and cooldown, which the table ``where`` of a recipe gives."""
-        if self.schedule == "rsqrt" and not self.warmup:
-            raise ValueError(
-                f'optimizer.schedule = "rsqrt" takes its time scale from the warmup: set {where}.warmup'
-            )
-        if self.cooldown and self.schedule in ("cosine", "linear"):
-            raise ValueError(
-                f'optimizer.schedule = "{self.schedule}" already ends at 0: remove {where}.cooldown, or choose '
-                '"rsqrt" or "constant"'
-            )
 
 
 class Schedule(NamedTuple):
@@ -432,9 +300,12 @@ class Recipe(_Table):
         optimizer: the optimizer and its schedule.
         parallel: ranks and memory.
         phases: parts of the run, one after the other.
+        evals: evaluations during training.
+        keep_best: a score, as "mine/exact_match", or an evaluation, of which it is the score that counts. The
+            checkpoint with the best value is kept and exported to ``best/`` in the run's folder.
     """
 
-    name: Annotated[str, BeforeValidator(_run_name)]
+    name: str
     objective: str
     seed: int = Field(0, ge=0)
     batch: int = Field(gt=0)
@@ -445,91 +316,21 @@ class Recipe(_Table):
     save_minutes: float = Field(3.0, gt=0)
     keep: int = Field(0, ge=0)
     keep_every: int = Field(0, ge=0)
-    max_bad: Annotated[int | float, BeforeValidator(_number_or_share)] = 100
+    max_bad: Annotated[int | float, Field(ge=0)] = 100
     model: ModelSpec
     optimizer: OptimizerSpec
     parallel: ParallelSpec = ParallelSpec()
     phases: list[PhaseSpec] = Field(min_length=1)
+    evals: list[EvalSpec] = []
+    keep_best: str = ""
     parts: ClassVar[bool] = False  # samples are parts of images, which are decoded at full size
     kinds: ClassVar[Sequence[str]] = ()  # of models that are trained; none: all that take prompts
     native: ClassVar[bool] = False  # images may keep their proportions
     writes: ClassVar[bool] = True  # a task writes each sample
 
-    @model_validator(mode="after")
-    def _check_lengths(self) -> Recipe:
-        if self.batch % self.micro:
-            raise ValueError(f"batch = {self.batch} cannot be split into micro = {self.micro} equal parts")
-        for number, phase in enumerate(self.phases):
-            if excess := phase.samples % self.batch:
-                less, more = phase.samples - excess, phase.samples - excess + self.batch
-                raise ValueError(
-                    f"phases.{number}.samples = {phase.samples} is not a multiple of batch = {self.batch}: "
-                    f"take {more}" + (f" (or {less})" if less else "")
-                )
-        if self.model.lora.rank and len({phase.tokens or phase.pixels for phase in self.phases}) > 1:
-            raise ValueError(
-                "phases have several sizes, and an adapter holds no position embeddings: with model.lora, give all "
-                "phases one size"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_schedules(self) -> Recipe:
-        for schedule in self.schedules:
-            spec, where = schedule.spec, schedule.where
-            spec.check_schedule(where)
-            if (needed := spec.warmup + spec.cooldown) > schedule.samples:
-                until = "the run" if schedule.samples == self.samples else "the phases that have this learning rate"
-                raise ValueError(
-                    f"{where}.warmup + {where}.cooldown = {needed} is more than {until}, {schedule.samples} samples"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _check_tasks(self) -> Recipe:
-        for number, phase in enumerate(self.phases):
-            for place, entry in enumerate(phase.mixture):
-                where = f"phases.{number}.mixture.{place}"
-                if self.writes and not entry.task:
-                    raise ValueError(f"{where}.task is missing: name the task that writes prompt and target")
-                if not self.writes and (entry.task or entry.task_options):
-                    raise ValueError(
-                        f'{where}: objective = "{self.objective}" asks nothing: remove task and task_options'
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _check_proportions(self) -> Recipe:
-        resize = self.model.resize
-        native = resize == "native" or any(phase.tokens for phase in self.phases)
-        if native and not self.native:
-            raise ValueError(
-                f'objective = "{self.objective}" takes images of one size: set model.resize = "squash", and size '
-                "instead of tokens in each phase"
-            )
-        if native and resize not in ("", "native"):
-            raise ValueError(
-                f'tokens keep the proportions of images, and model.resize = "{resize}" does not: set it to '
-                '"native", or set size instead of tokens in each phase'
-            )
-        for number, phase in enumerate(self.phases):
-            if native and not phase.tokens:
-                raise ValueError(
-                    f"phases.{number}.size does not keep the proportions of images: set phases.{number}.tokens "
-                    'instead, such as 256, or model.resize = "squash" and size in each phase'
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _check_shards(self) -> Recipe:
-        if self.optimizer.qk_clip and self.parallel.shard != "none":
-            raise ValueError(
-                f'optimizer.qk_clip needs whole weight matrices, and parallel.shard = "{self.parallel.shard}" cuts '
-                'them: remove optimizer.qk_clip, or set parallel.shard = "none"'
-            )
-        if self.optimizer.qk_clip and self.model.lora.rank:
-            raise ValueError("optimizer.qk_clip changes weights that model.lora freezes: remove one of the two")
-        return self
+    def problems(self) -> Iterator[str]:
+        """Sentences about combinations that this objective alone cannot take."""
+        yield from ()
 
     @property
     def samples(self) -> int:
@@ -554,40 +355,14 @@ class Recipe(_Table):
         return self.max_bad if isinstance(self.max_bad, int) else max(FEW, int(self.max_bad * seen))
 
 
-class EvaluatedRecipe(Recipe):
-    """A run that can be evaluated while it trains.
-
-    Attributes:
-        evals: evaluations during training.
-        keep_best: a score, as "mine/exact_match", or an evaluation, of which it is the score that counts. The
-            checkpoint with the best value is kept and exported to ``best/`` in the run's folder.
-    """
-
-    evals: Sequence[BenchmarkEvalSpec] = ()
-    keep_best: str = ""
-
-    @model_validator(mode="after")
-    def _check_evals(self) -> EvaluatedRecipe:
-        names = [spec.label for spec in self.evals]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"two evaluations are called {twice[0]!r}: give each in [[evals]] a name")
-        if self.keep_best and not any(self.keep_best == n or self.keep_best.startswith(f"{n}/") for n in names):
-            raise ValueError(
-                f"keep_best = {self.keep_best!r}: no evaluation in [[evals]] has that name"
-                + (f"; it is one of {', '.join(names)}, with or without a score" if names else "")
-            )
-        return self
-
-
-class PageRecipe(EvaluatedRecipe):
+class PageRecipe(Recipe):
     """A run on the lines and the elements of pages, which no task writes: entries have no ``task``."""
 
     parts: ClassVar[bool] = True
     writes: ClassVar[bool] = False
-    evals: list[PageEvalSpec] = Field([])
 
 
-class PromptedRecipe(EvaluatedRecipe):
+class PromptedRecipe(Recipe):
     """A run of a model that answers prompts.
 
     Attributes:
@@ -598,7 +373,6 @@ class PromptedRecipe(EvaluatedRecipe):
     max_prompt: int = Field(64, gt=0)
     max_target: int = Field(64, gt=0)
     model: PromptedModelSpec
-    evals: list[EvalSpec] = []
 
 
 class Named(_Table):
@@ -609,5 +383,5 @@ class Named(_Table):
         mixtures: ``[mixtures.NAME]``, with a weight for each entry.
     """
 
-    entries: dict[str, EntrySpec] = {}
+    entries: dict[str, SourceSpec] = {}
     mixtures: dict[str, dict[str, _Rate]] = {}

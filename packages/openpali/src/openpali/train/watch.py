@@ -22,7 +22,7 @@ from openpali.progress import Counted, heartbeat, plain_console
 from openpali.train.evals import LOSS, Evaluated, evaluation_of, lower_is_better, score_of
 from openpali.train.log import Report
 from openpali.train.objectives.base import Losses
-from openpali.train.recipe import EvaluatedRecipe, Recipe
+from openpali.train.recipe import Recipe
 
 NAMED = 8  # most samples listed in a message
 TAIL = 0.25  # share of the run, at its end, in which a run that still improves does so
@@ -138,8 +138,7 @@ def describe_outcome(recipe: Recipe, metrics: Path) -> str:
     """
     rows = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()] if metrics.is_file() else []
     names = [*dict.fromkeys(row["eval"] for row in rows if "eval" in row)]
-    keep_best = recipe.keep_best if isinstance(recipe, EvaluatedRecipe) else ""
-    name = evaluation_of(keep_best, names) or next(iter(names), None)
+    name = evaluation_of(recipe.keep_best, names) or next(iter(names), None)
     own = [row for row in rows if row.get("eval") == name]
     what = "the held-out loss" if name else "the loss"
     losses = [(row["samples"], row["scores"].get(LOSS, math.nan) if name else row["loss"]) for row in own]
@@ -149,7 +148,7 @@ def describe_outcome(recipe: Recipe, metrics: Path) -> str:
     last_samples, last = losses[-1]
     least_samples, least = min(losses, key=lambda point: point[1])
     if name and last > (1 + GAIN) * least:
-        score = score_of(keep_best, name) or own[-1]["metric"]
+        score = score_of(recipe.keep_best, name) or own[-1]["metric"]
         scores = [row["scores"].get(score, math.nan) for row in own]
         scores = [-value if lower_is_better(score) else value for value in scores]
         if scores[-1] < max(scores):

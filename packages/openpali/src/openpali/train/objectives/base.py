@@ -21,7 +21,7 @@ from openpali.tasks.registry import Tools, find_family
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.adapt import build_adaptable
 from openpali.train.evaluation import Evaluation
-from openpali.train.recipe import BenchmarkEvalSpec, PhaseSpec, Recipe
+from openpali.train.recipe import EvalSpec, PhaseSpec, Recipe
 
 R = TypeVar("R", bound=Recipe)
 
@@ -137,7 +137,7 @@ class Objective(ABC, Generic[R]):
         return 0
 
     @classmethod
-    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: R, tools: Tools) -> Evaluation:
+    def open_evaluation(cls, spec: EvalSpec, recipe: R, tools: Tools) -> Evaluation:
         """Open the data of one of the recipe's ``evals``."""
         raise ValueError(f"no evaluation is for objective = {recipe.objective!r}: remove [[evals]]")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import model_validator
 
 from openpali.architectures.mask_vqvae import MaskVQVAE, MaskVQVAEConfig
 from openpali.data.media.native import AnyPreprocess
@@ -25,24 +24,22 @@ from openpali.train.shapes import shape_of
 class MaskRecipe(Recipe):
     """The mask VQ-VAE: masks of objects to 16 tokens and back. Its entries have the task ``refseg``."""
 
-    @model_validator(mode="after")
-    def _check_codebook(self) -> MaskRecipe:
+    def problems(self) -> Iterator[str]:
         if self.micro > 1:
-            raise ValueError(
+            yield (
                 f"micro = {self.micro} would update the codebook several times in a step: "
                 'objective = "mask_vqvae" needs micro = 1'
             )
         if self.parallel != ParallelSpec():
-            raise ValueError(
+            yield (
                 'objective = "mask_vqvae" has no transformer blocks to shard, checkpoint or compile: '
                 "remove the parallel table"
             )
         if self.ema:
-            raise ValueError(
+            yield (
                 "ema averages the encoder, but not the codebook, which would no longer fit it: "
                 'objective = "mask_vqvae" needs ema = 0'
             )
-        return self
 
 
 @dataclass(frozen=True)

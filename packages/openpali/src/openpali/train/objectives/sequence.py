@@ -28,7 +28,7 @@ from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch, frames_of
 from openpali.train.phases import dialect_of, open_run_task, open_tools, task_options
-from openpali.train.recipe import BenchmarkEvalSpec, EvalSpec, PhaseSpec, PromptedRecipe, Recipe
+from openpali.train.recipe import EvalSpec, PhaseSpec, PromptedRecipe, Recipe
 from openpali.train.shapes import shape_of
 
 
@@ -134,9 +134,10 @@ class SequenceObjective(Objective[SequenceRecipe]):
         return architecture_of(shape).vocabulary(shape)
 
     @classmethod
-    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: SequenceRecipe, tools: Tools) -> Evaluation:
+    def open_evaluation(cls, spec: EvalSpec, recipe: SequenceRecipe, tools: Tools) -> Evaluation:
         """Answers and the held-out loss."""
-        assert isinstance(spec, EvalSpec)
+        if spec.source and not spec.task:
+            raise ValueError(f"the evaluation on source = {spec.source!r} needs a task")
         limit = spec.limit or None
         if spec.benchmark:
             benchmark = find_for(recipe, spec.benchmark, AnswerBenchmark, "compares embeddings")

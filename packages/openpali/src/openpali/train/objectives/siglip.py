@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
@@ -28,7 +28,7 @@ from openpali.model.regions import Regions, places_of, region_loss, share_names,
 from openpali.tasks.registry import Tools
 from openpali.train.evaluation import Evaluation, find_for
 from openpali.train.objectives.base import Lengths, Losses, Objective, blank_in_batch
-from openpali.train.recipe import BenchmarkEvalSpec, EvaluatedRecipe, ModelSpec, PhaseSpec, Recipe
+from openpali.train.recipe import EvalSpec, ModelSpec, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 
 
@@ -51,7 +51,7 @@ class SiglipModelSpec(ModelSpec):
     padding: Literal["", Padding] = ""
 
 
-class SiglipRecipe(EvaluatedRecipe):
+class SiglipRecipe(Recipe):
     """Images and their texts, in pairs, by the sigmoid loss.
 
     Attributes:
@@ -73,26 +73,19 @@ class SiglipRecipe(EvaluatedRecipe):
     dense: bool = False
     sides: float = Field(0.0, ge=0)
     model: SiglipModelSpec
-    evals: list[BenchmarkEvalSpec] = Field([])
     kinds: ClassVar[Sequence[str]] = ("siglip",)
     native: ClassVar[bool] = True
 
-    @model_validator(mode="after")
-    def _check_regions(self) -> SiglipRecipe:
+    def problems(self) -> Iterator[str]:
         if self.dense and not self.regions:
-            raise ValueError("dense = true is about the region loss: set regions, such as regions = 1.0")
+            yield "dense = true is about the region loss: set regions, such as regions = 1.0"
         if self.sides and not self.dense:
-            raise ValueError("sides are told by every patch of an object: set dense = true")
-        return self
-
-    @model_validator(mode="after")
-    def _check_negatives(self) -> SiglipRecipe:
+            yield "sides are learned by every patch of an object: set dense = true"
         if self.micro > 1:
-            raise ValueError(
+            yield (
                 f"micro = {self.micro} would hide the negatives of one micro-batch from another: "
                 'objective = "siglip" needs micro = 1'
             )
-        return self
 
 
 class SiglipObjective(Objective[SiglipRecipe]):
@@ -180,7 +173,11 @@ class SiglipObjective(Objective[SiglipRecipe]):
         return int(shape_of(recipe, "siglip").text.vocab_size)
 
     @classmethod
-    def open_evaluation(cls, spec: BenchmarkEvalSpec, recipe: SiglipRecipe, tools: Tools) -> Evaluation:
+    def open_evaluation(cls, spec: EvalSpec, recipe: SiglipRecipe, tools: Tools) -> Evaluation:
+        if spec.source:
+            raise ValueError(
+                'objective = "siglip" is evaluated by benchmarks of embeddings: name one, and no source'
+            )
         benchmark = find_for(recipe, spec.benchmark, EncoderBenchmark, "asks for answers")
         embedded = EmbeddingEvaluator(benchmark, home() / "data", spec.limit or None)
         return Evaluation(spec.label, spec.every, spec.limit, benchmark.metric, [embedded])
