@@ -17,6 +17,7 @@ from openpali.data.sources.registry import open_source
 from openpali.distributed import Ranks
 from openpali.infer.pali import Pali
 from openpali.train.trainer import Trainer
+from openpali.train.watch import Watch
 from openpali.weights.bundle import open_bundle
 from openpali_lab import speedrun
 from openpali_lab.__main__ import app
@@ -46,10 +47,10 @@ def trained(world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.Mon
     train, gather, pack, load = Trainer.train, Ranks.gather, speedrun.pack_bundle, Pali.from_pretrained
     written = False  # whether rank 0 may write a model that other ranks have not waited for
 
-    def noted(trainer: Trainer) -> Path:
+    def noted(trainer: Trainer, *watch: Watch) -> Path:
         nonlocal written
         begun.append((trainer.recipe.name.rpartition("/")[2], trainer.samples))
-        folder, written = train(trainer), True
+        folder, written = train(trainer, *watch), True
         return folder
 
     def packed(*files: Path) -> dict[str, int]:
