@@ -30,6 +30,7 @@ from openpali.model.vision_language import DTYPES, VisionLanguageModel
 from openpali.progress import Working, unseen
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.checkpoint import allocate
+from openpali.train.load import parse_recipe
 from openpali.train.machine import resolve_precision
 from openpali.train.objectives.base import Lengths, Objective, frames_of
 from openpali.train.objectives.registry import build_objective, objectives
@@ -471,7 +472,7 @@ def _allowed(recipe: Recipe, parallel: Mapping[str, str], micros: Sequence[int])
     for micro in micros:
         with suppress(ValueError):
             changed = {"micro": micro, "parallel": {**raw["parallel"], **parallel}}
-            yield type(recipe).model_validate({**raw, **changed})
+            yield parse_recipe({**raw, **changed})
 
 
 def _divisors(batch: int) -> list[int]:
