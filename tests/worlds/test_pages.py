@@ -119,9 +119,9 @@ def test_a_package_of_an_author_whose_packages_are_for_tests_is_not_learned_from
     for about in ({}, {"author": {"name": "Somebody"}}, {"homepage": "https://example.org"}):
         (folder / "package.json").write_text(json.dumps(about))
         check_authors(["one"])
-    about = {"author": {"name": "Colorlib"}} if key == "author" else {"homepage": "https://colorlib.com/one"}
+    about = {"author": {"name": "StartBootstrap"}} if key == "author" else {"homepage": "https://startbootstrap.com/one"}
     (folder / "package.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="one is by colorlib"):
+    with pytest.raises(ValueError, match="one is by startbootstrap"):
         check_authors(["one"])
 
 
