@@ -114,8 +114,8 @@ def test_no_package_for_tests_or_of_its_author_is_rendered() -> None:
 @pytest.mark.parametrize(
     ("about", "author"),
     [
-        ({"author": {"name": "Colorlib"}}, "colorlib"),
-        ({"homepage": "https://colorlib.com/one"}, "colorlib"),
+        ({"author": {"name": "StartBootstrap"}}, "startbootstrap"),
+        ({"homepage": "https://startbootstrap.com/one"}, "startbootstrap"),
         ({"author": "Themesberg"}, "themesberg"),
     ],
 )
