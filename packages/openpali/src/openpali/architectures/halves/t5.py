@@ -57,6 +57,8 @@ def read_t5(folder: Path) -> LanguageModel:
     found.pop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None)
     drop_copies(found, dict.fromkeys(_COPIES, _EMBEDDING), str(folder))
     tied, head, embedding = _is_tied(described), found.pop(_HEAD, None), found.get(_EMBEDDING)
+    if head is None and described.get("scale_decoder_outputs") is False:
+        head = embedding  # transformers 5 leaves out a head that is a copy
     own = head is not None and not (tied and embedding is not None and torch.equal(head, embedding))
     if own == tied:
         raise ValueError(

@@ -159,13 +159,12 @@ class PaliProcessor(Named, ProcessorMixin):
         super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
 
     @classmethod
-    def _get_arguments_from_pretrained(
-        cls, pretrained_model_name_or_path: Any, processor_dict: dict[str, Any] | None = None, **kwargs: Any
-    ) -> list[Any]:
-        return [
-            PaliImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs),
-            PaliTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs),
-        ]
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """Of a folder that transformers has not written, too, which its Auto classes cannot open."""
+        parts = {"image_processor": PaliImageProcessor, "tokenizer": PaliTokenizer}
+        for name, kind in parts.items():
+            kwargs.setdefault(name, kind.from_pretrained(pretrained_model_name_or_path))
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def __call__(
         self,
