@@ -161,7 +161,7 @@ class PaliProcessor(Named, ProcessorMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Of a folder that transformers has not written, too, which its Auto classes cannot open."""
-        parts = {"image_processor": PaliImageProcessor, "tokenizer": PaliTokenizer}
+        parts: dict[str, Any] = {"image_processor": PaliImageProcessor, "tokenizer": PaliTokenizer}
         for name, kind in parts.items():
             kwargs.setdefault(name, kind.from_pretrained(pretrained_model_name_or_path))
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
