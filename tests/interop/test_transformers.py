@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 from torch import Tensor
@@ -420,6 +420,7 @@ def texts(processor: PaliProcessor) -> PaliTokenizer:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 @settings(max_examples=200, deadline=None)
 def test_ids_and_texts_are_ours(texts: PaliTokenizer, text: str) -> None:
+    assume(not any(token in text for token in texts.all_special_tokens))  # which transformers takes for what they name
     ids = texts(text)["input_ids"]
     assert ids == texts.core.encode(text)
     assert texts.decode(ids) == texts.core.decode(ids)

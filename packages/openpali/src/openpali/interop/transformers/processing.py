@@ -29,6 +29,8 @@ CHAT_TEMPLATE = (  # PaLI answers one prompt: it is the last message's text
 class PaliTokenizer(Named, PreTrainedTokenizer):
     """:class:`openpali.text.tokenizer.Tokenizer` as transformers calls it. Prompts end without EOS, as in training.
 
+    The name of a special token in a text, such as ``<pad>``, becomes that token, as everywhere in transformers.
+
     Args:
         vocab_file: ``tokenizer.model`` of a PaLI folder.
     """
