@@ -420,7 +420,7 @@ def texts(processor: PaliProcessor) -> PaliTokenizer:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 @settings(max_examples=200, deadline=None)
 def test_ids_and_texts_are_ours(texts: PaliTokenizer, text: str) -> None:
-    assume(not any(token in text for token in texts.all_special_tokens))  # which transformers takes for what they name
+    assume(not any(token in text for token in texts.all_special_tokens))  # those are ids
     ids = texts(text)["input_ids"]
     assert ids == texts.core.encode(text)
     assert texts.decode(ids) == texts.core.decode(ids)
