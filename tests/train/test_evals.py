@@ -21,12 +21,11 @@ import torch
 from PIL import Image
 from rank_jobs import EVALUATED, TRAINED
 from safetensors.torch import load_file
-from tiny_runs import Killed, assert_same_run, kill_at, make_recipe, metrics_of, tensors_of
+from tiny_runs import Killed, assert_equal, assert_same_run, make_recipe, metrics_of, tensors_of, train_and_kill
 
 import openpali.train.evals as evals_module
 import openpali.train.trainer as trainer_module
 import openpali.train.watch as watch_module
-from openpali.cli.main import main
 from openpali.distributed import ALONE
 from openpali.eval.evaluators import AnswerEvaluator, LossEvaluator
 from openpali.infer.pali import Pali
@@ -100,14 +99,11 @@ def test_evaluations_change_nothing_of_a_run(case, make_trainer, tmp_path, mine,
     modes = {module: module.training for module in trainer.model.modules()}
     trainer.train()
     assert {module: module.training for module in trainer.model.modules()} == modes
-    ours, theirs = tensors_of(tmp_path / "evaluated"), tensors_of(tmp_path / "plain")
-    assert ours.keys() == theirs.keys()
-    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    assert_equal(tensors_of(tmp_path / "evaluated"), tensors_of(tmp_path / "plain"))
     assert [row for row in metrics_of(tmp_path / "evaluated") if "eval" not in row] == metrics_of(
         tmp_path / "plain"
     )
-    exported, expected = (open_model(tmp_path / run / "model").weights() for run in ("evaluated", "plain"))
-    assert [key for key in expected if not torch.equal(exported[key], expected[key])] == []
+    assert_equal(*(open_model(tmp_path / run / "model").weights() for run in ("evaluated", "plain")))
     assert {row["eval"] for row in evaluations_of(tmp_path / "evaluated")} == {
         spec.get("name", spec.get("benchmark")) for spec in evals
     }
@@ -217,16 +213,12 @@ def test_a_killed_run_equals_one_that_was_not(make_trainer, tmp_path, mine, scri
     make_trainer(recipe, "whole").train()
     for killed_in in (2, 4, 5):  # also right after a best
         broken = f"killed in {killed_in}"
-        trainer = make_trainer(recipe, broken)
-        kill_at(trainer, killed_in)
-        with pytest.raises(Killed):
-            trainer.train()
+        train_and_kill(make_trainer(recipe, broken), killed_in)
         make_trainer(recipe, broken).train()
         assert_same_run(tmp_path / broken, tmp_path / "whole")
         names = [[path.name for path in checkpoints(tmp_path / run)] for run in (broken, "whole")]
         assert names[0] == names[1]
-        ours, theirs = (open_model(tmp_path / run / "best").weights() for run in (broken, "whole"))
-        assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+        assert_equal(*(open_model(tmp_path / run / "best").weights() for run in (broken, "whole")))
 
 
 def test_a_run_killed_before_its_best_is_exported_exports_it(make_trainer, tmp_path, mine, scripted) -> None:
@@ -256,9 +248,7 @@ def test_a_run_from_a_model_scores_the_model_first(make_trainer, tmp_path, mine,
     make_trainer(make_recipe(**start), "plain").train()
     recipe = make_recipe(**start, evals=[{**mine, "every": 400}], keep_best="mine/cider")
     trainer = make_trainer(recipe)
-    kill_at(trainer, 2)
-    with pytest.raises(Killed):
-        trainer.train()
+    train_and_kill(trainer, 2)
     make_trainer(recipe).train()
     before, after = evaluations_of(tmp_path / "run")
     assert [(row["samples"], row["step"]) for row in (before, after)] == [(0, 0), (24, 6)]
@@ -266,10 +256,8 @@ def test_a_run_from_a_model_scores_the_model_first(make_trainer, tmp_path, mine,
     loss = trainer.evaluations.all[0].evaluators[-1].run(pipeline).scores.summary["loss"]
     assert before["scores"]["loss"] == pytest.approx(loss, rel=1e-6)
     assert after["scores"]["loss"] != before["scores"]["loss"]
-    ours, theirs = tensors_of(tmp_path / "run"), tensors_of(tmp_path / "plain")
-    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
-    best, begun = (open_model(tmp_path / folder).weights() for folder in ("run/best", "start/model"))
-    assert [key for key in begun if not torch.equal(best[key], begun[key])] == []
+    assert_equal(tensors_of(tmp_path / "run"), tensors_of(tmp_path / "plain"))
+    assert_equal(*(open_model(tmp_path / folder).weights() for folder in ("run/best", "start/model")))
 
 
 def test_a_score_that_is_never_a_number_leaves_no_best_model_and_says_so(
@@ -302,7 +290,7 @@ def test_scores_go_to_the_console_the_boards_and_the_curves(
         assert curves.size == (1200, 1600)  # a line of panels more than without evaluations
 
 
-def test_explain_shows_evaluations(tmp_path, mine, monkeypatch, capsys) -> None:
+def test_explain_shows_evaluations(tmp_path, mine, openpali) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
         f"""
@@ -325,12 +313,8 @@ def test_explain_shows_evaluations(tmp_path, mine, monkeypatch, capsys) -> None:
         """
     )
     assert load_recipe(recipe, ["scale=0.01", "evals.0.limit=3"]).model_dump()["evals"][0]["every"] == 4
-    command = ["openpali", "explain", str(recipe), "evals.0.limit=3"]
-    monkeypatch.setattr(sys, "argv", [*command, 'model.frozen=["vit"]'])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    shown = capsys.readouterr().out
+    command = ["explain", recipe, "evals.0.limit=3"]
+    shown = openpali(*command, 'model.frozen=["vit"]')
     assert "[[evals]]" in shown
     assert (
         "evaluation mine: 3 samples, every 400 of the run; cider counts; the model with the best bleu4 is kept\n"
@@ -342,9 +326,8 @@ def test_explain_shows_evaluations(tmp_path, mine, monkeypatch, capsys) -> None:
         ("phases.0.size=70", r"phases\.0\.size = 70 is not a multiple of the patch size 12"),
         ("optimizer.lr_scale={vitt=0.1}", r"optimizer\.lr_scale names \['vitt'\]: name parts that learn"),
     ):
-        monkeypatch.setattr(sys, "argv", [*command, override])
         with pytest.raises(SystemExit, match=message):
-            main()
+            openpali(*command, override)
 
 
 # ---- mistakes
@@ -450,9 +433,7 @@ def test_evaluations_change_nothing_on_any_rank(job, ran) -> None:
         name: [record_of(ran, name, rank)["losses"] for rank in range(job.world)] for name in (job.name, plain)
     }
     assert losses[job.name] == losses[plain]
-    ours, theirs = ({**shares_of(ran / name), **model_of(ran / name)} for name in (job.name, plain))
-    assert ours.keys() == theirs.keys()
-    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    assert_equal(*({**shares_of(ran / name), **model_of(ran / name)} for name in (job.name, plain)))
     assert [row for row in metrics_of(ran / job.name) if "eval" not in row] == metrics_of(ran / plain)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from tiny_runs import make_recipe
 from torch import Tensor
 
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
-from openpali.cli.main import main
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
 from openpali.infer.pali import Pali
@@ -135,19 +134,8 @@ def test_a_run_writes_a_model_that_keeps_proportions(mine: Path, make_trainer: A
     np.testing.assert_allclose(pali.embedding.embed_image(images, batch=1), expected, atol=1e-6)
 
 
-def test_the_commands_train_ask_and_evaluate(
-    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_train_ask_and_evaluate(mine: Path, tmp_path: Path, openpali: Callable[..., str]) -> None:
     """With evaluations and pictures of samples; the answers to a file are those to its images one by one."""
-
-    def openpali(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr()
-        assert not end.value.code, said.err
-        return said.out
-
     held_out = {"name": "mine", "source": str(mine), "task": "caption", "every": 8, "limit": 3, "batch": 2}
     mixture = [{"source": str(mine), "task": "caption"}]
     recipe = native_answers(mine, phases__0__mixture=mixture, evals=[held_out], max_target=16)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_runs import Killed, kill_at, losses_of, make_recipe
+from tiny_runs import losses_of, make_recipe, train_and_kill
 
 from openpali.train.optim.adafactor import Adafactor
 from openpali.train.optim.optimizer import build_optimizer, freeze, rate, rate_in
@@ -182,9 +182,7 @@ def test_the_rate_is_applied_through_phases_and_restarts(make_trainer) -> None:
     recipe = make_recipe(optimizer=optimizer, phases=phases, save_minutes=1e-9)
     trainer = make_trainer(recipe)
     used = rates_of(trainer)
-    kill_at(trainer, 5)
-    with pytest.raises(Killed):
-        trainer.train()
+    train_and_kill(trainer, 5)
     trainer = make_trainer(recipe)
     assert trainer.step == 4
     again = rates_of(trainer)

@@ -19,7 +19,7 @@ import pytest
 import torch
 from rank_jobs import JOBS, Job
 from safetensors.torch import load_file
-from tiny_runs import losses_of, metrics_of, parallel_recipe, plain_sgd, tensors_of
+from tiny_runs import assert_equal, losses_of, metrics_of, parallel_recipe, plain_sgd, tensors_of
 
 import openpali.train.step as step_module
 from openpali.architectures.pali import PRESETS
@@ -247,8 +247,7 @@ def assert_same_shares(run: Path, other: Path) -> None:
     """Bit for bit."""
     ours, theirs = shares_of(run), shares_of(other)
     assert len({file for file, _ in theirs}) == 3
-    assert ours.keys() == theirs.keys()
-    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    assert_equal(ours, theirs)
     assert metrics_of(run) == metrics_of(other)
 
 

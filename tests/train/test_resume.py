@@ -6,7 +6,6 @@ import json
 import re
 import resource
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,19 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tiny_runs import OBJECTIVES, Killed, assert_same_run, kill_at, make_recipe, metrics_of
+from tiny_runs import (
+    OBJECTIVES,
+    assert_equal,
+    assert_same_run,
+    break_samples,
+    make_recipe,
+    metrics_of,
+    train_and_kill,
+)
 from tiny_runs import tensors_of as newest_of
 
 import openpali.train.checkpoint as checkpoint_module
 import openpali.train.trainer as trainer_module
-from openpali.cli.main import main
-from openpali.data.sources.registry import open_source
 from openpali.distributed import ALONE
 from openpali.train.checkpoint import Checkpoints, allocate, checkpoints, load_checkpoint, step_of, tensors_of
 from openpali.train.optim.optimizer import rate
@@ -107,9 +112,7 @@ def test_a_killed_run_equals_one_that_was_not(case, make_trainer, tmp_path) -> N
     for resumed_at, killed_in, saved_after in twice if case in ("phases", "native-answers") else ((0, 4, 2),):
         trainer = make_trainer(recipe, "broken")
         assert trainer.step == resumed_at
-        kill_at(trainer, killed_in)
-        with pytest.raises(Killed):
-            trainer.train()
+        train_and_kill(trainer, killed_in)
         for newer in checkpoints(tmp_path / "broken")[saved_after:]:
             shutil.rmtree(newer)  # reports since then are written again
     again = make_trainer(recipe, "broken")
@@ -118,7 +121,7 @@ def test_a_killed_run_equals_one_that_was_not(case, make_trainer, tmp_path) -> N
     assert_same_run(tmp_path / "broken", tmp_path / "whole")
 
 
-def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path, monkeypatch, capsys) -> None:
+def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path, monkeypatch, openpali) -> None:
     recipe = make_recipe()
     make_trainer(recipe, "once").train()
     written = make_trainer(recipe, "twice").train()
@@ -126,14 +129,10 @@ def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path, monkeypatch
     before = record.read_text(), config.read_text(), config.stat().st_mtime_ns
     other = make_recipe(optimizer__lr=1e-5)
     (tmp_path / "other.toml").write_text(as_toml(other.model_dump()))
-    command = ["openpali", "train", str(tmp_path / "other.toml"), "--run", str(tmp_path / "twice")]
-    monkeypatch.setattr(sys, "argv", command)
     monkeypatch.setattr(Watch, "saved", lambda *_: None)  # a second
     monkeypatch.setattr(trainer_module.Trainer, "summary", lambda *_: ["and the summary"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code
-    assert re.search(r"tiny/sequence is finished; nothing was trained.*\nand the summary", capsys.readouterr().out)
+    shown = openpali("train", tmp_path / "other.toml", "--run", tmp_path / "twice")
+    assert re.search(r"tiny/sequence is finished; nothing was trained.*\nand the summary", shown)
     assert (record.read_text(), config.read_text(), config.stat().st_mtime_ns) == before
     config.unlink()  # as if the run was killed before it wrote its model
     make_trainer(other, "twice").train()
@@ -143,21 +142,10 @@ def test_a_finished_run_is_not_trained_again(make_trainer, tmp_path, monkeypatch
 
 
 def test_quarantine_lists_every_bad_sample_once(make_trainer, tmp_path, monkeypatch) -> None:
-    source = open_source("nano/single", {})
-    whole = type(source).__getitem__
-
-    def broken(self, index: int):
-        if index % 3 == 0:
-            raise ValueError(f"image {index} is broken")
-        return whole(self, index)
-
-    monkeypatch.setattr(type(source), "__getitem__", broken)
+    break_samples(monkeypatch, "nano/single", lambda index: index % 3 == 0)
     recipe = make_recipe(save_minutes=ALWAYS, keep=10)
     make_trainer(recipe, "whole").train()
-    trainer = make_trainer(recipe, "broken")
-    kill_at(trainer, 5)
-    with pytest.raises(Killed):
-        trainer.train()
+    train_and_kill(make_trainer(recipe, "broken"), 5)
     for newer in checkpoints(tmp_path / "broken")[2:]:
         shutil.rmtree(newer)
     trainer = make_trainer(recipe, "broken")
@@ -211,10 +199,7 @@ def test_moments_follow_the_layout_of_their_parameter(tmp_path) -> None:
 
 def test_half_written_checkpoints_are_ignored_and_removed(make_trainer, tmp_path) -> None:
     recipe = make_recipe(save_minutes=ALWAYS, keep=2)
-    trainer = make_trainer(recipe)
-    kill_at(trainer, 4)
-    with pytest.raises(Killed):
-        trainer.train()
+    train_and_kill(make_trainer(recipe), 4)
     folder = tmp_path / "run" / "checkpoints"
     unfinished = folder / ".writing-step-00000004"
     unfinished.mkdir()
@@ -412,8 +397,7 @@ def test_an_extended_run_is_one_that_was_longer_from_the_start(make_trainer, tmp
     make_trainer(make_recipe(ema=0.5, phases__0__samples=8)).train()
     make_trainer(make_recipe(ema=0.5, phases__0__samples=20)).train()
     make_trainer(make_recipe(ema=0.5, phases__0__samples=20), "long").train()
-    ours, theirs = (newest_of(tmp_path / run) for run in ("run", "long"))
-    assert [key for key in theirs if not torch.equal(ours[key], theirs[key])] == []
+    assert_equal(*(newest_of(tmp_path / run) for run in ("run", "long")))
     assert open_model(tmp_path / "run" / "model").facts.samples == 20
 
 
@@ -423,10 +407,7 @@ def test_an_extension_that_is_killed_resumes(make_trainer, tmp_path) -> None:
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
     longer = make_recipe(**cosine, phases__0__samples=32, keep_every=8)
     make_trainer(longer, "whole").train()
-    trainer = make_trainer(longer, "broken")
-    kill_at(trainer, 7)
-    with pytest.raises(Killed):
-        trainer.train()
+    train_and_kill(make_trainer(longer, "broken"), 7)
     make_trainer(longer, "broken").train()
     assert_same_run(tmp_path / "broken", tmp_path / "whole")
     before, after = metrics_of(tmp_path / "whole")
@@ -437,10 +418,7 @@ def test_an_extension_that_is_killed_resumes(make_trainer, tmp_path) -> None:
 def test_only_the_last_phase_of_a_finished_run_is_extended(make_trainer, tmp_path) -> None:
     short: dict[str, Any] = {"phases__0__samples": 8, "keep_every": 4}
     longer = make_recipe(phases__0__samples=16, keep_every=4)
-    trainer = make_trainer(make_recipe(**short))
-    kill_at(trainer, 2)
-    with pytest.raises(Killed):
-        trainer.train()
+    train_and_kill(make_trainer(make_recipe(**short)), 2)
     refused = r"another phases\.0\.samples \(8, not 16\): .*; only the last phase of a finished run"
     with pytest.raises(ValueError, match=refused):
         make_trainer(longer)
@@ -464,10 +442,7 @@ def classes_of_files(folder: Path, labels: Sequence[str]) -> Recipe:
 
 def test_a_run_does_not_go_on_with_other_classes(make_trainer, tmp_path) -> None:
     recipe, data = classes_of_files(tmp_path / "data", ["cubism", "fauvism"]), tmp_path / "data"
-    trainer = make_trainer(recipe)
-    kill_at(trainer, 2)
-    with pytest.raises(Killed):
-        trainer.train()
+    train_and_kill(make_trainer(recipe), 2)
     classes_of_files(data, ["baroque", "cubism"])
     with pytest.raises(ValueError, match=r"classes of the data changed since the run began"):
         make_trainer(recipe)

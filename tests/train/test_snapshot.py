@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
 from openpali.distributed import ALONE
 from openpali.infer.pali import Pali
@@ -87,34 +86,18 @@ def test_a_copy_of_a_checkpoint_is_none(run: Path) -> None:
         shutil.rmtree(copy)
 
 
-def test_predict_and_eval_take_a_checkpoint(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoint = checkpoints(run)[0]
-    card = tmp_path / "card.json"
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["openpali", "eval", "nano/detect", "--limit", "2", "--model", str(checkpoint), "--json", str(card)],
-    )
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
+def test_eval_takes_a_checkpoint(run: Path, tmp_path: Path, openpali: Callable[..., str]) -> None:
+    checkpoint, card = checkpoints(run)[0], tmp_path / "card.json"
+    openpali("eval", "nano/detect", "--limit", 2, "--model", checkpoint, "--json", card)
     assert json.loads(card.read_text())["model"]["name"].endswith(f"models/{checkpoint.name}")
 
 
-def test_data_is_checked_as_a_checkpoint_knows_it(
-    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_data_is_checked_as_a_checkpoint_knows_it(run: Path, tmp_path: Path, openpali: Callable[..., str]) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
     data = tmp_path / "mine.jsonl"
     data.write_text(json.dumps({"images": ["one.png"], "objects": [{"name": "kite", "box": [1, 1, 5, 5]}]}) + "\n")
-    command = ["openpali", "data", "validate", str(data), "--model", str(checkpoints(run)[0]), "--task", "detect"]
-    monkeypatch.setattr(sys, "argv", [*command, "--json"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
-    assert json.loads(capsys.readouterr().out)["feeds"]["detect"] == 1
+    shown = openpali("data", "validate", data, "--model", checkpoints(run)[0], "--task", "detect", "--json")
+    assert json.loads(shown)["feeds"]["detect"] == 1
 
 
 def test_what_is_no_model_yet_names_the_way(run: Path, tmp_path: Path) -> None:

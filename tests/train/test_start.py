@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import Killed, kill_at, make_recipe
+from tiny_runs import make_recipe, train_and_kill
 
 from openpali.architectures.facts import Facts
 from openpali.architectures.mask_vqvae import MaskVQVAEArchitecture
@@ -188,10 +188,7 @@ def test_masks_without_a_codec_are_an_error_that_names_the_key(where, tune, star
 
 def test_a_run_resumes_as_it_began_whatever_its_start_model_says(tune, start, make_trainer, tmp_path) -> None:
     named = tune(DETECT, save_minutes=1e-9)
-    trainer = make_trainer(inherit(named, tmp_path / "run"))
-    kill_at(trainer, 2)
-    with pytest.raises(Killed):
-        trainer.train()
+    train_and_kill(make_trainer(inherit(named, tmp_path / "run")), 2)
     rewrite_facts(start, tasks={"detect": {"bins": 8}})
     make_trainer(inherit(named, tmp_path / "run")).train()
     assert open_model(tmp_path / "run" / "model").facts.tasks["detect"]["bins"] == 16

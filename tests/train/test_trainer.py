@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import OBJECTIVES, make_recipe, metrics_of
+from tiny_runs import OBJECTIVES, break_samples, make_recipe, metrics_of
 
 import openpali.train.trainer as trainer_module
 import openpali_screen.read.objective as read_module
 from openpali.data.media.images import Preprocess
-from openpali.data.sources.registry import open_source
 from openpali.model.vit import resample_positions
 from openpali.train.checkpoint import checkpoints
 from openpali.train.phases import task_options
@@ -203,15 +202,7 @@ def test_the_first_module_and_the_sample_that_are_not_finite_are_named(parallel,
 
 
 def test_too_many_bad_samples_stop(make_trainer, tmp_path, monkeypatch) -> None:
-    source = type(open_source("nano/single", {}))
-    whole = source.__getitem__
-
-    def broken(self, index: int):
-        if index % 2:
-            raise ValueError(f"image {index} is broken")
-        return whole(self, index)
-
-    monkeypatch.setattr(source, "__getitem__", broken)
+    break_samples(monkeypatch, "nano/single", lambda index: index % 2 == 1)
     quarantine = tmp_path / "run" / "quarantine.jsonl"
     with pytest.raises(
         ValueError,
@@ -283,20 +274,13 @@ def test_a_reader_of_other_characters_is_no_start(make_trainer, monkeypatch) -> 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "quarantine.jsonl"])
 def test_a_full_disk_is_named_with_the_log_and_the_checkpoint(file, make_trainer, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(trainer_module, "LOG_EVERY", 4)
-    source = type(open_source("nano/single", {}))
-    whole = source.__getitem__
     trainer = make_trainer(make_recipe(save_minutes=1e-9))
-    broken_once: list[int] = []
-
-    def broken(self, index: int):
-        if trainer.step >= 3 and not broken_once:
-            broken_once.append(index)
-            raise ValueError("broken")
-        return whole(self, index)
-
     (tmp_path / "run" / file).symlink_to("/dev/full")
     if file == "quarantine.jsonl":
-        monkeypatch.setattr(source, "__getitem__", broken)
+        broken: list[int] = []  # one
+        break_samples(
+            monkeypatch, "nano/single", lambda i: trainer.step >= 3 and not broken and not broken.append(i)
+        )
     with pytest.raises(
         OSError,
         match=rf"{file} cannot be written \(.*No space left.* the same command goes on from step-0000000[23]$",

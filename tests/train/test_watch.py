@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ import openpali.progress as lines_module
 import openpali.reports.samples as samples_module
 import openpali.train.trainer as trainer_module
 import openpali.train.watch as watch_module
-from openpali.cli.main import main
 from openpali.progress import plain_console
 from openpali.reports.curves import draw_curves
 from openpali.reports.samples import draw_samples
@@ -43,14 +41,10 @@ def test_memory_is_the_peak_of_the_process(make_trainer, tmp_path) -> None:
     assert memory == sorted(memory)
 
 
-def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
+def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, openpali) -> None:
     make_trainer(make_recipe()).train()
     out = tmp_path / "new" / "curves"
-    monkeypatch.setattr(sys, "argv", ["openpali", "runs", "--plot", str(tmp_path / "run"), "--out", str(out)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    assert str(out) in capsys.readouterr().out
+    assert str(out) in openpali("runs", "--plot", tmp_path / "run", "--out", out)
     assert len(Image.open(out).convert("RGB").getcolors(2**24)) > 20
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
     (tmp_path / "runs" / "nowhere").mkdir(parents=True)
@@ -60,9 +54,8 @@ def test_plot_draws_a_run(make_trainer, tmp_path, monkeypatch, capsys) -> None:
         ("nowhere", "nowhere has no curves to draw"),
         ("mine-orc", "no run 'mine-orc'.* did you mean 'mine-ocr'"),
     ):
-        monkeypatch.setattr(sys, "argv", ["openpali", "runs", "--plot", name])
         with pytest.raises(SystemExit, match=message):
-            main()
+            openpali("runs", "--plot", name)
 
 
 def test_curves_leave_out_a_truncated_report(make_trainer, tmp_path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from openpali.data.sources.registry import open_source
 from openpali.train.checkpoint import checkpoints, read_state
 from openpali.train.load import parse_recipe
 from openpali.train.recipe import OptimizerSpec, Recipe
@@ -107,6 +110,13 @@ def kill_at(trainer: Trainer, step: int) -> None:
     trainer.optimizer.step = die  # type: ignore[method-assign]
 
 
+def train_and_kill(trainer: Trainer, step: int) -> None:
+    """Train until it dies in the middle of ``step``."""
+    kill_at(trainer, step)
+    with pytest.raises(Killed):
+        trainer.train()
+
+
 def tensors_of(run: Path) -> dict[str, Tensor]:
     """Weights and optimizer of the newest checkpoint."""
     [file] = checkpoints(run)[-1].glob("*.safetensors")  # of one rank
@@ -122,16 +132,32 @@ def metrics_of(run: Path) -> list[dict[str, Any]]:
 
 def assert_same_run(run: Path, other: Path) -> None:
     """Bit for bit: weights, optimizer, counters, reports, and the exported model."""
-    ours, theirs = tensors_of(run), tensors_of(other)
-    assert ours.keys() == theirs.keys()
-    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+    assert_equal(tensors_of(run), tensors_of(other))
     assert read_state(checkpoints(run)[-1]) == read_state(checkpoints(other)[-1])
     assert metrics_of(run) == metrics_of(other)
-    exported, expected = (open_model(folder / "model").weights() for folder in (run, other))
-    assert [key for key in expected if not torch.equal(exported[key], expected[key])] == []
+    assert_equal(*(open_model(folder / "model").weights() for folder in (run, other)))
+
+
+def assert_equal(ours: Mapping[Any, Tensor], theirs: Mapping[Any, Tensor]) -> None:
+    """Bit for bit."""
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
 
 
 def plain_sgd(model: nn.Module, spec: OptimizerSpec, _: object = None) -> torch.optim.Optimizer:
     """Replaces Adam, which turns gradients that are only rounding (of a key's bias) into full steps."""
     learning = [p for p in model.parameters() if p.requires_grad]
     return torch.optim.SGD([{"params": learning, "lr": spec.lr, "peak_lr": spec.lr}], lr=spec.lr)
+
+
+def break_samples(patch: pytest.MonkeyPatch, source: str, broken: Callable[[int], bool]) -> None:
+    """Let samples of a source be bad, by their index."""
+    kind = type(open_source(source, {}))
+    whole = kind.__getitem__
+
+    def read(self: Any, index: int) -> Any:
+        if broken(index):
+            raise ValueError(f"image {index} is broken")
+        return whole(self, index)
+
+    patch.setattr(kind, "__getitem__", read)
