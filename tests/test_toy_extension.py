@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,19 @@ from openpali.serve.http import create_app
 from openpali.train.load import parse_recipe
 from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer, pack_bundle
+from openpali_lab.documents.recipe_page import render
+from openpali_lab.plan.planner import find_device, make_plan
 from serve.requests_to import data_url, service_of
+
+RECIPE: dict[str, Any] = {
+    "name": "t/brightness",
+    "objective": "brightness",
+    "batch": 8,
+    "workers": 0,
+    "model": {"preset": "brightness", "tokenizer": "nano-vocabulary"},
+    "optimizer": {"lr": 0.1},
+    "phases": [{"samples": 800, "size": 16, "mixture": [{"source": "grey/all"}]}],
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,18 +44,7 @@ def _installed(toy_package: None) -> None:
 def packed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with a part that was trained as its recipe says."""
     folder = tmp_path_factory.mktemp("brightness")
-    recipe = parse_recipe(
-        {
-            "name": "t/brightness",
-            "objective": "brightness",
-            "batch": 8,
-            "workers": 0,
-            "model": {"preset": "brightness", "tokenizer": "nano-vocabulary"},
-            "optimizer": {"lr": 0.1},
-            "phases": [{"samples": 800, "size": 16, "mixture": [{"source": "grey/all"}]}],
-        }
-    )
-    run = Trainer(recipe, folder / "run", ALONE, open_tokenizer("nano-vocabulary")).train()
+    run = Trainer(parse_recipe(RECIPE), folder / "run", ALONE, open_tokenizer("nano-vocabulary")).train()
     (folder / "bundle.toml").write_text(f'[parts]\npali = "{bundle / "pali"}"\nbrightness = "{run}"\n')
     pack_bundle(folder / "bundle.toml", folder / "bundle")
     return folder / "bundle"
@@ -51,6 +53,13 @@ def packed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_learns_and_is_scored(packed: Path, tmp_path: Path) -> None:
     [benchmark] = find_suite("brightness")
     assert run(benchmark, Pali.from_pretrained(packed), tmp_path).card.scores["word_f1"] > 0.9
+
+
+def test_it_is_planned_and_documented() -> None:
+    plan = make_plan(parse_recipe({**RECIPE, "micro": 2}), find_device("h100", 2), 2)
+    assert plan.fits
+    assert [(phase.steps, phase.costs.rows) for phase in plan.phases] == [(100, 2)]
+    assert '`objective = "brightness"`' in render()
 
 
 def test_it_answers_what_it_can(packed: Path) -> None:
