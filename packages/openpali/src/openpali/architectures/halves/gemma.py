@@ -17,6 +17,12 @@ _SHAPES = {  # ours -> theirs
     "kv_heads": "num_key_value_heads",
     "d_head": "head_dim",
 }
+_PARTS = {
+    "attention.query": ("self_attn.q_proj",),
+    "attention.key_value": ("self_attn.k_proj", "self_attn.v_proj"),
+    "attention.out": ("self_attn.o_proj",),
+    **{f"ff.{part}": (f"mlp.{part}_proj",) for part in ("gate", "up", "down")},
+}
 
 
 def read_shapes(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,28 +41,10 @@ def describe_shapes(config: GemmaConfig) -> dict[str, Any]:
 
 
 def layer_rules(ours: str, theirs: str, layers: int, norms: Mapping[str, str]) -> list[Rule]:
-    """The layers of a :class:`openpali.model.gemma.Stack`.
-
-    Args:
-        ours, theirs: names of the stack.
-        layers: how many there are.
-        norms: names in a layer, ours -> theirs.
-    """
-    found = []
-    for i in range(layers):
-        here, there = f"{ours}.layers.{i}", f"{theirs}.layers.{i}"
-        attention = f"{there}.self_attn"
-        found += [
-            *(Rule((f"{here}.{name}.weight",), (f"{there}.{other}.weight",)) for name, other in norms.items()),
-            Rule((f"{here}.attention.query.weight",), (f"{attention}.q_proj.weight",)),
-            Rule(
-                (f"{here}.attention.key_value.weight",),
-                (f"{attention}.k_proj.weight", f"{attention}.v_proj.weight"),
-            ),
-            Rule((f"{here}.attention.out.weight",), (f"{attention}.o_proj.weight",)),
-            *(
-                Rule((f"{here}.ff.{part}.weight",), (f"{there}.mlp.{part}_proj.weight",))
-                for part in ("gate", "up", "down")
-            ),
-        ]
-    return found
+    """The layers of a :class:`openpali.model.gemma.Stack`; ``norms``: names in a layer, ours -> theirs."""
+    names = {**{here: (there,) for here, there in norms.items()}, **_PARTS}
+    return [
+        Rule((f"{ours}.layers.{i}.{here}.weight",), tuple(f"{theirs}.layers.{i}.{name}.weight" for name in there))
+        for i in range(layers)
+        for here, there in names.items()
+    ]
