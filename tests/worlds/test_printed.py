@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def source(world: World, world_home: Path, tmp_path: Path, monkeypatch: pytest.M
     yield
     printed.font_files.cache_clear()
     printed_texts._lines.cache_clear()
+
+
+def test_without_freetype_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "freetype", None)
+    with pytest.raises(ValueError, match=r"openpali-lab\[pages\]"):
+        glyphs.face(tmp_path / "missing.ttf")
 
 
 def test_unsmoothed_letters_have_two_tones_and_subpixels_have_colours(font: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from openpali.messages import cannot_import
+
 Mode = Literal["unhinted", "light", "hinted", "auto", "mono", "rgb", "bgr"]
 MODES: tuple[Mode, ...] = ("unhinted", "light", "hinted", "auto", "mono", "rgb", "bgr")
 STEPS = 4  # places between two pixels where an unhinted letter can begin
@@ -84,9 +86,17 @@ def sizes(file: Path) -> list[int]:
 
 @lru_cache(maxsize=1024)
 def face(file: Path) -> Any:
-    """The opened font."""
-    import freetype
+    """The opened font.
 
+    Raises:
+        ValueError: freetype-py is not installed.
+    """
+    try:
+        import freetype
+    except ImportError as error:
+        raise ValueError(
+            cannot_import("fonts of screens need freetype-py", "openpali-lab[pages]", error)
+        ) from error
     return freetype.Face(str(file))
 
 
