@@ -14,7 +14,7 @@ from openpali_screen.icons.predict import icon_probabilities
 from openpali_screen.parts import ICONS
 
 REAL = Path(__file__).with_name("real_icons.tar")
-"""Made once; only for evaluation."""
+"""Made once, only for evaluation: ``git show e67194ca^:tests/eval/make_real_icons.py``."""
 _TOP = 5
 
 

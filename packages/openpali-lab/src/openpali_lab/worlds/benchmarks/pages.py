@@ -29,12 +29,13 @@ from openpali_screen.read.language import fit_reader
 
 _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"
-"""Made once; only for evaluation."""
+"""Made once, only for evaluation: ``git show e67194ca^:tests/eval/make_real_pages.py``."""
 
 THEMES, PRINTED = _FOLDER / "real_themes.tar", _FOLDER / "real_printed.tar"
 NATIVE = _FOLDER / "real_native.tar"  # those of toolkits that say what elements are where
 TERMINALS = _FOLDER / "real_terminals.tar"
-"""Made once, from the packages of :data:`openpali_lab.worlds.builders.tested.TESTED`."""
+"""Made once, from the packages of :data:`openpali_lab.worlds.builders.tested.TESTED`, by ``make_test_sets.py`` and
+``make_test_windows.py`` of ``tests/eval``, which commit e67194ca removed."""
 
 _SPOKEN = {
     **{role: role for role in ("button", "checkbox", "heading", "link", "slider", "switch", "tab")},
