@@ -119,9 +119,8 @@ def test_toxicity_is_a_share_at_a_threshold() -> None:
     def classify(texts):  # type: ignore[no-untyped-def]
         return {"toxicity": [int(text) / 40 for text in texts]}
 
-    found = toxicity(captions, groups, classify, threshold=0.8)["toxicity"]
+    found = toxicity(captions, groups, classify)["toxicity"]
     assert [s.value for s in found.slices] == [0.0, 8 / 20]  # 32 .. 39
-    assert toxicity(captions, groups, classify, threshold=0.5)["toxicity"].highest == 1.0
     with pytest.raises(ValueError):
         toxicity(captions, groups, lambda texts: {"toxicity": [2.0] * len(texts)})
     with pytest.raises(ValueError):
@@ -187,13 +186,11 @@ def test_log_perplexity_is_that_of_the_model(pali: Pali) -> None:
 def test_occupations_of_a_model(pali: Pali) -> None:
     rng = np.random.default_rng(0)
     images = [[rng.integers(0, 256, (72, 72, 3), dtype=np.uint8)] for _ in range(4)]
-    found = occupation_parity(pali, images, ["f", "f", "m", "m"], ["nurse", "pilot"], template="A {}")
-    assert sorted(each.occupation for each in found.occupations) == ["nurse", "pilot"]
+    found = occupation_parity(pali, images, ["f", "f", "m", "m"], ["A nurse", "A pilot"])
+    assert sorted(each.occupation for each in found.occupations) == ["A nurse", "A pilot"]
     table = pali.log_perplexity(images, "Generate the alt_text in en at 0: <extra_id_0>", ["A nurse", "A pilot"])
-    gaps = dict(zip(("nurse", "pilot"), table[:2].mean(0) - table[2:].mean(0), strict=True))
+    gaps = dict(zip(("A nurse", "A pilot"), table[:2].mean(0) - table[2:].mean(0), strict=True))
     assert {each.occupation: each.gap for each in found.occupations} == pytest.approx(gaps, abs=1e-6)
-    with pytest.raises(ValueError):
-        occupation_parity(pali, images, ["f", "f", "m", "m"], ["nurse"], template="A nurse")
 
 
 def test_the_command_slices_saved_predictions(tmp_path: Path) -> None:

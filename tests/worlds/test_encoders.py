@@ -125,26 +125,23 @@ def test_templates_and_names() -> None:
 
 
 def test_class_embeddings_are_means_of_normalised_sentences() -> None:
-    found = class_embeddings(embed, ["Cat", "dog"], ["a {}", "{}!"])
-    expected = (embed(["a cat"])[0] + embed(["cat"])[0]) / 2
+    found = class_embeddings(embed, ["Cat", "dog"])
+    expected = embed([each.replace("{}", "cat") for each in clip_templates()]).mean(0)
     assert found[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
     assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1], abs=1e-5)
     with pytest.raises(ValueError):
         class_embeddings(embed, ["cat", "Cat."])
-    with pytest.raises(ValueError):
-        class_embeddings(embed, ["cat", "dog"], ["a photo"])
 
 
-def test_zero_shot_takes_any_of_several_labels() -> None:
-    names = ["cat", "dog", "emu", "yak", "fox", "pig", "hen"]
-    classes = class_embeddings(embed, names, ["{}"])
-    scores = zero_shot(embed(["cat", "dog", "yak"]), classes, [{0}, {2, 1}, {0}])
+def test_zero_shot_takes_the_nearest_class() -> None:
+    classes = embed(["cat", "dog", "emu", "yak", "fox", "pig", "hen"])
+    scores = zero_shot(embed(["cat", "dog", "yak"]), classes, [0, 1, 0])
     assert scores.per_sample["acc"] == [1, 1, 0]
     assert scores.summary["acc"] == pytest.approx(2 / 3)
-    ranked = zero_shot(np.ones((2, 1), np.float32), np.arange(7, dtype=np.float32)[:, None], [{2}, {1}])
+    ranked = zero_shot(np.ones((2, 1), np.float32), np.arange(7, dtype=np.float32)[:, None], [2, 1])
     assert ranked.per_sample == {"acc": [0, 0], "acc@5": [1, 0]}  # the fifth and the sixth
     with pytest.raises(ValueError):
-        zero_shot(embed(["a", "b", "c"]), classes, [{0}])
+        zero_shot(embed(["a", "b", "c"]), classes, [0])
 
 
 # --- retrieval ---

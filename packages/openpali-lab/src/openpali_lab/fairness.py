@@ -28,6 +28,8 @@ from openpali.metrics.bootstrap import bootstrap_interval
 from openpali.metrics.scores import check_paired, mean
 
 LEAST = 20  # samples per slice; smaller slices are too uncertain
+THRESHOLD = 0.8  # least probability of a trait that counts
+RESAMPLES = 1000  # of a bootstrap
 
 Attributes = Mapping[str, Mapping[str, str]]  # key of a sample -> column -> value
 TraitClassifier = Callable[[Sequence[str]], Mapping[str, Sequence[float]]]
@@ -149,8 +151,7 @@ def gap(
     groups: Sequence[str],
     *,
     least: int = LEAST,
-    resamples: int = 1000,
-    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Gap:
     """Compare a metric between slices.
 
@@ -172,12 +173,12 @@ def gap(
     # Sorted within each slice, so that the order of the samples does not matter.
     by_slice = [np.sort(scores[names == name]) for name in kept]
     slices = [
-        Slice(name, len(own), mean(own.tolist()), bootstrap_interval(own.tolist(), resamples=resamples, seed=seed))
+        Slice(name, len(own), mean(own.tolist()), bootstrap_interval(own.tolist(), resamples=resamples))
         for name, own in zip(kept, by_slice, strict=True)
     ]
     means = np.array([s.value for s in slices])
     low, high = int(means.argmin()), int(means.argmax())
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     top, bottom = (np.stack([_resampled(by_slice[i], rng) for _ in range(resamples)]) for i in (high, low))
     bounds = np.quantile(top - bottom, [0.025, 0.975])
     difference = float(means[high] - means[low])
@@ -265,11 +266,9 @@ def toxicity(
     groups: Sequence[str],
     classify: TraitClassifier,
     *,
-    threshold: float = 0.8,
     least: int = LEAST,
-    seed: int = 0,
 ) -> dict[str, Gap]:
-    """Share of captions, per slice, to which a classifier gives a trait with at least this probability.
+    """Share of captions, per slice, to which a classifier gives a trait with at least :data:`THRESHOLD`.
 
     The paper prints the lowest, median and highest share over the slices of an attribute, for captions of FairFace
     and MIAP, with a public service as classifier.
@@ -282,8 +281,8 @@ def toxicity(
     for trait, scores in classify(captions).items():
         if len(scores) != len(captions) or not all(0 <= score <= 1 for score in scores):
             raise ValueError(f"the classifier must give a probability in 0..1 of {trait} for each of the captions")
-        hits = [float(score >= threshold) for score in scores]
-        found[trait] = gap(f"{trait} >= {threshold}", hits, groups, least=least, seed=seed)
+        hits = [float(score >= THRESHOLD) for score in scores]
+        found[trait] = gap(f"{trait} >= {THRESHOLD}", hits, groups, least=least)
     return found
 
 
@@ -360,8 +359,6 @@ def parity(
     occupations: Sequence[str],
     *,
     pair: tuple[str, str] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> DemographicParity:
     """The demographic-parity gap of each occupation between two slices.
 
@@ -370,7 +367,6 @@ def parity(
         groups: slice of each sample; "" for none.
         occupations: names of the columns.
         pair: the two slices; optional if there are only two.
-        resamples, seed: number of bootstrap resamples, of both slices, and their seed.
     """
     table = np.asarray(log_perplexity, dtype=np.float64)
     if table.shape != (len(groups), len(occupations)) or not table.size:
@@ -388,8 +384,8 @@ def parity(
     if not len(first) or not len(second):
         raise ValueError(f"no samples of {pair[0] if not len(first) else pair[1]!r}; there are {', '.join(there)}")
     gaps = first.mean(0) - second.mean(0)
-    rng = np.random.default_rng(seed)
-    drawn = np.stack([_resampled(first, rng) - _resampled(second, rng) for _ in range(resamples)])
+    rng = np.random.default_rng(0)
+    drawn = np.stack([_resampled(first, rng) - _resampled(second, rng) for _ in range(RESAMPLES)])
     lows, highs = np.quantile(drawn, [0.025, 0.975], axis=0)
     found = [
         Association(name, float(g), (float(low), float(high)))
@@ -412,19 +408,12 @@ def occupation_parity(
     groups: Sequence[str],
     occupations: Sequence[str],
     *,
-    prompt: str = "",
-    template: str = "{}",
     pair: tuple[str, str] | None = None,
 ) -> DemographicParity:
-    """Compare a model's log-perplexity of each occupation, as the answer to an image, between two slices.
+    """Compare a model's log-perplexity of each occupation, as a caption in English, between two slices.
 
     Args:
         images: as :meth:`~openpali.infer.pali.Pali.predict` takes them.
-        prompt: the prompt; by default for a caption in English.
-        template: the answer that is scored, with "{}" for the occupation ("a photo of a {}").
     """
-    if "{}" not in template:
-        raise ValueError(f"the template {template!r} has no place for the occupation: write {{}} there")
-    targets = [template.replace("{}", name) for name in occupations]
-    prompt = prompt or model.write_prompt(model.task("caption"))
-    return parity(model.log_perplexity(images, prompt, targets), groups, occupations, pair=pair)
+    prompt = model.write_prompt(model.task("caption"))
+    return parity(model.log_perplexity(images, prompt, occupations), groups, occupations, pair=pair)

@@ -70,7 +70,7 @@ def run_zeroshot(model: Encoders, root: Path, limit: int | None, advance: Advanc
     for some in chunked(images, BATCH):
         chunks.append(model.embed_image([seen.image(folder.image(name)) for name in some]))
         advance(len(names) + sum(map(len, chunks)), total)
-    scores = zero_shot(np.concatenate(chunks), classes, [{int(label)} for label in labels])
+    scores = zero_shot(np.concatenate(chunks), classes, labels.tolist())
     return Embedded(scores=scores, n=len(images), of=len(every), data=seen.hash, prompt=prompt_of(names))
 
 

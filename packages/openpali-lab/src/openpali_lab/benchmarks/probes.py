@@ -30,7 +30,6 @@ def fewshot(
     test_labels: Labels,
     *,
     shots: Sequence[int] = SHOTS,
-    seeds: int = SEEDS,
 ) -> Scores:
     """The few-shot probe at each number of shots.
 
@@ -40,7 +39,7 @@ def fewshot(
     summary: dict[str, float] = {}
     per_sample: dict[str, list[float]] = {}
     for k in shots:
-        hits = [fewshot_hits(train, train_labels, test, test_labels, k, seed) for seed in range(seeds)]
+        hits = [fewshot_hits(train, train_labels, test, test_labels, k, seed) for seed in range(SEEDS)]
         summary[f"acc/{k}-shot"] = mean([float(each.mean()) for each in hits])
         summary |= {f"acc/{k}-shot/seed-{seed}": float(each.mean()) for seed, each in enumerate(hits)}
         per_sample[f"acc/{k}-shot"] = np.mean(hits, axis=0).tolist()

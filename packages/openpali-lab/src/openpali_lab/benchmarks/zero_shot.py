@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,24 +52,16 @@ def prompt_of(names: Sequence[str]) -> dict[str, Any]:
 
 
 def class_embeddings(
-    embed_text: EmbedText,
-    names: Sequence[str],
-    templates: Sequence[str] | None = None,
-    *,
-    advance: Callable[[int], None] = lambda done: None,
+    embed_text: EmbedText, names: Sequence[str], *, advance: Callable[[int], None] = lambda done: None
 ) -> Floats:
     """One embedding per class: the mean over its sentences, normalised again (+ 1e-8), ``[classes, D]``.
 
     Args:
         embed_text: as :meth:`~openpali.infer.pipeline.EmbeddingPipeline.embed_text`.
         names: of the classes; they are made :func:`canonical`, like the templates.
-        templates: sentences with "{}" for the name; CLIP's 80 by default, ("{}",) for the bare name.
         advance: called with the number of classes done.
     """
-    sentences = clip_templates() if templates is None else [canonical(each) for each in templates]
-    for sentence in sentences:
-        if "{}" not in sentence:
-            raise ValueError(f"the template {sentence!r} has no place for the class name: write {{}} there")
+    sentences = clip_templates()
     plain = [canonical(name) for name in names]
     if len(plain) < 2 or len(set(plain)) < len(plain):
         raise ValueError("zero-shot classification needs the names of two classes or more, all different")
@@ -81,13 +73,13 @@ def class_embeddings(
     return np.stack(out)
 
 
-def zero_shot(images: Floats, classes: Floats, labels: Sequence[Collection[int]]) -> Scores:
+def zero_shot(images: Floats, classes: Floats, labels: Sequence[int]) -> Scores:
     """Top-1 and top-5 accuracy.
 
     Args:
         images: normalised embeddings ``[N, D]``.
         classes: from :func:`class_embeddings`.
-        labels: the correct classes of each image; any of several counts (ReaL).
+        labels: the class of each image.
 
     Returns:
         ``acc`` and ``acc@5`` in 0..1, with per-sample values.
@@ -95,7 +87,7 @@ def zero_shot(images: Floats, classes: Floats, labels: Sequence[Collection[int]]
     check_paired(list(images), labels, "labels")
     ranked = np.argsort(-(images @ classes.T), axis=1, kind="stable")
     found = {
-        name: [float(any(c in right for c in row[:k].tolist())) for row, right in zip(ranked, labels, strict=True)]
+        name: [float(right in row[:k]) for row, right in zip(ranked, labels, strict=True)]
         for name, k in (("acc", 1), ("acc@5", 5))
     }
     return mean_scores(found)

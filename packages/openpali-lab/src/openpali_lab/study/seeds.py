@@ -27,12 +27,12 @@ class Estimate(NamedTuple):
     p: float = 1.0
 
 
-def estimate(values: ArrayLike, level: float = LEVEL) -> Estimate:
+def estimate(values: ArrayLike) -> Estimate:
     """The mean of scores ``[seeds, samples]``, with an interval as that of :func:`difference`."""
-    return _estimate([_checked(values)], _checked(values).mean(0), level)
+    return _estimate([_checked(values)], _checked(values).mean(0))
 
 
-def difference(ours: ArrayLike, theirs: ArrayLike, level: float = LEVEL) -> Estimate:
+def difference(ours: ArrayLike, theirs: ArrayLike) -> Estimate:
     """The difference of the means of two ways to train, ``ours - theirs``, each ``[its seeds, samples]``.
 
     The interval is for the expected difference over seeds and samples; a single further seed varies more.
@@ -46,7 +46,7 @@ def difference(ours: ArrayLike, theirs: ArrayLike, level: float = LEVEL) -> Esti
         raise ValueError(
             f"scores of {a.shape[1]} and {b.shape[1]} samples cannot be compared: give the same samples"
         )
-    return _estimate([a, b], a.mean(0) - b.mean(0), level)
+    return _estimate([a, b], a.mean(0) - b.mean(0))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -58,7 +58,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return found
 
 
-def _estimate(groups: list[Values], per_sample: Values, level: float) -> Estimate:
+def _estimate(groups: list[Values], per_sample: Values) -> Estimate:
     value = float(per_sample.mean())
     means = [*(group.mean(1) for group in groups), per_sample]  # of seeds, and of samples
     parts = [(float(each.var(ddof=1)) / len(each), len(each) - 1) for each in means if len(each) > 1]
@@ -69,7 +69,7 @@ def _estimate(groups: list[Values], per_sample: Values, level: float) -> Estimat
     deviation = math.sqrt(variance)
     from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
 
-    half = float(stdtrit(freedom, (1 + level) / 2)) * deviation
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * deviation
     return Estimate(value, value - half, value + half, 2 * float(stdtr(freedom, -abs(value) / deviation)))
 
 

@@ -39,9 +39,9 @@ def render(name: str, canvas: int, world: World) -> Image:
     return _PAINTERS[kind][1](named_generator("background", name), canvas, world)
 
 
-def pale(image: Image, share: float = 0.35) -> Image:
-    """``image`` made bright, with ``share`` of its contrast: like paper or a sign."""
-    return np.asarray(255 - share * (255 - image.astype(np.float32)), dtype=np.uint8)
+def pale(image: Image) -> Image:
+    """``image`` made bright, with .35 of its contrast: like paper or a sign."""
+    return np.asarray(255 - 0.35 * (255 - image.astype(np.float32)), dtype=np.uint8)
 
 
 def _colour(rng: Rng) -> NDArray[np.float32]:

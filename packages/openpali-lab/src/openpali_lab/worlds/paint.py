@@ -37,16 +37,16 @@ class Patch:
         return self.alpha.height, self.alpha.width
 
 
-def make_patch(stamp: Stamp, side: float, rng: np.random.Generator, *, turn: float = 15.0) -> Patch:
+def make_patch(stamp: Stamp, side: float, rng: np.random.Generator) -> Patch:
     """``stamp`` scaled so that its longest side is ``side`` pixels, with random changes.
 
-    A third of the patches are rotated by up to ``turn`` degrees, half of those that allow it are mirrored,
+    A third of the patches are rotated by up to 15 degrees, half of those that allow it are mirrored,
     and all have slightly changed colours.
     """
     turned, angle, mirrored, bright, shift, *tint = rng.random(8).tolist()
     level = next((level for level in reversed(stamp.levels) if max(level.size) >= side), stamp.levels[0])
-    if turned < 1 / 3 and turn > 0:
-        image = _turned(level, side, math.radians((2 * angle - 1) * turn))
+    if turned < 1 / 3:
+        image = _turned(level, side, math.radians((2 * angle - 1) * 15))
     else:
         scale = side / max(level.size)
         size = max(1, round(level.width * scale)), max(1, round(level.height * scale))

@@ -80,7 +80,7 @@ def fashion_mnist_zero_shot(model: Encoders, root: Path, limit: int | None, adva
     seen.texts(*names, *labels)
     images = model.embed_image([load() for load in loads])
     advance(total, total)
-    scores = zero_shot(images, classes, [{int(label)} for label in labels])
+    scores = zero_shot(images, classes, labels.tolist())
     return Embedded(scores=scores, n=len(loads), of=of, data=seen.hash, prompt=prompt_of(names))
 
 
