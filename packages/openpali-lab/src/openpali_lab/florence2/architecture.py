@@ -121,11 +121,6 @@ class Florence2Model(VisionLanguageModel):
                 f"positions, and the prompt has {prompt}: give fewer images or a shorter prompt"
             )
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
-        """Visual tokens, BOS, prompt and EOS through the encoder."""
-        x, real = self.assemble(visual_BND, prompt, counts)
-        return Memory(self.text.encode(x, real), real)
-
     def assemble(
         self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -156,9 +151,6 @@ class Florence2Model(VisionLanguageModel):
         end = torch.full_like(memory.outputs[:, :1, 0], self.end, dtype=torch.long)
         self.text.step(end, cache)
         return cache
-
-    def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        return self.logits(self.text.step(ids, cache))
 
 
 def _room(config: Florence2Config, visual: int) -> int:

@@ -21,22 +21,14 @@ Blocks = Mapping[type[nn.Module], tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Stored(Generic[C]):
-    """A model with what lies beside it in a folder.
+    """A model with what lies beside it in a folder."""
 
-    Attributes:
-        config: its shape.
-        weights: by our names.
-        preprocess: how images are resized; None for a model without images.
-        tokenizer: None for a model without text.
-        about: lines for people on where it came from.
-    """
-
-    config: C
-    weights: Mapping[str, Tensor]
-    preprocess: AnyPreprocess | None = None
-    tokenizer: Tokenizer | None = None
+    config: C  # its shape
+    weights: Mapping[str, Tensor]  # by our names
+    preprocess: AnyPreprocess | None = None  # how images are resized; None for a model without images
+    tokenizer: Tokenizer | None = None  # None for a model without text
     facts: Facts = NOTHING
-    about: Sequence[str] = ()
+    about: Sequence[str] = ()  # lines for people on where it came from
 
 
 @dataclass(frozen=True)

@@ -49,19 +49,11 @@ class PaliModel(VisionLanguageModel):
         self.config = config
         self.text = EncoderDecoder(config.text)
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
-        """Visual tokens, then the prompt, through the encoder."""
-        x, mask = self.assemble(visual_BND, prompt, counts)
-        return Memory(self.text.encode(x, mask), mask)
-
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
         return self.text.embed(prompt), prompt != self.pad
 
     def decode(self, targets: Tensor, memory: Memory) -> Tensor:
         return self.text.decode(self.shift(targets), *memory)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.text.logits(hidden)
 
     @property
     def head(self) -> Head:
@@ -69,9 +61,6 @@ class PaliModel(VisionLanguageModel):
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         return self.text.start(*memory, max_length)
-
-    def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        return self.text.logits(self.text.step(ids, cache))
 
 
 # vocabularies: T5's 32k pieces + 128 mask tokens + 3 modes in our tokenizer; mT5's 250k for 100+ languages

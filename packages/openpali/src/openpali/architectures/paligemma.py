@@ -44,18 +44,13 @@ from openpali.text.tokenizer import MASK_TOKENS, Tokenizer, extend_proto
 
 @dataclass(frozen=True)
 class PaliGemmaConfig:
-    """Shapes of the two halves, and ids of tokens.
-
-    Attributes:
-        bos, separator: what the tokenizer has for the beginning of a prompt and its end.
-        image_token: what transformers puts into a prompt for each visual token; nothing here reads it.
-    """
+    """Shapes of the two halves, and ids of tokens."""
 
     vision: ViTConfig
     text: GemmaConfig
-    bos: int = 2
-    separator: int = 108
-    image_token: int = 257_152
+    bos: int = 2  # what the tokenizer has for the beginning of a prompt
+    separator: int = 108  # and for its end
+    image_token: int = 257_152  # what transformers puts into a prompt for each visual token; nothing here reads it
 
 
 class PaliGemmaModel(VisionLanguageModel):
@@ -86,9 +81,6 @@ class PaliGemmaModel(VisionLanguageModel):
         masks = prefix_masks(positions, positions, end_B, self.config.text.window)
         hidden: Tensor = self.text(torch.cat([x_BND, self.text.embed(text)], dim=1), positions, masks)
         return hidden[:, n:]
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.text.logits(hidden)
 
     @property
     def head(self) -> Head:

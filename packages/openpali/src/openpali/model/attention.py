@@ -264,15 +264,10 @@ def attend_with_bias(
 
 
 class Band(NamedTuple):
-    """A mask of queries that see the keys near their own position, as many as there are queries.
+    """A mask of queries that see the keys near their own position, as many as there are queries."""
 
-    Attributes:
-        real: which keys may be seen at all, bool ``[B, N]``.
-        before, after: how many before and after its own a query sees.
-    """
-
-    real: Tensor
-    before: int
+    real: Tensor  # which keys may be seen at all, bool ``[B, N]``
+    before: int  # how many before and after its own a query sees
     after: int
 
     def block(self, start: int, end: int) -> tuple[slice, Tensor]:

@@ -23,19 +23,12 @@ HEAD = "head"  # training computes its loss from the head's matrix, without call
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Shape of an adapter.
+    """Shape of an adapter."""
 
-    Attributes:
-        rank: of each change.
-        alpha: the change is multiplied by ``alpha / rank``.
-        targets: names of the layers that change.
-        dropout: of what enters the change, in training.
-    """
-
-    rank: int
-    alpha: float
-    targets: Sequence[str]
-    dropout: float = 0.0
+    rank: int  # of each change
+    alpha: float  # the change is multiplied by ``alpha / rank``
+    targets: Sequence[str]  # names of the layers that change
+    dropout: float = 0.0  # of what enters the change, in training
 
     @property
     def scale(self) -> float:

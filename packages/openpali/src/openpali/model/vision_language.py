@@ -106,17 +106,19 @@ class VisionLanguageModel(nn.Module, ABC):
         _, tokens, counts = self.encode_images(images, frames)
         return self.encode_tokens(tokens, prompt, counts)
 
-    @abstractmethod
     def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
-        """:meth:`encode` for images that :meth:`encode_images` has embedded."""
+        """:meth:`encode` for images that :meth:`encode_images` has embedded: visual tokens and prompt, through the
+        encoder of ``text``."""
+        x, real = self.assemble(visual_BND, prompt, counts)
+        return Memory(cast(Any, self.text).encode(x, real), real)
 
     @abstractmethod
     def decode(self, targets: Tensor, memory: Memory) -> Tensor:
         """As :meth:`forward`, from a memory."""
 
-    @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states ``[..., D]`` -> ``[..., V]``."""
+        return cast(Tensor, cast(Any, self.text).logits(hidden))
 
     @property
     def precision(self) -> str:
@@ -132,9 +134,9 @@ class VisionLanguageModel(nn.Module, ABC):
     def start(self, memory: Memory, max_length: int) -> Cache:
         """A cache to generate up to ``max_length`` tokens."""
 
-    @abstractmethod
     def step(self, ids: Tensor, cache: Cache) -> Tensor:
         """Feed the next tokens ``[B, L]``; logits of the one after each, ``[B, L, V]``."""
+        return self.logits(cast(Any, self.text).step(ids, cache))
 
     @abstractmethod
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:

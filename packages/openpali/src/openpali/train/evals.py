@@ -37,26 +37,16 @@ LOSS = "loss"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Scores of an evaluation: a line of ``metrics.jsonl``.
+    """Scores of an evaluation: a line of ``metrics.jsonl``."""
 
-    Attributes:
-        samples, step: since the start of the run.
-        eval: name of the evaluation.
-        metric: the score that counts.
-        n: number of samples asked.
-        scores: by name; ``loss`` is the held-out loss in nats per token.
-        precision: of matmuls, "bf16" or "fp32"; weights are float32 in either.
-        seconds: that the evaluation took.
-    """
-
-    samples: int
+    samples: int  # since the start of the run
     step: int
-    eval: str
-    metric: str
-    n: int
-    scores: Mapping[str, float]
-    precision: str
-    seconds: float
+    eval: str  # name of the evaluation
+    metric: str  # the score that counts
+    n: int  # number of samples asked
+    scores: Mapping[str, float]  # by name; ``loss`` is the held-out loss in nats per token
+    precision: str  # of matmuls, "bf16" or "fp32"; weights are float32 in either
+    seconds: float  # that the evaluation took
 
     def is_plain(self, score: str) -> bool:
         """Whether a score is of all samples, and not of a slice."""
@@ -65,17 +55,11 @@ class Evaluated:
 
 @dataclass
 class Best:
-    """The best value of a score so far, and when it was reached; a part of a run's state.
+    """The best value of a score so far, and when it was reached; a part of a run's state."""
 
-    Attributes:
-        score: the recipe's ``keep_best``.
-        value: None before the first.
-        samples, step: when it was reached.
-    """
-
-    score: str
-    value: float | None = None
-    samples: int = 0
+    score: str  # the recipe's ``keep_best``
+    value: float | None = None  # None before the first
+    samples: int = 0  # when it was reached
     step: int = 0
 
     def notice(self, value: float, *, falls: bool, samples: int, step: int) -> bool:

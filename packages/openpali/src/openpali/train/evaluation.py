@@ -19,21 +19,13 @@ B = TypeVar("B", bound=Benchmark)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One of a recipe's ``[[evals]]``, with its data open.
+    """One of a recipe's ``[[evals]]``, with its data open."""
 
-    Attributes:
-        name: of the evaluation.
-        every: samples from one run to the next.
-        n: how many samples it asks; 0: all of a benchmark of embeddings.
-        metric: the score that counts.
-        evaluators: what it runs; the last one counts the samples.
-    """
-
-    name: str
-    every: int
-    n: int
-    metric: str
-    evaluators: Sequence[Evaluator[Any]]
+    name: str  # of the evaluation
+    every: int  # samples from one run to the next
+    n: int  # how many samples it asks; 0: all of a benchmark of embeddings
+    metric: str  # the score that counts
+    evaluators: Sequence[Evaluator[Any]]  # what it runs; the last one counts the samples
 
 
 def of_pages(

@@ -241,21 +241,13 @@ class OptimizerSpec(_Table):
 
 
 class Schedule(NamedTuple):
-    """The learning rate of some of the phases.
+    """The learning rate of some of the phases."""
 
-    Attributes:
-        where: the table of a recipe that it is from.
-        spec: the optimizer with this learning rate, warmup and cooldown.
-        begin: samples of the run before it.
-        samples: its length.
-        phases: their indices.
-    """
-
-    where: str
-    spec: OptimizerSpec
-    begin: int
-    samples: int
-    phases: list[int]
+    where: str  # the table of a recipe that it is from
+    spec: OptimizerSpec  # the optimizer with this learning rate, warmup and cooldown
+    begin: int  # samples of the run before it
+    samples: int  # its length
+    phases: list[int]  # their indices
 
     @property
     def end(self) -> int:

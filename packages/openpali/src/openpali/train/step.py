@@ -43,17 +43,11 @@ class NotFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Gradients:
-    """Losses and gradient norm of a step.
+    """Losses and gradient norm of a step."""
 
-    Attributes:
-        losses: of each micro-batch of this rank, detached.
-        norm: global norm of the gradients before clipping.
-        reached: names of the parameters that had a gradient on this rank.
-    """
-
-    losses: Sequence[Losses]
-    norm: float
-    reached: frozenset[str]
+    losses: Sequence[Losses]  # of each micro-batch of this rank, detached
+    norm: float  # global norm of the gradients before clipping
+    reached: frozenset[str]  # names of the parameters that had a gradient on this rank
 
 
 class TrainStep:

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -59,23 +59,14 @@ FRESH = {"samples": 0, "step": 0, "bad": 0, "phase": 0}  # where a run begins
 
 @dataclass(frozen=True)
 class StepMessage:
-    """Values that are summed over ranks before each step: a rank sends its own, and all act on the sums.
+    """Values that are summed over ranks before each step: a rank sends its own, and all act on the sums."""
 
-    Attributes:
-        weight: of the loss: this rank's share, then that of the global batch.
-        images: for each micro-batch, whether it has images; then the number of ranks where it has.
-        stop: SIGTERM or ctrl-C was received.
-        due: a checkpoint is due.
-        failed: the pending checkpoint has failed.
-        bad: number of samples of this batch that could not be used.
-    """
-
-    weight: float
-    images: list[float] = field(default_factory=list)
-    stop: float = 0
-    due: float = 0
-    failed: float = 0
-    bad: float = 0
+    weight: float  # of the loss: this rank's share, then that of the global batch
+    images: list[float]  # for each micro-batch, whether it has images; then the number of ranks where it has
+    stop: float  # SIGTERM or ctrl-C was received
+    due: float  # a checkpoint is due
+    failed: float  # the pending checkpoint has failed
+    bad: float  # number of samples of this batch that could not be used
 
 
 class Trainer:

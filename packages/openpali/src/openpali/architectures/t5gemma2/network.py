@@ -80,11 +80,6 @@ class T5Gemma2Model(VisionLanguageModel):
         squares = patches_BND.reshape(len(patches_BND), rows // pool, pool, columns // pool, pool, -1)
         return cast(Tensor, self.project(squares.mean((2, 4)).flatten(1, 2)))
 
-    def encode_tokens(self, visual_BND: Tensor | None, prompt: Tensor, counts: Tensor | None = None) -> Memory:
-        """BOS and the prompt, with visual tokens in it, through the encoder."""
-        x, real = self.assemble(visual_BND, prompt, counts)
-        return Memory(self.text.encode(x, real), real)
-
     def embed_prompt(self, prompt: Tensor) -> tuple[Tensor, Tensor]:
         prompt = F.pad(prompt, (1, 0), value=self.config.bos)
         return self.text.embed(prompt), prompt != self.pad
@@ -131,18 +126,12 @@ class T5Gemma2Model(VisionLanguageModel):
         assert memory.mask is not None
         return self.text.decode(self.shift(targets), memory.outputs, memory.mask)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.text.logits(hidden)
-
     @property
     def head(self) -> Head:
         return Head(self.text.embed.matrix, self.config.decoder.logit_cap)
 
     def start(self, memory: Memory, max_length: int) -> Cache:
         return Cache(self.text.memories(memory.outputs), memory.mask, max_length)
-
-    def step(self, ids: Tensor, cache: Cache) -> Tensor:
-        return self.logits(self.text.step(ids, cache))
 
 
 class Projector(nn.Module):

@@ -20,6 +20,7 @@ from openpali.train.parallel import whole
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz polynomial
 ITERATIONS = 5
 MOMENTUM = 0.95
+EPSILON = 1e-8  # of AdamW
 SIZE = 0.2  # root mean square of an update at rate 1, about AdamW's
 
 
@@ -30,7 +31,6 @@ class Muon(torch.optim.Optimizer):
         params: groups with ``lr``, ``weight_decay`` (decoupled, times lr) and ``orthogonal``.
         lr: default of groups without one.
         betas: of AdamW.
-        eps: of AdamW.
         dtype: in which matrices are orthogonalised; momentum and weights keep their own.
     """
 
@@ -39,10 +39,9 @@ class Muon(torch.optim.Optimizer):
         params: Any,
         lr: float,
         betas: tuple[float, float],
-        eps: float = 1e-8,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0, "orthogonal": False})
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": 0.0, "orthogonal": False})
         self._dtype = dtype
 
     @torch.no_grad()
@@ -92,7 +91,7 @@ class Muon(torch.optim.Optimizer):
             state["square"].lerp_(gradient.square(), 1 - second)
             step = float(state["step"])
             mean, square = state["mean"] / (1 - first**step), state["square"] / (1 - second**step)
-            yield parameter, mean / (square.sqrt() + group["eps"])
+            yield parameter, mean / (square.sqrt() + EPSILON)
 
 
 def _orthogonalize_among_ranks(matrices: Tensor) -> Tensor:
