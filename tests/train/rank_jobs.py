@@ -7,11 +7,14 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +24,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import torch
 import torch._dynamo  # once, before ranks are forked
+from safetensors.torch import load_file
 from tiny_runs import VARIED, Killed, kill_at, losses_of, parallel_recipe, plain_sgd
 from torch.distributed.tensor import DTensor
 
@@ -185,6 +189,33 @@ EVALUATED = [  # only by name, for `test_evals.py`
 ]
 
 
+def run_jobs(folder: Path, home: Path, names: Iterable[str], seconds: float) -> Path:
+    """Run jobs in a process of their own; returns the folder. A deadlock of ranks would last for ever."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENPALI_HOME": str(home)}
+    command = [sys.executable, __file__, str(folder), *names]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        assert process.wait(timeout=seconds) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return folder
+
+
+def record_of(folder: Path, name: str, rank: int) -> dict[str, Any]:
+    """What a rank of a job that ran has recorded."""
+    error = folder / f"{name}.error"
+    assert not error.is_file(), error.read_text()
+    found: dict[str, Any] = json.loads((folder / f"{name}-{rank}.json").read_text())
+    return found
+
+
+def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
+    """The tensors of each rank in the newest checkpoint, and those of the exported model."""
+    files = [*checkpoints(run)[-1].glob("*.safetensors"), *(run / "model").glob("*.safetensors")]
+    return {(file.name, key): value for file in files for key, value in load_file(file).items()}
+
+
 def run(job: Job, folder: Path) -> None:
     """The work of one rank."""
     if job.sgd:
@@ -199,21 +230,14 @@ def run(job: Job, folder: Path) -> None:
         if job.full and ranks.rank == job.world - 1:
             fill_disk(trainer)
         held = spy_on_shards(trainer)
-        said = ""
+        message = ""
         try:
             trainer.train()
-        except InterruptedError as error:  # before OSError, its base class
-            if job.struck != signal.SIGTERM:
+        except (OSError, ValueError) as error:
+            stopped = isinstance(error, InterruptedError) and job.struck == signal.SIGTERM
+            if not (stopped or job.full or job.spoilt):
                 raise
-            said = str(error)
-        except OSError as error:
-            if not job.full:
-                raise
-            said = str(error)
-        except ValueError as error:
-            if not job.spoilt:
-                raise
-            said = str(error)
+            message = str(error)
         except Killed:
             del losses[-job.recipe.micro :]  # of the step in which it died
         gradients = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
@@ -221,7 +245,7 @@ def run(job: Job, folder: Path) -> None:
             "losses": losses,
             "trained": gradients,
             "local": _local_bytes(trainer),
-            "said": said,
+            "message": message,
             "held": held,
             "sharded": sorted({type(block).__name__ for block in blocks_of(trainer.model) if _is_sharded(block)}),
         }

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +14,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from rank_jobs import EVALUATED, TRAINED
-from safetensors.torch import load_file
+from rank_jobs import EVALUATED, TRAINED, record_of, run_jobs, shares_of
 from tiny_runs import Killed, assert_equal, assert_same_run, make_recipe, metrics_of, tensors_of, train_and_kill
 
 import openpali.train.evals as evals_module
@@ -406,23 +400,7 @@ def ran(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("OPENPALI_HOME", str(tiny_home))
         tokenizer = open_tokenizer("nano-vocabulary")
         Trainer(make_recipe(**TRAINED), tiny_home / "runs" / "start-of-ranks", ALONE, tokenizer)._export("model")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENPALI_HOME": str(tiny_home)}
-    script = Path(__file__).with_name("rank_jobs.py")
-    command = [sys.executable, str(script), str(folder), *(job.name for job in EVALUATED)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        assert process.wait(timeout=600) == 0  # a deadlock of ranks would last for ever
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return folder
-
-
-def record_of(ran: Path, name: str, rank: int) -> dict[str, Any]:
-    error = ran / f"{name}.error"
-    assert not error.is_file(), error.read_text()
-    found: dict[str, Any] = json.loads((ran / f"{name}-{rank}.json").read_text())
-    return found
+    return run_jobs(folder, tiny_home, [job.name for job in EVALUATED], 600)
 
 
 @pytest.mark.timeout(700)
@@ -433,7 +411,7 @@ def test_evaluations_change_nothing_on_any_rank(job, ran) -> None:
         name: [record_of(ran, name, rank)["losses"] for rank in range(job.world)] for name in (job.name, plain)
     }
     assert losses[job.name] == losses[plain]
-    assert_equal(*({**shares_of(ran / name), **model_of(ran / name)} for name in (job.name, plain)))
+    assert_equal(*(shares_of(ran / name) for name in (job.name, plain)))
     assert [row for row in metrics_of(ran / job.name) if "eval" not in row] == metrics_of(ran / plain)
 
 
@@ -459,16 +437,6 @@ def test_no_rank_holds_the_whole_of_a_sharded_model(ran) -> None:
             held = record_of(ran, job.name, rank)["held"]
             assert len(held) > 3
             assert max(held) < 0.6  # each holds a half
-
-
-def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
-    """The tensors of each rank in the newest checkpoint."""
-    files = checkpoints(run)[-1].glob("*.safetensors")
-    return {(file.name, key): value for file in files for key, value in load_file(file).items()}
-
-
-def model_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
-    return {("model", key): value for key, value in open_model(run / "model").weights().items()}
 
 
 @pytest.mark.parametrize("objective", ["find", "elements", "read"])

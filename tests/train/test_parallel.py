@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from rank_jobs import JOBS, Job
-from safetensors.torch import load_file
+from rank_jobs import JOBS, Job, record_of, run_jobs, shares_of
 from tiny_runs import assert_equal, losses_of, metrics_of, parallel_recipe, plain_sgd, tensors_of
 
 import openpali.train.step as step_module
@@ -136,27 +135,21 @@ def test_checkpointing_saves_activations(make_trainer) -> None:
 def ran(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """The folder of all jobs, after they have run; slow ones only if a slow test waits for them."""
     slow = any(item.get_closest_marker("slow") and "ran" in item.fixturenames for item in request.session.items)
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENPALI_HOME": str(tiny_home)}
-    command = [sys.executable, str(Path(__file__).with_name("rank_jobs.py")), str(folder)]
-    command += [job.name for job in JOBS if slow or not job.slow]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        assert process.wait(timeout=1200) == 0  # a deadlock of ranks would last for ever
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return folder
+    names = [job.name for job in JOBS if slow or not job.slow]
+    return run_jobs(tmp_path_factory.mktemp("ranks"), tiny_home, names, 1200)
 
 
 def together(ran: Path, job: Job) -> list[float]:
     """The loss of each step of a job, summed over ranks and micro-batches."""
-    error = ran / f"{job.name}.error"
-    assert not error.is_file(), error.read_text()
-    shares = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["losses"] for rank in range(job.world)]
+    shares = [record_of(ran, job.name, rank)["losses"] for rank in range(job.world)]
     micro = job.recipe.micro
     summed = [sum(share) for share in zip(*shares, strict=True)]
     return [sum(summed[i : i + micro]) for i in range(0, len(summed), micro)]
+
+
+def messages_of(ran: Path, job: Job) -> list[str]:
+    """The error of each rank."""
+    return [record_of(ran, job.name, rank)["message"] for rank in range(job.world)]
 
 
 @pytest.mark.parametrize(
@@ -204,43 +197,29 @@ def test_a_run_continues_with_another_number_of_ranks(ran, make_trainer) -> None
 
 
 def test_blocks_of_an_architecture_of_another_package_are_sharded(ran) -> None:
-    record = json.loads((ran / "toy-2-sharded-0.json").read_text())
-    assert {"FSDPBottleneck", "FSDPBlock"} <= {*record["sharded"]}
+    assert {"FSDPBottleneck", "FSDPBlock"} <= {*record_of(ran, "toy-2-sharded", 0)["sharded"]}
 
 
 def test_sharding_saves_memory(ran) -> None:
-    def local(name: str, rank: int) -> int:
-        return int(json.loads((ran / f"{name}-{rank}.json").read_text())["local"])
-
-    whole, shares = local("sequence-2", 0), [local("sequence-4-sharded", rank) for rank in range(4)]
-    assert max(shares) < 1.1 * whole / 4  # position embeddings are unsharded
-    frozen = json.loads((ran / "frozen-2-sharded-0.json").read_text())["trained"]
-    assert frozen < json.loads((ran / "sequence-2-0.json").read_text())["trained"]
+    whole, shares = record_of(ran, "sequence-2", 0), [record_of(ran, "sequence-4-sharded", i) for i in range(4)]
+    assert max(share["local"] for share in shares) < 1.1 * whole["local"] / 4  # positions are unsharded
+    assert record_of(ran, "frozen-2-sharded", 0)["trained"] < whole["trained"]
 
 
 def test_all_ranks_name_the_module_and_the_sample_that_failed_on_one(ran, make_trainer) -> None:
     [job] = [job for job in JOBS if job.spoilt]
-    together(ran, job)
-    said = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["said"] for rank in range(job.world)]
-    assert said[0] == said[1]
+    first, second = messages_of(ran, job)
+    assert first == second
     stream = make_trainer(job.alone(), "alone").stream
-    assert said[0].startswith(f"the output of vit.encoder.norm is not finite at sample 4, with {stream[6].key}. ")
+    assert first.startswith(f"the output of vit.encoder.norm is not finite at sample 4, with {stream[6].key}. ")
 
 
 def test_all_ranks_raise_the_same_if_one_cannot_write_its_checkpoint(ran) -> None:
     """Also if they learn of it at different steps."""
-    [job] = [job for job in JOBS if job.full]
-    together(ran, job)
-    said = [json.loads((ran / f"{job.name}-{rank}.json").read_text())["said"] for rank in range(job.world)]
-    assert said[0] == said[1]
-    assert "step-00000002 cannot be written ([Errno 28] No space left on device)" in said[0]
-    assert said[0].endswith("the same command goes on from step-00000001")
-
-
-def shares_of(run: Path) -> dict[tuple[str, str], torch.Tensor]:
-    """The tensors of each rank in the newest checkpoint, and those of the exported model."""
-    files = [*checkpoints(run)[-1].glob("*.safetensors"), *(run / "model").glob("*.safetensors")]
-    return {(file.name, key): value for file in files for key, value in load_file(file).items()}
+    first, second = messages_of(ran, *[job for job in JOBS if job.full])
+    assert first == second
+    assert "step-00000002 cannot be written ([Errno 28] No space left on device)" in first
+    assert first.endswith("the same command goes on from step-00000001")
 
 
 def assert_same_shares(run: Path, other: Path) -> None:
@@ -259,9 +238,9 @@ def test_ranks_that_get_a_signal_end_and_continue_bit_for_bit(folder: str, ran) 
     struck = json.loads((ran / f"{first.name}.struck").read_text())
     if first.struck == signal.SIGTERM:
         assert struck["ends"] == {"0": 0, "1": 0}
-        said = [json.loads((ran / f"{first.name}-{rank}.json").read_text())["said"] for rank in range(first.world)]
-        samples = int(said[0].split()[3].rstrip(";"))
-        assert said == [f"stopped at sample {samples}; the same command goes on"] * 2
+        messages = messages_of(ran, first)
+        samples = int(messages[0].split()[3].rstrip(";"))
+        assert messages == [f"stopped at sample {samples}; the same command goes on"] * 2
     else:
         assert struck["ends"] == {"0": 1, "1": -signal.SIGKILL}
         assert (ran / f"{first.name}.error").is_file()
