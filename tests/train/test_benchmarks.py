@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,10 +20,9 @@ from openpali.architectures.pali import PRESETS
 from openpali_lab.plan.planner import find_device, rehearse
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-TINY = ["--preset", "pico", "--precision", "fp32", "--batch", "2", "--rounds", "1"]
-TINY_DATA = ["--sides", "256", "768", "--count", "8", "--batch", "4", "--rounds", "1"]
+TINY = "--preset pico --precision fp32 --batch 2 --rounds 1"
 Run = Callable[..., None]
-needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+SLOW = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 
 def run(script: str, *arguments: str) -> None:
@@ -76,38 +76,12 @@ def test_each_row_is_printed_and_written_when_it_is_known(tmp_path, capsys) -> N
     assert "row 2" in capsys.readouterr().out  # the table
 
 
-@pytest.mark.slow
-@needs_proc
-@pytest.mark.parametrize(
-    ("step", "theirs"),  # stage 2 is stage 1 with nothing frozen
-    [
-        ("siglip", "open_clip"),
-        ("stage 1", "transformers"),
-    ],
-)
-def test_steps_beside_those_of_their_peers(step: str, theirs: str, tmp_path: Path) -> None:
-    """By default, :func:`test_a_gpu_is_measured_row_by_row` runs the step of SigLIP beside that of open_clip."""
-    found = results_of("train.py", tmp_path / "x.json", "--compiled", *TINY, "--steps", step)
-    assert {(name, peer.removesuffix(", compiled")) for name, peer in found} == {
-        (f"{step}{kind}{what}", peer)
-        for kind in ("", ", compiled")
-        for what, peer in (("", theirs), (": peak memory", theirs), (": matmuls", "matmul peak"))
-    }
-
-
 def test_a_step_stands_beside_the_better_of_its_peers() -> None:
     from train import better
 
     seconds = {"siglip": 1.0, "open_clip": 3.0, "siglip, compiled": 1.0, "open_clip, compiled": 2.0}
     assert better(seconds, "open_clip") == (2.0, "open_clip, compiled")
     assert better({"siglip": 1.0, "open_clip": 3.0}, "open_clip") == (3.0, "open_clip")
-
-
-def test_the_losses_of_an_encoder_beside_siglip_alone(tmp_path) -> None:
-    shape = ["--preset", "pico", "--batch", "4", "--rounds", "1"]
-    found = results_of("encoders.py", tmp_path / "x.json", *shape, run=run_here)
-    arms = ("regions", "dense", "sides", "softmax")
-    assert found.keys() == {(arm, "siglip") for arm in arms}
 
 
 @pytest.mark.slow
@@ -140,18 +114,24 @@ _BOTH = (("1 rank", "open_clip"), ("2 ranks", "open_clip bidir"))
             "--preset pico --sides 72 144 --kinds bf16 openvino-int8 openvino-int4",
             51,
             run,
-            marks=[pytest.mark.slow, pytest.mark.openvino, needs_proc],
+            marks=[*SLOW, pytest.mark.openvino],
         ),
         pytest.param(
             "quality.py", "--sets nano/ocr --limit 2 --engine torch-int8", 1, run_here, marks=pytest.mark.openvino
         ),
+        *(
+            pytest.param("train.py", f"--compiled {TINY} --steps {step}", 6, run, marks=SLOW)
+            for step in ("siglip", "'stage 1'")  # stage 2 is stage 1 with nothing frozen
+        ),
+        ("encoders.py", "--preset pico --batch 4 --rounds 1", 4, run_here),
+        ("data.py", "--sides 256 768 --count 8 --batch 4 --rounds 1", 8, run_here),
         ("resolution.py", "--preset pico --sides 72", 6, run_here),
         ("parity.py", "--size tiny --families SigLIP UL2", 2, run_here),
     ],
 )
 def test_every_row_is_measured(script: str, arguments: str, rows: int, run: Run, tmp_path: Path) -> None:
     """Precisions and peers that this machine lacks have no row."""
-    assert len(results_of(script, tmp_path / "x.json", *arguments.split(), run=run)) >= rows
+    assert len(results_of(script, tmp_path / "x.json", *shlex.split(arguments), run=run)) >= rows
 
 
 def test_memory_of_a_run_since_it_was_last_resumed(tmp_path) -> None:
@@ -174,13 +154,7 @@ def test_a_gpu_is_measured_row_by_row(tmp_path, capsys) -> None:
     steps = ["stage 2, pali3-5b"]  # at tiny shapes, all sizes are the same
     rows = ["ViT, 24", "attention, 10", "generation, batch 2", "siglip", *steps]
     found = results_of("gpu.py", tmp_path / "x.json", "--tiny", "--only", *rows, run=run_here)
-    alone = ("ViT, 24 px, batch 2", "siglip, base")
-    wanted = {f"{row}{what}" for row in alone for what in ("", ": peak memory")}
-    wanted |= {"attention with bias, 10 tokens"}
-    endings = ("", ": peak memory")
-    wanted |= {f"generation, batch 2{ending}" for ending in endings}
-    wanted |= {f"{step}: {what}" for step in steps for what in ("matmuls", "step")}
-    assert wanted <= {name for name, _ in found}
+    assert len(found) >= 9
     capsys.readouterr()
     run_here("gpu.py", "--tiny", "--seconds", "0", "--only", "ViT")
     printed = capsys.readouterr().out
@@ -217,12 +191,6 @@ def test_without_their_peer_they_say_what_to_install(script, module, package, mo
     message = rf"this compares with {module} and cannot import it \(.*\): pip install {package}"
     with pytest.raises(SystemExit, match=message):
         run_here(script)
-
-
-def test_loading_beside_webdataset(tmp_path) -> None:
-    found = results_of("data.py", tmp_path / "x.json", *TINY_DATA, run=run_here)
-    assert len(found) == 2 * 4
-    assert [name.rpartition(" at ")[2] for name, _ in list(found)[::4]] == ["full size)", "1/2)"]
 
 
 def test_live_bytes_are_counted(monkeypatch) -> None:

@@ -120,8 +120,8 @@ def test_apart_and_merged_are_the_same_model(base, write, kinds, make_trainer, t
     assert merged.adapter is None
     for key, value in adapted.weights().items():
         torch.testing.assert_close(merged.weights()[key].float(), value.float(), rtol=1e-2, atol=1e-3)
-    [said] = Pali.from_pretrained(written).caption([images[0, 0].numpy()])
-    assert isinstance(said, str)
+    [caption] = Pali.from_pretrained(written).caption([images[0, 0].numpy()])
+    assert isinstance(caption, str)
 
 
 def test_images_of_a_run_are_drawn_in_its_precision(base, make_trainer, tmp_path, monkeypatch) -> None:
@@ -195,7 +195,7 @@ def test_an_adapter_is_not_opened_on_a_changed_base(base, tmp_path, make_trainer
     before = open_model(written).weights()
     weights = {name: value.clone() for name, value in open_model(start).weights().items()}
     write_tensors(start, {**weights, "text.head.weight": weights["text.head.weight"] + 1e-3})
-    said = "start has other weights than when the adapter .* remove base_fingerprint from .*config.json"
+    message = "start has other weights than when the adapter .* remove base_fingerprint from .*config.json"
     for folder in (written, snapshot):
         opened = open_model(folder)
         for read in (
@@ -205,7 +205,7 @@ def test_an_adapter_is_not_opened_on_a_changed_base(base, tmp_path, make_trainer
             partial(opened.model, base=beneath),
             partial(write_merged, opened, tmp_path / "merged"),
         ):
-            with pytest.raises(ValueError, match=said):
+            with pytest.raises(ValueError, match=message):
                 read()
     described = json.loads((written / "config.json").read_text())
     del described["facts"]["base_fingerprint"]  # as an older version wrote it

@@ -20,30 +20,24 @@ def test_precisions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("native", "rates", "faster"), [(True, (2.0, 1.0), True), (True, (0.5, 1.0), False), (False, (), False)]
+    ("native", "low", "full", "faster"),
+    [
+        (True, [2.0] * 3, [1.0] * 3, True),
+        (True, [0.5] * 3, [1.0] * 3, False),
+        (True, [0.1, 4.0, 4.0], [1.0, 1.0, 0.1], True),  # in a turn another process holds a core
+        (False, [], [], False),  # not timed without native products
+    ],
 )
 def test_a_cpu_multiplies_in_what_is_faster(
-    monkeypatch: pytest.MonkeyPatch, native: bool, rates: tuple[float, ...], faster: bool
+    monkeypatch: pytest.MonkeyPatch, native: bool, low: list[float], full: list[float], faster: bool
 ) -> None:
-    known = dict(zip((torch.bfloat16, torch.float32), rates, strict=False))
+    rates = {torch.bfloat16: [*low], torch.float32: [*full]}
     monkeypatch.setattr(processor, "multiplies_bf16", lambda device: native)
-    # not timed without native products
-    monkeypatch.setattr(processor, "product_rate", lambda device, dtype, *_: known[dtype])
+    monkeypatch.setattr(processor, "product_rate", lambda device, dtype, *_: rates[dtype].pop(0))
     bf16_is_faster.cache_clear()
     try:
         assert bf16_is_faster(torch.device("cpu")) is faster
         assert resolve_precision("auto", torch.device("cpu")) is (torch.bfloat16 if faster else torch.float32)
-    finally:
-        bf16_is_faster.cache_clear()
-
-
-def test_a_turn_in_which_another_process_holds_a_core_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = {torch.bfloat16: [0.1, 4.0, 4.0], torch.float32: [1.0, 1.0, 0.1]}
-    monkeypatch.setattr(processor, "multiplies_bf16", lambda device: True)
-    monkeypatch.setattr(processor, "product_rate", lambda device, dtype, *_: rates[dtype].pop(0))
-    bf16_is_faster.cache_clear()
-    try:
-        assert bf16_is_faster(torch.device("cpu"))
     finally:
         bf16_is_faster.cache_clear()
 

@@ -55,15 +55,15 @@ def test_the_classes_of_a_mixture_are_those_of_all_its_entries(tokenizer) -> Non
     assert categories[0].startswith("shapes/")
 
 
-def test_a_source_that_is_drawn_too_often_is_said(tmp_path, tokenizer) -> None:
+def test_a_source_that_is_drawn_too_often_is_named(tmp_path, tokenizer) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text('{"images": "a.png", "caption": "a"}\n')
-    for samples, said in ((24, 0), (28, 1)):
+    for samples, count in ((24, 0), (28, 1)):
         recipe = make_recipe(
             phases__0__mixture=[{"source": str(path), "task": "caption"}], phases__0__samples=samples
         )
         lines = [*describe_phases(recipe, open_phases(recipe, tokenizer))]
-        assert sum("mostly overfit" in line for line in lines) == said
+        assert sum("mostly overfit" in line for line in lines) == count
 
 
 def test_the_loss_of_places_ends_in_a_run_that_reads(make_trainer) -> None:

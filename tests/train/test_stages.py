@@ -134,8 +134,8 @@ def test_the_bundle_packs(name, world, finished, tmp_path) -> None:
 
 
 def test_make_trains_what_the_bundle_packs_each_after_what_it_starts_from() -> None:
-    told = subprocess.run(["make", "-n", "nano"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    stages = re.search(r"for stage in (.*?);", told)
+    shown = subprocess.run(["make", "-n", "nano"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    stages = re.search(r"for stage in (.*?);", shown)
     assert stages
     before: set[str] = set()
     for stage in stages[1].split():
