@@ -15,7 +15,16 @@ import pytest
 import torch
 from PIL import Image
 from rank_jobs import EVALUATED, TRAINED, record_of, run_jobs, shares_of
-from tiny_runs import Killed, assert_equal, assert_same_run, make_recipe, metrics_of, tensors_of, train_and_kill
+from tiny_runs import (
+    Killed,
+    assert_equal,
+    assert_same_run,
+    make_recipe,
+    metrics_of,
+    tensors_of,
+    train_and_kill,
+    write_captions,
+)
 
 import openpali.train.evals as evals_module
 import openpali.train.trainer as trainer_module
@@ -42,14 +51,8 @@ def _report_every_second_step(monkeypatch) -> None:
 @pytest.fixture
 def mine(tmp_path: Path) -> dict[str, Any]:
     """An evaluation on five images of our own."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    lines = []
-    for number in range(5):
-        Image.new("RGB", (72, 72), (40 * number, 0, 99)).save(folder / f"{number}.png")
-        lines.append({"images": [f"{number}.png"], "captions": {"en": ["red" * (number + 1)]}})
-    (folder / "held-out.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return {"name": "mine", "source": str(folder / "held-out.jsonl"), "task": "caption", "every": 8}
+    held_out = write_captions(tmp_path / "mine", ["red" * (number + 1) for number in range(5)])
+    return {"name": "mine", "source": str(held_out), "task": "caption", "every": 8}
 
 
 @pytest.fixture

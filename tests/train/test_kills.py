@@ -15,8 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from PIL import Image
-from tiny_runs import assert_same_run
+from tiny_runs import assert_same_run, write_captions
 
 from openpali.train.checkpoint import checkpoints
 from openpali.train.load import load_recipe
@@ -86,7 +85,9 @@ def test_sigterm_and_kill_9_at_random_moments(make_trainer, tmp_path, disk_path)
     seed = random.randrange(2**32)  # a new one each time, to find rare failures
     recipes = [disk_path / "pairs.toml", disk_path / "mixed.toml"]
     recipes[0].write_text(PAIRS)
-    recipes[1].write_text(MIXED.replace("SMALL", str(_small_source(disk_path))))
+    recipes[1].write_text(
+        MIXED.replace("SMALL", str(write_captions(disk_path, [f"red {number}" for number in range(5)], 48)))
+    )
     script = Path(__file__).with_name("kill_runs.py")
     command = [sys.executable, str(script), str(disk_path), str(kills), str(seed), *map(str, recipes)]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
@@ -113,14 +114,3 @@ def test_sigterm_and_kill_9_at_random_moments(make_trainer, tmp_path, disk_path)
             assert_same_run(run, tmp_path / whole)
             assert not list((run / "checkpoints").glob(".writing-*"))
             assert len(checkpoints(run)) <= (loaded.keep or 2)
-
-
-def _small_source(folder: Path) -> Path:
-    """Five examples, in a file."""
-    lines = []
-    for number in range(5):
-        Image.new("RGB", (48, 48), (50 * number, 0, 0)).save(folder / f"{number}.png")
-        lines.append(json.dumps({"images": [f"{number}.png"], "captions": {"en": [f"red {number}"]}}))
-    file = folder / "small.jsonl"
-    file.write_text("\n".join(lines) + "\n")
-    return file

@@ -82,6 +82,9 @@ def test_the_rate_has_no_jumps(schedule, warmup, cooldown, sample) -> None:
     assert abs(then - now) <= 1 / 50 + 1 / 50
 
 
+TABLES = "text.encoder_bias.0.table.weight", "text.decoder_bias.0.table.weight"
+
+
 def names_of(model, group) -> set[str]:
     known = {id(p): name for name, p in model.named_parameters()}
     return {known[id(p)] for p in group["params"]}
@@ -93,25 +96,18 @@ def names_with_decay(model, options) -> set[str]:
     return set().union(*(names_of(model, group) for group in groups if group["weight_decay"]))
 
 
-def test_only_matrices_decay(make_trainer) -> None:
-    model = make_trainer(make_recipe("siglip")).model
+@pytest.mark.parametrize(
+    ("objective", "spared"),
+    [
+        ("siglip", {"vit.positions", "text.positions", "text.embed.weight", "pool.probe"}),
+        ("sequence", {"vit.positions", "text.embed.weight", *TABLES}),
+        ("elements", {"kind.weight"}),
+    ],
+)
+def test_only_matrices_decay(objective, spared, make_trainer) -> None:
+    model = make_trainer(make_recipe(objective)).model
     matrices = {name for name, p in model.named_parameters() if p.ndim >= 2}
-    spared = {"vit.positions", "text.positions", "text.embed.weight", "pool.probe"}
     assert names_with_decay(model, spec(weight_decay=0.1)) == matrices - spared
-
-
-def test_tables_of_the_language_model_do_not_decay(make_trainer) -> None:
-    model = make_trainer(make_recipe()).model
-    matrices = {name for name, p in model.named_parameters() if p.ndim >= 2}
-    tables = {"text.encoder_bias.0.table.weight", "text.decoder_bias.0.table.weight"}
-    spared = {"vit.positions", "text.embed.weight"} | tables
-    assert names_with_decay(model, spec(weight_decay=0.1)) == matrices - spared
-
-
-def test_kinds_of_elements_do_not_decay(make_trainer) -> None:
-    model = make_trainer(make_recipe("elements")).model
-    matrices = {name for name, p in model.named_parameters() if p.ndim >= 2}
-    assert names_with_decay(model, spec(weight_decay=0.1)) == matrices - {"kind.weight"}
 
 
 def test_lr_scale_by_part(make_trainer) -> None:

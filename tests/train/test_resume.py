@@ -21,6 +21,7 @@ from tiny_runs import (
     make_recipe,
     metrics_of,
     train_and_kill,
+    write_captions,
 )
 from tiny_runs import tensors_of as newest_of
 
@@ -336,13 +337,7 @@ def test_a_finished_run_keeps_its_last_checkpoint_unless_the_recipe_says_how_man
 
 def test_a_missing_source_stops_the_run_until_it_is_back(make_trainer, tmp_path) -> None:
     images = tmp_path / "images"
-    images.mkdir()
-    lines = []
-    for number in range(24):
-        Image.new("RGB", (72, 72), (number, 0, 0)).save(images / f"{number}.png")
-        lines.append(json.dumps({"images": [f"{number}.png"], "captions": {"en": ["red"]}}))
-    (images / "train.jsonl").write_text("\n".join(lines) + "\n")
-    line = {"source": str(images / "train.jsonl"), "task": "caption"}
+    line = {"source": str(write_captions(images, ["red"] * 24)), "task": "caption"}
     recipe = make_recipe(phases__0__mixture=[line], save_minutes=ALWAYS)
     make_trainer(recipe, "whole").train()
     trainer = make_trainer(recipe)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -161,3 +162,14 @@ def break_samples(patch: pytest.MonkeyPatch, source: str, broken: Callable[[int]
         return whole(self, index)
 
     patch.setattr(kind, "__getitem__", read)
+
+
+def write_captions(folder: Path, captions: Sequence[str], side: int = 72) -> Path:
+    """A file of captions, each of a square image of its own, in a new folder."""
+    folder.mkdir(exist_ok=True)
+    lines = []
+    for number, caption in enumerate(captions):
+        Image.new("RGB", (side, side), (10 * number, 0, 99)).save(folder / f"{number}.png")
+        lines.append(json.dumps({"images": [f"{number}.png"], "captions": {"en": [caption]}}) + "\n")
+    (folder / "captions.jsonl").write_text("".join(lines))
+    return folder / "captions.jsonl"

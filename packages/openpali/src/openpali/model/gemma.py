@@ -27,41 +27,26 @@ from openpali.model.t5 import FeedForward
 
 @dataclass(frozen=True)
 class GemmaConfig:
-    """Shape of a stack of layers: fields from ``post_norms`` on since Gemma 2, from ``qk_norms`` on since Gemma 3.
+    """Shape of a stack of layers: fields from ``post_norms`` on are of Gemma 2, from ``qk_norms`` on of Gemma 3."""
 
-    Attributes:
-        vocab_size: rows of the embedding, which is the output head, too.
-        d_model, d_head, d_ff: widths of the model, of a head and of the feed-forward.
-        heads, kv_heads: heads of queries, and of keys and values; as many of the former share each of the latter.
-        layers: number of layers.
-        query_scalar: scores are divided by its root; ``d_head`` in most sizes ("query_pre_attn_scalar").
-        post_norms: also normalise what attention and feed-forward add.
-        score_cap, logit_cap: bounds of attention scores and logits, ``cap * tanh(x / cap)``; None: no bound.
-        window: positions that a query of a local layer sees, with its own (after the prefix, where there is one).
-        period: of so many layers, the last is global, and the others are local.
-        qk_norms: normalise queries and keys, before they are rotated.
-        near_base: ``rope_base`` of local layers; None: the same.
-        rope_factor: positions are divided by it in global layers.
-    """
-
-    vocab_size: int
+    vocab_size: int  # rows of the embedding, which is the output head, too
     d_model: int
     d_head: int
-    heads: int
-    kv_heads: int
-    d_ff: int
+    heads: int  # of queries
+    kv_heads: int  # of keys and values, each shared by as many heads of queries
+    d_ff: int  # width of the feed-forward
     layers: int
-    query_scalar: float
+    query_scalar: float  # scores are divided by its root; ``d_head`` in most sizes ("query_pre_attn_scalar")
     rope_base: float = 10_000.0
     norm_eps: float = 1e-6
-    post_norms: bool = False
-    score_cap: float | None = None
+    post_norms: bool = False  # also normalise what attention and feed-forward add
+    score_cap: float | None = None  # bounds of attention scores and logits, ``cap * tanh(x / cap)``; None: no bound
     logit_cap: float | None = None
-    window: int | None = None
-    period: int = 2
-    qk_norms: bool = False
-    near_base: float | None = None
-    rope_factor: float = 1.0
+    window: int | None = None  # positions that a query of a local layer sees, its own included, after any prefix
+    period: int = 2  # of so many layers, the last is global, and the others are local
+    qk_norms: bool = False  # normalise queries and keys, before they are rotated
+    near_base: float | None = None  # ``rope_base`` of local layers; None: the same
+    rope_factor: float = 1.0  # positions are divided by it in global layers
 
     def is_near(self, layer: int) -> bool:
         """Whether a layer, counted from 0, sees no more than the window."""
