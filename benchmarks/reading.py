@@ -54,8 +54,8 @@ from openpali.metrics.words import word_f1
 from openpali.tasks.example import Box, Image
 from openpali_lab.worlds.benchmarks.pages import page_suite
 from openpali_screen.evaluate import words_by
-from openpali_screen.reader import ScreenReader
 from openpali_screen.text import ReadWord
+from openpali_screen.torch_networks import reader_of_bundle
 
 rapidocr = need("rapidocr", "rapidocr onnxruntime openvino")
 
@@ -105,14 +105,14 @@ def measure(pali: Pali, limit: int, answers: Answers) -> Iterator[Result]:
         "rapidocr onnxruntime": Rapid(),
         "rapidocr openvino": Rapid("openvino"),
     }
-    ScreenReader.of(pali).read_words(np.full((64, 64, 3), 255, np.uint8))  # loads the model, as RapidOCR is loaded
+    reader_of_bundle(pali).read_words(np.full((64, 64, 3), 255, np.uint8))  # loads the model, as RapidOCR is loaded
     of_words = [each for each in page_suite() if isinstance(each, PageBenchmark) and each.metric == "word_f1"]
     for benchmark in of_words:
         source = benchmark.open(Path())
         drawn = np.random.default_rng(0).permutation(len(source))[: limit or None]
         some = Some(source, sorted(drawn.tolist()))
 
-        runs = {OURS: Timed(ScreenReader.of(pali).read_words)} | {
+        runs = {OURS: Timed(reader_of_bundle(pali).read_words)} | {
             name: Timed(rapid.read) for name, rapid in rapids.items()
         }
         for scale, layout in product((1, 2), (3, 11)):

@@ -32,7 +32,7 @@ from openpali.tasks.example import Box, Example, Size
 from openpali_screen import page as pages
 from openpali_screen import text
 from openpali_screen.evaluate import counted_words
-from openpali_screen.reader import ScreenReader
+from openpali_screen.torch_networks import reader_of_bundle
 from openpali_screen.views import Turn
 
 PEER = "as it is given"
@@ -92,7 +92,7 @@ def measure(pali: Pali, windows: int) -> Iterator[Result]:
     """Both on each kind of page."""
     source = open_source("pages/dev-themes@2", {})
     examples = [source[int((i + 0.5) * len(source) / windows)] for i in range(windows)]
-    ScreenReader.of(pali).page(examples[0].images[0])  # loads the model
+    reader_of_bundle(pali).page(examples[0].images[0])  # loads the model
     every: list[list[Read]] = [[], []]
     for kind in (*ANGLES, "foreign"):
         rng = np.random.default_rng(0)
@@ -123,7 +123,7 @@ class Read:
         found: list[tuple[float, bool]] = []
         written, began = 0, time.process_time()
         for page in pages:
-            lines = ScreenReader.of(pali).page(page.images[0]).lines
+            lines = reader_of_bundle(pali).page(page.images[0]).lines
             words, true = counted_words(page, [word for line in lines for word in line.words])
             found += zip((word.score for word in words), right_words(words, true), strict=True)
             written += len(true)

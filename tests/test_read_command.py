@@ -26,8 +26,8 @@ from openpali.eval.provenance import hash_model
 from openpali.tasks.example import Box, Size
 from openpali_screen.export import LEGEND, HocrFormat, TextFormat, TsvFormat, draw_page, page_json
 from openpali_screen.parts import WORDS
-from openpali_screen.reader import ScreenReader
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
+from openpali_screen.torch_networks import reader_of_bundle
 from typed_commands import run_typed
 
 
@@ -61,7 +61,7 @@ def test_json_has_boxes_and_confidences(bundle: Path, page: Path) -> None:
 
 def test_every_format_says_the_same(bundle: Path, page: Path) -> None:
     record = json.loads(read(bundle, page, "--format", "json").stdout)
-    assert [line.text for line in ScreenReader.from_pretrained(bundle).read_page(page)] == [
+    assert [line.text for line in reader_of_bundle(Pali.from_pretrained(bundle)).read_page(page)] == [
         line["text"] for line in record["lines"]
     ]
     rows = [[*lines] for _, lines in groupby(record["lines"], lambda line: line["row"])]

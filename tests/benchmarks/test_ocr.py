@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from openpali import Pali
 from openpali.cli.main import main
 from openpali.data.media.images import image_hash
 from openpali.eval import provenance
@@ -22,7 +23,7 @@ from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
 from openpali.tasks.vqa import Vqa
 from openpali_lab.benchmarks.ocr import Cached, JsonTexts, RapidOcr, Tesseract, open_ocr
-from openpali_screen.reader import ScreenReader
+from openpali_screen.torch_networks import reader_of_bundle
 
 
 def sign(text: str) -> np.ndarray:
@@ -157,7 +158,7 @@ def test_a_model_that_reads_pages_is_an_engine(bundle: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 200, 3), np.uint8)
     engine = open_ocr(str(bundle))
     text = engine.read(image, "x")
-    assert text == " ".join(line.text for line in ScreenReader.from_pretrained(bundle).read_page(image))
+    assert text == " ".join(line.text for line in reader_of_bundle(Pali.from_pretrained(bundle)).read_page(image))
     assert len(text) > 10
     assert engine.read(image, "x") == text  # from the cache
 

@@ -49,7 +49,7 @@ from openpali_lab.worlds.benchmarks.samples import CALIBRATION_SEED, CALIBRATION
 from openpali_lab.worlds.builders.ood import SETS, shard
 from openpali_lab.worlds.builders.output import write_shards
 from openpali_lab.worlds.world import World
-from openpali_screen.reader import ScreenReader
+from openpali_screen.torch_networks import reader_of_bundle
 
 
 def drawn(temperature: float, offset: float, count: int = 20_000) -> tuple[list[float], list[bool]]:
@@ -491,7 +491,7 @@ def test_photographs_are_told_from_pages(bundle: Path, world_with_vocabulary: Pa
         run(benchmark, Pali.from_pretrained(folder), Path(), limit=2)
     pali = Pali.from_pretrained(folder)
     known, others = (
-        torch.stack([ScreenReader.of(pali).features(grey(i)) for i in some]) for some in (range(80), range(80, 90))
+        torch.stack([reader_of_bundle(pali).features(grey(i)) for i in some]) for some in (range(80), range(80, 90))
     )
     write_ood(folder / "finder", fit_ood(known, others))
     (data := world_with_vocabulary / "data" / "ood").mkdir(exist_ok=True)

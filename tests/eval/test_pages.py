@@ -25,7 +25,6 @@ from openpali.eval.calibrate import calibrate, calibrate_ood, fit_first
 from openpali.eval.pages import PageAnswers, WholePageEvaluator
 from openpali.eval.provenance import hash_model
 from openpali.eval.runner import run as run_benchmark
-from openpali.infer.pipeline import OutOfDistribution
 from openpali.metrics.boxes import detection_f1
 from openpali.metrics.calibration import expected_calibration_error
 from openpali.metrics.words import pointing, word_f1
@@ -35,14 +34,16 @@ from openpali_lab.worlds.benchmarks.pages import page_suite, points_by
 from openpali_screen.evaluate import elements_by, words_by, words_of
 from openpali_screen.find.evaluate import FindingEvaluator
 from openpali_screen.find.network import Finder
+from openpali_screen.find.predict import FoundLine, FoundText
 from openpali_screen.parts import WORDS
 from openpali_screen.pointing import Screen
 from openpali_screen.read import ctc
 from openpali_screen.read.evaluate import ReadingEvaluator
-from openpali_screen.read.language import fit_language, fit_reader, read_language, write_language
+from openpali_screen.read.fit_language import fit_language, fit_reader, read_language, write_language
 from openpali_screen.read.network import Reader
-from openpali_screen.reader import ScreenReader
+from openpali_screen.reader import OutOfDistribution
 from openpali_screen.text import ReadLine, ReadWord
+from openpali_screen.torch_networks import reader_of_bundle
 
 LINES = [Line([Word("one", Box(10, 10, 30, 60))]), Line([Word("ﬁve", Box(50, 10, 70, 90))])]
 LINES += [Line([Word("שלום", Box(80, 10, 99, 90))], readable=False)]
@@ -58,9 +59,10 @@ class Source:
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> list[Object]:
-    lines = [Object("line", line.box, confidence=0.9) for line in LINES]
-    monkeypatch.setattr(finding, "find_lines", lambda finder, image: lines)
+def found(monkeypatch: pytest.MonkeyPatch) -> list[FoundLine]:
+    lines = [FoundLine(Box(*line.box), 0.9) for line in LINES]
+    monkeypatch.setattr(finding, "finder_of", lambda module: module)
+    monkeypatch.setattr(finding, "find_text", lambda *_: FoundText(lines, np.zeros(2, np.float32), 0.0))
     return lines
 
 
@@ -68,18 +70,18 @@ def run(limit: int | None = None) -> dict[str, float]:
     return FindingEvaluator("x", Source(), limit).run(cast(Finder, None)).scores.summary
 
 
-def test_lines_are_found_or_not(found: list[Object]) -> None:
+def test_lines_are_found_or_not(found: list[FoundLine]) -> None:
     assert run() == {"f1@0.5": 1, "precision@0.5": 1, "recall@0.5": 1}
-    found[1] = Object("line", Box(50, 10, 60, 90), confidence=0.9)  # IoU .5
+    found[1] = FoundLine(Box(50, 10, 60, 90), 0.9)  # IoU .5
     assert run()["recall@0.5"] == 1
-    found[1] = Object("line", Box(50, 10, 59, 90), confidence=0.9)
+    found[1] = FoundLine(Box(50, 10, 59, 90), 0.9)
     assert run() == pytest.approx({"f1@0.5": 2 / 3, "precision@0.5": 2 / 3, "recall@0.5": 2 / 3})
 
 
-def test_what_is_found_where_nobody_knows_does_not_count(found: list[Object]) -> None:
-    found.append(Object("line", Box(20, 110, 40, 190), confidence=0.9))
+def test_what_is_found_where_nobody_knows_does_not_count(found: list[FoundLine]) -> None:
+    found.append(FoundLine(Box(20, 110, 40, 190), 0.9))
     assert run()["precision@0.5"] == 1
-    found.append(Object("line", Box(20, 70, 40, 95), confidence=0.9))
+    found.append(FoundLine(Box(20, 70, 40, 95), 0.9))
     assert run()["precision@0.5"] == 3 / 4
 
 
@@ -89,6 +91,7 @@ def test_readable_lines_are_compared_as_a_reader_writes_them(monkeypatch: pytest
         texts = ("one", "five" if image[0, 0, 0] else "fve")
         return [ReadLine([ReadWord(text, box, 1.0)], box) for text, box in zip(texts, boxes, strict=True)]
 
+    monkeypatch.setattr(reading, "reader_of", lambda module: module)
     monkeypatch.setattr(reading, "read_lines", read)
     pages = ReadingEvaluator("x", Source()).run(cast(Reader, None))
     assert pages.n == 4
@@ -96,7 +99,7 @@ def test_readable_lines_are_compared_as_a_reader_writes_them(monkeypatch: pytest
     assert pages.scores.summary["exact_match"] == pytest.approx(7 / 8)
 
 
-def test_ranks_share_the_pages(found: list[Object]) -> None:
+def test_ranks_share_the_pages(found: list[FoundLine]) -> None:
     class Two(Ranks):
         def gather(self, value: object) -> list[object]:
             seen.append(len(cast("list[object]", value)))
@@ -165,7 +168,7 @@ def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_pat
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     pali = Pali.from_pretrained(folder)
     image = np.random.default_rng(4).integers(0, 256, (240, 320, 3), np.uint8)
-    words = sorted(ScreenReader.of(pali).read_words(image), key=lambda word: -word.confidence)
+    words = sorted(reader_of_bundle(pali).read_words(image), key=lambda word: -word.confidence)
     assert len(words) > 10
     right = [
         Word(word.text, word.box) for word in (*words[: len(words) // 2], words[-1])
@@ -195,7 +198,7 @@ def test_confidence_of_words_is_fitted_on_pages_and_scored(bundle: Path, tmp_pat
     assert 0 < fitted.right < 1
     surer = Pali.from_pretrained(folder)
     scores = run_benchmark(benchmark, surer, tmp_path).scores.summary
-    counted = [word for word in ScreenReader.of(surer).read_words(image) if any(map(str.isalnum, word.text))]
+    counted = [word for word in reader_of_bundle(surer).read_words(image) if any(map(str.isalnum, word.text))]
     hits = [any(word.box == other.box for other in right) for word in counted]
     ece = expected_calibration_error([word.confidence for word in counted], hits)
     assert scores["ece"] == pytest.approx(ece)
@@ -228,7 +231,7 @@ class Grey:
 def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     noise = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
-    assert ScreenReader.from_pretrained(folder).page(noise).ood_score is None
+    assert reader_of_bundle(Pali.from_pretrained(folder)).page(noise).ood_score is None
     [screens] = [each for each in page_suite() if each.name == "real/screens"]
     benchmark = replace(screens, learnt=lambda root: [Grey(1), Grey(3)], calibration=lambda root: Grey(2))
     without = Pali.from_pretrained(folder)
@@ -243,10 +246,10 @@ def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_p
     nothing = replace(benchmark, learnt=lambda root: [])
     assert [*calibrate_ood([nothing], Pali.from_pretrained(folder), tmp_path)] == []
     pali = Pali.from_pretrained(folder)
-    assert cast(float, ScreenReader.of(pali).page(Grey(3)[7].images[0]).ood_score) < 1
-    assert ScreenReader.of(pali).page(noise).out_of_distribution
+    assert cast(float, reader_of_bundle(pali).page(Grey(3)[7].images[0]).ood_score) < 1
+    assert reader_of_bundle(pali).page(noise).out_of_distribution
     with pytest.warns(OutOfDistribution):
-        ScreenReader.of(pali).read_page(noise)
+        reader_of_bundle(pali).read_page(noise)
     [prediction] = pali.predict([[noise]], ["ocr"], part="reader", raw=True)
     assert prediction.out_of_distribution
     file = tmp_path / "noise.png"
@@ -259,18 +262,18 @@ def test_a_detector_of_pages_is_fitted_to_those_learned_from(bundle: Path, tmp_p
 def test_the_language_model_of_a_reader_is_fitted_and_goes_with_it(bundle: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     before = hash_model(Pali.from_pretrained(folder), ["reader"])
-    assert ScreenReader.from_pretrained(folder).language is None
+    assert reader_of_bundle(Pali.from_pretrained(folder)).networks.language is None
     [screens] = [each for each in page_suite() if each.name == "real/screens"]
     benchmark = replace(screens, fit=lambda pali: fit_reader(pali, ["as the world turns"] * 10))
     [fitted] = fit_first([benchmark, *page_suite()[1:]], Pali.from_pretrained(folder))
     pali = Pali.from_pretrained(folder)
-    assert ScreenReader.of(pali).language
-    assert fitted == f"reader: language model of {len(ScreenReader.of(pali).language.ngrams)} n-grams"
+    assert reader_of_bundle(pali).networks.language
+    assert fitted == f"reader: language model of {len(reader_of_bundle(pali).networks.language.ngrams)} n-grams"
     assert hash_model(pali, ["reader"]) != before
     copy_fitted(folder / "reader", tmp_path)
     copied = read_language(tmp_path)
     assert copied
-    assert copied.log_probs.tolist() == ScreenReader.of(pali).language.log_probs.tolist()
+    assert copied.log_probs.tolist() == reader_of_bundle(pali).networks.language.log_probs.tolist()
 
 
 def test_the_language_model_reads_pages_and_prompts(
@@ -279,10 +282,10 @@ def test_the_language_model_reads_pages_and_prompts(
     monkeypatch.setattr(ctc, "WEIGHT", 3.0)  # the reader is a random one
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     image = np.random.default_rng(0).integers(0, 256, (160, 200, 3), np.uint8)
-    before = ScreenReader.from_pretrained(folder).read_words(image)
+    before = reader_of_bundle(Pali.from_pretrained(folder)).read_words(image)
     write_language(folder / "reader", fit_language(["bbbb"] * 50, tuple(" <ab&")))
     pali = Pali.from_pretrained(folder)
-    words = ScreenReader.of(pali).read_words(image)
+    words = reader_of_bundle(pali).read_words(image)
     assert [word.text for word in words] != [word.text for word in before]
     shares = [np.mean([c == "b" for word in some for c in word.text]) for some in (words, before)]
     assert shares[0] > shares[1] + 0.1

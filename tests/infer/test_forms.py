@@ -18,8 +18,8 @@ from openpali.weights.format import add_facts
 from openpali_lab.worlds.benchmarks.forms import questions_about
 from openpali_screen.forms import answer_about, counted_roles
 from openpali_screen.pointing import Screen, text_of
-from openpali_screen.reader import ScreenReader
 from openpali_screen.text import ReadLine, ReadWord
+from openpali_screen.torch_networks import reader_of_bundle
 
 
 def line(top: float, left: float, text: str) -> ReadLine:
@@ -152,7 +152,7 @@ def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements
     assert uncalibrated.route(Question("vqa", "answer en what is it?", [Sized(large, Size(300, 300))])) == (
         "pali",
     ), "nothing to compare"
-    ScreenReader.of(pali)._last = large, SCREEN
+    reader_of_bundle(pali)._last = large, SCREEN
     row = pali.rows([Image.fromarray(large)], "Answer in en: What is the city? <extra_id_0>", part="elements")
     said = pali.component("elements").answer(row["elements"])
     assert (said.answer.text, said.part) == ("New York", "elements")

@@ -28,8 +28,9 @@ from openpali_screen.elements.encode import ROLES, mark_elements
 from openpali_screen.elements.network import ElementFinderConfig, Found
 from openpali_screen.elements.predict import find_elements
 from openpali_screen.pointing import Screen
-from openpali_screen.reader import LEAST, ScreenReader
+from openpali_screen.reader import LEAST
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
+from openpali_screen.torch_networks import elements_of, reader_of_bundle
 
 
 def line(top: float, *words: tuple[str, float]) -> ReadLine:
@@ -386,7 +387,7 @@ def test_elements_are_found_once_each() -> None:
     for thing, colour in zip(elements[:3], (90, 255, 0), strict=True):
         ymin, xmin, ymax, xmax = map(int, thing.box)
         image[ymin:ymax, xmin:xmax] = colour
-    found = find_elements(KnowingFinder(elements), image, [Box(500, 820, 520, 890)])
+    found = find_elements(elements_of(KnowingFinder(elements)), image, [Box(500, 820, 520, 890)])
     assert sorted(thing.role for thing in found) == sorted(each.role for each in elements)
     for thing in found:
         [true] = [each for each in elements if each.role == thing.role]
@@ -398,12 +399,12 @@ def test_one_box_is_one_element_but_an_icon_may_fill_another() -> None:
     elements = [element(role, 40, 60, 70, 90) for role in ("button", "link", "icon")]
     image = np.full((200, 200, 3), 240, np.uint8)
     image[40:70, 60:90] = 90
-    found = find_elements(KnowingFinder(elements), image, [])
+    found = find_elements(elements_of(KnowingFinder(elements)), image, [])
     assert sorted(thing.role for thing in found) == ["button", "icon"]
 
 
 def test_a_blank_screen_has_no_elements() -> None:
-    assert find_elements(KnowingFinder([]), np.full((80, 90, 3), 7, np.uint8), []) == []
+    assert find_elements(elements_of(KnowingFinder([])), np.full((80, 90, 3), 7, np.uint8), []) == []
 
 
 @pytest.fixture
@@ -413,7 +414,7 @@ def screenshot() -> np.ndarray:
 
 def test_prompts_for_elements_are_answered_by_their_finder(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
-    buttons = [thing for thing in ScreenReader.of(pali).screen(screenshot).elements if thing.role == "button"]
+    buttons = [thing for thing in reader_of_bundle(pali).screen(screenshot).elements if thing.role == "button"]
     assert buttons
     [prediction] = pali.predict([[screenshot]], ["detect: button"])
     assert prediction.part == "elements"
@@ -445,7 +446,7 @@ def test_a_role_beside_the_name_of_a_drawing_means_an_element(bundle, screenshot
 def test_an_element_that_is_thinner_than_a_bin_is_written(bundle, screenshot, monkeypatch, task) -> None:
     pali = Pali.from_pretrained(bundle)
     icon = Object("heart", Box(50.1, 50.1, 50.2, 50.2), confidence=0.9, role="icon")
-    monkeypatch.setattr(ScreenReader.of(pali), "screen", lambda image: Screen([icon], []))
+    monkeypatch.setattr(reader_of_bundle(pali), "screen", lambda image: Screen([icon], []))
     opened = pali.task(task)
     prompt = pali.write_prompt(opened, "the heart icon")
     [prediction] = pali.predict([[screenshot]], [prompt], task=opened)
@@ -457,14 +458,14 @@ def test_an_element_that_is_thinner_than_a_bin_is_written(bundle, screenshot, mo
 def test_a_referring_expression_with_a_role_means_an_element(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
     [[button], others] = pali.segment([screenshot] * 2, ["the button", "the red one"])
-    assert button.box == ScreenReader.of(pali).point(screenshot, "the button").box
+    assert button.box == reader_of_bundle(pali).point(screenshot, "the button").box
     assert button.mask is None
     assert not any(thing.role for thing in others)
 
 
 def test_elements_are_counted_by_the_part_that_finds_them(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
-    buttons = [thing for thing in ScreenReader.of(pali).screen(screenshot).elements if thing.role == "button"]
+    buttons = [thing for thing in reader_of_bundle(pali).screen(screenshot).elements if thing.role == "button"]
     questions = ["How many buttons are there?", "How many sliders are there?", "How many horses are there?"]
     prompts = [pali.write_prompt(pali.task("vqa"), question) for question in questions]
     counted, none, others = pali.predict([[screenshot]] * 3, prompts)
@@ -481,8 +482,8 @@ def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, m
     pali.names = ["horse"]
     del pali.parts["elements"]
     line = ReadLine([ReadWord("Save", Box(10, 20, 30, 60), 0.9)], Box(10, 20, 30, 60))
-    monkeypatch.setattr(ScreenReader.of(pali), "page", lambda image: ReadPage([line], Size(99, 99)))
-    assert ScreenReader.of(pali).screen(screenshot).elements == []
+    monkeypatch.setattr(reader_of_bundle(pali), "page", lambda image: ReadPage([line], Size(99, 99)))
+    assert reader_of_bundle(pali).screen(screenshot).elements == []
     [found] = pali.detect([screenshot], ["Save"])[0]
     assert (found.name, found.confidence) == ("Save", 0.9)
     assert found.box == pytest.approx(Box(10, 20, 30, 60), abs=1)
@@ -492,25 +493,25 @@ def test_without_that_finder_words_of_the_screen_are_found(bundle, screenshot, m
 
 def test_icons_are_named_by_what_they_show(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
-    icons = [thing for thing in ScreenReader.of(pali).screen(screenshot).elements if thing.role == "icon"]
+    icons = [thing for thing in reader_of_bundle(pali).screen(screenshot).elements if thing.role == "icon"]
     assert icons
-    named = ScreenReader.of(pali).name_icons(screenshot, [thing.box for thing in icons])
+    named = reader_of_bundle(pali).name_icons(screenshot, [thing.box for thing in icons])
     assert [thing.name for thing in icons] == [name for name, _ in named]
     assert {name for name, _ in named} <= {"cross", "disc"}
     assert all(0.5 <= probability <= 1 for _, probability in named)
-    assert ScreenReader.of(pali).name_icons(screenshot, []) == []
+    assert reader_of_bundle(pali).name_icons(screenshot, []) == []
 
 
 def test_the_last_screen_is_kept_until_another_is_asked_about(bundle, screenshot) -> None:
     pali = Pali.from_pretrained(bundle)
-    first = ScreenReader.of(pali).screen(screenshot)
-    assert ScreenReader.of(pali).screen(screenshot.copy()) is first
-    assert ScreenReader.of(pali).screen(255 - screenshot) is not first
+    first = reader_of_bundle(pali).screen(screenshot)
+    assert reader_of_bundle(pali).screen(screenshot.copy()) is first
+    assert reader_of_bundle(pali).screen(255 - screenshot) is not first
     buffer = screenshot.copy()
-    first = ScreenReader.of(pali).screen(buffer)
+    first = reader_of_bundle(pali).screen(buffer)
     buffer[:] = 255 - buffer  # the next frame
-    assert ScreenReader.of(pali).screen(buffer) is not first
-    assert ScreenReader.of(pali).point(screenshot, "the button").role == "button"
+    assert reader_of_bundle(pali).screen(buffer) is not first
+    assert reader_of_bundle(pali).point(screenshot, "the button").role == "button"
 
 
 def test_files_and_commands_give_the_same_elements(bundle, screenshot, tmp_path) -> None:
@@ -541,7 +542,7 @@ def test_text_is_read_by_the_reader_where_no_other_part_is_more_confident(bundle
     [read, page] = pali.predict([[line], [screenshot]], [pali.write_prompt(pali.task("ocr"))] * 2)
     assert read.part == "reader"
     assert 0 < (read.confidence or 0) < 1
-    text = "\n".join(line.text for line in ScreenReader.of(pali).read_page(screenshot))
+    text = "\n".join(line.text for line in reader_of_bundle(pali).read_page(screenshot))
     assert page.answer.text == text or page.part == "pali"
     assert read.answer.text in pali.read([line])
     sure = pali.component("reader").answer(pali.rows([screenshot], page.prompt, part="reader")["reader"])
@@ -566,25 +567,27 @@ def test_confidence_of_words_is_calibrated_where_the_reader_says_how(
 ) -> None:
     monkeypatch.setattr("openpali_screen.text._LEGIBLE", 0)  # or random weights would be doubted
     copy = shutil.copytree(bundle, tmp_path / "bundle")
-    raw = ScreenReader.from_pretrained(bundle).read_words(screenshot)
+    raw = reader_of_bundle(Pali.from_pretrained(bundle)).read_words(screenshot)
     middle = sorted(word.confidence for word in raw)[len(raw) // 2]
     calibration = Calibration(2.0, -math.log(middle / (1 - middle)) / 2)  # one half for that
     add_facts(copy / "reader", calibration={"ocr": calibration})
     sure = [calibration.confidence(math.log(word.confidence)) for word in raw]
     kept = [(word, each) for word, each in zip(raw, sure, strict=True) if each >= LEAST]
     assert kept
-    for (word, each), other in zip(kept, ScreenReader.from_pretrained(copy).read_words(screenshot), strict=True):
+    for (word, each), other in zip(
+        kept, reader_of_bundle(Pali.from_pretrained(copy)).read_words(screenshot), strict=True
+    ):
         assert (word.text, word.box) == (other.text, other.box)
         assert other.confidence == pytest.approx(each)
 
 
 def test_confidence_of_elements_is_calibrated_by_role(bundle, screenshot, tmp_path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "bundle")
-    raw = ScreenReader.from_pretrained(bundle).screen(screenshot).elements
+    raw = reader_of_bundle(Pali.from_pretrained(bundle)).screen(screenshot).elements
     assert {thing.role for thing in raw} >= {"button", "icon"}
     calibration = Calibration(1.5, 0.5, {"button": -2.0, "icon": 2.0})
     add_facts(copy / "elements", calibration={"detect": calibration})
-    found = ScreenReader.from_pretrained(copy).screen(screenshot).elements
+    found = reader_of_bundle(Pali.from_pretrained(copy)).screen(screenshot).elements
     assert [thing.confidence for thing in found] == sorted((thing.confidence for thing in found), reverse=True)
     sure = {(thing.role, thing.box): thing.confidence for thing in found}
     assert sure == {(t.role, t.box): pytest.approx(calibration.of(t.confidence, t.role)) for t in raw}
@@ -602,7 +605,7 @@ def test_lone_letters_are_left_out_unless_they_are_sure(bundle, tmp_path, monkey
         for i, (text, sure) in enumerate(said + row)
     ]
     monkeypatch.setattr(screen_reader, "read_page", lambda *_: ReadPage(lines, Size(99, 99)))
-    page = ScreenReader.from_pretrained(copy).read_page(np.zeros((9, 9, 3), np.uint8))
+    page = reader_of_bundle(Pali.from_pretrained(copy)).read_page(np.zeros((9, 9, 3), np.uint8))
     assert [line.text for line in page] == ["7", "17", "OK", "abc", "Qty", "3"]
 
 
@@ -613,7 +616,7 @@ def test_words_of_a_page_that_cannot_be_read_are_doubted(bundle, tmp_path, monke
     for legibility, confidence in ((0.6, 0.9), (0.2, 0.18)):
         reading = ReadPage([ReadLine([ReadWord("word", box, 0.9)], box)], Size(99, 99), None, 0.0, legibility)
         monkeypatch.setattr(screen_reader, "read_page", lambda *_, reading=reading: reading)
-        page = ScreenReader.from_pretrained(copy).page(np.zeros((9, 9, 3), np.uint8))
+        page = reader_of_bundle(Pali.from_pretrained(copy)).page(np.zeros((9, 9, 3), np.uint8))
         assert page.lines[0].words[0].confidence == pytest.approx(confidence)
         assert page.reason == ("text" if legibility < 0.5 else None)
 

@@ -29,7 +29,8 @@ from openpali_lab.playground.tables import Json
 from openpali_screen.find.predict import _lines
 from openpali_screen.order import reading_order
 from openpali_screen.read.ctc import greedy, read_columns
-from openpali_screen.read.language import BITS, ORDER, fit_language
+from openpali_screen.read.fit_language import fit_language
+from openpali_screen.read.language import BITS, ORDER
 from openpali_screen.read.network import Reader
 from openpali_screen.read.predict import _look_twice, _pieces
 from openpali_screen.reader import least_in

@@ -44,7 +44,7 @@ from openpali.serve.tickets import Cancelled, Failed, QueueFull
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 from openpali.weights.ood import OodDetector
-from openpali_screen.reader import ScreenReader
+from openpali_screen.torch_networks import reader_of_bundle
 
 ASK = "Answer in en: what? <extra_id_0>"
 
@@ -457,7 +457,7 @@ def test_pages_are_read_whole(client: Any, pali: Pali, images: Sequence[Image]) 
     found = client.post("/v1/read", json={"image": data_url(images[0])})
     assert found.status_code == 200, found.text
     assert client.post("/v1/read", files={"image": ("page.png", png(images[0]))}).json() == found.json()
-    expected = ScreenReader.of(pali).read_page(images[0])
+    expected = reader_of_bundle(pali).read_page(images[0])
     assert [line["text"] for line in found.json()["lines"]] == [line.text for line in expected]
     assert [found.json()[side] for side in ("height", "width")] == list(images[0].shape[:2])
     assert [line["block"] for line in found.json()["lines"]] == [line.block for line in expected]
@@ -477,7 +477,7 @@ def test_every_page_of_a_pdf_file_is_read(client: Any, pali: Pali, images: Seque
     assert found.status_code == 200, found.text
     url = f"data:application/pdf;base64,{base64.b64encode(pdf(images[:2])).decode()}"
     assert client.post("/v1/read", json={"image": url}).json() == found.json()
-    expected = [ScreenReader.of(pali).read_page(page) for page in open_pages(tmp_path / "pages.pdf", 144)]
+    expected = [reader_of_bundle(pali).read_page(page) for page in open_pages(tmp_path / "pages.pdf", 144)]
     told = found.json()["pages"]
     assert [page["page"] for page in told] == [1, 2]
     assert [page["text"].split("\n") for page in told] == [[line.text for line in lines] for lines in expected]

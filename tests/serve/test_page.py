@@ -25,7 +25,7 @@ from openpali.serve.limits import Limits
 from openpali.serve.service import Served, Service
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
-from openpali_screen.reader import ScreenReader
+from openpali_screen.torch_networks import reader_of_bundle
 
 __all__ = ["browser"]  # a fixture
 
@@ -232,7 +232,7 @@ def test_a_page_is_read_as_text_to_select_and_copy(
     page.set_input_files("#files", photo)
     choose(page, "Read")
     enter(page)
-    lines = ScreenReader.of(pali).read_page(images[0])
+    lines = reader_of_bundle(pali).read_page(images[0])
     words = [word for line in lines for word in line.words]
     spans = page.locator(".words span")
     expect(spans).to_have_count(len(words))

@@ -12,7 +12,8 @@ import pytest
 from openpali.text.characters import CHARACTERS, numbers_of
 from openpali_screen.read import ctc
 from openpali_screen.read.ctc import Letter, Scores, greedy, read_columns, search
-from openpali_screen.read.language import SPACE, LanguageModel, extended, fit_language
+from openpali_screen.read.fit_language import fit_language
+from openpali_screen.read.language import SPACE, LanguageModel, extended
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from openpali.model.vit import ViTConfig
 from openpali.tasks.example import Box
 from openpali_screen.icons.network import IconClassifier, IconConfig, contrast
 from openpali_screen.icons.predict import icon_probabilities, name_icons
+from openpali_screen.torch_networks import icons_of
 
 
 @pytest.fixture
@@ -41,18 +42,18 @@ def test_each_box_gets_a_name(model: IconClassifier, monkeypatch: pytest.MonkeyP
     image = np.full((100, 300, 3), 2, np.uint8)
     image[10:30, 20:40], image[50:98, 200:300] = 0, 1
     boxes = [Box(10, 20, 30, 40), Box(50, 200, 98, 300), Box(0, 90, 8, 100), Box(90.2, 280.5, 130, 330)] * 20
-    named = name_icons(model, image, boxes)
+    named = name_icons(icons_of(model), image, boxes)
     assert [name for name, _ in named[:3]] == ["cross", "disc", "none"]
     assert all(p > 0.99 for _, p in named)
     assert [len(some) for some in seen] == [64, 16]
     assert seen[0][0, 4:44, 4:44].max() == 0
     assert seen[0][1, 0, 0].min() == 2  # the square around it
     assert seen[0][0, 0].min() > 0  # some room
-    assert icon_probabilities(model, image, boxes[:2]).shape == (2, 3)
+    assert icon_probabilities(icons_of(model), image, boxes[:2]).shape == (2, 3)
 
 
 def test_no_boxes_have_no_names(model: IconClassifier) -> None:
-    assert name_icons(model, np.zeros((20, 20, 3), np.uint8), []) == []
+    assert name_icons(icons_of(model), np.zeros((20, 20, 3), np.uint8), []) == []
 
 
 def drawn(ground: tuple[int, ...], ink: tuple[int, ...]) -> np.ndarray:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openpali.text.characters import CHARACTERS, numbers_of
-from openpali_screen.read import language
-from openpali_screen.read.language import BITS, ORDER, SPACE, LanguageModel, extended, fit_language, shortened
+from openpali_screen.read import fit_language as fitting
+from openpali_screen.read.fit_language import fit_language
+from openpali_screen.read.language import BITS, ORDER, SPACE, LanguageModel, extended, shortened
 
 TEXTS = ["the theatre there", "then they bathe"] * 5 + ["тот том", "5%"]
 
@@ -50,7 +51,7 @@ def test_what_follows_often_is_likely_and_scripts_keep_together(model: LanguageM
 
 
 def test_counts_are_discounted_as_witten_and_bell_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language, "_LEAST", (1,) * ORDER)
+    monkeypatch.setattr(fitting, "_LEAST", (1,) * ORDER)
     model = fit_language(["ab", "ac", "ab"], CHARACTERS)
     # after "a": b twice, c once, two kinds; below that the single characters: 6 spaces, 3 a, 2 b, 1 c, four kinds
     lower = (2 + 4 / len(CHARACTERS)) / (12 + 4)

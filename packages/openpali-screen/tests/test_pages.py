@@ -18,20 +18,21 @@ from torch import Tensor, nn
 
 from openpali.architectures.registry import architecture_of
 from openpali.model.vit import ViT, ViTConfig
-from openpali.tasks.example import Box, Object, Size
 from openpali_screen import page as pages
 from openpali_screen.elements.predict import find_elements
 from openpali_screen.find.encode import mark_cells
 from openpali_screen.find.network import Cells, Finder
-from openpali_screen.find.predict import TILES, _lines, cells_of, find_lines, find_text
+from openpali_screen.find.predict import TILES, FoundLine, FoundText, _lines, cells_of, find_text
+from openpali_screen.geometry import Box, Image, Size
 from openpali_screen.icons.predict import name_icons
+from openpali_screen.networks import FinderNetwork, ReaderNetwork
 from openpali_screen.page import read_page
 from openpali_screen.read.ctc import greedy
 from openpali_screen.read.network import Reader, ReaderConfig
 from openpali_screen.read.predict import _pieces, _words, read_lines
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
-from openpali_screen.views import MARGIN, View, view_of_line
-from openpali_screen.vit import CELL, PATCH
+from openpali_screen.torch_networks import elements_of, finder_of, icons_of, reader_of
+from openpali_screen.views import CELL, MARGIN, PATCH, View, view_of_line
 from page_readers import SHAPES
 
 HEIGHT, WIDTH = 700, 900
@@ -49,7 +50,7 @@ def near(box: Box) -> float:
     return CELL + 0.2 * (box.ymax - box.ymin)
 
 
-def found_from(boxes: list[Box], height: int = HEIGHT, width: int = WIDTH) -> list[Object]:
+def found_from(boxes: list[Box], height: int = HEIGHT, width: int = WIDTH) -> list[FoundLine]:
     """The lines of perfect cells."""
     text, up, down, _ = mark_cells(boxes, [], height, width)
     return sorted(_lines((text == 1).astype(np.float32), up, down), key=lambda line: line.box)
@@ -137,14 +138,14 @@ def numbered_page() -> np.ndarray:
 
 def test_tiles_make_one_page() -> None:
     finder = KnowingFinder()
-    found = sorted(find_lines(cast(Finder, finder), numbered_page()), key=lambda line: line.box)
+    found = sorted(find_text(finder_of(cast(Finder, finder)), numbered_page()).lines, key=lambda line: line.box)
     assert [line.box for line in found] == [pytest.approx(box, abs=near(box)) for box in BOXES]
     assert finder.seen[1:] == (256, 256, 3)
 
 
 @pytest.mark.parametrize("size", [(5, 7), (256, 256), (257, 300)])
 def test_any_size_of_page_is_seen(size: tuple[int, int]) -> None:
-    assert find_lines(cast(Finder, KnowingFinder()), np.zeros((*size, 3), np.uint8)) == []
+    assert find_text(finder_of(cast(Finder, KnowingFinder())), np.zeros((*size, 3), np.uint8)).lines == []
 
 
 def test_a_screen_of_4k_is_seen_a_few_tiles_at_a_time() -> None:
@@ -157,7 +158,7 @@ def test_a_screen_of_4k_is_seen_a_few_tiles_at_a_time() -> None:
 
     page = np.zeros((2160, 3840, 3), np.uint8)
     page[..., 2] = np.random.default_rng(0).integers(0, 256, (2160, 3840))  # no tile is of one colour
-    assert find_lines(cast(Finder, Counting()), page) == []
+    assert find_text(finder_of(cast(Finder, Counting())), page).lines == []
     assert max(Counting.batches) <= TILES
     assert sum(Counting.batches) > 2160 * 3840 / 256**2
 
@@ -207,7 +208,7 @@ def test_lines_are_read_into_words_with_boxes() -> None:
     box = Box(4, 16, 30, 236)  # 26 high, 29.6 with its margin: almost the height of the reader
     for column, number in ((40, 2), (60, 3), (100, 1), (140, 4), (160, 4)):
         image[:, column : column + 4, 0] = 40 * number
-    [line] = read_lines(cast(Reader, KnowingReader()), image, [box])
+    [line] = read_lines(reader_of(cast(Reader, KnowingReader())), image, [box])
     assert line.text == "ab cc"
     first, second = line.words
     assert first.box.xmin < 40 < first.box.xmax
@@ -233,7 +234,7 @@ def test_no_letter_is_read_twice_where_a_line_is_cut() -> None:
     image = np.full((40, 2000, 3), 40, np.uint8)
     for left in range(16, 1880, 26):
         image[8:30, left : left + 10], image[8:30, left + 10 : left + 20] = 80, 120
-    [line] = read_lines(cast(Reader, KnowingReader()), image, [Box(5, 16, 33, 1884)])
+    [line] = read_lines(reader_of(cast(Reader, KnowingReader())), image, [Box(5, 16, 33, 1884)])
     assert [word.text for word in line.words] == ["ab"] * 72
 
 
@@ -242,7 +243,7 @@ def test_a_word_that_a_cut_goes_through_is_one_word() -> None:
     for left in range(16, 1880, 26):  # letters of 22 pixels, 4 between two
         image[8:30, left : left + 11], image[8:30, left + 11 : left + 22] = 80, 120
     box = Box(5, 16, 33, 1884)
-    [line] = read_lines(cast(Reader, KnowingReader()), image, [box])
+    [line] = read_lines(reader_of(cast(Reader, KnowingReader())), image, [box])
     [word] = line.words
     assert word.text == "ab" * 72
     assert word.box.xmin < 20
@@ -266,7 +267,7 @@ class DoubtingReader(KnowingReader):
 @pytest.mark.parametrize("ground", [0, 120, 255])
 def test_lines_that_are_light_on_dark_are_seen_in_negative_too(ground: int) -> None:
     image = np.full((40, 200, 3), ground, np.uint8)
-    [line] = read_lines(cast(Reader, DoubtingReader()), image, [Box(6, 10, 34, 190)])
+    [line] = read_lines(reader_of(cast(Reader, DoubtingReader())), image, [Box(6, 10, 34, 190)])
     assert line.text == "b"
     averaged = ground < 128
     assert line.confidence < 0.99 if averaged else line.confidence > 0.99
@@ -274,10 +275,10 @@ def test_lines_that_are_light_on_dark_are_seen_in_negative_too(ground: int) -> N
 
 def test_columns_are_read_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = [Box(20 * i, left, 20 * i + 14, left + 300) for left in (0, 350) for i in range(4)]
-    seen = ([Object("line", box, confidence=1.0) for box in sorted(columns)], torch.zeros(2), 0.0)
+    seen = FoundText([FoundLine(box, 1.0) for box in sorted(columns)], np.zeros(2, np.float32), 0.0)
     monkeypatch.setattr(pages, "find_text", lambda *_: seen)
     monkeypatch.setattr(pages, "read_lines", lambda *given: [ReadLine([ReadWord("a", b, 1)], b) for b in given[2]])
-    read = read_page(cast(Finder, None), cast(Reader, None), np.zeros((100, 700, 3), np.uint8))
+    read = read_page(cast(FinderNetwork, None), cast(ReaderNetwork, None), np.zeros((100, 700, 3), np.uint8))
     assert [(line.box, line.block) for line in read.lines] == [(box, i // 4) for i, box in enumerate(columns)]
 
 
@@ -290,26 +291,26 @@ def test_boxes_of_what_is_read_end_where_the_page_does(monkeypatch: pytest.Monke
         return [ReadLine([ReadWord("a", Box(-3, 10, 14, 40), 1), ReadWord("b", edge, 1)], box) for box in boxes]
 
     monkeypatch.setattr(
-        pages, "find_text", lambda *_: ([Object("line", found, confidence=1.0)], torch.zeros(2), 0.0)
+        pages, "find_text", lambda *_: FoundText([FoundLine(found, 1.0)], np.zeros(2, np.float32), 0.0)
     )
     monkeypatch.setattr(pages, "read_lines", read)
-    [line] = read_page(cast(Finder, None), cast(Reader, None), np.zeros((12, 100, 3), np.uint8)).lines
+    [line] = read_page(cast(FinderNetwork, None), cast(ReaderNetwork, None), np.zeros((12, 100, 3), np.uint8)).lines
     assert line.box == Box(0, 0, 12, 100)
     assert [word.box for word in line.words] == [Box(0, 10, 12, 40), Box(2, 60, 12, 100)]
     assert asked == [found]  # with all that is around it
 
 
 def test_an_empty_page_has_no_text() -> None:
-    finder, reader = cast(Finder, KnowingFinder()), cast(Reader, KnowingReader())
+    finder, reader = finder_of(cast(Finder, KnowingFinder())), reader_of(cast(Reader, KnowingReader()))
     assert read_page(finder, reader, np.zeros((9, 9, 3), np.uint8)) == ReadPage([], Size(9, 9))
 
 
 def test_a_page_is_known_by_all_of_its_tiles() -> None:
     page = np.zeros((256, 700, 3), np.uint8)
     page[:, 400:, 2] = 90  # a channel in which no line is found
-    features = find_text(cast(Finder, KnowingFinder()), page)[1]
+    features = find_text(finder_of(cast(Finder, KnowingFinder())), page).features
     assert 0 < features[2] < 90  # the mean over tiles
-    assert features[5].exp() > 10  # and how they differ
+    assert np.exp(features[5]) > 10  # and how they differ
 
 
 def test_words_are_as_sure_as_their_characters() -> None:
@@ -329,14 +330,14 @@ def test_the_extent_of_a_line_is_that_of_its_words() -> None:
 def test_a_box_without_area_is_no_icon(box: Box) -> None:
     icons = architecture_of(SHAPES["icons"]).build(SHAPES["icons"])
     with pytest.raises(ValueError, match="has no area"):
-        name_icons(icons, np.zeros((20, 20, 3), np.uint8), [Box(0, 0, 9, 9), box])
+        name_icons(icons_of(icons), np.zeros((20, 20, 3), np.uint8), [Box(0, 0, 9, 9), box])
 
 
 PASSES = {
-    "finder": lambda part, image, box: find_lines(part, image),
-    "reader": lambda part, image, box: read_lines(part, image, [box]),
-    "elements": lambda part, image, box: find_elements(part, image, [box]),
-    "icons": lambda part, image, box: name_icons(part, image, [box]),
+    "finder": lambda part, image, box: find_text(finder_of(part), image),
+    "reader": lambda part, image, box: read_lines(reader_of(part), image, [box]),
+    "elements": lambda part, image, box: find_elements(elements_of(part), image, [box]),
+    "icons": lambda part, image, box: name_icons(icons_of(part), image, [box]),
 }
 
 
@@ -352,19 +353,23 @@ def test_images_go_where_the_model_is(name: str) -> None:
         PASSES[name](part, np.zeros((64, 200, 3), np.uint8), Box(8, 10, 30, 150))
 
 
+def pooled(tiles: Image) -> np.ndarray:
+    """Means of cells."""
+    return F.avg_pool2d(torch.from_numpy(tiles).permute(0, 3, 1, 2).float(), CELL).numpy()
+
+
 def test_tiles_of_one_colour_are_seen_once() -> None:
     rng = np.random.default_rng(0)
     image = np.full((500, 700, 3), 255, np.uint8)
     image[:100, :100] = rng.integers(0, 256, (100, 100, 3))
     asked: list[int] = []
 
-    def say(tiles: Tensor, counts: Sequence[int]) -> Tensor:
+    def say(tiles: Image, counts: Sequence[int]) -> np.ndarray:
         asked.extend(counts)
-        return F.avg_pool2d(tiles.permute(0, 3, 1, 2).float(), CELL)
+        return pooled(tiles)
 
-    found = cells_of(say, image, Size(128, 128), torch.device("cpu"))
-    expected = F.avg_pool2d(torch.from_numpy(image).permute(2, 0, 1).float()[None], CELL)[0]
-    assert torch.equal(found, expected)
+    found = cells_of(say, image, Size(128, 128))
+    assert np.array_equal(found, pooled(image[None])[0])
     assert len(asked) < sum(asked) == 5 * 7
 
 
@@ -372,12 +377,13 @@ def test_a_strip_is_seen_without_a_copy_of_the_height_of_a_tile() -> None:
     image = np.zeros((1, 200_000, 3), np.uint8)
     image[0, 150_000:] = np.arange(50_000, dtype=np.uint8)[:, None]
 
-    def say(tiles: Tensor, counts: Sequence[int]) -> Tensor:
-        return F.avg_pool2d(tiles.permute(0, 3, 1, 2).float(), CELL)
+    def say(tiles: Image, counts: Sequence[int]) -> np.ndarray:
+        return pooled(tiles)
 
     tracemalloc.start()
-    found = cells_of(say, image, Size(256, 256), torch.device("cpu"))
+    found = cells_of(say, image, Size(256, 256))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert torch.equal(found[:, 0], F.avg_pool1d(torch.from_numpy(image[0].T.copy()).float()[None], CELL)[0])
+    columns = F.avg_pool1d(torch.from_numpy(image[0].T.copy()).float()[None], CELL)[0]
+    assert np.array_equal(found[:, 0], columns.numpy())
     assert most < 50 * image.nbytes, most

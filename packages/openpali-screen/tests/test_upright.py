@@ -7,18 +7,19 @@ from typing import cast
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 
+from openpali import Pali
 from openpali.home import FONTS
-from openpali.tasks.example import Box, Image, Object, Size
+from openpali.tasks.example import Box, Image, Size
 from openpali_screen import page as pages
-from openpali_screen.find.network import Finder
+from openpali_screen.find.predict import FoundLine, FoundText
+from openpali_screen.networks import FinderNetwork, ReaderNetwork
 from openpali_screen.page import read_page
-from openpali_screen.read.network import Reader
 from openpali_screen.reader import ScreenReader
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
+from openpali_screen.torch_networks import reader_of_bundle
 from openpali_screen.views import Turn, skew_of
 
 ANGLES = [0, 90, 180, -90, 4, -7.5, 94, -176]
@@ -62,33 +63,30 @@ def test_a_page_is_turned_until_it_can_be_read(angle: float, monkeypatch: pytest
     upright[10:22, 20:60] = 255
     looks = []
 
-    def find(finder: Finder, image: Image) -> tuple[list[Object], torch.Tensor, float]:
+    def find(finder: FinderNetwork, image: Image) -> FoundText:
         looks.append(image)
-        lines = [
-            Object("line", Box(10, 20, 22, 60), confidence=0.9),
-            Object("line", Box(90, 20, 99, 90), confidence=0.6),
-        ]
-        return lines, torch.zeros(2), 0.0
+        lines = [FoundLine(Box(10, 20, 22, 60), 0.9), FoundLine(Box(90, 20, 99, 90), 0.6)]
+        return FoundText(lines, np.zeros(2, np.float32), 0.0)
 
-    def read(reader: Reader, image: Image, boxes: Sequence[Box], language: None) -> list[ReadLine]:
+    def read(reader: ReaderNetwork, image: Image, boxes: Sequence[Box], language: None) -> list[ReadLine]:
         sure = 0.95 if image[12, 25, 0] and image.shape[:2] == SIZE else 0.4
         return [ReadLine([ReadWord("word", box, sure if box.ymin < 50 else 0.1)], box) for box in boxes]
 
     monkeypatch.setattr(pages, "find_text", find)
     monkeypatch.setattr(pages, "read_lines", read)
     given = given_at(upright, angle)
-    reading = read_page(cast(Finder, None), cast(Reader, None), given)
+    reading = read_page(cast(FinderNetwork, None), cast(ReaderNetwork, None), given)
     assert (reading.angle, reading.legibility, reading.reason) == (angle, 1, None)  # the faint line does not count
     assert len(looks) == {0: 1, 180: 2, 90: 3, -90: 4}[angle]
     white = np.argwhere(given[..., 0])
     assert reading.lines[0].box == pytest.approx([*white.min(0), *(white.max(0) + 1)])
-    unread = read_page(cast(Finder, None), cast(Reader, None), np.zeros_like(given))
+    unread = read_page(cast(FinderNetwork, None), cast(ReaderNetwork, None), np.zeros_like(given))
     assert (unread.angle, unread.reason, unread.lines[0].box) == (0, "text", Box(10, 20, 22, 60))
 
 
 @pytest.fixture(scope="module")
 def nano() -> ScreenReader:
-    return ScreenReader.from_pretrained("nano")
+    return reader_of_bundle(Pali.from_pretrained("nano"))
 
 
 def drawn(texts: Sequence[str], font: str) -> Image:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from functools import cached_property
 from statistics import mean
 
+import torch
 from torch import Tensor
 
 from openpali.infer.components import ALONE, FIRST, LAST, Component, Question
 from openpali.infer.pipeline import Prediction, Row
 from openpali.tasks.base import Answer
 from openpali.tasks.detect import NOTHING, Detect, alike
-from openpali.tasks.example import Image
+from openpali.tasks.example import Box, Image, Object
 from openpali.tasks.ocr import Ocr
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.vqa import Vqa
 from openpali_screen.elements.encode import ROLES
+from openpali_screen.elements.predict import Element
 from openpali_screen.forms import answer_about, counted_roles
 from openpali_screen.parts import ELEMENTS, FINDER, READER
 from openpali_screen.pointing import ElementQuery
 from openpali_screen.reader import ScreenReader
+from openpali_screen.torch_networks import reader_of_bundle
 
 LINE = 72  # pixels; an image that is no higher is read as one line
 SCREEN = 256  # pixels; no side of a screen is shorter
@@ -38,7 +40,7 @@ class Screens(Component):
     @cached_property
     def reader(self) -> ScreenReader:
         """Reads screens; the same for all parts of a bundle."""
-        return ScreenReader.of(self.bundle)
+        return reader_of_bundle(self.bundle)
 
     def answer(self, row: Row) -> Prediction:
         [pixels] = row.images
@@ -46,19 +48,21 @@ class Screens(Component):
         if isinstance(task, Detect):
             screen = self.reader.screen(pixels)
             score = screen.ood_score
-            objects = [thing for name in task.names_in(row.prompt) for thing in screen.detect(name)]
+            objects = [_object(e, e.name) for name in task.names_in(row.prompt) for e in screen.detect(name)]
             answer = task.answer(objects, row.size)
         elif isinstance(task, RefSeg):  # an element fills its box: there is no other outline
             screen, asked = self.reader.screen(pixels), task.asked(row.prompt)
             score, found = screen.ood_score, screen.point(asked)
             answer = Answer(NOTHING)
             if found:
-                text = task.codec.encode(task.codec.widened(found.box, row.size), row.size)
-                answer = Answer(text, (replace(found, name=asked, label=found.label or found.name),))
+                thing = _object(found, asked)
+                text = task.codec.encode(task.codec.widened(thing.box, row.size), row.size)
+                answer = Answer(text, (thing,))
         elif isinstance(task, Vqa) and self.part == ELEMENTS:
             screen = self.reader.screen(pixels)
             score = screen.ood_score
-            answer = answer_about(screen, task.asked(row.prompt)) or Answer("", confidence=0.0)
+            text, confidence = answer_about(screen, task.asked(row.prompt)) or ("", 0.0)
+            answer = Answer(text, confidence=confidence)
         else:
             if row.size.height <= LINE:
                 lines, score = self.reader.line(pixels), None
@@ -100,7 +104,7 @@ class FinderComponent(Screens):
     """Describes pages for a detector of what is none."""
 
     def features(self, image: Image) -> Tensor:
-        return self.reader.features(image)
+        return torch.from_numpy(self.reader.features(image))
 
 
 class ReaderComponent(Screens):
@@ -130,6 +134,12 @@ class ElementsComponent(Screens):
 
     def knows(self, name: str) -> bool:
         return bool(ElementQuery.of(name).roles)
+
+
+def _object(element: Element, name: str) -> Object:
+    """An element as an answer, by the name that was asked for."""
+    box, label = Box(*element.box), element.label or element.name
+    return Object(name, box, confidence=element.confidence, role=element.role, label=label)
 
 
 def _kinds(text: str) -> frozenset[str]:

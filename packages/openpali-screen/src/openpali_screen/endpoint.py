@@ -13,8 +13,8 @@ from openpali.serve.media import Page
 from openpali.serve.schemas import PIXEL, Body, DataUrl
 from openpali.serve.service import Service
 from openpali_screen.export import page_json
-from openpali_screen.reader import ScreenReader
 from openpali_screen.text import ReadPage
+from openpali_screen.torch_networks import reader_of_bundle
 
 
 class ReadRequest(Body):
@@ -35,7 +35,7 @@ def read_router(service: Service) -> APIRouter:
 
         For a PDF file, the text of all its pages, and a list of `pages`, each like the answer to an image."""
         model = service.model(body.model)
-        reader = ScreenReader.of(model.pali)
+        reader = reader_of_bundle(model.pali)
 
         def work(pages: Sequence[Page]) -> list[tuple[int, ReadPage]]:
             return [(number, reader.page(image)) for image, number in pages]

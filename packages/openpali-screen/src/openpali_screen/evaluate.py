@@ -12,13 +12,13 @@ from openpali.tasks.example import Example, Image
 from openpali.text.characters import plain
 from openpali_screen.elements.encode import elements_of
 from openpali_screen.elements.evaluate import by_role
-from openpali_screen.reader import ScreenReader
 from openpali_screen.text import ReadWord
+from openpali_screen.torch_networks import reader_of_bundle
 
 
 def words_of(pali: Pali) -> AnswerPage:
     """The words that a model reads on pages, see :func:`words_by`."""
-    return words_by(ScreenReader.of(pali).read_words)
+    return words_by(reader_of_bundle(pali).read_words)
 
 
 def words_by(read: Callable[[Image], Iterable[ReadWord]]) -> AnswerPage:
@@ -47,5 +47,5 @@ def counted_words(example: Example, words: Iterable[ReadWord]) -> tuple[list[Det
 
 def elements_by(pali: Pali) -> AnswerPage:
     """The elements of screens, named by their roles."""
-    reader = ScreenReader.of(pali)
+    reader = reader_of_bundle(pali)
     return lambda example: (by_role(reader.screen(example.images[0]).elements), by_role(elements_of(example)))

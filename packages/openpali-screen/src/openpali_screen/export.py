@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
-from openpali import __version__
-from openpali.tasks.example import Box, Image, around
+from openpali_screen import __version__
+from openpali_screen.geometry import Box, Image, around
 from openpali_screen.text import ReadLine, ReadPage, ReadWord, text_of_row
 
 _COLUMNS = (

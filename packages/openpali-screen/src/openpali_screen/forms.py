@@ -13,10 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openpali.metrics.calibration import probability_of_count
-from openpali.tasks.base import Answer
-from openpali.tasks.example import Box
 from openpali_screen.elements.predict import confidence_of
+from openpali_screen.geometry import Box
 from openpali_screen.pointing import ElementQuery, Screen, away, likeness, text_of, words_of
 from openpali_screen.text import ReadLine, ReadWord
 
@@ -50,6 +48,13 @@ class _Candidate(NamedTuple):
     words: Sequence[ReadWord]
 
 
+class Answer(NamedTuple):
+    """What a screen says to a question, and the probability in 0..1 that it is right."""
+
+    text: str
+    confidence: float
+
+
 def answer_about(screen: Screen, question: str) -> Answer | None:
     """What a screen says to a question, with a confidence; None: it names nothing that is there."""
     if roles := counted_roles(question):
@@ -57,14 +62,22 @@ def answer_about(screen: Screen, question: str) -> Answer | None:
             [confidence_of(thing) for thing in things if thing.role in roles]
             for things in (screen.elements, screen.doubtful)
         )
-        return Answer(str(len(found)), confidence=probability_of_count([*found, *doubtful], len(found)))
+        return Answer(str(len(found)), _probability_of_count([*found, *doubtful], len(found)))
     names = _names(_ASKING.sub("", question))
     candidates = [*_in_fields(screen, names), *_in_tables(screen, names), *_beside(screen, names)]
     best = max(candidates, key=lambda each: each.fit, default=None)
     if best is None or best.fit < _LEAST:
         return None
     confidence = min(best.fit, 1.0) * prod(word.confidence for word in best.words)
-    return Answer(text_of(best.words), confidence=confidence)
+    return Answer(text_of(best.words), confidence)
+
+
+def _probability_of_count(probabilities: Sequence[float], count: int) -> float:
+    """Probability that exactly ``count`` of independent events happen (Poisson binomial)."""
+    counts = np.array([1.0])
+    for p in probabilities:
+        counts = np.convolve(counts, (1 - p, p))
+    return float(counts[count])
 
 
 def counted_roles(question: str) -> Sequence[str]:

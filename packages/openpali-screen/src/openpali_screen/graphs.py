@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from openpali.onnx.graphs import Graph, Inputs, pixels_of
-from openpali_screen.elements.network import VIEWS, ElementFinder
+from openpali_screen.elements.network import ElementFinder
+from openpali_screen.elements.proposals import VIEWS
 from openpali_screen.find.network import Finder
 from openpali_screen.icons.network import IconClassifier
 from openpali_screen.read.network import Reader
-from openpali_screen.vit import PATCH
+from openpali_screen.views import PATCH
 
 
 def finder(model: Finder) -> Mapping[str, Graph]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from openpali.tasks.example import Box
+from openpali_screen.geometry import Box
 
 _ALLEY = 1.0  # least width between columns, in median heights of a line
 _GAP = 0.25  # least height between bands, the same

@@ -11,13 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from openpali.tasks.example import Image, Object, Size
-from openpali.weights.ood import OodDetector
-from openpali_screen.find.network import Finder
-from openpali_screen.find.predict import find_text
+from openpali_screen.find.predict import FoundLine, find_text
+from openpali_screen.geometry import Image, Size
+from openpali_screen.networks import FinderNetwork, PageDetector, ReaderNetwork
 from openpali_screen.order import reading_order
 from openpali_screen.read.language import LanguageModel
-from openpali_screen.read.network import Reader
 from openpali_screen.read.predict import read_lines
 from openpali_screen.text import ReadLine, ReadPage
 from openpali_screen.views import Turn
@@ -28,11 +26,11 @@ _WHOLLY = 0.9  # least legibility of a page whose skew, if there is one, does no
 
 
 def read_page(
-    finder: Finder,
-    reader: Reader,
+    finder: FinderNetwork,
+    reader: ReaderNetwork,
     image: Image,
     language: LanguageModel | None = None,
-    detector: OodDetector | None = None,
+    detector: PageDetector | None = None,
 ) -> ReadPage:
     """Read a page ``[H, W, 3]`` uint8; lines without a character are left out. Boxes end where the page does.
 
@@ -49,8 +47,8 @@ def read_page(
         lines = [replace(line, block=b, row=r) for line, (_, b, r) in zip(read, found, strict=True) if line.words]
         size = Size(*upright.shape[:2])  # boxes are cut last: the reader sees what is around them
         placed = [line.within(size).moved(lambda box: turn.given(box, size)) for line in lines]
-        score = None if detector is None else float(detector.score(features[None]))
-        clear = [line for line, (own, _, _) in zip(read, found, strict=True) if (own.confidence or 0.0) >= _CLEAR]
+        score = None if detector is None else detector.score(features)
+        clear = [line for line, (own, _, _) in zip(read, found, strict=True) if own.confidence >= _CLEAR]
         looks.append(ReadPage(placed, turn.size, score, turn.angle, _legibility(clear)))
         return skew
 
@@ -66,7 +64,7 @@ def read_page(
     return best if best.is_legible else looks[0]
 
 
-def _in_order(found: Sequence[Object]) -> list[tuple[Object, int, int]]:
+def _in_order(found: Sequence[FoundLine]) -> list[tuple[FoundLine, int, int]]:
     """Lines in reading order, with the numbers of their blocks and rows."""
     blocks = reading_order([line.box for line in found])
     rows = [(block, row) for block, some in enumerate(blocks) for row in some]

@@ -20,10 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openpali.metrics.boxes import box_iou
-from openpali.metrics.words import holds_centre
-from openpali.tasks.example import Box, Object, around
-from openpali_screen.elements.predict import confidence_of
+from openpali_screen.elements.predict import Element, confidence_of
+from openpali_screen.geometry import Box, around, box_iou, holds_centre
 from openpali_screen.text import ReadLine, ReadWord
 
 _WORDS = {
@@ -131,13 +129,13 @@ class Screen:
         doubtful: what may be an element, but is less probable: for the confidence in how many there are.
     """
 
-    elements: Sequence[Object]
+    elements: Sequence[Element]
     lines: Sequence[ReadLine]
     ood_score: float | None = None
-    doubtful: Sequence[Object] = ()
+    doubtful: Sequence[Element] = ()
 
     @cached_property
-    def named(self) -> Sequence[Object]:
+    def named(self) -> Sequence[Element]:
         """The elements, each with its ``label``: what is written on it or beside it, or else what its icons show.
 
         Its ``name`` is all of these.
@@ -148,26 +146,26 @@ class Screen:
             found.append(replace(thing, name=" ".join([*words, *icons]), label=" ".join(words or icons)))
         return found
 
-    def detect(self, text: str) -> list[Object]:
+    def detect(self, text: str) -> list[Element]:
         """All elements of a role, or, if there are none, the one that is meant.
 
         Their ``name`` is ``text``, their own name the ``label``.
         """
         wanted = ElementQuery.of(text)
         more = wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)
-        found: list[Object] = []
+        found: list[Element] = []
         if wanted.roles and not more and not self._named(text):
             found = [thing for thing in self.named if thing.role in wanted.roles]
         if not found and (one := self.point(text)):
             found = [one]
         return [replace(thing, name=text, label=thing.label or thing.name) for thing in found]
 
-    def at(self, box: Box) -> Object | None:
+    def at(self, box: Box) -> Element | None:
         """The element in a box, with its label: the one that overlaps it most (IoU); None: no IoU is .5."""
         ious = box_iou([box], [thing.box for thing in self.named])[0]
         return self.named[int(ious.argmax())] if ious.max(initial=0.0) >= 0.5 else None
 
-    def point(self, expression: str) -> Object | None:
+    def point(self, expression: str) -> Element | None:
         """The element that an expression means, with its name; words if no element has them; None: nothing fits."""
         beside = _BESIDE.search(expression)
         begins_name = beside and not beside.start() and self._begins_name(expression, beside.end())
@@ -193,7 +191,7 @@ class Screen:
             return [anchor.box]
         return [anchor.box, around(word.box for word in label)]
 
-    def _beside(self, anchors: Sequence[Box], relation: str, wanted: ElementQuery) -> Object | None:
+    def _beside(self, anchors: Sequence[Box], relation: str, wanted: ElementQuery) -> Element | None:
         """The nearest that fits, in a direction from one of the anchors."""
         fitting = [(self._fit(wanted, thing), thing) for thing in self.named if [thing.box] != anchors]
         most = max((fit for fit, _ in fitting), default=0.0)
@@ -207,7 +205,7 @@ class Screen:
         distance, found = min(near, key=lambda pair: pair[0], default=(np.inf, None))
         return found if distance < np.inf else None
 
-    def _best(self, text: str) -> Object | None:
+    def _best(self, text: str) -> Element | None:
         if exact := self._exactly(text):
             return exact
         wanted = ElementQuery.of(text)
@@ -215,7 +213,7 @@ class Screen:
             return next((thing for thing in self.named if thing.label and thing.label == text.strip()), None)
         return self._named(text) or self._meant(wanted)
 
-    def _exactly(self, text: str) -> Object | None:
+    def _exactly(self, text: str) -> Element | None:
         """The element whose label is an expression, with or without its role: "Log in", "Near you button"."""
         words = _name(text)
         for count in range(len(words), 0, -1)[:3]:  # names of roles have one word, or two
@@ -225,7 +223,7 @@ class Screen:
                 return max(fitting, key=confidence_of)
         return None
 
-    def _named(self, text: str) -> Object | None:
+    def _named(self, text: str) -> Element | None:
         """The element whose name has words of roles or places, such as "Last Name field"."""
         named = ElementQuery.named(text)
         if not _OTHERWISE.intersection(named.words):
@@ -235,7 +233,7 @@ class Screen:
         fit, _, which = max(fits, default=(0.0, 0.0, 0))
         return self.named[which] if fit >= least else None
 
-    def _meant(self, wanted: ElementQuery) -> Object | None:
+    def _meant(self, wanted: ElementQuery) -> Element | None:
         fits = [self._fit(wanted, thing) for thing in self.named]
         most = max(fits, default=0.0)
         if wanted.words:
@@ -253,7 +251,7 @@ class Screen:
             return max(some, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
         return max(some, key=confidence_of)
 
-    def _written(self, wanted: ElementQuery) -> tuple[float, Object | None]:
+    def _written(self, wanted: ElementQuery) -> tuple[float, Element | None]:
         """Similarity of the most similar run of words on the screen, 0..1, and these words; or (0, None)."""
         best: tuple[float, Sequence[ReadWord]] = (0.5, ())
         for words in (line.words for line in self.lines):
@@ -263,9 +261,9 @@ class Screen:
         if not found:
             return 0.0, None
         confidence = prod(word.confidence for word in found)
-        return share, Object(text_of(found), around(word.box for word in found), confidence=confidence)
+        return share, Element("", around(word.box for word in found), confidence, text_of(found))
 
-    def _fit(self, wanted: ElementQuery, thing: Object) -> float:
+    def _fit(self, wanted: ElementQuery, thing: Element) -> float:
         """How well an element fits, 0..1."""
         role = 1.0 if not wanted.roles or thing.role in wanted.roles else 0.0
         if not wanted.words:
@@ -274,20 +272,20 @@ class Screen:
         part, _ = max(_parts(wanted.words, words), default=(0.0, slice(0)), key=lambda pair: pair[0])
         return (role or _OTHER_ROLE) * max(likeness(wanted.words, words), _PART * part)
 
-    def _words(self, thing: Object) -> list[str]:
+    def _words(self, thing: Element) -> list[str]:
         """On an element, and of its label beside it."""
         return [word.text for word in (*self.inside(thing), *self.label(thing))]
 
-    def _icons(self, thing: Object) -> list[str]:
+    def _icons(self, thing: Element) -> list[str]:
         """What an element's icons show, or it itself."""
         icons = (each for each in self.elements if each.is_icon)
         return [*dict.fromkeys(i.name for i in icons if i is thing or holds_centre(thing.box, i.box))]
 
-    def inside(self, thing: Object) -> list[ReadWord]:
+    def inside(self, thing: Element) -> list[ReadWord]:
         """The words that are written on an element."""
         return [word for line in self.lines for word in line.words if holds_centre(thing.box, word.box)]
 
-    def label(self, thing: Object) -> Sequence[ReadWord]:
+    def label(self, thing: Element) -> Sequence[ReadWord]:
         """The words of the nearest line on the side where labels of its role stand; one in its row comes first."""
         sides = _LABELS.get(thing.role, ())
         reach = _NEAR * thing.box.height
@@ -301,7 +299,7 @@ class Screen:
         ]
         return min([*near, *beside], key=lambda pair: pair[0])[1].words if near or beside else ()
 
-    def _in_row(self, thing: Object) -> list[tuple[float, ReadLine]]:
+    def _in_row(self, thing: Element) -> list[tuple[float, ReadLine]]:
         """The lines at the left of an element that may be its label: not those that are nearer to another one."""
         return [
             (_IN_ROW * distance, line)
@@ -313,7 +311,7 @@ class Screen:
         ]
 
     @cached_property
-    def _labelled(self) -> Sequence[Object]:
+    def _labelled(self) -> Sequence[Element]:
         """Elements whose labels stand beside them."""
         return [thing for thing in self.elements if thing.role in _LABELS]
 
@@ -325,9 +323,9 @@ class Screen:
         return [line for line in lines if not any(holds_centre(box, line.box) for box in taken)]
 
 
-def _row_by_row(things: Sequence[Object]) -> list[Object]:
+def _row_by_row(things: Sequence[Element]) -> list[Element]:
     """Things in rows from the top, each from left to right; of a row are those whose middle its highest holds."""
-    rows: list[list[Object]] = []
+    rows: list[list[Element]] = []
     for thing in sorted(things, key=lambda thing: thing.box.ymin):
         if rows and thing.box.centre[0] < rows[-1][0].box.ymax:
             rows[-1].append(thing)
@@ -336,12 +334,12 @@ def _row_by_row(things: Sequence[Object]) -> list[Object]:
     return [thing for row in rows for thing in sorted(row, key=lambda thing: thing.box.xmin)]
 
 
-def _counted(things: Sequence[Object], axis: int, sign: int) -> list[Object]:
+def _counted(things: Sequence[Element], axis: int, sign: int) -> list[Element]:
     """Things along an axis, or against it."""
     return sorted(things, key=lambda thing: sign * thing.box.centre[axis])
 
 
-def _in_half(things: Sequence[Object], places: Sequence[tuple[int, int]]) -> Sequence[Object]:
+def _in_half(things: Sequence[Element], places: Sequence[tuple[int, int]]) -> Sequence[Element]:
     """Those in each half, such as the left one, that places name (:class:`ElementQuery`)."""
     for axis, sign in places:
         centres = [thing.box.centre[axis] for thing in things]

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from math import prod
 
-from openpali.metrics.calibration import Calibration
-from openpali.tasks.example import Box, Size, around
-from openpali.weights.ood import is_out
+from openpali_screen.geometry import Box, Size, around
+from openpali_screen.networks import Calibration
 
 _LEGIBLE = 0.5  # least legibility of a page that can be read, and is turned no further
 
@@ -115,7 +114,7 @@ class ReadPage:
         be read, such as that of another script; None: it is not, as far as is known."""
         if not self.is_legible:
             return "text"
-        return "image" if is_out(self.ood_score) else None
+        return "image" if (self.ood_score or 0.0) > 1 else None
 
     @property
     def out_of_distribution(self) -> bool | None:

@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
-from openpali.tasks.example import Box, Image, Size
-from openpali_screen.vit import PATCH
+from openpali_screen.geometry import AnyBox, Box, Image, Size
 
+CELL = 4
+"""Pixels of a cell's side."""
+PATCH = 16
+"""Pixels of a patch's side: what four convolutions of stride 2 make of an image."""
 MARGIN = 0.07  # around a line, in heights of its box
 WIDTHS = 64  # pixels; lines of a batch are padded to a multiple of it: libraries keep a compiled matmul per shape
 
@@ -26,7 +29,7 @@ class View(NamedTuple):
     down: float
     right: float
 
-    def box(self, box: Box) -> Box:
+    def box(self, box: AnyBox) -> Box:
         """A box of the image in pixels of the view."""
         tops = ((edge - self.top) * self.down for edge in (box.ymin, box.ymax))
         lefts = ((edge - self.left) * self.right for edge in (box.xmin, box.xmax))
@@ -52,7 +55,7 @@ def random_view(
     width: int,
     scales: tuple[float, float],
     rng: np.random.Generator,
-    aim: Box | None = None,
+    aim: AnyBox | None = None,
 ) -> View:
     """A part of an image that fills ``height`` x ``width`` pixels, at a scale between two.
 
@@ -85,7 +88,7 @@ def recolour(pixels: Image, rng: np.random.Generator, bend: float = 1.0) -> Imag
     return np.stack([table[pixels[..., channel], channel] for channel in range(3)], -1)
 
 
-def view_of_line(box: Box, height: int, width: int, rng: np.random.Generator | None = None) -> tuple[View, int]:
+def view_of_line(box: AnyBox, height: int, width: int, rng: np.random.Generator | None = None) -> tuple[View, int]:
     """How the reader sees a line ``height`` pixels high: the box with :data:`MARGIN` around it; and its width in
     pixels, a multiple of 16 up to ``width``.
 

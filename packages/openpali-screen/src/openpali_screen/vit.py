@@ -15,11 +15,8 @@ from torch import Tensor, nn
 from openpali.model.init import init_children
 from openpali.model.layers import Conv2d
 from openpali.model.vit import LAYER_NORM_EPS, ViT, ViTConfig, scaled
+from openpali_screen.views import CELL, PATCH
 
-CELL = 4
-"""Pixels of a cell's side."""
-PATCH = 16
-"""Pixels of a patch's side: what four convolutions of stride 2 make of an image."""
 CELLS = PATCH // CELL
 """Cells in a row of a patch."""
 CHANNELS = (32, 64, 128)  # of the convolutions; the second sees cells

@@ -30,7 +30,7 @@ from openpali.mistakes import reason
 from openpali.tasks.example import Image
 from openpali.whole import write_whole
 from openpali_screen.parts import WORDS
-from openpali_screen.reader import ScreenReader
+from openpali_screen.torch_networks import reader_of_bundle
 
 TIMEOUT = 120  # seconds per image
 MOST_TALL = 8  # height per width that RapidOCR gets
@@ -131,7 +131,7 @@ class PageReader:
 
     def __init__(self, name: str) -> None:
         pali = Pali.from_pretrained(name)
-        self.reader = ScreenReader.of(pali)
+        self.reader = reader_of_bundle(pali)
         hashes = hash_model(pali, WORDS), hash_code({"openpali_screen": ("**/*.py",)})
         self.name = " ".join(["openpali", pali.name, *(each[:16] for each in hashes)])
 

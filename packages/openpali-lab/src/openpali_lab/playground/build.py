@@ -24,7 +24,7 @@ from openpali.weights.find import find_model
 from openpali.weights.ood import read_ood
 from openpali_lab.playground.tables import Json, parts_of, tables_of
 from openpali_screen.parts import PAGES, READER
-from openpali_screen.reader import ScreenReader
+from openpali_screen.torch_networks import reader_of_bundle
 
 PAGE = Path(__file__).parent / "page"
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
@@ -136,7 +136,7 @@ def _write_detectors(pali: Pali, out: Path) -> list[Path]:
 
 def _write_language(pali: Pali, out: Path) -> list[Path]:
     """The language model of the reader: n-grams as float64; log-probabilities and backoffs as float32."""
-    if READER not in parts_of(pali) or not (language := ScreenReader.of(pali).language):
+    if READER not in parts_of(pali) or not (language := reader_of_bundle(pali).networks.language):
         return []
     values = (language.ngrams.astype("<f8"), language.log_probs.astype("<f4"), language.backoffs.astype("<f4"))
     file = out / "models" / READER / "language.bin"

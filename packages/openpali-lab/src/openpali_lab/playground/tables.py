@@ -37,9 +37,9 @@ from openpali_screen.read import ctc
 from openpali_screen.read import predict as read
 from openpali_screen.read.language import BITS, ORDER, LanguageModel
 from openpali_screen.read.network import Reader
-from openpali_screen.reader import LEAST, LEAST_ALONE, ScreenReader
-from openpali_screen.views import MARGIN, WIDTHS
-from openpali_screen.vit import CELL, PATCH
+from openpali_screen.reader import LEAST, LEAST_ALONE
+from openpali_screen.torch_networks import reader_of_bundle
+from openpali_screen.views import CELL, MARGIN, PATCH, WIDTHS
 
 Json = dict[str, Any]
 _CTC = ("WEIGHT", "BONUS", "SURE", "CUT", "BEAMS", "FAR", "CHOICES", "LEAST", "BLANK")
@@ -185,7 +185,7 @@ def numbers() -> Json:
             "surest": find._SUREST,
             "likely": find._TEXT,
             "ends": find._ENDS,
-            "sure": read._SURE,
+            "sure": read._CLEAR,
             "light": read._LIGHT,
             "space": read._SPACE,
         },
@@ -251,7 +251,7 @@ def _reader(pali: Pali, part: str, _: dict[bytes, int]) -> Json:
         "steps": reader.config.steps,
         "characters": list(reader.config.characters),
         "calibration": calibrated(sure) if sure else None,
-        "language": language_of(ScreenReader.of(pali).language),
+        "language": language_of(reader_of_bundle(pali).networks.language),
     }
 
 

@@ -29,8 +29,8 @@ from openpali_lab.worlds.benchmarks.pages import open_screens
 from openpali_screen.evaluate import counted_words
 from openpali_screen.export import draw_page
 from openpali_screen.parts import WORDS
-from openpali_screen.reader import ScreenReader
 from openpali_screen.text import ReadLine
+from openpali_screen.torch_networks import reader_of_bundle
 
 SEED = 2_023_10_13
 SCREENS = (("1280", "light"), ("1280", "dark"), ("420", "dark"), ("dialog",))
@@ -79,7 +79,7 @@ def read_screens(pali: Pali) -> Iterator[ScreenRead]:
     for parts in SCREENS:
         example = chosen[parts]
         began = time.perf_counter()
-        lines = ScreenReader.of(pali).page(example.images[0]).lines
+        lines = reader_of_bundle(pali).page(example.images[0]).lines
         seconds = time.perf_counter() - began
         found, true = counted_words(example, [word for line in lines for word in line.words])
         yield ScreenRead(example, lines, word_f1([found], [true]).summary["word_f1"], seconds)

@@ -12,7 +12,9 @@ from openpali.metrics.boxes import Detection, detection_f1
 from openpali.tasks.example import Example, Object
 from openpali_screen.elements.encode import elements_of
 from openpali_screen.elements.network import ElementFinder
-from openpali_screen.elements.predict import find_elements
+from openpali_screen.elements.predict import Element, find_elements
+from openpali_screen.networks import ElementNetwork
+from openpali_screen.torch_networks import elements_of as network_of
 
 
 class ElementEvaluator(PageEvaluator):
@@ -21,13 +23,13 @@ class ElementEvaluator(PageEvaluator):
 
     def run(self, finder: ElementFinder, ranks: Ranks = ALONE) -> Measured:
         """Evaluate. Collective: call it on every rank."""
-        pages = self.each(ranks, partial(self._page, finder))
+        pages = self.each(ranks, partial(self._page, network_of(finder)))
         return Measured(detection_f1([found for found, _ in pages], [true for _, true in pages]), self.n)
 
-    def _page(self, finder: ElementFinder, example: Example) -> tuple[list[Detection], list[Detection]]:
+    def _page(self, finder: ElementNetwork, example: Example) -> tuple[list[Detection], list[Detection]]:
         lines = [line.box for line in example.lines]
         return by_role(find_elements(finder, example.images[0], lines)), by_role(elements_of(example))
 
 
-def by_role(elements: Sequence[Object]) -> list[Detection]:
+def by_role(elements: Sequence[Element | Object]) -> list[Detection]:
     return [Detection(thing.role, thing.box, thing.confidence or 0.0) for thing in elements]

@@ -24,12 +24,8 @@ from openpali.model.init import init_children
 from openpali.model.layers import Conv2d, Embedding, Linear
 from openpali.model.regions import overlap
 from openpali.model.vit import MLP, Transformer, scaled
+from openpali_screen.elements.proposals import KINDS, VIEWS
 
-KINDS = ("text", "region", "figure")
-"""Of proposals: a line of text, a region of one colour, and what has several."""
-VIEWS = 6
-"""Of a proposal: itself, with what is around it, its left and its right end in true proportions, and what is small
-and next to it on the left and on the right, such as the arrow of an entry that opens a menu."""
 _PAIRS = 2  # views in each group: of all of it, of its ends, of what is beside it
 _CHANNELS = (3, 24, 48, 96)  # of the convolutions, each of stride 2
 _SCREEN = 800.0, 1400.0  # height and width of a usual screen in pixels, by which places are measured

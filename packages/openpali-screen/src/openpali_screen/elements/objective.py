@@ -15,8 +15,8 @@ from openpali.train.recipe import EvalSpec, PageRecipe, PhaseSpec, Recipe
 from openpali.train.shapes import shape_of
 from openpali_screen.elements.encode import ROLES, ElementEncoder
 from openpali_screen.elements.evaluate import ElementEvaluator
-from openpali_screen.elements.network import VIEWS, ElementFinderConfig, Found, element_loss
-from openpali_screen.elements.proposals import MOST
+from openpali_screen.elements.network import ElementFinderConfig, Found, element_loss
+from openpali_screen.elements.proposals import MOST, VIEWS
 
 
 class ElementRecipe(PageRecipe):

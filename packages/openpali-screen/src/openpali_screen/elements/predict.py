@@ -3,38 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
 
-import torch
+import numpy as np
 
-from openpali.metrics.boxes import distinct
-from openpali.model.layers import device_of
-from openpali.tasks.example import Box, Image, Object
-from openpali_screen.elements.network import ElementFinder
 from openpali_screen.elements.proposals import propose, views
+from openpali_screen.geometry import Box, Image, distinct
+from openpali_screen.networks import ElementNetwork
 
 LEAST = 0.55  # probability of an element that is found: F1 is highest so, on the development windows
 DOUBTFUL = 0.1  # least probability that counts for how many elements there are; chosen there, too
 _SAME = 0.4  # IoU from which on two boxes are one element
 
 
-@torch.inference_mode()
-def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], least: float = LEAST) -> list[Object]:
+@dataclass(frozen=True)
+class Element:
+    """An element of a screen, or words on it that were asked for.
+
+    Attributes:
+        role: as ARIA names it ("button", "textbox"), or "icon"; "" of words.
+        box: in pixels of the screen.
+        confidence: that it is there, in 0..1.
+        name: of an icon what it shows; else what is written on it, or its role.
+        label: what is written on it or beside it, or what its icons show.
+    """
+
+    role: str
+    box: Box
+    confidence: float
+    name: str = ""
+    label: str = ""
+
+    @property
+    def is_icon(self) -> bool:
+        """Whether it is an icon, which may lie in another element."""
+        return self.role == "icon"
+
+
+def find_elements(
+    finder: ElementNetwork, image: Image, lines: Sequence[Sequence[float]], least: float = LEAST
+) -> list[Element]:
     """The elements of an image ``[H, W, 3]`` uint8 with these lines of text: their role is their name; the most
     probable first. Of two with one box the more probable is found; an icon may fill another element."""
     boxes, kinds = propose(image, lines)
     if not len(boxes):
         return []
-    device, size = device_of(finder), torch.tensor(image.shape[:2], dtype=torch.float)
-    seen = torch.from_numpy(views(image, boxes, finder.config.side)).to(device)
-    places, kind = torch.from_numpy(boxes).to(device), torch.from_numpy(kinds).to(device)
-    outputs = finder(seen, kind, places, torch.tensor([len(boxes)], device=device), size[None].to(device))
-    probability = outputs.logits.sigmoid().cpu()
-    edges = outputs.boxes(places).cpu().clamp(torch.zeros(4), size.repeat(2))
+    size = np.array([image.shape[:2]], np.float32)
+    probability, sides = finder.run(views(image, boxes, finder.side), kinds, boxes, size)
+    centre = (boxes[:, :2] + boxes[:, 2:])[:, None] / 2
+    edges = np.concatenate((centre - sides[..., :2], centre + sides[..., 2:]), -1).clip(0, np.tile(size, 2))
     found = [
-        Object(name, Box(*box), confidence=confidence, role=name)
-        for number, name in enumerate(finder.config.roles)
-        for box, confidence in zip(edges[:, number].tolist(), probability[:, number].tolist(), strict=True)
-        if confidence >= least and box[2] > box[0] and box[3] > box[1]
+        Element(role, Box(*edges[i, number].tolist()), float(probability[i, number]), role)
+        for number, role in enumerate(finder.roles)
+        for i in np.flatnonzero(probability[:, number] >= least)
+        if (edges[i, number, 2:] > edges[i, number, :2]).all()
     ]
     found.sort(key=confidence_of, reverse=True)
     icons, others = ([thing for thing in found if thing.is_icon is own] for own in (True, False))
@@ -42,5 +65,4 @@ def find_elements(finder: ElementFinder, image: Image, lines: Sequence[Box], lea
     return sorted(kept, key=confidence_of, reverse=True)
 
 
-def confidence_of(thing: Object) -> float:
-    return thing.confidence or 0.0
+confidence_of = attrgetter("confidence")

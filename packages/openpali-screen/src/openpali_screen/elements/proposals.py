@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
-from openpali.metrics.boxes import distinct
-from openpali.tasks.example import Box, Image
-from openpali_screen.elements.network import KINDS, VIEWS
+from openpali_screen.geometry import Image, distinct, roots_of
 
+KINDS = ("text", "region", "figure")
+"""Of proposals: a line of text, a region of one colour, and what has several."""
+VIEWS = 6
+"""Of a proposal: itself, with what is around it, its left and its right end in true proportions, and what is small
+and next to it on the left and on the right, such as the arrow of an entry that opens a menu."""
 MOST = 320  # proposals of a screen beside its lines; the largest are kept
 _FLAT = 8  # of 255: most difference of neighbouring pixels of a region
 _REGION = 8  # least side of a region in pixels
@@ -48,16 +51,12 @@ class Proposals(NamedTuple):
     kinds: NDArray[np.int64]
 
 
-def propose(image: Image, lines: Sequence[Box]) -> Proposals:
+def propose(image: Image, lines: Sequence[Sequence[float]]) -> Proposals:
     """The proposals of a screen ``[H, W, 3]`` uint8 with these lines of text, which come first."""
-    from scipy import ndimage  # takes half a second to import
-
     edges = _edges(image)
     regions = _components(~edges, _FEWEST, diagonal=False)
     regions[:, 2:] += 1  # an edge is the last pixel before a change
-    near = edges
-    for axis in (0, 1):
-        near = ndimage.maximum_filter1d(near, 2 * _REACH + 1, axis)
+    near = _widened(_widened(edges).T).T
     joined, single = (_components(each, _FIGURE, diagonal=True) for each in (near, edges))
     joined += np.array([_REACH, _REACH, 1 - _REACH, 1 - _REACH], np.float32)
     single[:, 2:] += 1
@@ -145,17 +144,41 @@ def _edges(image: Image) -> NDArray[np.bool_]:
     return edges
 
 
-def _components(mask: NDArray[np.bool_], fewest: int, diagonal: bool) -> NDArray[np.float32]:
-    """Boxes ``[N, 4]`` of the connected components of a mask ``[H, W]`` that have so many pixels at least."""
-    from scipy import ndimage
+def _widened(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Each pixel of a mask ``[H, W]`` or of the :data:`_REACH` above or below it."""
+    wide = mask.copy()
+    for step in range(1, _REACH + 1):
+        wide[step:] |= mask[:-step]
+        wide[:-step] |= mask[step:]
+    return wide
 
-    labels, _ = ndimage.label(mask, np.ones((3, 3)) if diagonal else None)
-    large = np.bincount(labels.ravel()) >= fewest
-    large[0] = False  # no component
-    numbers = np.where(large, large.cumsum(), 0)  # photographs have a million small ones
-    found = ndimage.find_objects(numbers[labels])
-    boxes = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in found]
-    return np.array(boxes, np.float32).reshape(-1, 4)
+
+def _components(mask: NDArray[np.bool_], fewest: int, diagonal: bool) -> NDArray[np.float32]:
+    """Boxes ``[N, 4]`` of the connected components of a mask ``[H, W]`` that have so many pixels at least.
+
+    A component is made of runs of pixels side by side, which touch runs of the row above.
+    """
+    height, width = mask.shape
+    padded = np.zeros((height, width + 2), bool)
+    padded[:, 1:-1] = mask
+    ends = np.flatnonzero(padded.ravel()[1:] != padded.ravel()[:-1]).reshape(-1, 2)  # [R, 2] of runs
+    rows, (first, last) = ends[:, 0] // (width + 2), (ends % (width + 2)).T
+    # The runs of the row above that end after a run begins, up to those that begin before it ends.
+    above = ends - (width + 2)
+    start = np.searchsorted(ends[:, 1], above[:, 0], "left" if diagonal else "right")
+    stop = np.searchsorted(ends[:, 0], above[:, 1], "right" if diagonal else "left")
+    touching = np.maximum(stop - start, 0)
+    run = np.repeat(np.arange(len(ends)), touching)
+    pairs = np.stack((run, start[run] + np.arange(len(run)) - np.repeat(touching.cumsum() - touching, touching)), 1)
+    _, component = np.unique(roots_of(len(ends), pairs), return_inverse=True)
+    large = np.flatnonzero(np.bincount(component, last - first) >= fewest)
+    boxes = np.empty((component.max(initial=-1) + 1, 4), np.float32)
+    boxes[:, :2], boxes[:, 2:] = np.inf, 0
+    for side, (edge, extreme) in enumerate(
+        ((rows, np.minimum), (first, np.minimum), (rows + 1, np.maximum), (last, np.maximum))
+    ):
+        extreme.at(boxes[:, side], component, edge.astype(np.float32))
+    return boxes[large]
 
 
 def _beside(boxes: NDArray[np.float32], text: NDArray[np.float32], area: int) -> NDArray[np.float32]:

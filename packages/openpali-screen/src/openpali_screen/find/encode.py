@@ -13,9 +13,9 @@ from openpali.data.media.images import Preprocess
 from openpali.data.media.native import AnyPreprocess
 from openpali.data.pipeline.encode import Arrays, Batch, first_image, stack
 from openpali.tasks.base import require
-from openpali.tasks.example import Box, Example
-from openpali_screen.views import random_view, recolour
-from openpali_screen.vit import CELL
+from openpali.tasks.example import Example
+from openpali_screen.geometry import Box
+from openpali_screen.views import CELL, random_view, recolour
 
 _CORE = 0.22  # half the height of a line's middle, in heights of its box
 _LEAST = 2.05  # the same in pixels, so that a cell's centre is always in it

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from openpali.model.init import init_children
 from openpali.model.layers import Conv2d, Linear
 from openpali.model.vit import ViTConfig
-from openpali_screen.vit import CELL, CELLS, CHANNELS, PageViT
+from openpali_screen.views import CELL
+from openpali_screen.vit import CELLS, CHANNELS, PageViT
 
 _CELL_CHANNELS = 32  # of what the finder knows of a cell
 

@@ -15,7 +15,7 @@ from openpali.train.shapes import shape_of
 from openpali_screen.find.encode import FindingEncoder
 from openpali_screen.find.evaluate import FindingEvaluator
 from openpali_screen.find.network import Cells, FinderConfig, Truth, finding_loss
-from openpali_screen.vit import CELL
+from openpali_screen.views import CELL
 
 
 class FindRecipe(PageRecipe):

@@ -8,18 +8,11 @@ from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from openpali.data.groups import connected
-from openpali.infer.batches import chunked
-from openpali.model.layers import device_of
-from openpali.tasks.example import Box, Image, Object, Size
-from openpali.weights.ood import RunningFeatures
-from openpali_screen.find.network import Finder
-from openpali_screen.views import skew_of
-from openpali_screen.vit import CELL
+from openpali_screen.geometry import Box, Image, Size, chunked, connected
+from openpali_screen.networks import FinderNetwork
+from openpali_screen.views import CELL, skew_of
 
 TILES = 4  # of a batch: what is known of more leaves the cache of a core
 _GAP = 0.6  # widest gap within a line, in heights of its box: training's columns are wider apart
@@ -31,25 +24,45 @@ _ENDS = 0.3  # the same of a cell at either end of a line, where text begins or 
 _SUREST = 0.7  # least probability of the most probable cell of a line
 
 
-def find_lines(finder: Finder, image: Image) -> list[Object]:
-    """Where the lines of an image ``[H, W, 3]`` uint8 are."""
-    return find_text(finder, image)[0]
+class FoundLine(NamedTuple):
+    """Where a line is, and the mean probability of its cells."""
+
+    box: Box
+    confidence: float
 
 
-@torch.inference_mode()
-def find_text(finder: Finder, image: Image) -> tuple[list[Object], Tensor, float]:
-    """The lines of an image ``[H, W, 3]`` uint8, its features for an OOD detector, float ``[2 D]``, and its
-    skew."""
-    tokens = RunningFeatures()
+class FoundText(NamedTuple):
+    """Where text is on a page.
 
-    def run(tiles: Tensor, counts: Sequence[int]) -> Tensor:
-        own, cells = finder.vit(tiles)
-        tokens.add(own.cpu().flatten(1, 2), torch.tensor(counts))
-        return torch.stack(list(finder.run_head(own, cells)), 1)
+    Attributes:
+        lines: in no order.
+        features: of the page, for a detector of what is none: mean of its tokens and logarithm of their standard
+            deviation, float32 ``[2 D]``.
+        skew: of the lines, counter-clockwise degrees.
+    """
 
-    logits, up, down = cells_of(run, image, Size(*finder.vit.config.image_size), device_of(finder))
-    text = logits.sigmoid().numpy()
-    return _lines(text, up.numpy(), down.numpy()), tokens.features, skew_of(text > _TEXT)
+    lines: list[FoundLine]
+    features: NDArray[np.float32]
+    skew: float
+
+
+def find_text(finder: FinderNetwork, image: Image) -> FoundText:
+    """The lines of an image ``[H, W, 3]`` uint8."""
+    count, moments = 0, np.zeros((2, 1))  # of tokens, which are not kept; squares cancel in float32
+
+    def run(tiles: Image, counts: Sequence[int]) -> NDArray[np.float32]:
+        nonlocal count, moments
+        cells, tokens = finder.run(tiles)
+        count += sum(counts) * tokens.shape[1]
+        x = tokens.astype(np.float64)
+        moments = moments + np.stack([np.array(counts) @ each.sum(1) for each in (x, np.square(x))])
+        return cells
+
+    text, up, down = cells_of(run, image, finder.tile)
+    mean, square = moments / count
+    deviation = np.sqrt((square - mean**2).clip(0))
+    features = np.concatenate([mean, np.log(deviation + 1e-6)]).astype(np.float32)
+    return FoundText(_lines(text, up, down), features, skew_of(text > _TEXT))
 
 
 class _Run(NamedTuple):
@@ -62,7 +75,7 @@ class _Run(NamedTuple):
     bottom: float
 
 
-def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]) -> list[Object]:
+def _lines(probability: NDArray[np.float32], up: NDArray[np.float32], down: NDArray[np.float32]) -> list[FoundLine]:
     """Cells ``[h, w]`` to lines: runs that touch, or nearly so, and agree on the height of their line."""
     runs = [run for row in range(len(probability)) for run in _runs(row, probability[row], up[row], down[row])]
     groups = connected(len(runs), [*_joined(runs)])
@@ -85,7 +98,7 @@ def _joined(runs: Sequence[_Run]) -> Iterator[tuple[int, int]]:
                 yield above, below
 
 
-def _line(runs: Sequence[_Run], probability: NDArray[np.float32]) -> Object | None:
+def _line(runs: Sequence[_Run], probability: NDArray[np.float32]) -> FoundLine | None:
     """The line that runs make, if it is high enough and one of its cells is probable."""
     cells = [run.last - run.first for run in runs]
     top = float(np.average([run.top for run in runs], weights=cells))
@@ -95,7 +108,7 @@ def _line(runs: Sequence[_Run], probability: NDArray[np.float32]) -> Object | No
     xmax = min(float(probability.shape[1] * CELL), max(run.last for run in runs) * CELL + reach)
     inside = np.concatenate([probability[run.row, run.first : run.last] for run in runs])
     if bottom - top >= _LEAST and inside.max() >= _SUREST:
-        return Object("line", Box(top, xmin, bottom, xmax), confidence=float(inside.mean()))
+        return FoundLine(Box(top, xmin, bottom, xmax), float(inside.mean()))
     return None
 
 
@@ -122,8 +135,8 @@ def _agree(one: _Run, other: _Run) -> bool:
 
 
 def cells_of(
-    run: Callable[[Tensor, Sequence[int]], Tensor], image: Image, tile: Size, device: torch.device
-) -> Tensor:
+    run: Callable[[Image, Sequence[int]], NDArray[np.float32]], image: Image, tile: Size
+) -> NDArray[np.float32]:
     """Run a network on overlapping tiles, and stitch its outputs: float ``[C, H / 4, W / 4]``, rounded up.
 
     It is asked once about all tiles of one colour, such as the margins of a page.
@@ -131,7 +144,6 @@ def cells_of(
     Args:
         run: tiles ``[B, H, W, 3]`` uint8, and how many of the image are like each -> ``[B, C, h, w]``.
         image: ``[H, W, 3]`` uint8.
-        device: where ``run`` takes tiles; what is returned is on the CPU.
     """
     height, width = image.shape[:2]
     tops, lefts = (_starts(side, own) for side, own in ((height, tile.height), (width, tile.width)))
@@ -144,12 +156,11 @@ def cells_of(
     ]
     counts = Counter(like)
     asked = list(counts)
-    outputs: dict[int, Tensor] = {}
+    outputs: dict[int, NDArray[np.float32]] = {}
     for some in chunked(asked, TILES):
-        batch = torch.from_numpy(np.stack([_whole(tiles[number], tile) for number in some])).to(device)
-        stacked = run(batch, [counts[number] for number in some]).float().cpu()
-        outputs.update(zip(some, stacked, strict=True))
-    found = torch.zeros(outputs[0].shape[0], -(-height // CELL), -(-width // CELL))
+        batch = np.stack([_whole(tiles[number], tile) for number in some])
+        outputs.update(zip(some, run(batch, [counts[number] for number in some]), strict=True))
+    found = np.zeros((outputs[0].shape[0], -(-height // CELL), -(-width // CELL)), np.float32)
     for (top, left), number in zip(places, like, strict=True):
         skip = [
             _shared(side) // 2 // CELL if start else 0 for start, side in ((top, tile.height), (left, tile.width))

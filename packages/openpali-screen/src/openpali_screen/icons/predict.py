@@ -5,30 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from PIL import Image as PilImage
-from torch import Tensor
 
-from openpali.infer.batches import chunked
-from openpali.model.layers import device_of
-from openpali.tasks.example import Box, Image
-from openpali_screen.icons.network import IconClassifier
+from openpali_screen.geometry import Box, Image, chunked
+from openpali_screen.networks import Floats, IconNetwork
 from openpali_screen.views import View
 
 _BATCH = 64
 _ROOM = 0.05  # around a box, in sizes of it
 
 
-def name_icons(model: IconClassifier, image: Image, boxes: Sequence[Box]) -> list[tuple[str, float]]:
+def name_icons(network: IconNetwork, image: Image, boxes: Sequence[Box]) -> list[tuple[str, float]]:
     """The most probable name of the icon in each box of an image ``[H, W, 3]`` uint8, and its probability (not
     calibrated)."""
-    best = icon_probabilities(model, image, boxes).max(1)
-    return [(model.labels[i], p) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
+    probabilities = icon_probabilities(network, image, boxes)
+    return [(network.labels[i], float(row[i])) for row in probabilities for i in [int(row.argmax())]]
 
 
-@torch.inference_mode()
-def icon_probabilities(model: IconClassifier, image: Image, boxes: Sequence[Box]) -> Tensor:
-    """Probability of each of the model's labels for the icon in each box: float ``[boxes, labels]``.
+def icon_probabilities(network: IconNetwork, image: Image, boxes: Sequence[Box]) -> Floats:
+    """Probability of each of the labels for the icon in each box: ``[boxes, labels]``.
 
     Raises:
         ValueError: a box has no area.
@@ -36,12 +31,10 @@ def icon_probabilities(model: IconClassifier, image: Image, boxes: Sequence[Box]
     for box in boxes:
         if not (box.height > 0 and box.width > 0):
             raise ValueError(f"{box} has no area: give boxes as (ymin, xmin, ymax, xmax) with minima below maxima")
-    page, (side, _) = PilImage.fromarray(image), model.vit.config.image_size
-    found = [torch.zeros(0, len(model.labels))]
+    page, found = PilImage.fromarray(image), [np.zeros((0, len(network.labels)), np.float32)]
     for some in chunked(boxes, _BATCH):
-        crops = torch.from_numpy(np.stack([_crop(page, box, side) for box in some]))
-        found.append(model(crops.to(device_of(model))).float().softmax(1).cpu())
-    return torch.cat(found)
+        found.append(network.run(np.stack([_crop(page, box, network.side) for box in some])))
+    return np.concatenate(found)
 
 
 def _crop(page: PilImage.Image, box: Box, side: int) -> Image:

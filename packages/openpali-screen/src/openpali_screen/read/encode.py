@@ -18,8 +18,9 @@ from openpali.metrics.words import holds_centre
 from openpali.tasks.base import require
 from openpali.tasks.example import Box, Example, Image, Line, Word, around
 from openpali.text.characters import numbers_of, plain
-from openpali_screen.views import MARGIN, WIDTHS, end_at, recolour, view_of_line, without_margin
-from openpali_screen.vit import CELLS, PATCH
+from openpali_screen.geometry import Size
+from openpali_screen.views import MARGIN, PATCH, WIDTHS, end_at, recolour, view_of_line, without_margin
+from openpali_screen.vit import CELLS
 
 _ICONS = 0.06  # share of pieces that are an icon, which says nothing
 _BESIDE = 0.4  # share of lines beside an icon that are seen with it, as a finder may take both for one
@@ -70,7 +71,7 @@ class ReadingEncoder:
         """A random piece of a random line that the reader can write, or an icon."""
         words: Sequence[Word] = ()
         following: Sequence[Word] = ()
-        text, box = example.text, without_margin(example.size)
+        text, box = example.text, Box(*without_margin(Size(*example.size)))
         icons = [thing.box for thing in example.objects if thing.is_icon]
         if icons and rng.random() < _ICONS:
             text, box = "", icons[int(rng.integers(len(icons)))]

@@ -20,8 +20,7 @@ from openpali.train.shapes import shape_of
 from openpali_screen.read.encode import ReadingEncoder
 from openpali_screen.read.evaluate import ReadingEvaluator
 from openpali_screen.read.network import ReaderConfig, best_path, placing_loss, reading_loss
-from openpali_screen.views import WIDTHS
-from openpali_screen.vit import CELL, PATCH
+from openpali_screen.views import CELL, PATCH, WIDTHS
 
 _GROUPS = 3  # of the lines of a batch, by width: padding costs time
 _OF_LINES = ("lines", "columns", "characters", "places")

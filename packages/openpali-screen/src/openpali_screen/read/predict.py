@@ -7,22 +7,17 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image as PilImage
-from torch import Tensor
 
-from openpali.infer.batches import chunked
-from openpali.model.layers import device_of
-from openpali.tasks.example import Box, Image, around
+from openpali_screen.geometry import Box, Image, around, chunked
+from openpali_screen.networks import Floats, Ints, ReaderNetwork
 from openpali_screen.read.ctc import Letter, read_columns
 from openpali_screen.read.language import SPACE, LanguageModel
-from openpali_screen.read.network import Reader
 from openpali_screen.text import ReadLine, ReadWord
-from openpali_screen.views import MARGIN, WIDTHS, View, end_at, view_of_line
-from openpali_screen.vit import PATCH
+from openpali_screen.views import MARGIN, PATCH, WIDTHS, View, end_at, view_of_line
 
 LINES = 16  # of a batch: more of them are slower on a core
-_SURE = 0.05  # a line whose text has this probability is not seen in negative, too; most lines are long
+_CLEAR = 0.05  # a line whose text has this probability is not seen in negative, too; most lines are long
 _SPACE = 0.18  # heights of a box; what is narrower is the room between two letters
 _LIGHT = 128  # mean of the pixels of a line, 0..255, below which it is light on dark
 
@@ -43,13 +38,11 @@ class _Piece(NamedTuple):
     goes_on: bool
 
 
-@torch.inference_mode()
 def read_lines(
-    reader: Reader, image: Image, boxes: Sequence[Box], language: LanguageModel | None = None
+    reader: ReaderNetwork, image: Image, boxes: Sequence[Box], language: LanguageModel | None = None
 ) -> list[ReadLine]:
     """What lines of an image ``[H, W, 3]`` uint8 say, by their boxes; ``language`` decides where unclear."""
-    page, device = PilImage.fromarray(image), device_of(reader)
-    (height, widest), steps = reader.vit.config.image_size, reader.config.steps
+    page, steps, (height, widest) = PilImage.fromarray(image), reader.steps, reader.size
     pieces = [piece for i, box in enumerate(boxes) for piece in _pieces(page, i, box, height, widest)]
     words: list[list[ReadWord]] = [[] for _ in boxes]
     words_of: dict[int, list[ReadWord]] = {}
@@ -60,12 +53,11 @@ def read_lines(
         for row, i in zip(batch, some, strict=True):
             own = pieces[i].columns * PATCH
             row[:, :own] = end_at(pieces[i].view.of(page, height, own), pieces[i].shown)
-        columns = torch.tensor([pieces[i].columns for i in some], device=device)
-        probabilities = _look_twice(reader, torch.from_numpy(batch).to(device), columns)
-        for i, row in zip(some, probabilities.cpu().numpy(), strict=True):
+        probabilities = _look_twice(reader, batch, np.array([pieces[i].columns for i in some]))
+        for i, row in zip(some, probabilities, strict=True):
             letters = read_columns(row[: pieces[i].columns * steps], language)
             box = boxes[pieces[i].line]
-            words_of[i] = list(_words(letters, PATCH // steps, reader.config.characters, pieces[i].view, box))
+            words_of[i] = list(_words(letters, PATCH // steps, reader.characters, pieces[i].view, box))
     for i, piece in enumerate(pieces):
         line = words[piece.line]
         if piece.goes_on and line and words_of[i]:
@@ -74,22 +66,23 @@ def read_lines(
     return [ReadLine(own, around([box, *(w.box for w in own)])) for own, box in zip(words, boxes, strict=True)]
 
 
-def _look_twice(reader: Reader, images_BHWC: Tensor, columns_B: Tensor) -> Tensor:
+def _look_twice(reader: ReaderNetwork, images_BHWC: Image, columns_B: Ints) -> Floats:
     """Probabilities of characters at each step of lines, ``[B, S, characters + 1]``.
 
     Lines that are light on dark and not surely read are seen in negative, too, and both looks averaged: most lines
     that a reader learns from are dark on light.
     """
-    first_BSC: Tensor = reader(images_BHWC, columns_B).softmax(-1)
-    own_BS = torch.arange(first_BSC.shape[1], device=columns_B.device) < columns_B[:, None] * reader.config.steps
-    sure_B = first_BSC.amax(-1).log().where(own_BS, 0).sum(1).exp()  # the probability of the most probable path
-    own_BW = torch.arange(images_BHWC.shape[2], device=columns_B.device) < columns_B[:, None] * PATCH
-    light_B = (images_BHWC.float().mean((1, 3)) * own_BW).sum(1) / own_BW.sum(1)
-    again = ((sure_B < _SURE) & (light_B < _LIGHT)).nonzero()[:, 0]
+    probabilities_BTC = reader.run(images_BHWC, columns_B)
+    own_BT = np.arange(probabilities_BTC.shape[1]) < columns_B[:, None] * reader.steps
+    best_B = np.where(own_BT, probabilities_BTC.max(2), 1).prod(1)  # the probability of the most probable path
+    own_BW = np.arange(images_BHWC.shape[2]) < columns_B[:, None] * PATCH
+    light_B = (images_BHWC.mean((1, 3)) * own_BW).sum(1) / own_BW.sum(1)
+    again = np.flatnonzero((best_B < _CLEAR) & (light_B < _LIGHT))
     if len(again):
-        second_BSC = reader(255 - images_BHWC[again], columns_B[again]).softmax(-1)
-        first_BSC[again] = (first_BSC[again] + second_BSC) / 2
-    return first_BSC
+        probabilities_BTC = probabilities_BTC.copy()
+        probabilities_BTC[again] += reader.run(255 - images_BHWC[again], columns_B[again])
+        probabilities_BTC[again] /= 2
+    return probabilities_BTC
 
 
 def _pieces(page: PilImage.Image, line: int, box: Box, height: int, widest: int) -> Iterator[_Piece]:

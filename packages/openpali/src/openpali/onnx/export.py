@@ -81,7 +81,7 @@ def _weights_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.data")
 
 
-def trace(graph: Graph, file: Path) -> None:
+def trace(graph: Graph, file: Path, opset: int = OPSET) -> None:
     """Write a graph, as one file unless it is larger than 1.5 GiB."""
     dims: dict[str, Any] = {}
     shapes = tuple(_dims(varying, dims) for _, varying in graph.inputs.values())
@@ -93,7 +93,7 @@ def trace(graph: Graph, file: Path) -> None:
             input_names=[*graph.inputs],
             output_names=[*graph.outputs],
             dynamic_shapes=(shapes,),
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=True,
             verbose=False,
         )

@@ -9,9 +9,11 @@ from typing import cast
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.metrics.scores import mean_scores
+from openpali_screen.geometry import Box
 from openpali_screen.icons.network import IconClassifier
 from openpali_screen.icons.predict import icon_probabilities
 from openpali_screen.parts import ICONS
+from openpali_screen.torch_networks import icons_of
 
 REAL = Path(__file__).with_name("real_icons.tar")
 """Made once, only for evaluation: ``git show e67194ca^:tests/eval/make_real_icons.py``."""
@@ -32,8 +34,9 @@ def name_all(model: Encoders, root: Path, limit: int | None, advance: Advance) -
     for page in pages:
         icons = page.objects[: left - len(hits["acc"])]
         seen.texts(page.key, *(f"{icon.name} {icon.box}" for icon in icons))
-        best = icon_probabilities(namer, seen.image(page.images[0]), [icon.box for icon in icons])
-        for icon, top in zip(icons, best.topk(_TOP).indices.tolist(), strict=True):
+        boxes = [Box(*icon.box) for icon in icons]
+        best = icon_probabilities(icons_of(namer), seen.image(page.images[0]), boxes).argsort(1)[:, ::-1]
+        for icon, top in zip(icons, best[:, :_TOP].tolist(), strict=True):
             names = [namer.labels[i] for i in top]
             hits["acc"].append(float(names[0] == icon.name))
             hits[f"top{_TOP}"].append(float(icon.name in names))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,11 +21,11 @@ from openpali.metrics.calibration import auroc
 from openpali.metrics.scores import Scores, mean
 from openpali.tasks.example import Image
 from openpali.weights.files import MAIN
-from openpali.weights.ood import OodDetector
+from openpali.weights.ood import OodDetector, read_ood
 from openpali_lab.worlds.benchmarks.samples import heldout, told
 from openpali_lab.worlds.builders.ood import SETS, shard
 from openpali_screen.parts import FINDER
-from openpali_screen.reader import ScreenReader
+from openpali_screen.torch_networks import reader_of_bundle
 
 KINDS = ("single", "scene", "word")  # of the world
 NO_PAGES = ("photograph", "icon")  # kinds of the data set that are no screens and no pages
@@ -56,13 +57,13 @@ def page_detection(
     known: Callable[[], Mapping[str, Source]], model: Encoders, data: Path, limit: int | None, advance: Advance
 ) -> Embedded:
     """The same for the detector of screens and pages, which ``known`` opens: photographs and icons are none."""
-    if not isinstance(model, Pali) or FINDER not in model.parts or ScreenReader.of(model).detector is None:
+    if not isinstance(model, Pali) or FINDER not in model.parts or read_ood(model.parts[FINDER]) is None:
         raise ValueError(f"{model.name} has no OOD detector of pages: run `openpali calibrate --suite pages` on it")
 
     def describe(images: Sequence[Image]) -> Tensor:
-        return torch.stack([ScreenReader.of(model).features(image) for image in images])
+        return torch.from_numpy(np.stack([reader_of_bundle(model).features(image) for image in images]))
 
-    return _scored(known(), _others("heldout", NO_PAGES), ScreenReader.of(model).detector, describe, limit, advance)
+    return _scored(known(), _others("heldout", NO_PAGES), read_ood(model.parts[FINDER]), describe, limit, advance)
 
 
 def _others(split: EvalSplit, kinds: Iterable[str]) -> dict[str, Source]:

@@ -25,7 +25,7 @@ from openpali_lab.worlds.benchmarks.ood import page_detection
 from openpali_screen.elements.encode import elements_of
 from openpali_screen.evaluate import elements_by, words_of
 from openpali_screen.parts import ELEMENTS, FINDER, PAGES, READER, WORDS
-from openpali_screen.read.language import fit_reader
+from openpali_screen.read.fit_language import fit_reader
 
 _FOLDER = Path(__file__).parent
 SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar"

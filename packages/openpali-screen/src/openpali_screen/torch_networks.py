@@ -1,0 +1,145 @@
+"""The networks of a reader of screens from modules of torch: of a bundle, or while they learn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from openpali.infer.bundle import Bundle
+from openpali.metrics.calibration import Calibration as Fitted
+from openpali.model.layers import device_of
+from openpali.processor import bf16_is_faster
+from openpali.tasks.detect import Detect
+from openpali.tasks.ocr import Ocr
+from openpali.weights.ood import OodDetector, read_ood
+from openpali_screen.elements.network import ElementFinder
+from openpali_screen.find.network import Finder
+from openpali_screen.geometry import Image, Size
+from openpali_screen.icons.network import IconClassifier
+from openpali_screen.networks import (
+    Calibration,
+    ElementNetwork,
+    FinderNetwork,
+    Floats,
+    IconNetwork,
+    Ints,
+    Networks,
+    PageDetector,
+    ReaderNetwork,
+)
+from openpali_screen.parts import ELEMENTS, FINDER, ICONS, READER
+from openpali_screen.read.fit_language import read_language
+from openpali_screen.read.network import Reader
+from openpali_screen.reader import ScreenReader
+
+N = TypeVar("N", FinderNetwork, ReaderNetwork, ElementNetwork, IconNetwork)
+
+
+def reader_of_bundle(bundle: Bundle) -> ScreenReader:
+    """The reader of a bundle's parts: one for all who ask, since it keeps the last screen.
+
+    Raises:
+        ValueError: it has no parts that read pages.
+    """
+    return bundle.shared(_open)
+
+
+def _open(bundle: Bundle) -> ScreenReader:
+    return ScreenReader(networks_of(bundle))
+
+
+def networks_of(bundle: Bundle) -> Networks:
+    """Of the parts of a bundle.
+
+    Raises:
+        ValueError: it has no parts that read pages.
+    """
+    (finder, finder_module), (reader, reader_module) = bundle.load(FINDER), bundle.load(READER)
+    has_elements, has_icons = (part in bundle.parts for part in (ELEMENTS, ICONS))
+    elements = elements_of(cast(ElementFinder, bundle.load(ELEMENTS)[1])) if has_elements else None
+    icons = icons_of(cast(IconClassifier, bundle.load(ICONS)[1])) if has_icons else None
+    detector = read_ood(finder.folder)
+    return Networks(
+        bundle.name,
+        _in_bf16(finder_of(cast(Finder, finder_module)), bundle),
+        _in_bf16(reader_of(cast(Reader, reader_module)), bundle),
+        elements and _in_bf16(elements, bundle),
+        icons and _in_bf16(icons, bundle),
+        read_language(reader.folder),
+        page_detector(detector) if detector else None,
+        _calibration(bundle.calibration(READER, Ocr.name)),
+        _calibration(bundle.calibration(ELEMENTS, Detect.name)) if has_elements else None,
+    )
+
+
+def page_detector(detector: OodDetector) -> PageDetector:
+    mean, whiten, centres = map(_array, (detector.mean, detector.whiten, detector.centres))
+    return PageDetector(mean, whiten, centres, float(detector.limit))
+
+
+def finder_of(module: Finder) -> FinderNetwork:
+    @torch.inference_mode()
+    def run(tiles: Image) -> tuple[Floats, Floats]:
+        tokens, cells = module.vit(_tensor(tiles, module))
+        found = module.run_head(tokens, cells)
+        outputs = torch.stack((found.logits.sigmoid(), found.up, found.down), 1)
+        return _array(outputs), _array(tokens.flatten(1, 2))
+
+    return FinderNetwork(Size(*module.vit.config.image_size), run)
+
+
+def reader_of(module: Reader) -> ReaderNetwork:
+    @torch.inference_mode()
+    def run(lines: Image, columns: Ints) -> Floats:
+        return _array(module(_tensor(lines, module), _tensor(columns, module)).softmax(-1))
+
+    shape = module.config
+    return ReaderNetwork(Size(*module.vit.config.image_size), shape.steps, shape.characters, run)
+
+
+def elements_of(module: ElementFinder) -> ElementNetwork:
+    @torch.inference_mode()
+    def run(views: Image, kinds: Ints, boxes: Floats, size: Floats) -> tuple[Floats, Floats]:
+        seen, kind, places, counts, sizes = (
+            _tensor(each, module) for each in (views, kinds, boxes, np.array([len(kinds)]), size)
+        )
+        found = module(seen, kind, places, counts, sizes)
+        return _array(found.logits.sigmoid()), _array(found.sides)
+
+    return ElementNetwork(module.config.side, module.config.roles, run)
+
+
+def icons_of(module: IconClassifier) -> IconNetwork:
+    @torch.inference_mode()
+    def run(icons: Image) -> Floats:
+        return _array(module(_tensor(icons, module)).float().softmax(1))
+
+    return IconNetwork(module.vit.config.image_size[0], module.labels, run)
+
+
+def _in_bf16(network: N, bundle: Bundle) -> N:
+    """The network with matmuls in bf16 where that is faster, as in training: scores stay equal."""
+    device, run = bundle.device, network.run
+
+    def autocast(*inputs: Any) -> Any:
+        with torch.autocast(device.type, torch.bfloat16):
+            return run(*inputs)
+
+    return replace(network, run=autocast) if bf16_is_faster(device) else network
+
+
+def _calibration(fitted: Fitted | None) -> Calibration | None:
+    return Calibration(fitted.temperature, fitted.offset, fitted.offsets) if fitted else None
+
+
+def _tensor(array: NDArray[Any], module: nn.Module) -> Tensor:
+    return torch.from_numpy(array).to(device_of(module))
+
+
+def _array(tensor: Tensor) -> Floats:
+    return tensor.float().cpu().numpy()
