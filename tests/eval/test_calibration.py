@@ -490,10 +490,8 @@ def test_photographs_are_told_from_pages(bundle: Path, world_with_vocabulary: Pa
     with pytest.raises(ValueError, match="--suite pages"):
         run(benchmark, Pali.from_pretrained(folder), Path(), limit=2)
     pali = Pali.from_pretrained(folder)
-    known, others = (
-        torch.stack([reader_of_bundle(pali).features(grey(i)) for i in some]) for some in (range(80), range(80, 90))
-    )
-    write_ood(folder / "finder", fit_ood(known, others))
+    features = torch.from_numpy(np.stack([reader_of_bundle(pali).features(grey(i)) for i in range(90)]))
+    write_ood(folder / "finder", fit_ood(features[:80], features[80:]))
     (data := world_with_vocabulary / "data" / "ood").mkdir(exist_ok=True)
     for kind in ("photograph", "icon"):
         with io.BytesIO() as out:

@@ -60,9 +60,19 @@ def run(environment: Path, elsewhere: Mapping[str, str], *arguments: str) -> str
     return subprocess.run(command, env=elsewhere, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-@pytest.mark.parametrize(("name", "most"), [("openpali", 75e6), ("openpali_screen", 1e6), ("openpali_lab", 10e6)])
+@pytest.mark.parametrize(("name", "most"), [("openpali", 75e6), ("openpali_screen", 30e6), ("openpali_lab", 10e6)])
 def test_they_are_small(wheels: dict[str, Path], name: str, most: float) -> None:
     assert wheels[name].stat().st_size < most
+
+
+def test_the_reader_of_screens_needs_no_torch(wheels: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    install(folder, str(wheels["openpali_screen"]))
+    command = [folder / "bin/openpali-screen", str(Path(openpali.__file__).parent / "demo" / "screen.webp")]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    assert "Gentelella" in done.stdout
+    assert subprocess.run([folder / "bin/python", "-c", "import torch"]).returncode
 
 
 def test_it_is_the_installed_package(environment: Path, elsewhere: Mapping[str, str]) -> None:

@@ -9,26 +9,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openpali_screen.export import FORMATS, TextFormat, draw_page
-from openpali_screen.files import DPI
-
 if TYPE_CHECKING:
+    from openpali_screen.export import TextFormat
     from openpali_screen.geometry import Image
     from openpali_screen.reader import ScreenReader
     from openpali_screen.text import ReadPage
+
+DPI = 144.0  # at which pages of PDF files are drawn
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 1 if a file could not be read, and 2 for wrong options."""
     parser = argparse.ArgumentParser("openpali-screen", description="Read screens, scans and PDF files.")
     parser.add_argument("files", metavar="FILE", nargs="+", help="images, PDF files, or folders of them")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="what to print (default: text)")
+    parser.add_argument(
+        "--format", choices=("text", "json", "hocr", "tsv"), default="text", help="what to print (default: text)"
+    )
     parser.add_argument("--words", metavar="IMAGE", type=Path, help="draw the boxes of words on the page here")
     parser.add_argument("--pages", default="", help="pages of each file, as 3 or 3-5 (default: all)")
     parser.add_argument("--dpi", type=float, default=DPI, help=f"at which PDF pages are drawn (default: {DPI:g})")
     parser.add_argument("--model", metavar="DIR", help="graphs of another model (default: those of the package)")
     given = parser.parse_args(arguments)
     try:
+        from openpali_screen.export import FORMATS
         from openpali_screen.reader import ScreenReader
 
         files, (first, last) = with_folders(given.files), parse_range(given.pages)
@@ -62,6 +65,7 @@ def write_pages(
     Raises:
         ValueError: files could not be read, after the others were, or ``out`` is one of them.
     """
+    from openpali_screen.export import draw_page
     from openpali_screen.reader import warning_of
 
     count, errors = 0, list[str]()

@@ -12,9 +12,7 @@ import typer
 from openpali.cli.models import open_pali, wait_passively
 from openpali.cli.options import Device, Model
 from openpali.cli.outputs import check_drawable, check_not_input
-from openpali_screen.cli import parse_range, with_folders, write_pages
-from openpali_screen.export import FORMATS
-from openpali_screen.files import DPI, check_file
+from openpali_screen.cli import DPI, parse_range, with_folders, write_pages
 
 
 def read(
@@ -35,6 +33,9 @@ def read(
     wait_passively()
     from rich.console import Console
     from rich.progress import Progress
+
+    from openpali_screen.export import FORMATS
+    from openpali_screen.files import check_file
 
     files = with_folders(files)
     if out is not None:

@@ -17,7 +17,6 @@ from PIL.TiffImagePlugin import TiffImageFile
 from openpali_screen.geometry import Image
 
 MAX_PIXELS = 100_000_000  # a larger page is refused before it is decoded
-DPI = 144.0  # at which pages of PDF files are drawn
 FORMATS = (
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "ICO", "CUR", "ICNS", "PSD", "QOI"),
     *("PCX", "DDS", "SGI", "SUN", "FITS", "XBM", "XPM", "TGA", "AVIF"),
@@ -54,7 +53,7 @@ def open_image(image: ImageLike) -> Image:
     return pixels
 
 
-def pages_of(path: str | Path, dpi: float = DPI, first: int = 1) -> Iterator[Callable[[], Image]]:
+def pages_of(path: str | Path, dpi: float, first: int = 1) -> Iterator[Callable[[], Image]]:
     """For each page of a file, from number ``first`` on, a function that returns its pixels, to be called before
     the next; it raises ValueError for a page that is damaged or too large. An image is one page.
 

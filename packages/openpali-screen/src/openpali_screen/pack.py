@@ -115,8 +115,10 @@ def _write(part: str, module: nn.Module, out: Path, calls: Inputs, *, int8: bool
     function = _FUNCTIONS[part](module)
     largest = max(calls, key=lambda inputs: len(inputs[0]))
     names = [f"input{i}" for i in range(len(largest))]
+    twice = 2 if len(largest[0]) == 1 else 1  # an axis of length 1 is taken for constant
     examples = {
-        name: (torch.from_numpy(each), dims) for name, each, dims in zip(names, largest, _DIMS[part], strict=True)
+        name: (torch.from_numpy(each.repeat(twice if dims else 1, 0)), dims)
+        for name, each, dims in zip(names, largest, _DIMS[part], strict=True)
     }
     outputs = [f"output{i}" for i in range(len(function(*(each for each, _ in examples.values()))))]
     with tempfile.TemporaryDirectory() as folder, evaluating(module), attending(module, _attention):
