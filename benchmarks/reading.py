@@ -53,9 +53,9 @@ from openpali.metrics.scores import Scores
 from openpali.metrics.words import word_f1
 from openpali.tasks.example import Box, Image
 from openpali_lab.worlds.benchmarks.pages import page_suite
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.evaluate import words_by
 from openpali_screen.text import ReadWord
-from openpali_screen.torch_networks import reader_of_bundle
 
 rapidocr = need("rapidocr", "rapidocr onnxruntime openvino")
 

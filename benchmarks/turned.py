@@ -31,8 +31,8 @@ from openpali.metrics.words import right_words
 from openpali.tasks.example import Box, Example, Size
 from openpali_screen import page as pages
 from openpali_screen import text
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.evaluate import counted_words
-from openpali_screen.torch_networks import reader_of_bundle
 from openpali_screen.views import Turn
 
 PEER = "as it is given"

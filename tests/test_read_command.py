@@ -24,10 +24,10 @@ from openpali.cli.main import app
 from openpali.data.media.documents import open_pages
 from openpali.eval.provenance import hash_model
 from openpali.tasks.example import Box, Size
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.export import LEGEND, HocrFormat, TextFormat, TsvFormat, draw_page, page_json
 from openpali_screen.parts import WORDS
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
-from openpali_screen.torch_networks import reader_of_bundle
 from typed_commands import run_typed
 
 

@@ -23,7 +23,7 @@ from openpali.tasks.caption import Caption
 from openpali.tasks.example import Example
 from openpali.tasks.vqa import Vqa
 from openpali_lab.benchmarks.ocr import Cached, JsonTexts, RapidOcr, Tesseract, open_ocr
-from openpali_screen.torch_networks import reader_of_bundle
+from openpali_screen.bundles import reader_of_bundle
 
 
 def sign(text: str) -> np.ndarray:

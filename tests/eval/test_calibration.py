@@ -49,7 +49,7 @@ from openpali_lab.worlds.benchmarks.samples import CALIBRATION_SEED, CALIBRATION
 from openpali_lab.worlds.builders.ood import SETS, shard
 from openpali_lab.worlds.builders.output import write_shards
 from openpali_lab.worlds.world import World
-from openpali_screen.torch_networks import reader_of_bundle
+from openpali_screen.bundles import reader_of_bundle
 
 
 def drawn(temperature: float, offset: float, count: int = 20_000) -> tuple[list[float], list[bool]]:

@@ -31,6 +31,7 @@ from openpali.metrics.words import pointing, word_f1
 from openpali.tasks.example import Box, Example, Image, Line, Object, Word
 from openpali.weights.format import copy_fitted, open_model
 from openpali_lab.worlds.benchmarks.pages import page_suite, points_by
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.evaluate import elements_by, words_by, words_of
 from openpali_screen.find.evaluate import FindingEvaluator
 from openpali_screen.find.network import Finder
@@ -43,7 +44,6 @@ from openpali_screen.read.fit_language import fit_language, fit_reader, read_lan
 from openpali_screen.read.network import Reader
 from openpali_screen.reader import OutOfDistribution
 from openpali_screen.text import ReadLine, ReadWord
-from openpali_screen.torch_networks import reader_of_bundle
 
 LINES = [Line([Word("one", Box(10, 10, 30, 60))]), Line([Word("ﬁve", Box(50, 10, 70, 90))])]
 LINES += [Line([Word("שלום", Box(80, 10, 99, 90))], readable=False)]

@@ -16,10 +16,10 @@ from openpali.metrics.calibration import Calibration
 from openpali.tasks.example import Box, Example, Line, Object, Size, Word, around
 from openpali.weights.format import add_facts
 from openpali_lab.worlds.benchmarks.forms import questions_about
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.forms import answer_about, counted_roles
 from openpali_screen.pointing import Screen, text_of
 from openpali_screen.text import ReadLine, ReadWord
-from openpali_screen.torch_networks import reader_of_bundle
 
 
 def line(top: float, left: float, text: str) -> ReadLine:

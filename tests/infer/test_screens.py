@@ -24,13 +24,13 @@ from openpali.metrics.calibration import Calibration
 from openpali.tasks.example import Box, Object, Size, around
 from openpali.weights.format import add_facts
 from openpali_screen import pointing as screens
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.elements.encode import ROLES, mark_elements
-from openpali_screen.elements.network import ElementFinderConfig, Found
+from openpali_screen.elements.network import ElementFinderConfig, Found, elements_of
 from openpali_screen.elements.predict import find_elements
 from openpali_screen.pointing import Screen
 from openpali_screen.reader import LEAST
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
-from openpali_screen.torch_networks import elements_of, reader_of_bundle
 
 
 def line(top: float, *words: tuple[str, float]) -> ReadLine:

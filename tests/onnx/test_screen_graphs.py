@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from openpali import Pali
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.pack import pack
 from openpali_screen.reader import ScreenReader
-from openpali_screen.torch_networks import reader_of_bundle
 
 SCREEN = np.random.default_rng(0).integers(0, 256, (90, 200, 3), np.uint8)
 
@@ -20,7 +20,7 @@ SCREEN = np.random.default_rng(0).integers(0, 256, (90, 200, 3), np.uint8)
 def test_a_packed_model_sees_what_torch_sees(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8: bool
 ) -> None:
-    monkeypatch.setattr("openpali_screen.torch_networks.bf16_is_faster", lambda device: False)
+    monkeypatch.setattr("openpali_screen.bundles.bf16_is_faster", lambda device: False)
     pali = Pali.from_pretrained(bundle)
     pack(pali, tmp_path / "packed", [SCREEN], int8=int8)
     packed, own = ScreenReader.open(tmp_path / "packed"), reader_of_bundle(pali)

@@ -24,11 +24,11 @@ from openpali.tasks.registry import reader
 from openpali.text.characters import CHARACTERS, numbers_of
 from openpali_lab.playground.tables import Json
 from openpali_screen.find.predict import _lines
+from openpali_screen.language import BITS, ORDER
 from openpali_screen.networks import ReaderNetwork
 from openpali_screen.order import reading_order
 from openpali_screen.read.ctc import greedy, read_columns
 from openpali_screen.read.fit_language import fit_language
-from openpali_screen.read.language import BITS, ORDER
 from openpali_screen.read.predict import _look_twice, _pieces
 from openpali_screen.reader import least_in
 from openpali_screen.text import ReadLine, ReadWord

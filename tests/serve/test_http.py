@@ -44,7 +44,7 @@ from openpali.serve.tickets import Cancelled, Failed, QueueFull
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 from openpali.weights.ood import OodDetector
-from openpali_screen.torch_networks import reader_of_bundle
+from openpali_screen.bundles import reader_of_bundle
 
 ASK = "Answer in en: what? <extra_id_0>"
 

@@ -25,7 +25,7 @@ from openpali.serve.limits import Limits
 from openpali.serve.service import Served, Service
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
-from openpali_screen.torch_networks import reader_of_bundle
+from openpali_screen.bundles import reader_of_bundle
 
 __all__ = ["browser"]  # a fixture
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from openpali.text.characters import CHARACTERS, numbers_of
+from openpali_screen.language import SPACE, LanguageModel, extended
 from openpali_screen.read import ctc
 from openpali_screen.read.ctc import Letter, Scores, greedy, read_columns, search
 from openpali_screen.read.fit_language import fit_language
-from openpali_screen.read.language import SPACE, LanguageModel, extended
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from torch import Tensor
 from openpali.model.init import init_weights
 from openpali.model.vit import ViTConfig
 from openpali.tasks.example import Box
-from openpali_screen.icons.network import IconClassifier, IconConfig, contrast
+from openpali_screen.icons.network import IconClassifier, IconConfig, contrast, icons_of
 from openpali_screen.icons.predict import icon_probabilities, name_icons
-from openpali_screen.torch_networks import icons_of
 
 
 @pytest.fixture

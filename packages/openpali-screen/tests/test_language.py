@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openpali.text.characters import CHARACTERS, numbers_of
+from openpali_screen.language import BITS, ORDER, SPACE, LanguageModel, extended, shortened
 from openpali_screen.read import fit_language as fitting
 from openpali_screen.read.fit_language import fit_language
-from openpali_screen.read.language import BITS, ORDER, SPACE, LanguageModel, extended, shortened
 
 TEXTS = ["the theatre there", "then they bathe"] * 5 + ["тот том", "5%"]
 

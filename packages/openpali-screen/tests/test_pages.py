@@ -19,19 +19,20 @@ from torch import Tensor, nn
 from openpali.architectures.registry import architecture_of
 from openpali.model.vit import ViT, ViTConfig
 from openpali_screen import page as pages
+from openpali_screen.elements.network import elements_of
 from openpali_screen.elements.predict import find_elements
 from openpali_screen.find.encode import mark_cells
-from openpali_screen.find.network import Cells, Finder
+from openpali_screen.find.network import Cells, Finder, finder_of
 from openpali_screen.find.predict import TILES, FoundLine, FoundText, _lines, cells_of, find_text
 from openpali_screen.geometry import Box, Image, Size
+from openpali_screen.icons.network import icons_of
 from openpali_screen.icons.predict import name_icons
 from openpali_screen.networks import FinderNetwork, ReaderNetwork
 from openpali_screen.page import read_page
 from openpali_screen.read.ctc import greedy
-from openpali_screen.read.network import Reader, ReaderConfig
+from openpali_screen.read.network import Reader, ReaderConfig, reader_of
 from openpali_screen.read.predict import _pieces, _words, read_lines
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
-from openpali_screen.torch_networks import elements_of, finder_of, icons_of, reader_of
 from openpali_screen.views import CELL, MARGIN, PATCH, View, view_of_line
 from page_readers import SHAPES
 

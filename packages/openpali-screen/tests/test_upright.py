@@ -14,12 +14,12 @@ from openpali import Pali
 from openpali.home import FONTS
 from openpali.tasks.example import Box, Image, Size
 from openpali_screen import page as pages
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.find.predict import FoundLine, FoundText
 from openpali_screen.networks import FinderNetwork, ReaderNetwork
 from openpali_screen.page import read_page
 from openpali_screen.reader import ScreenReader
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
-from openpali_screen.torch_networks import reader_of_bundle
 from openpali_screen.views import Turn, skew_of
 
 ANGLES = [0, 90, 180, -90, 4, -7.5, 94, -176]

@@ -45,7 +45,7 @@ def read(
         check_file(files[0])
     first, last = parse_range(pages)
     pali = open_pali(model, "torch", "fp32", device)
-    from openpali_screen.torch_networks import reader_of_bundle
+    from openpali_screen.bundles import reader_of_bundle
 
     reader = reader_of_bundle(pali)
     seen = len(files) < 2 or sys.stdout.isatty()  # then what is printed shows how far it is

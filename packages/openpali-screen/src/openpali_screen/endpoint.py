@@ -12,9 +12,9 @@ from openpali.serve.api import ApiRoute, form_of
 from openpali.serve.media import Page
 from openpali.serve.schemas import PIXEL, Body, DataUrl
 from openpali.serve.service import Service
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.export import page_json
 from openpali_screen.text import ReadPage
-from openpali_screen.torch_networks import reader_of_bundle
 
 
 class ReadRequest(Body):

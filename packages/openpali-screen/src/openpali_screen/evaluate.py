@@ -10,10 +10,10 @@ from openpali.metrics.boxes import Detection
 from openpali.metrics.words import holds_centre
 from openpali.tasks.example import Example, Image
 from openpali.text.characters import plain
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.elements.encode import elements_of
 from openpali_screen.elements.evaluate import by_role
 from openpali_screen.text import ReadWord
-from openpali_screen.torch_networks import reader_of_bundle
 
 
 def words_of(pali: Pali) -> AnswerPage:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openpali_screen.geometry import Image, Size
-from openpali_screen.read.language import LanguageModel
+from openpali_screen.language import LanguageModel
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

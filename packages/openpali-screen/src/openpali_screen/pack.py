@@ -31,12 +31,12 @@ from openpali.infer.pali import Pali
 from openpali.model.attention import PLAIN, Scoring, attending
 from openpali.onnx.export import trace
 from openpali.onnx.graphs import Dims, Graph
+from openpali_screen.bundles import networks_of
 from openpali_screen.geometry import Image
 from openpali_screen.networks import Networks
 from openpali_screen.parts import ELEMENTS, FINDER, ICONS, READER
 from openpali_screen.reader import ScreenReader
 from openpali_screen.runtime import ABOUT, ARRAYS
-from openpali_screen.torch_networks import networks_of
 
 OPSET = 23  # the first that has attention as one operator
 CALLS = 24  # of each network by which ranges are set

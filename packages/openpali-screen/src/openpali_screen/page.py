@@ -13,9 +13,9 @@ import numpy as np
 
 from openpali_screen.find.predict import FoundLine, find_text
 from openpali_screen.geometry import Image, Size
+from openpali_screen.language import LanguageModel
 from openpali_screen.networks import FinderNetwork, PageDetector, ReaderNetwork
 from openpali_screen.order import reading_order
-from openpali_screen.read.language import LanguageModel
 from openpali_screen.read.predict import read_lines
 from openpali_screen.text import ReadLine, ReadPage
 from openpali_screen.views import Turn

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from openpali_screen.geometry import Size
+from openpali_screen.language import STORED, open_language
 from openpali_screen.networks import (
     Calibration,
     ElementNetwork,
@@ -24,7 +25,6 @@ from openpali_screen.networks import (
     PageDetector,
     ReaderNetwork,
 )
-from openpali_screen.read.language import STORED, open_language
 
 ABOUT, ARRAYS = "model.json", "arrays.npz"
 DETECTOR = ("mean", "whiten", "centres", "limit")

@@ -6,14 +6,16 @@ Shapes: B batch, H W pixels, h w cells, N patches, D width.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openpali.model.init import init_children
-from openpali.model.layers import Conv2d
+from openpali.model.layers import Conv2d, device_of
 from openpali.model.vit import LAYER_NORM_EPS, ViT, ViTConfig, scaled
 from openpali_screen.views import CELL, PATCH
 
@@ -88,3 +90,13 @@ class PageViT(ViT):
         positions = self.positions.view(rows, most, -1)[:, :columns]
         tokens = self.encoder((patches + positions).flatten(1, 2), mask=mask)
         return tokens.view(-1, rows, columns, tokens.shape[-1]), cells
+
+
+def tensor_on(array: NDArray[Any], module: nn.Module) -> Tensor:
+    """An array where a module is."""
+    return torch.from_numpy(array).to(device_of(module))
+
+
+def array_of(tensor: Tensor) -> NDArray[np.float32]:
+    """A tensor in float32 on the CPU."""
+    return tensor.float().cpu().numpy()

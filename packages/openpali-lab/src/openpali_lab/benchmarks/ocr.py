@@ -29,8 +29,8 @@ from openpali.messages import cannot_import, shorten
 from openpali.mistakes import reason
 from openpali.tasks.example import Image
 from openpali.whole import write_whole
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.parts import WORDS
-from openpali_screen.torch_networks import reader_of_bundle
 
 TIMEOUT = 120  # seconds per image
 MOST_TALL = 8  # height per width that RapidOCR gets

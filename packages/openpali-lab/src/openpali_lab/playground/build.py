@@ -23,8 +23,8 @@ from openpali.serve.web import FOLDER, read_examples
 from openpali.weights.find import find_model
 from openpali.weights.ood import read_ood
 from openpali_lab.playground.tables import Json, parts_of, tables_of
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.parts import PAGES, READER
-from openpali_screen.torch_networks import reader_of_bundle
 
 PAGE = Path(__file__).parent / "page"
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")

@@ -29,16 +29,16 @@ from openpali.text.masks import CODES_PER_MASK
 from openpali.text.tokenizer import MASK_TOKENS, Tokenizer
 from openpali.weights.files import MASKS, SIGLIP
 from openpali_screen import order
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.components import LINE
 from openpali_screen.find import predict as find
 from openpali_screen.find.network import Finder
+from openpali_screen.language import BITS, ORDER, LanguageModel
 from openpali_screen.parts import FINDER, READER
 from openpali_screen.read import ctc
 from openpali_screen.read import predict as read
-from openpali_screen.read.language import BITS, ORDER, LanguageModel
 from openpali_screen.read.network import Reader
 from openpali_screen.reader import LEAST, LEAST_ALONE
-from openpali_screen.torch_networks import reader_of_bundle
 from openpali_screen.views import CELL, MARGIN, PATCH, WIDTHS
 
 Json = dict[str, Any]

@@ -26,11 +26,11 @@ from openpali.tasks.base import Task
 from openpali.tasks.example import Example, Size
 from openpali.tasks.registry import tasks_of
 from openpali_lab.worlds.benchmarks.pages import open_screens
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.evaluate import counted_words
 from openpali_screen.export import draw_page
 from openpali_screen.parts import WORDS
 from openpali_screen.text import ReadLine
-from openpali_screen.torch_networks import reader_of_bundle
 
 SEED = 2_023_10_13
 SCREENS = (("1280", "light"), ("1280", "dark"), ("420", "dark"), ("dialog",))

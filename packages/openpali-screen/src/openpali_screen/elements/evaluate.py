@@ -12,9 +12,9 @@ from openpali.metrics.boxes import Detection, detection_f1
 from openpali.tasks.example import Example, Object
 from openpali_screen.elements.encode import elements_of
 from openpali_screen.elements.network import ElementFinder
+from openpali_screen.elements.network import elements_of as network_of
 from openpali_screen.elements.predict import Element, find_elements
 from openpali_screen.networks import ElementNetwork
-from openpali_screen.torch_networks import elements_of as network_of
 
 
 class ElementEvaluator(PageEvaluator):

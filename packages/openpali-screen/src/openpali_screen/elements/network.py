@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ from openpali.model.layers import Conv2d, Embedding, Linear
 from openpali.model.regions import overlap
 from openpali.model.vit import MLP, Transformer, scaled
 from openpali_screen.elements.proposals import KINDS, VIEWS
+from openpali_screen.geometry import Image
+from openpali_screen.networks import ElementNetwork, Floats, Ints
+from openpali_screen.vit import array_of, tensor_on
 
 _PAIRS = 2  # views in each group: of all of it, of its ends, of what is beside it
 _CHANNELS = (3, 24, 48, 96)  # of the convolutions, each of stride 2
@@ -181,3 +185,15 @@ def element_loss(found: Found, boxes_T4: Tensor, counts_B: Tensor, which_TR: Ten
     total = total.index_add(0, screen_T[proposal], missed)
     elements_B = logits.new_zeros(screens).index_add(0, screen_T[proposal], 1 / of_each)
     return total / elements_B.clamp(min=1)
+
+
+def elements_of(module: ElementFinder) -> ElementNetwork:
+    @torch.inference_mode()
+    def run(views: Image, kinds: Ints, boxes: Floats, size: Floats) -> tuple[Floats, Floats]:
+        seen, kind, places, counts, sizes = (
+            tensor_on(each, module) for each in (views, kinds, boxes, np.array([len(kinds)]), size)
+        )
+        found = module(seen, kind, places, counts, sizes)
+        return array_of(found.logits.sigmoid()), array_of(found.sides)
+
+    return ElementNetwork(module.config.side, module.config.roles, run)

@@ -12,11 +12,10 @@ from openpali.eval.evaluators import Measured
 from openpali.eval.pages import PageEvaluator
 from openpali.metrics.boxes import Detection, box_overlap, detection_f1
 from openpali.tasks.example import Example
-from openpali_screen.find.network import Finder
+from openpali_screen.find.network import Finder, finder_of
 from openpali_screen.find.predict import find_text
 from openpali_screen.geometry import Box
 from openpali_screen.networks import FinderNetwork
-from openpali_screen.torch_networks import finder_of
 
 _OPEN = 0.5  # a box with this share of its area in ignored places is not scored
 

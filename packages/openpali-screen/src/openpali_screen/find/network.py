@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from openpali.model.init import init_children
 from openpali.model.layers import Conv2d, Linear
 from openpali.model.vit import ViTConfig
+from openpali_screen.geometry import Image, Size
+from openpali_screen.networks import FinderNetwork, Floats
 from openpali_screen.views import CELL
-from openpali_screen.vit import CELLS, CHANNELS, PageViT
+from openpali_screen.vit import CELLS, CHANNELS, PageViT, array_of, tensor_on
 
 _CELL_CHANNELS = 32  # of what the finder knows of a cell
 
@@ -107,3 +109,14 @@ def finding_loss(cells: Cells, truth: Truth) -> Tensor:
 
 def _mean(values_Bhw: Tensor, counted_Bhw: Tensor) -> Tensor:
     return values_Bhw.sum((1, 2)) / counted_Bhw.sum((1, 2)).clamp(min=1)
+
+
+def finder_of(module: Finder) -> FinderNetwork:
+    @torch.inference_mode()
+    def run(tiles: Image) -> tuple[Floats, Floats]:
+        tokens, cells = module.vit(tensor_on(tiles, module))
+        found = module.run_head(tokens, cells)
+        outputs = torch.stack((found.logits.sigmoid(), found.up, found.down), 1)
+        return array_of(outputs), array_of(tokens.flatten(1, 2))
+
+    return FinderNetwork(Size(*module.vit.config.image_size), run)

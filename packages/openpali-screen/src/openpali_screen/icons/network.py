@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from openpali.model.vit import Classifier, ViTConfig
-from openpali_screen.vit import PageViT
+from openpali_screen.geometry import Image
+from openpali_screen.networks import Floats, IconNetwork
+from openpali_screen.vit import PageViT, array_of, tensor_on
 
 _LEAST = 24.0  # contrast of an icon, of 255; below, noise would be enlarged
 
@@ -51,3 +53,11 @@ def contrast(images_BHWC: Tensor) -> Tensor:
     middle = distance[:, height // 6 : -(height // 6), width // 6 : -(width // 6)]
     most = middle.amax((1, 2), keepdim=True).clamp(min=_LEAST)
     return ((distance / most).clamp(max=1) * 2 - 1)[..., None].expand_as(x)
+
+
+def icons_of(module: IconClassifier) -> IconNetwork:
+    @torch.inference_mode()
+    def run(icons: Image) -> Floats:
+        return array_of(module(tensor_on(icons, module)).float().softmax(1))
+
+    return IconNetwork(module.vit.config.image_size[0], module.labels, run)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openpali_screen.read.language import SPACE, LanguageModel, extended
+from openpali_screen.language import SPACE, LanguageModel, extended
 
 Scores = NDArray[np.float32]
 

@@ -12,9 +12,8 @@ from openpali.tasks.example import Example
 from openpali.text.characters import numbers_of, plain
 from openpali_screen.geometry import Box
 from openpali_screen.networks import ReaderNetwork
-from openpali_screen.read.network import Reader
+from openpali_screen.read.network import Reader, reader_of
 from openpali_screen.read.predict import read_lines
-from openpali_screen.torch_networks import reader_of
 
 
 class ReadingEvaluator(PageEvaluator):

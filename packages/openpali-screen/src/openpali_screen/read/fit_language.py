@@ -14,8 +14,8 @@ from openpali.infer.bundle import Bundle
 from openpali.tensors import MappedTensors, write_tensors
 from openpali.text.characters import plain
 from openpali.weights.files import LANGUAGE
+from openpali_screen.language import BITS, ORDER, SPACE, STORED, LanguageModel, open_language
 from openpali_screen.parts import READER
-from openpali_screen.read.language import BITS, ORDER, SPACE, STORED, LanguageModel, open_language
 from openpali_screen.read.network import Reader
 
 _LEAST = (1, 1, 3, 6, 8)  # occurrences of an n-gram of 1 to ORDER characters that is kept

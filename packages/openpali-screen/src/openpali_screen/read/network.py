@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from openpali.model.init import init_children
 from openpali.model.layers import Linear
 from openpali.model.vit import ViTConfig
-from openpali_screen.vit import CELLS, CHANNELS, PageViT
+from openpali_screen.geometry import Image, Size
+from openpali_screen.networks import Floats, Ints, ReaderNetwork
+from openpali_screen.vit import CELLS, CHANNELS, PageViT, array_of, tensor_on
 
 _COLUMN_CHANNELS = 192  # of what the reader knows of a column
 
@@ -111,3 +113,12 @@ def best_path(logits_BTC: Tensor, widths_B: Tensor, most: int) -> Tensor:
     written = best.new_zeros(len(best), most + 1).scatter_(1, places, best)
     written[:, most - 1] = torch.where(kept.sum(1) > most, -1, written[:, most - 1])
     return written[:, :most]
+
+
+def reader_of(module: Reader) -> ReaderNetwork:
+    @torch.inference_mode()
+    def run(lines: Image, columns: Ints) -> Floats:
+        return array_of(module(tensor_on(lines, module), tensor_on(columns, module)).softmax(-1))
+
+    shape = module.config
+    return ReaderNetwork(Size(*module.vit.config.image_size), shape.steps, shape.characters, run)

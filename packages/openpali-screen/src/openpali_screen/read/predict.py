@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image as PilImage
 
 from openpali_screen.geometry import Box, Image, around, chunked
+from openpali_screen.language import SPACE, LanguageModel
 from openpali_screen.networks import Floats, Ints, ReaderNetwork
 from openpali_screen.read.ctc import Letter, read_columns
-from openpali_screen.read.language import SPACE, LanguageModel
 from openpali_screen.text import ReadLine, ReadWord
 from openpali_screen.views import MARGIN, PATCH, WIDTHS, View, end_at, view_of_line
 

@@ -10,10 +10,9 @@ from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoders, SeenSamples
 from openpali.metrics.scores import mean_scores
 from openpali_screen.geometry import Box
-from openpali_screen.icons.network import IconClassifier
+from openpali_screen.icons.network import IconClassifier, icons_of
 from openpali_screen.icons.predict import icon_probabilities
 from openpali_screen.parts import ICONS
-from openpali_screen.torch_networks import icons_of
 
 REAL = Path(__file__).with_name("real_icons.tar")
 """Made once, only for evaluation: ``git show e67194ca^:tests/eval/make_real_icons.py``."""

@@ -24,8 +24,8 @@ from openpali.weights.files import MAIN
 from openpali.weights.ood import OodDetector, read_ood
 from openpali_lab.worlds.benchmarks.samples import heldout, told
 from openpali_lab.worlds.builders.ood import SETS, shard
+from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.parts import FINDER
-from openpali_screen.torch_networks import reader_of_bundle
 
 KINDS = ("single", "scene", "word")  # of the world
 NO_PAGES = ("photograph", "icon")  # kinds of the data set that are no screens and no pages

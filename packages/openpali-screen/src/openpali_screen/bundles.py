@@ -1,41 +1,35 @@
-"""The networks of a reader of screens from modules of torch: of a bundle, or while they learn."""
+"""The reader of screens of a bundle of OpenPaLI, whose networks torch runs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from openpali.infer.bundle import Bundle
 from openpali.metrics.calibration import Calibration as Fitted
-from openpali.model.layers import device_of
 from openpali.processor import bf16_is_faster
 from openpali.tasks.detect import Detect
 from openpali.tasks.ocr import Ocr
 from openpali.weights.ood import OodDetector, read_ood
-from openpali_screen.elements.network import ElementFinder
-from openpali_screen.find.network import Finder
-from openpali_screen.geometry import Image, Size
-from openpali_screen.icons.network import IconClassifier
+from openpali_screen.elements.network import ElementFinder, elements_of
+from openpali_screen.find.network import Finder, finder_of
+from openpali_screen.icons.network import IconClassifier, icons_of
 from openpali_screen.networks import (
     Calibration,
     ElementNetwork,
     FinderNetwork,
-    Floats,
     IconNetwork,
-    Ints,
     Networks,
     PageDetector,
     ReaderNetwork,
 )
 from openpali_screen.parts import ELEMENTS, FINDER, ICONS, READER
 from openpali_screen.read.fit_language import read_language
-from openpali_screen.read.network import Reader
+from openpali_screen.read.network import Reader, reader_of
 from openpali_screen.reader import ScreenReader
+from openpali_screen.vit import array_of
 
 N = TypeVar("N", FinderNetwork, ReaderNetwork, ElementNetwork, IconNetwork)
 
@@ -78,48 +72,8 @@ def networks_of(bundle: Bundle) -> Networks:
 
 
 def page_detector(detector: OodDetector) -> PageDetector:
-    mean, whiten, centres = map(_array, (detector.mean, detector.whiten, detector.centres))
+    mean, whiten, centres = map(array_of, (detector.mean, detector.whiten, detector.centres))
     return PageDetector(mean, whiten, centres, float(detector.limit))
-
-
-def finder_of(module: Finder) -> FinderNetwork:
-    @torch.inference_mode()
-    def run(tiles: Image) -> tuple[Floats, Floats]:
-        tokens, cells = module.vit(_tensor(tiles, module))
-        found = module.run_head(tokens, cells)
-        outputs = torch.stack((found.logits.sigmoid(), found.up, found.down), 1)
-        return _array(outputs), _array(tokens.flatten(1, 2))
-
-    return FinderNetwork(Size(*module.vit.config.image_size), run)
-
-
-def reader_of(module: Reader) -> ReaderNetwork:
-    @torch.inference_mode()
-    def run(lines: Image, columns: Ints) -> Floats:
-        return _array(module(_tensor(lines, module), _tensor(columns, module)).softmax(-1))
-
-    shape = module.config
-    return ReaderNetwork(Size(*module.vit.config.image_size), shape.steps, shape.characters, run)
-
-
-def elements_of(module: ElementFinder) -> ElementNetwork:
-    @torch.inference_mode()
-    def run(views: Image, kinds: Ints, boxes: Floats, size: Floats) -> tuple[Floats, Floats]:
-        seen, kind, places, counts, sizes = (
-            _tensor(each, module) for each in (views, kinds, boxes, np.array([len(kinds)]), size)
-        )
-        found = module(seen, kind, places, counts, sizes)
-        return _array(found.logits.sigmoid()), _array(found.sides)
-
-    return ElementNetwork(module.config.side, module.config.roles, run)
-
-
-def icons_of(module: IconClassifier) -> IconNetwork:
-    @torch.inference_mode()
-    def run(icons: Image) -> Floats:
-        return _array(module(_tensor(icons, module)).float().softmax(1))
-
-    return IconNetwork(module.vit.config.image_size[0], module.labels, run)
 
 
 def _in_bf16(network: N, bundle: Bundle) -> N:
@@ -135,11 +89,3 @@ def _in_bf16(network: N, bundle: Bundle) -> N:
 
 def _calibration(fitted: Fitted | None) -> Calibration | None:
     return Calibration(fitted.temperature, fitted.offset, fitted.offsets) if fitted else None
-
-
-def _tensor(array: NDArray[Any], module: nn.Module) -> Tensor:
-    return torch.from_numpy(array).to(device_of(module))
-
-
-def _array(tensor: Tensor) -> Floats:
-    return tensor.float().cpu().numpy()
