@@ -30,12 +30,13 @@ def reader() -> ScreenReader:
 
 
 def test_the_command_needs_no_torch(tmp_path: Path) -> None:
-    done = run(SCREEN, "--format", "json", "--words", tmp_path / "words.png")
+    done = run(SCREEN, "--format", "json", "--marks", tmp_path / "marks.png")
     assert done.returncode == 0, done.stderr
     page = json.loads(done.stdout)
     words = [word["text"] for line in page["lines"] for word in line["words"]]
     assert {"Gentelella", "GENERAL", "Dashboards"} <= {*words}
-    assert Image.open(tmp_path / "words.png").width == page["width"]
+    assert {"link", "icon", "list"} <= {node["role"] for node in page["elements"]}
+    assert Image.open(tmp_path / "marks.png").width == page["width"]
 
 
 def test_a_file_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:

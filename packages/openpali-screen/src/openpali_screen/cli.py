@@ -23,9 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("openpali-screen", description="Read screens, scans and PDF files.")
     parser.add_argument("files", metavar="FILE", nargs="+", help="images, PDF files, or folders of them")
     parser.add_argument(
-        "--format", choices=("text", "json", "hocr", "tsv"), default="text", help="what to print (default: text)"
+        "--format",
+        choices=("tree", "json", "text", "hocr", "tsv"),
+        default="tree",
+        help="what to print (default: tree)",
     )
-    parser.add_argument("--words", metavar="IMAGE", type=Path, help="draw the boxes of words on the page here")
+    parser.add_argument("--marks", metavar="IMAGE", type=Path, help="draw the elements with their numbers here")
     parser.add_argument("--pages", default="", help="pages of each file, as 3 or 3-5 (default: all)")
     parser.add_argument("--dpi", type=float, default=DPI, help=f"at which PDF pages are drawn (default: {DPI:g})")
     parser.add_argument("--model", metavar="DIR", help="graphs of another model (default: those of the package)")
@@ -36,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         files, (first, last) = with_folders(given.files), parse_range(given.pages)
         reader = ScreenReader.open(given.model)
-        write_pages(reader, files, FORMATS[given.format](), _print, given.words, given.dpi, first, last)
+        writer, elements = FORMATS[given.format](), given.format in ("tree", "json") or given.marks is not None
+        write_pages(reader, files, writer, _print, given.marks, given.dpi, first, last, elements=elements)
     except (ValueError, OSError) as error:
         sys.exit(f"openpali-screen: {error}")
     except KeyboardInterrupt:
@@ -53,34 +57,43 @@ def write_pages(
     first: int = 1,
     last: int | None = None,
     track: Callable[[Sequence[str]], Iterable[str]] = iter,
+    *,
+    elements: bool = False,
 ) -> None:
     """Write what files say, page by page; what cannot be read is named at the end.
 
     Args:
-        out: where the boxes of words are drawn, from the second page on ``NAME-2.png``; None: nowhere.
+        out: where the boxes of words or elements are drawn, of the second page ``NAME-2.png``; None: nowhere.
         dpi: dots per inch at which PDF pages are drawn.
         first, last: page of each file.
         track: shows how far it is.
+        elements: whether they are found, too.
 
     Raises:
         ValueError: files could not be read, after the others were, or ``out`` is one of them.
     """
     from openpali_screen.export import draw_page
+    from openpali_screen.pointing import Screen
     from openpali_screen.reader import warning_of
+    from openpali_screen.tree import draw_marks, tree_of
 
+    look: Callable[[Image], Screen | ReadPage] = reader.screen if elements else reader.page
     count, errors = 0, list[str]()
     write(writer.head)
     for file in track(files):
-        for number, image, page in _pages(reader, file, dpi, first, last, errors):
-            count += 1
-            write(writer.page(page, file.encode("utf-8", "backslashreplace").decode(), number))
+        for number, image in _pages(file, dpi, first, last, errors):
+            seen, count = look(image), count + 1
+            page = seen.page if isinstance(seen, Screen) else seen
+            root = tree_of(seen) if isinstance(seen, Screen) else None
+            assert page is not None
+            write(writer.page(page, file.encode("utf-8", "backslashreplace").decode(), number, root))
             if page.reason:
                 print(f"{file}, page {number}: {warning_of(page.reason, reader.name)}", file=sys.stderr)
             if out is not None:
                 drawn = out if count == 1 else out.with_stem(f"{out.stem}-{count}")
                 if any(drawn.resolve() == Path(each).resolve() for each in files):
                     raise ValueError(f"{drawn} is an input and would be overwritten: choose another output")
-                draw_page(image, page.lines).save(drawn)
+                (draw_marks(image, root) if root else draw_page(image, page.lines)).save(drawn)
     write(writer.tail)
     if errors:
         raise ValueError("; ".join(errors))
@@ -105,10 +118,8 @@ def with_folders(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def _pages(
-    reader: ScreenReader, file: str, dpi: float, first: int, last: int | None, errors: list[str]
-) -> Iterator[tuple[int, Image, ReadPage]]:
-    """Number, pixels and text of pages ``first`` to ``last`` of a file; what cannot be read ends in ``errors``."""
+def _pages(file: str, dpi: float, first: int, last: int | None, errors: list[str]) -> Iterator[tuple[int, Image]]:
+    """Number and pixels of pages ``first`` to ``last`` of a file; what cannot be read ends in ``errors``."""
     from openpali_screen.files import pages_of
 
     try:
@@ -118,7 +129,7 @@ def _pages(
             except (ValueError, OSError) as error:  # the next one may be whole
                 errors.append(str(error))
             else:
-                yield number, image, reader.page(image)
+                yield number, image
             if number == last:
                 return
     except (ValueError, OSError) as error:

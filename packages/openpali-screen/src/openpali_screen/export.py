@@ -15,6 +15,7 @@ from PIL import ImageDraw
 from openpali_screen import __version__
 from openpali_screen.geometry import Box, Image, around
 from openpali_screen.text import ReadLine, ReadPage, ReadWord, text_of_row
+from openpali_screen.tree import Node, as_json, as_text
 
 _COLUMNS = (
     *("level", "page_num", "block_num", "par_num", "line_num", "word_num"),
@@ -76,16 +77,24 @@ class TextFormat:
     def __init__(self) -> None:
         self.pages = 0
 
-    def page(self, page: ReadPage, file: str = "", number: int = 1) -> str:
+    def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
         blocks = groupby(page.rows, lambda row: row[0].block)
         return "\n\n".join("\n".join(map(text_of_row, rows)) for _, rows in blocks) + "\n\f"
 
 
 class JsonFormat(TextFormat):
-    """A line of JSON for each page."""
+    """A line of JSON for each page, with the nodes of its tree if elements were found."""
 
-    def page(self, page: ReadPage, file: str = "", number: int = 1) -> str:
-        return json.dumps(page_json(page, file, number), ensure_ascii=False) + "\n"
+    def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
+        elements = {"elements": as_json(root)} if root else {}
+        return json.dumps({**page_json(page, file, number), **elements}, ensure_ascii=False) + "\n"
+
+
+class TreeFormat(TextFormat):
+    """A row for each node of a screen, with its name, box and number."""
+
+    def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
+        return as_text(root) if root else super().page(page, file, number)
 
 
 class TsvFormat(TextFormat):
@@ -93,7 +102,7 @@ class TsvFormat(TextFormat):
 
     head = "\t".join(_COLUMNS) + "\n"
 
-    def page(self, page: ReadPage, file: str = "", number: int = 1) -> str:
+    def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
         self.pages += 1
         rows = [self._row(_PAGE, (self.pages, 0, 0, 0, 0), Box(0, 0, *page.size))]
         for i, line in enumerate(map(_one_line, page.rows), 1):
@@ -115,7 +124,7 @@ class HocrFormat(TextFormat):
     head = _HOCR.format(version=__version__) + "\n"
     tail = "</body>\n</html>\n"
 
-    def page(self, page: ReadPage, file: str = "", number: int = 1) -> str:
+    def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
         self.pages += 1
         return "".join(f"{row}\n" for row in self._rows(page, file))
 
@@ -137,7 +146,7 @@ class HocrFormat(TextFormat):
         yield "</div>"
 
 
-FORMATS = {"text": TextFormat, "json": JsonFormat, "hocr": HocrFormat, "tsv": TsvFormat}
+FORMATS = {"tree": TreeFormat, "text": TextFormat, "json": JsonFormat, "hocr": HocrFormat, "tsv": TsvFormat}
 """Name of a format -> what writes it."""
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from openpali_screen.elements.predict import Element, confidence_of
 from openpali_screen.geometry import Box, around, box_iou, holds_centre
-from openpali_screen.text import ReadLine, ReadWord
+from openpali_screen.text import ReadLine, ReadPage, ReadWord
 
 _WORDS = {
     ("button",): ("button", "btn"),
@@ -127,12 +127,14 @@ class Screen:
         lines: in reading order.
         ood_score: as of :class:`~openpali_screen.text.ReadPage`.
         doubtful: what may be an element, but is less probable: for the confidence in how many there are.
+        page: of which the lines are; None: not known.
     """
 
     elements: Sequence[Element]
     lines: Sequence[ReadLine]
     ood_score: float | None = None
     doubtful: Sequence[Element] = ()
+    page: ReadPage | None = None
 
     @cached_property
     def named(self) -> Sequence[Element]:

@@ -110,7 +110,7 @@ class ScreenReader:
         if last is None or not np.array_equal(last[0], pixels):
             page = self.page(pixels)
             elements, doubtful = self._elements(pixels, page.lines)
-            self._last = last = pixels.copy(), Screen(elements, page.lines, page.ood_score, doubtful)
+            self._last = last = pixels.copy(), Screen(elements, page.lines, page.ood_score, doubtful, page)
         return last[1]
 
     def point(self, image: ImageLike, expression: str) -> Element | None:

@@ -1,0 +1,159 @@
+"""A screen as a tree, as accessibility has it: containers, and in them elements and text.
+
+Containers come from the layout: blocks of the reading order, which are lists, tool bars, tables or other groups.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+from typing import Any
+
+from PIL import Image as PilImage
+from PIL import ImageDraw
+
+from openpali_screen.geometry import Box, Image, around, holds_centre
+from openpali_screen.order import reading_order
+from openpali_screen.pointing import Screen, text_of
+
+_FIELDS = ("textbox", "combobox", "listbox")  # whose text is their value, and whose name stands beside them
+_TOOLS = ("button", "icon", "link", "image", "tab")
+_CONTAINERS = ("screen", "group", "list", "toolbar", "table", "row")
+_ALIGNED = 6.0  # pixels between the left edges of cells of a column
+_MOST = 0.6  # least share of the nodes of a list that are entries: others are titles and counts
+_FEW = 3  # least entries of a list, and tools of a tool bar
+
+
+@dataclass
+class Node:
+    """A node of the tree.
+
+    Attributes:
+        role: of an element as ARIA names it, or "text", "list", "toolbar", "table", "row", "group", "screen".
+        name: what it is called: what is written on it or beside it, or what its icon shows.
+        value: what a field holds.
+        confidence: that it is there, in 0..1; 1 of containers.
+        index: its number in the tree, from the root on in reading order.
+    """
+
+    role: str
+    box: Box
+    name: str = ""
+    value: str = ""
+    confidence: float = 1.0
+    children: list[Node] = field(default_factory=list)
+    index: int = 0
+
+    def walk(self, depth: int = 0, parent: int | None = None) -> Iterator[tuple[Node, int, int | None]]:
+        """This node and those below it, in reading order, with their depth and the index of their parent."""
+        yield self, depth, parent
+        for child in self.children:
+            yield from child.walk(depth + 1, self.index)
+
+
+def tree_of(screen: Screen) -> Node:
+    """The tree of a screen. Words on an element are its name, and no text of their own."""
+    leaves = _leaves(screen)
+    blocks = reading_order([node.box for node in leaves])
+    children = [_container([[leaves[i] for i in row] for row in block]) for block in blocks]
+    root = Node("screen", around([(0, 0, 0, 0), *(node.box for node in leaves)]), children=children)
+    numbers = count()
+    for node, _, _ in root.walk():
+        node.index = next(numbers)
+    return root
+
+
+def _leaves(screen: Screen) -> list[Node]:
+    """Elements, with those that lie in them, and words that are on no element."""
+    nodes, icons, free = list[Node](), list[Node](), list[Node]()
+    for thing in screen.named:
+        name, value = thing.label or thing.name, ""
+        if thing.role in _FIELDS:
+            name, value = text_of(screen.label(thing)), text_of(screen.inside(thing))
+        node = Node(thing.role, thing.box, name, value, thing.confidence)
+        (icons if thing.is_icon else nodes).append(node)
+    for icon in icons:
+        holders = [node for node in nodes if holds_centre(node.box, icon.box)]
+        smallest = min(holders, key=lambda node: node.box.height * node.box.width, default=None)
+        (smallest.children if smallest else free).append(icon)
+    for line in screen.lines:
+        words = [word for word in line.words if not any(holds_centre(node.box, word.box) for node in nodes)]
+        if words:
+            box, confidence = around(word.box for word in words), min(word.confidence for word in words)
+            free.append(Node("text", box, text_of(words), confidence=confidence))
+    return [*nodes, *free]
+
+
+def _container(rows: Sequence[Sequence[Node]]) -> Node:
+    """What a block of rows is."""
+    nodes = [node for row in rows for node in row]
+    if len(nodes) == 1:
+        return nodes[0]
+    box, roles = around(node.box for node in nodes), {node.role for node in nodes}
+    if len(rows) == 1 and len(nodes) >= _FEW and roles <= {*_TOOLS}:
+        return Node("toolbar", box, children=nodes)
+    if len(rows) > 1 and len(rows[0]) > 1 and all(_same_columns(*pair) for pair in pairwise(rows)):
+        cells = [Node("row", around(node.box for node in row), children=[*row]) for row in rows]
+        return Node("table", box, children=cells)
+    entries = sum(node.role in ("link", "button", "tab") for node in nodes)
+    if len(rows) >= _FEW <= entries >= _MOST * len(nodes):
+        return Node("list", box, children=nodes)
+    return Node("group", box, children=nodes)
+
+
+def _same_columns(one: Sequence[Node], other: Sequence[Node]) -> bool:
+    """Whether two rows have as many cells, which begin, or end, below each other."""
+    return len(one) == len(other) and all(
+        min(abs(a.box.xmin - b.box.xmin), abs(a.box.xmax - b.box.xmax)) <= _ALIGNED
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def as_text(root: Node) -> str:
+    """A row for each node: its depth, role, name, value, box [ymin, xmin, ymax, xmax] in pixels, and index."""
+    rows = []
+    for node, depth, _ in root.walk():
+        named = f" {json.dumps(node.name, ensure_ascii=False)}" if node.name else ""
+        value = f" = {json.dumps(node.value, ensure_ascii=False)}" if node.value else ""
+        edges = ", ".join(f"{edge:.0f}" for edge in node.box)
+        rows.append(f"{'  ' * depth}{node.role}{named}{value} [{edges}] #{node.index}\n")
+    return "".join(rows)
+
+
+def as_json(root: Node) -> list[dict[str, Any]]:
+    """The nodes as plain values, each with the index of its parent."""
+    return [
+        {
+            "index": node.index,
+            "parent": parent,
+            "role": node.role,
+            "name": node.name,
+            "value": node.value,
+            "box": [round(edge, 1) for edge in node.box],
+            "confidence": round(node.confidence, 4),
+        }
+        for node, _, parent in root.walk()
+    ]
+
+
+def draw_marks(image: Image, root: Node) -> PilImage.Image:
+    """The elements of a screen ``[H, W, 3]`` uint8 in boxes with their index (set of marks, arXiv 2310.11441), but for
+    those in others."""
+    drawn = PilImage.fromarray(image)
+    draw = ImageDraw.Draw(drawn)
+    marked = [node for node, _, _ in root.walk() if node.role not in (*_CONTAINERS, "text")]
+    inner = {id(child) for node in marked for child in node.children}
+    for node in (node for node in marked if id(node) not in inner):
+        top, left, bottom, right = map(round, node.box)
+        colour = _COLOURS[node.index % len(_COLOURS)]
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=2)
+        wide, tall = draw.textbbox((0, 0), str(node.index))[2:]
+        above = max(0, top - tall - 2)  # beside what is written on it
+        draw.rectangle((left, above, left + wide + 3, above + tall + 2), fill=colour)
+        draw.text((left + 2, above), str(node.index), "white")
+    return drawn
+
+
+_COLOURS = ("#c2185b", "#1565c0", "#2e7d32", "#e65100", "#6a1b9a", "#00838f", "#4e342e")
