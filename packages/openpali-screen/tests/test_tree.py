@@ -8,7 +8,7 @@ from openpali_screen.elements.predict import Element
 from openpali_screen.geometry import Box, around
 from openpali_screen.pointing import Screen
 from openpali_screen.text import ReadLine, ReadWord
-from openpali_screen.tree import as_json, as_text, draw_marks, tree_of
+from openpali_screen.tree import as_json, as_text, changes, draw_marks, tree_of
 
 
 def line(top: float, left: float, *words: str) -> ReadLine:
@@ -89,7 +89,20 @@ def test_marks_are_on_elements() -> None:
     image = np.full((340, 320, 3), 255, np.uint8)
     drawn = np.array(draw_marks(image, ROOT))
     assert (drawn[323, 130:290] != 255).any()  # the lower edge of the field
-    assert (drawn[200:290] == 255).all()
+    assert (drawn[200:280] == 255).all()
+
+
+def test_changes_between_two_screens_are_named() -> None:
+    assert not any(changes(ROOT, tree_of(SCREEN)).values())
+    renamed = [each if each.text != "Ada" else line(305, 124, "Grace") for each in SCREEN.lines]
+    dialog = Element("button", Box(250, 200, 280, 300), 0.9, "button")
+    after = Screen([*MENU[:2], *BAR, FIELD, ICON, dialog], [*renamed[:5], *renamed[6:], line(258, 220, "OK")])
+    found = changes(ROOT, tree_of(after))
+    assert [row.split(" [")[0] for row in found["appeared"]] == ['button "OK"']
+    assert [row.split(" [")[0] for row in found["went"]] == ['link "Log out"']
+    [changed] = found["changed"]
+    assert '"Ada"' in changed.split(" -> ")[0]
+    assert '"Grace"' in changed.split(" -> ")[1]
 
 
 def test_an_empty_screen_is_a_root() -> None:

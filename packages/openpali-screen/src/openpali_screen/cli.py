@@ -20,7 +20,11 @@ DPI = 144.0  # at which pages of PDF files are drawn
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; exits with 1 if a file could not be read, and 2 for wrong options."""
-    parser = argparse.ArgumentParser("openpali-screen", description="Read screens, scans and PDF files.")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["mcp"]:
+        return serve(arguments[1:])
+    about = "Read screens, scans and PDF files. `openpali-screen mcp` serves agents."
+    parser = argparse.ArgumentParser("openpali-screen", description=about)
     parser.add_argument("files", metavar="FILE", nargs="+", help="images, PDF files, or folders of them")
     parser.add_argument(
         "--format",
@@ -45,6 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"openpali-screen: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def serve(arguments: Sequence[str]) -> None:
+    """``openpali-screen mcp``: serve agents over standard input and output."""
+    parser = argparse.ArgumentParser(
+        "openpali-screen mcp", description="Serve agents by the Model Context Protocol."
+    )
+    parser.add_argument("--display", help="X display that is captured where no image is given (default: $DISPLAY)")
+    parser.add_argument("--model", metavar="DIR", help="graphs of another model (default: those of the package)")
+    given = parser.parse_args(arguments)
+    try:
+        from openpali_screen.mcp_server import server
+        from openpali_screen.reader import ScreenReader
+
+        server(ScreenReader.open(given.model), given.display).run()
+    except ImportError as error:
+        sys.exit(f"openpali-screen mcp needs the package mcp ({error}): pip install 'openpali-screen[mcp]'")
+    except (ValueError, OSError) as error:
+        sys.exit(f"openpali-screen: {error}")
 
 
 def write_pages(

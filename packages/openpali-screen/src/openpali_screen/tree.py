@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
-from openpali_screen.geometry import Box, Image, around, holds_centre
+from openpali_screen.geometry import Box, Image, around, box_iou, holds_centre
 from openpali_screen.order import reading_order
 from openpali_screen.pointing import Screen, text_of
 
@@ -23,6 +23,7 @@ _TOOLS = ("button", "icon", "link", "image", "tab")
 _CONTAINERS = ("screen", "group", "list", "toolbar", "table", "row")
 _ALIGNED = 6.0  # pixels between the left edges of cells of a column
 _MOST = 0.6  # least share of the nodes of a list that are entries: others are titles and counts
+_SAME = 0.5  # least IoU of the boxes of one element on two screens
 _FEW = 3  # least entries of a list, and tools of a tool bar
 
 
@@ -51,6 +52,9 @@ class Node:
         yield self, depth, parent
         for child in self.children:
             yield from child.walk(depth + 1, self.index)
+
+
+_TAKEN = Node("", Box(0, 0, 0, 0))  # of a screen before, found again
 
 
 def tree_of(screen: Screen) -> Node:
@@ -113,13 +117,13 @@ def _same_columns(one: Sequence[Node], other: Sequence[Node]) -> bool:
 
 def as_text(root: Node) -> str:
     """A row for each node: its depth, role, name, value, box [ymin, xmin, ymax, xmax] in pixels, and index."""
-    rows = []
-    for node, depth, _ in root.walk():
-        named = f" {json.dumps(node.name, ensure_ascii=False)}" if node.name else ""
-        value = f" = {json.dumps(node.value, ensure_ascii=False)}" if node.value else ""
-        edges = ", ".join(f"{edge:.0f}" for edge in node.box)
-        rows.append(f"{'  ' * depth}{node.role}{named}{value} [{edges}] #{node.index}\n")
-    return "".join(rows)
+    return "".join(f"{'  ' * depth}{_row(node)} #{node.index}\n" for node, depth, _ in root.walk())
+
+
+def _row(node: Node) -> str:
+    named = f" {json.dumps(node.name, ensure_ascii=False)}" if node.name else ""
+    value = f" = {json.dumps(node.value, ensure_ascii=False)}" if node.value else ""
+    return f"{node.role}{named}{value} [{', '.join(f'{edge:.0f}' for edge in node.box)}]"
 
 
 def as_json(root: Node) -> list[dict[str, Any]]:
@@ -138,9 +142,30 @@ def as_json(root: Node) -> list[dict[str, Any]]:
     ]
 
 
+def changes(before: Node, after: Node) -> dict[str, list[str]]:
+    """What "appeared", "went" and "changed" between two screens, each as a row of text.
+
+    Nodes of one role are the same where their boxes overlap (IoU of .5), or their names are equal.
+    """
+    old, new = ([n for n, _, _ in root.walk() if n.role not in _CONTAINERS] for root in (before, after))
+    found: dict[str, list[str]] = {"appeared": [], "went": [], "changed": []}
+    ious = box_iou([node.box for node in old], [node.box for node in new])
+    for j, node in enumerate(new):
+        alike = [i for i, other in enumerate(old) if other.role == node.role]
+        same = max(alike, key=lambda i: (ious[i, j] >= _SAME) + (old[i].name == node.name) / 2, default=None)
+        if same is None or (ious[same, j] < _SAME and old[same].name != node.name):
+            found["appeared"].append(_row(node))
+            continue
+        if (old[same].name, old[same].value) != (node.name, node.value):
+            found["changed"].append(f"{_row(old[same])} -> {_row(node)}")
+        old[same] = _TAKEN
+    found["went"] = [_row(node) for node in old if node is not _TAKEN]
+    return found
+
+
 def draw_marks(image: Image, root: Node) -> PilImage.Image:
-    """The elements of a screen ``[H, W, 3]`` uint8 in boxes with their index (set of marks, arXiv 2310.11441), but for
-    those in others."""
+    """The elements of a screen ``[H, W, 3]`` uint8 in boxes with their index (set of marks, arXiv 2310.11441), but
+    for those in others."""
     drawn = PilImage.fromarray(image)
     draw = ImageDraw.Draw(drawn)
     marked = [node for node, _, _ in root.walk() if node.role not in (*_CONTAINERS, "text")]
