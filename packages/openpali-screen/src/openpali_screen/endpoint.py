@@ -35,9 +35,9 @@ def read_router(service: Service) -> APIRouter:
 
         For a PDF file, the text of all its pages, and a list of `pages`, each like the answer to an image."""
         model = service.model(body.model)
-        reader = reader_of_bundle(model.pali)
 
         def work(pages: Sequence[Page]) -> list[tuple[int, ReadPage]]:
+            reader = reader_of_bundle(model.pali)
             return [(number, reader.page(image)) for image, number in pages]
 
         pages = await service.in_turn([(body.image, "image")], lambda named: [*service.media.pages(named)], work)

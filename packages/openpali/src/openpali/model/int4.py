@@ -9,6 +9,7 @@ are exact in bf16.
 from __future__ import annotations
 
 from typing import cast
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -48,8 +49,7 @@ class Int4Linear(QuantizedLinear):
         if rows.requires_grad:
             y = cast(Tensor, WidenedMatmul.apply(rows, widen, self.weight, self.scale))  # type: ignore[no-untyped-call]
         elif few and x.dtype == torch.bfloat16 and not x.is_cuda and not torch.is_grad_enabled():
-            if self._kernel is None or self._kernel.stored is not self.weight:
-                self._kernel = _Kernel(self)
+            self._kernel = _kernel_of(self)
             y = self._kernel(rows)
         else:  # in float32, torch's kernel takes longer than widening
             y = F.linear(rows, widen(self.weight, self.scale, x.dtype))
@@ -57,7 +57,10 @@ class Int4Linear(QuantizedLinear):
 
 
 class _Kernel:
-    """torch's matmul of a few bf16 rows, with the weight in an order that depends on the processor."""
+    """torch's matmul of a few bf16 rows, with the weight in an order that depends on the processor.
+
+    It keeps the stored weight, so that no other tensor gets its address while :data:`_KERNELS` knows it.
+    """
 
     def __init__(self, layer: Int4Linear) -> None:
         self.stored, self.group, self.outputs = layer.weight, layer.group, layer.out_features
@@ -70,6 +73,17 @@ class _Kernel:
     def __call__(self, x: Tensor) -> Tensor:
         y = torch._weight_int4pack_mm_for_cpu(x.contiguous(), self.weight, self.group, self.scales)
         return y[:, : self.outputs]
+
+
+_KERNELS: WeakValueDictionary[int, _Kernel] = WeakValueDictionary()  # by address of a weight, which adapters share
+
+
+def _kernel_of(layer: Int4Linear) -> _Kernel:
+    address = layer.weight.data_ptr()
+    kernel = _KERNELS.get(address)
+    if kernel is None:
+        kernel = _KERNELS[address] = _Kernel(layer)
+    return kernel
 
 
 def pack(values: Tensor) -> Tensor:
