@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from openpali import Pali
 from openpali.infer.pali import Reworded
-from openpali.infer.requests import asks_about_image, asks_to_read
+from openpali.infer.requests import asks_about_image, task_of_request
 from openpali.tasks.detect import NOTHING
 from openpali.weights.files import ABOUT
 
@@ -44,21 +45,29 @@ QUESTIONS = [
 @pytest.mark.parametrize("text", NO_QUESTIONS)
 def test_chat_asks_nothing_about_an_image(text: str) -> None:
     assert not asks_about_image(text, NAMES)
-    assert not asks_to_read(text)
+    assert not task_of_request(text)
 
 
 @pytest.mark.parametrize("text", QUESTIONS)
 def test_questions_about_images(text: str) -> None:
     assert asks_about_image(text, NAMES)
-    assert not asks_to_read(text)
+    assert not task_of_request(text)
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["read the text", "Please read this page.", "Transcribe all words in it", "OCR", "can you read it?"],
+    ("task", "text"),
+    [
+        *product(
+            ["ocr"], ["read the text", "Read this page.", "Transcribe all words in it", "OCR", "can you read it?"]
+        ),
+        *product(
+            ["caption"], ["Describe this image", "please describe the scene in detail", "Give a short caption"]
+        ),
+        *product([""], ["Describe the red apple", "Read and describe it", "What does the image say?"]),
+    ],
 )
-def test_requests_to_read(text: str) -> None:
-    assert asks_to_read(text)
+def test_requests_about_an_image_as_a_whole(task: str, text: str) -> None:
+    assert task_of_request(text) == task
 
 
 @pytest.fixture
@@ -85,12 +94,14 @@ def test_a_screen_may_answer_any_question(limited: Pali) -> None:
     assert found.answer.text != NOTHING
 
 
-def test_a_limited_bundle_reads_an_image(limited: Pali) -> None:
+@pytest.mark.parametrize(("text", "task"), [("read the text", "ocr"), ("Describe this image", "caption")])
+def test_a_limited_bundle_reads_and_describes_an_image(limited: Pali, text: str, task: str) -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 200, 3), np.uint8)
     with pytest.warns(Reworded):
-        [found] = limited.predict([[image]], ["read the text"])
-    [expected] = limited.predict([[image]], [limited.write_prompt(limited.task("ocr"))])
+        [found] = limited.predict([[image]], [text])
+    [expected] = limited.predict([[image]], [limited.write_prompt(limited.task(task))])
     assert (found.prompt, found.part, found.answer) == (expected.prompt, expected.part, expected.answer)
+    assert limited.prompted(text, frames=2).task.name == {"ocr": "video_qa", "caption": "video_caption"}[task]
 
 
 def test_prompts_tasks_and_other_models_are_asked_as_before(limited: Pali) -> None:
@@ -103,6 +114,6 @@ def test_prompts_tasks_and_other_models_are_asked_as_before(limited: Pali) -> No
     ):
         assert asked.part is None
     limited.names = ()
-    for text in (*NO_QUESTIONS, "read the text"):
+    for text in (*NO_QUESTIONS, "read the text", "Describe this image"):
         asked = limited.prompted(text)
         assert (asked.prompt, asked.part) == (f"Answer in en: {text} <extra_id_0>", None)

@@ -40,13 +40,12 @@ from openpali.infer.pipeline import (
     ood_warning,
     open_image,
 )
-from openpali.infer.requests import asks_about_image, asks_to_read
+from openpali.infer.requests import asks_about_image, task_of_request
 from openpali.infer.routing import ask_in_turn
 from openpali.messages import nearest, shorten
 from openpali.tasks.base import Task
 from openpali.tasks.detect import alike
 from openpali.tasks.example import Object
-from openpali.tasks.ocr import Ocr
 from openpali.tasks.registry import FREE_TEXT, is_prompt, open_task, recognise, suited
 from openpali.text.characters import composed
 from openpali.text.tokenizer import Tokenizer
@@ -402,8 +401,8 @@ class Pali(Bundle):
         part: str | None = None,
     ) -> Prompted:
         """What to ask a model for a user's text: with a task, its prompt; else the text, if it is a prompt, or else
-        the text as a question. A bundle that lists the names it knows reads an image where it is asked to, and says
-        what it can do if the text asks nothing about an image.
+        the text as a question. A bundle that lists the names it knows reads or describes an image where it is
+        asked to, and says what it can do if the text asks nothing about an image.
 
         Args:
             task: writes the prompt, from the text that it takes; one that takes none leaves the text out.
@@ -437,14 +436,16 @@ class Pali(Bundle):
                 f"the image encoder alone detects things: ask for {shorten(repr(text), 40)} with task detect"
             )
         limited = not (task or part) and bool(self.names and self.about) and MAIN in self.parts
-        reads = limited and frames == 1 and asks_to_read(text)
-        asked = task or self.task(Ocr.name if reads else suited(FREE_TEXT, frames))
+        whole = task_of_request(text) if limited else ""
+        if frames != 1 and suited(whole, frames) == whole:  # no task of text alone, or of videos
+            whole = ""
+        asked = task or self.task(suited(whole or FREE_TEXT, frames))
         left_out = text.strip() if not asked.takes else ""
         if not lang:
             lang = "en" if "en" in self.languages or not self.languages else self.languages[0]
         prompt, note = self.write_prompt(asked, "" if left_out else text, lang), ""
-        if reads:
-            return Prompted(asked, prompt, f"{shorten(repr(text), 40)} was taken to ask for all text", free=True)
+        if whole:
+            return Prompted(asked, prompt, f"{shorten(repr(text), 40)} was asked as task {asked.name}", free=True)
         if limited and not (frames and asks_about_image(text, self.names)):
             note = f"{shorten(repr(text), 40)} names nothing that {self.name} knows: a form or a table may answer"
             return Prompted(asked, prompt, note, ABOUT, True)

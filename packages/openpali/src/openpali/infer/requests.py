@@ -1,4 +1,4 @@
-"""What a user's text asks for that is no prompt: to read an image, something about it, or neither.
+"""What a user's text asks for that is no prompt: to read or describe an image, something about it, or neither.
 
 Only bundles that list the names of what they know are asked so: a model that answers anything takes any text.
 """
@@ -8,11 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-_READS = {"read", "transcribe", "extract", "ocr"}
-_WHAT = {  # words of a request to read all text of an image
+from openpali.tasks.caption import Caption
+from openpali.tasks.ocr import Ocr
+
+_VERBS = {
+    Ocr.name: {"read", "transcribe", "extract", "ocr"},
+    Caption.name: {"describe", "caption", "description"},
+}
+_WHAT = {  # words of a request that concerns an image as a whole
     *("please", "can", "could", "you", "me", "to", "for", "out", "all", "of", "the", "this", "that", "its"),
     *("in", "on", "from", "here", "it", "what", "is", "written", "and", "text", "texts", "word", "words", "line"),
-    *("lines", "image", "picture", "photo", "screen", "screenshot", "page", "document", "scan"),
+    *("lines", "image", "picture", "photo", "screen", "screenshot", "page", "document", "scan", "video"),
+    *("a", "an", "give", "write", "detail", "short", "scene", "see"),
 }
 _PICTURE = re.compile(  # words that ask about an image, whatever is in it
     r"images?|pictures?|photo\w*|drawings?|scene|objects?|things?|shapes?|colou?rs?|present|this|it|moves?|moving|shown"
@@ -20,10 +27,10 @@ _PICTURE = re.compile(  # words that ask about an image, whatever is in it
 _THERE = re.compile(r"\b(?:is|are) (?:there|no)\b")
 
 
-def asks_to_read(text: str) -> bool:
-    """Whether a text asks to read an image, all of it: "Read the text"."""
+def task_of_request(text: str) -> str:
+    """The task that a text asks for of an image as a whole: "Read the text", "Describe this image"; else ""."""
     words = set(_words(text))
-    return bool(words & _READS) and words <= _READS | _WHAT
+    return next((task for task, verbs in _VERBS.items() if words & verbs and words <= verbs | _WHAT), "")
 
 
 def asks_about_image(text: str, names: Collection[str]) -> bool:
