@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -66,6 +66,7 @@ def serve(
     opens: Annotated[bool, typer.Option("--open", help="Open the page in a browser")] = False,
 ) -> None:
     """Serve a model: a web page, OpenAI's API, and detection, segmentation, OCR, captions and embeddings."""
+    given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None}
     from pydantic import ValidationError
 
     from openpali.mistakes import reason
@@ -77,27 +78,10 @@ def serve(
         raise ValueError(cannot_import("serving needs FastAPI", "openpali[serve]", error)) from error
     from openpali.serve.options import Options, open_service
 
-    given = dict(
-        model=model,
-        engine=engine,
-        dtype=dtype,
-        device=device,
-        adapters=_named(adapter or ()),
-        slots=slots,
-        queue=queue,
-        image_cache=image_cache,
-        max_tokens=max_tokens,
-        timeout=timeout,
-        drain=drain,
-        history=history,
-        allow_media=allow_media or [],
-        allow_origin=allow_origin or [],
-        allow_host=[*(allow_host or ()), *([] if ":" in host else [host])],
-        api_key=api_key,
-        api_key_file=api_key_file,
-    )
+    given["adapters"] = _named(adapter or ())
+    given["allow_host"] = [*(allow_host or ()), *([] if ":" in host else [host])]
     try:
-        options = Options.model_validate(given)
+        options = Options(**{name: given[name] for name in Options.model_fields if name in given})
     except ValidationError as error:
         raise ValueError(reason(error)) from error
     options.key()  # a bad one is refused at once

@@ -76,8 +76,8 @@ async def _fields(request: Request) -> Any:
         raise ApiError(415, "send JSON (Content-Type: application/json), or a form with files")
     body = await request.body()
     if sum(map(body.count, b",:[{")) > PUNCTUATION:
-        told = f"the body has more than {PUNCTUATION:,} commas, colons and brackets: send fewer values"
-        raise ApiError(413, told, code="request_too_large")
+        message = f"the body has more than {PUNCTUATION:,} commas, colons and brackets: send fewer values"
+        raise ApiError(413, message, code="request_too_large")
     try:
         return await run_in_threadpool(json.loads, body)
     except (ValueError, RecursionError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
@@ -24,7 +23,7 @@ from openpali.serve.errors import ApiError
 from openpali.serve.limits import Limits
 from openpali.serve.media import named
 from openpali.serve.schemas import ChatRequest, CompletionRequest, Generating
-from openpali.serve.service import ApiQuestion, Service
+from openpali.serve.service import ApiQuestion, Served, Service
 from openpali.serve.tickets import Refused, Ticket
 from openpali.text.growing import BROKEN, GrowingText
 
@@ -57,7 +56,7 @@ def completions_router(service: Service) -> APIRouter:
             body.raw,
         )
         headers = {HISTORY: f"last-turn; {question.ignored} earlier messages ignored"} if question.ignored else {}
-        return await _complete(service, body, asked, _ChatFormat(model.name, body.logprobs), headers)
+        return await _complete(service, body, asked, _Format("chat.completion", model, body.stream, body.logprobs), headers)
 
     @router.post("/v1/completions")
     async def complete(body: CompletionRequest) -> Response:
@@ -72,7 +71,7 @@ def completions_router(service: Service) -> APIRouter:
             alternatives=body.logprobs or 0,
             raw=True,
         )
-        return await _complete(service, body, asked, _CompletionFormat(model.name, body.logprobs is not None))
+        return await _complete(service, body, asked, _Format("text_completion", model, body.stream, body.logprobs is not None))
 
     return router
 
@@ -109,7 +108,7 @@ async def _complete(
         return [form.rest(i, each, ticket, _Pieces(ticket)) for i, each in enumerate(predictions)]
 
     counts = usage(ticket.now.read, [p.generation for p in predictions])
-    return JSONResponse({**form.head(), "choices": await service.run(choices), "usage": counts}, headers=headers)
+    return JSONResponse({**form.head, "choices": await service.run(choices), "usage": counts}, headers=headers)
 
 
 class _Stream(StreamingResponse):
@@ -135,13 +134,15 @@ async def _events(
 
     What was used is in the last piece, or, where the client asked for it (``include_usage``), in one of its own.
     """
-    form.streams, pieces = True, _Pieces(ticket)
+    pieces = _Pieces(ticket)
     try:
-        for start in form.starts(ticket.now.ask.decoding.samples):
-            yield event({**form.head(), "choices": [start]})
+        if form.is_chat:
+            start = {"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
+            for i in range(ticket.now.ask.decoding.samples):
+                yield event({**form.head, "choices": [{"index": i, **start}]})
         async for each in written:
             if piece := pieces.add(each.ids):
-                yield event({**form.head(), "choices": [form.choice(0, piece, ticket, each, pieces)]})
+                yield event({**form.head, "choices": [form.choice(0, piece, ticket, each, pieces)]})
         predictions = await service.run(ticket.predictions)
         counts = usage(ticket.now.read, [p.generation for p in predictions])
         streamed = len(predictions) == 1 and ticket.decided  # else nothing is sent before
@@ -149,9 +150,9 @@ async def _events(
             sent = pieces if streamed else _Pieces(ticket)
             choice = await service.run(partial(form.rest, i, prediction, ticket, sent))
             last = {"usage": counts} if in_last and i == len(predictions) - 1 else {}
-            yield event({**form.head(), "choices": [choice], **last})
+            yield event({**form.head, "choices": [choice], **last})
         if not in_last:
-            yield event({**form.head(), "choices": [], "usage": counts})
+            yield event({**form.head, "choices": [], "usage": counts})
     except TimeoutError:
         yield event(too_late().as_json())
     except (HTTPException, Refused) as error:
@@ -196,32 +197,37 @@ class _Pieces:
         return whole[len(self.sent) :] if whole.startswith(self.sent) else ""
 
 
-class _Format(ABC):
-    """A format of responses and of chunks of streams."""
+class _Format:
+    """A format of responses and of chunks of streams.
 
-    kind: str
-    prefix: str
-    streams = False
+    Args:
+        kind: OpenAI's name of the whole response.
 
-    def __init__(self, model: str, with_log_probs: bool) -> None:
-        self.with_log_probs = with_log_probs
-        self._head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+    Attributes:
+        head: what every response and chunk begins with.
+    """
 
-    def head(self) -> Json:
-        """What every answer begins with."""
-        return {**self._head, "object": self.kind}
-
-    def starts(self, count: int) -> list[Json]:
-        """Of a stream with so many choices, what comes first."""
-        return []
+    def __init__(self, kind: str, model: Served, streams: bool, with_log_probs: bool) -> None:
+        self.is_chat, self.streams, self.with_log_probs = kind == "chat.completion", streams, with_log_probs
+        self.head = {
+            "id": f"{'chatcmpl' if self.is_chat else 'cmpl'}-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": model.name,
+            "object": f"{kind}.chunk" if self.is_chat and self.streams else kind,
+        }
 
     def choice(self, index: int, text: str, ticket: Ticket, written: Written, pieces: _Pieces) -> Json:
         """A choice with a text, and the log-probabilities of the tokens that are not sent yet."""
         found = None
         if self.with_log_probs:
             first, pieces.tokens = pieces.tokens, pieces.begun(written.ids)
-            found = self.of_tokens(log_probs(ticket.now.tokenizer, written, first, pieces.tokens), ticket)
-        return {"index": index, **self.text(text), "logprobs": found, "finish_reason": None}
+            found = self._of_tokens(log_probs(ticket.now.tokenizer, written, first, pieces.tokens), ticket)
+        content: Json = {"text": text}
+        if self.is_chat and self.streams:
+            content = {"delta": {"content": text}}
+        elif self.is_chat:
+            content = {"message": {"role": "assistant", "content": text}}
+        return {"index": index, **content, "logprobs": found, "finish_reason": None}
 
     def rest(self, index: int, prediction: Prediction, ticket: Ticket, pieces: _Pieces) -> Json:
         """The last choice of a stream, or the only one: what is not sent yet of an answer."""
@@ -233,42 +239,10 @@ class _Format(ABC):
             "openpali": own(prediction, note=ticket.note),
         }
 
-    @abstractmethod
-    def text(self, text: str) -> Json:
-        """A text, whole or a piece of a stream."""
-
-    @abstractmethod
-    def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:
+    def _of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:
         """Log-probabilities as clients know them."""
-
-
-class _ChatFormat(_Format):
-    prefix = "chatcmpl"
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        return "chat.completion.chunk" if self.streams else "chat.completion"
-
-    def starts(self, count: int) -> list[Json]:
-        start = {"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
-        return [{"index": i, **start} for i in range(count)]
-
-    def text(self, text: str) -> Json:
-        if self.streams:
-            return {"delta": {"content": text}}
-        return {"message": {"role": "assistant", "content": text}}
-
-    def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:
-        return {"content": found, "refusal": None}
-
-
-class _CompletionFormat(_Format):
-    kind, prefix = "text_completion", "cmpl"
-
-    def text(self, text: str) -> Json:
-        return {"text": text}
-
-    def of_tokens(self, found: Sequence[Json], ticket: Ticket) -> Json:
+        if self.is_chat:
+            return {"content": found, "refusal": None}
         top = [{other["token"]: other["logprob"] for other in [*each["top_logprobs"], each]} for each in found]
         return {
             "tokens": [each["token"] for each in found],

@@ -47,16 +47,14 @@ class ApiError(HTTPException):
 
     @classmethod
     def of(cls, error: Exception) -> ApiError:
-        """What clients are told of an error."""
+        """The answer about an error."""
         match error:
             case ApiError():
                 return error
-            case Refused(status=429):
-                return cls(429, str(error), code=error.code, headers={"Retry-After": "1"})
-            case Refused(status=500):
-                return cls(500, "the model could not read this request", code=error.code)
             case Refused():
-                return cls(error.status, str(error), code=error.code)
+                message = "the model could not read this request" if error.status == 500 else str(error)
+                later = {"Retry-After": "1"} if error.status == 429 else None
+                return cls(error.status, message, code=error.code, headers=later)
             case RequestValidationError():
                 return cls._of_body(error)
         return cls(500, "internal server error: see the server's log")
@@ -80,15 +78,15 @@ class ApiError(HTTPException):
 
 
 def add_error_handlers(app: Starlette) -> None:
-    """Tell of every error as OpenAI does."""
+    """Answer every error as OpenAI does."""
 
     async def refuse(_: Request, error: Exception) -> Response:
         return ApiError.of(error).response()
 
     async def refuse_path(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        told = f"{request.method} {request.url.path}: {error.detail}"
-        return ApiError(error.status_code, told, headers=error.headers).response()
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        return ApiError(error.status_code, message, headers=error.headers).response()
 
     async def leave(_: Request, error: Exception) -> Response:
         return Response(status_code=499)  # nobody reads it, and it is counted

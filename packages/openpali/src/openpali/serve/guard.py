@@ -67,8 +67,8 @@ class Guard:
         elif path in _OPEN or path.startswith(_OPEN_FOLDERS):
             return
         elif not self._key.opens(headers.get("authorization", "")):
-            told = "the API key is missing or wrong: send the header Authorization: Bearer KEY"
-            raise ApiError(401, told, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+            message = "the API key is missing or wrong: send the header Authorization: Bearer KEY"
+            raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
     def _check_host(self, sent: str) -> None:
         try:
@@ -77,5 +77,5 @@ class Guard:
                 return
         except ValueError:  # neither
             pass
-        told = f"no server of the name {shorten(sent, 80)}: call it by its address, or allow it with --allow-host"
-        raise ApiError(421, told, code="host_not_allowed")
+        message = f"no server of the name {shorten(sent, 80)}: call it by its address, or allow it with --allow-host"
+        raise ApiError(421, message, code="host_not_allowed")

@@ -55,40 +55,32 @@ def create_app(service: Service) -> FastAPI:
     for make in loaded("endpoints", lambda _, each: each).values():
         app.include_router(make(service))
     add_page(app)
-    app.include_router(_models_router(service))
-    app.include_router(_health_router(service))
+    app.include_router(_status_router(service))
     protect(app, service.key, service.limits, service.metrics, service.origins, service.hosts)
     return app
 
 
-def _models_router(service: Service) -> APIRouter:
-    """The models that answer here."""
-    router = APIRouter(tags=["OpenAI"])
+def _status_router(service: Service) -> APIRouter:
+    """Models, probes and metrics."""
+    router = APIRouter()
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", tags=["OpenAI"])
     async def models() -> Response:
         """The models that answer here: first the one that is asked where none is named, then its adapters."""
         described = [_model(each, service.limits) for each in service.models.values()]
         return JSONResponse({"object": "list", "data": described})
 
-    @router.get("/v1/models/{name:path}")
+    @router.get("/v1/models/{name:path}", tags=["OpenAI"])
     async def model(name: str) -> Response:
         """A model by its name."""
         return JSONResponse(_model(service.model(name), service.limits))
 
-    return router
-
-
-def _health_router(service: Service) -> APIRouter:
-    """Probes and metrics."""
-    router = APIRouter(tags=["health"])
-
-    @router.get("/health/live")
+    @router.get("/health/live", tags=["health"])
     async def live() -> Response:
         """Liveness probe: 200 while the process runs."""
         return JSONResponse({"status": "live"})
 
-    @router.get("/health/ready")
+    @router.get("/health/ready", tags=["health"])
     async def ready() -> Response:
         """Readiness probe: 200, or 503 with the reason."""
         scheduler = service.scheduler
@@ -97,7 +89,7 @@ def _health_router(service: Service) -> APIRouter:
         why = "the engine has failed" if scheduler.failure else "the server is stopping"
         return JSONResponse({"status": why}, 503)
 
-    @router.get("/metrics")
+    @router.get("/metrics", tags=["health"])
     async def metrics() -> Response:
         """Metrics in the Prometheus text format."""
         return Response(service.metrics.text(), media_type=METRICS_TYPE)
@@ -113,7 +105,7 @@ def protect(
     origins: Sequence[str],
     hosts: Sequence[str],
 ) -> None:
-    """Add the middleware for authentication, limits and CORS, and errors as OpenAI tells of them.
+    """Add the middleware for authentication, limits and CORS, and errors in OpenAI's form.
 
     Args:
         key, metrics, hosts: see :class:`openpali.serve.guard.Guard`.

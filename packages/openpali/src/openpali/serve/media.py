@@ -80,16 +80,16 @@ class Media:
             pixels += image.shape[0] * image.shape[1]
             if pixels > self.limits.all_pixels:
                 most = f"{self.limits.all_pixels:,} pixels"
-                told = f"the images up to {param} have more than {most}: send smaller ones"
-                raise ApiError(413, told, param=param, code="image_too_large")
+                message = f"the images up to {param} have more than {most}: send smaller ones"
+                raise ApiError(413, message, param=param, code="image_too_large")
             yield image
 
     def _pdf(self, data: bytes, param: str) -> Iterator[Image]:
         try:
             for number, page in enumerate(pdf_pages(data, param, DPI, max_pixels=self.limits.pixels), 1):
                 if number > self.limits.pages:
-                    told = f"{param} has more than {self.limits.pages} pages: send it in parts"
-                    raise ApiError(413, told, param=param, code="too_many_pages")
+                    message = f"{param} has more than {self.limits.pages} pages: send it in parts"
+                    raise ApiError(413, message, param=param, code="too_many_pages")
                 yield page()
         except ValueError as error:
             raise ApiError(400, str(error), param=param, code="invalid_image") from error
@@ -102,11 +102,11 @@ class Media:
             raise ApiError(413, str(error), param=param, code="image_too_large") from error
         except ValueError as error:
             pdf = f"{param} is a PDF file: /v1/read takes it, others take images of its pages"
-            told = pdf if begins_pdf(data) else str(error)
-            raise ApiError(400, told, param=param, code="invalid_image") from error
+            message = pdf if begins_pdf(data) else str(error)
+            raise ApiError(400, message, param=param, code="invalid_image") from error
         if max(image.shape) > LONGEST:
-            told = f"{param} has a side of more than {LONGEST:,} pixels: cut it"
-            raise ApiError(413, told, param=param, code="image_too_large")
+            message = f"{param} has a side of more than {LONGEST:,} pixels: cut it"
+            raise ApiError(413, message, param=param, code="image_too_large")
         return image
 
     def fetch(self, url: str, param: str) -> bytes:

@@ -63,8 +63,8 @@ class Options(BaseModel):
             try:
                 return self.api_key_file.read_text("utf-8-sig")
             except UnicodeDecodeError as error:
-                told = f"--api-key-file {self.api_key_file} holds no text in UTF-8: name the file of the key"
-                raise ValueError(told) from error
+                message = f"--api-key-file {self.api_key_file} holds no text in UTF-8: name the file of the key"
+                raise ValueError(message) from error
         return self.api_key if self.api_key is not None else os.environ.get("OPENPALI_API_KEY")
 
     def key(self) -> ApiKey:

@@ -63,7 +63,7 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], str]:
     try:
         opened = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        told = f"cannot listen at {host}:{port}: {error.strerror}: choose another --host or --port"
-        raise OSError(told) from error
+        message = f"cannot listen at {host}:{port}: {error.strerror}: choose another --host or --port"
+        raise OSError(message) from error
     name = f"[{host}]" if ":" in host else host
     return [opened], f"http://{name}:{opened.getsockname()[1]}"

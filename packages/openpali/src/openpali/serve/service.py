@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from threading import Event
 from typing import TypeVar
 
 from openpali.infer.generate import Decoding, Written
@@ -49,8 +48,8 @@ class Served:
         for name in OFFERED:
             with suppress(ValueError):  # the model lacks a part, or a tool as masks
                 task = self.pali.task(name, warn=False)
-                told = {"name": name, "takes": task.takes, "names_language": task.template.names_language}
-                found.append({**told, "note": self.pali.reservation(name)})
+                takes = {"takes": task.takes, "names_language": task.template.names_language}
+                found.append({"name": name, **takes, "note": self.pali.reservation(name)})
         return found
 
 
@@ -144,18 +143,18 @@ class Service:
 
     @contextmanager
     def _user_errors(self) -> Iterator[None]:
-        """What is wrong with a question, told with names of models instead of their folders."""
+        """What is wrong with a question as an answer of HTTP, with names of models instead of their folders."""
         try:
             yield
         except ValueError as error:
-            raise ApiError(400, self._without_folders(str(error))) from error
+            raise ApiError(400, self._hide_folders(str(error))) from error
 
-    def _without_folders(self, told: str) -> str:
+    def _hide_folders(self, message: str) -> str:
         folders = {str(served.pali.folder): name for name, served in self.models.items()}
         for folder in sorted(folders, key=len, reverse=True):  # one may begin as another
             if len(Path(folder).parts) > 1:  # else a word
-                told = told.replace(folder, folders[folder])
-        return told
+                message = message.replace(folder, folders[folder])
+        return message
 
     async def embed(
         self, pali: Pali, texts: Sequence[str], named: Named, work: Callable[[Sequence[Image]], T]
@@ -198,28 +197,18 @@ class Service:
 
     async def submit(self, asked: ApiQuestion, watch: Watch | None = None) -> Ticket:
         """Queue a request."""
-        if len(asked.images) > self.limits.images:
-            raise ApiError(400, f"{len(asked.images)} images: send at most {self.limits.images}", param="images")
-        if len(asked.text) > self.limits.characters:
-            told = f"the text has {len(asked.text):,} characters: send at most {self.limits.characters:,}"
-            raise ApiError(413, told, code="text_too_long")
+        if (images := len(asked.images)) > self.limits.images:
+            raise ApiError(400, f"{images} images: send at most {self.limits.images}", param="images")
+        if (length := len(asked.text)) > (most := self.limits.characters):
+            raise ApiError(413, f"the text has {length:,} characters: send at most {most:,}", code="text_too_long")
         if asked.raw and asked.task:
             raise ApiError(400, "raw sends the text as the whole prompt, which a task would write", param="raw")
         self.scheduler.check_room()
-        made, left = list[Ticket](), Event()
-
-        def work() -> Ticket:
-            made.append(self._submit(asked, watch))
-            if left.is_set():
-                made[0].cancel()
-            return made[0]
-
+        work = asyncio.ensure_future(self.run(lambda: self._submit(asked, watch), asked.images))
         try:
-            return await self.run(work, asked.images)
-        except asyncio.CancelledError:  # nobody waits for it, and the thread goes on
-            left.set()
-            for ticket in made:
-                ticket.cancel()
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:  # nobody waits for it, and its thread goes on
+            work.add_done_callback(lambda _: work.cancelled() or work.exception() or work.result().cancel())
             raise
 
     def _submit(self, asked: ApiQuestion, watch: Watch | None) -> Ticket:
@@ -241,7 +230,7 @@ class Service:
             alternatives=asked.alternatives,
             watch=watch,
         )
-        ticket.reworded = self._without_folders(note)
+        ticket.reworded = self._hide_folders(note)
         ticket.warning = ood_warning(asked.model.name) if free else ""
         return ticket
 
