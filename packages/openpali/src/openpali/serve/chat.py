@@ -29,7 +29,9 @@ def read_chat(messages: Sequence[Message], history: History, task: str = "") -> 
         task: writes the prompt, perhaps without a text.
     """
     if len(messages) > 1 and history == "refuse":
-        message = f"{len(messages)} messages, but this model answers one message and has neither a history nor system "
+        message = (
+            f"{len(messages)} messages, but this model answers one message and has neither a history nor system "
+        )
         message += "messages: send the last one alone, or start the server without --history refuse"
         raise ApiError(400, message, param="messages", code="history_not_supported")
     last = messages[-1]

@@ -56,7 +56,9 @@ def completions_router(service: Service) -> APIRouter:
             body.raw,
         )
         headers = {HISTORY: f"last-turn; {question.ignored} earlier messages ignored"} if question.ignored else {}
-        return await _complete(service, body, asked, _Format("chat.completion", model, body.stream, body.logprobs), headers)
+        return await _complete(
+            service, body, asked, _Format("chat.completion", model, body.stream, body.logprobs), headers
+        )
 
     @router.post("/v1/completions")
     async def complete(body: CompletionRequest) -> Response:
@@ -71,7 +73,9 @@ def completions_router(service: Service) -> APIRouter:
             alternatives=body.logprobs or 0,
             raw=True,
         )
-        return await _complete(service, body, asked, _Format("text_completion", model, body.stream, body.logprobs is not None))
+        return await _complete(
+            service, body, asked, _Format("text_completion", model, body.stream, body.logprobs is not None)
+        )
 
     return router
 

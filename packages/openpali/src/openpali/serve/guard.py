@@ -77,5 +77,7 @@ class Guard:
                 return
         except ValueError:  # neither
             pass
-        message = f"no server of the name {shorten(sent, 80)}: call it by its address, or allow it with --allow-host"
+        message = (
+            f"no server of the name {shorten(sent, 80)}: call it by its address, or allow it with --allow-host"
+        )
         raise ApiError(421, message, code="host_not_allowed")
