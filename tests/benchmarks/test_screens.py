@@ -16,7 +16,7 @@ from openpali.infer.pali import Pali
 from openpali.tasks.detect import Detect
 from openpali.tasks.example import Box, Object
 from openpali.tasks.scoring import Answered
-from openpali_screen.pointing import Screen
+from openpali_screen.pointing import ReadScreen
 from openpali_screen.reader import ScreenReader
 
 LEFT, TOP, WIDTH, HEIGHT = SCREEN_BOX
@@ -145,8 +145,8 @@ def test_a_bundle_that_finds_elements_is_asked_as_users_ask_it(
     ANSWERING["screenspot"](tmp_path)
     meant = Object("open close menu", TRUE, confidence=0.5, role="button")
     for elements, share in (([meant], 1), ([replace(meant, box=Box(40, 50, 48, 64))], 0), ([], 0)):
-        monkeypatch.setattr(Screen, "named", property(lambda self: self.elements))  # nothing is written on it
-        monkeypatch.setattr(ScreenReader, "screen", lambda self, image, own=elements: Screen(own, []))
+        monkeypatch.setattr(ReadScreen, "named", property(lambda self: self.elements))  # nothing is written on it
+        monkeypatch.setattr(ScreenReader, "screen", lambda self, image, own=elements: ReadScreen(own, []))
         pali = Pali.from_pretrained(bundle)
         pali.names = ["horse"]  # it knows, and so no menu
         done = run(benchmark("screenspot"), pali, tmp_path)

@@ -37,7 +37,7 @@ from openpali_screen.find.evaluate import FindingEvaluator
 from openpali_screen.find.network import Finder
 from openpali_screen.find.predict import FoundLine, FoundText
 from openpali_screen.parts import WORDS
-from openpali_screen.pointing import Screen
+from openpali_screen.pointing import ReadScreen
 from openpali_screen.read import ctc
 from openpali_screen.read.evaluate import ReadingEvaluator
 from openpali_screen.read.fit_language import fit_language, fit_reader, read_language, write_language
@@ -138,8 +138,8 @@ def test_points_and_elements_are_asked_about_by_name_and_role(monkeypatch) -> No
         def shared(self, kind: object) -> Knows:
             return self
 
-        def screen(self, image: object) -> Screen:
-            return Screen([THINGS[0], replace(THINGS[1], box=Box(80, 10, 99, 90)), THINGS[2]], [])
+        def screen(self, image: object) -> ReadScreen:
+            return ReadScreen([THINGS[0], replace(THINGS[1], box=Box(80, 10, 99, 90)), THINGS[2]], [])
 
         def detect(self, images: Sequence[object], names: Sequence[str]) -> list[Sequence[Object]]:
             return [self.screen(image).detect(name) for image, name in zip(images, names, strict=True)]
@@ -148,7 +148,7 @@ def test_points_and_elements_are_asked_about_by_name_and_role(monkeypatch) -> No
         def __getitem__(self, index: int, /) -> Example:
             return replace(super().__getitem__(index), objects=THINGS)
 
-    monkeypatch.setattr(Screen, "named", property(lambda self: self.elements))  # nothing is written on it
+    monkeypatch.setattr(ReadScreen, "named", property(lambda self: self.elements))  # nothing is written on it
     knows = cast("Pali", Knows())
     [page, *_] = WholePageEvaluator("x", Named(), 1).run(points_by(knows))
     assert [each.name for each in page.true] == ["Save button", "News link"]  # an icon has no name that one says

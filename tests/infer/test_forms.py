@@ -18,7 +18,7 @@ from openpali.weights.format import add_facts
 from openpali_lab.worlds.benchmarks.forms import questions_about
 from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.forms import answer_about, counted_roles
-from openpali_screen.pointing import Screen, text_of
+from openpali_screen.pointing import ReadScreen, text_of
 from openpali_screen.text import ReadLine, ReadWord
 
 
@@ -48,7 +48,7 @@ TABLE = [
 FIELDS = [element("textbox", 8, 200, 34, 400), element("textbox", 74, 20, 104, 300)]
 HEADERS = [element("columnheader", 196, x, 220, x + 170) for x in (16, 190, 380)]
 BUTTONS = [element("button", 300, x, 330, x + 60) for x in (10, 100, 200)]
-SCREEN = Screen([*FIELDS, *HEADERS, *BUTTONS], [*FORM, *TABLE])
+SCREEN = ReadScreen([*FIELDS, *HEADERS, *BUTTONS], [*FORM, *TABLE])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_question_is_answered_from_what_stands_there(question: str, answer: st
 
 
 def test_cells_and_values_are_found_without_elements() -> None:
-    plain = Screen([], SCREEN.lines)
+    plain = ReadScreen([], SCREEN.lines)
     for question, answer in (("the Salary of Dakota Rice", "$36,738"), ("What is the city?", "New York")):
         said = answer_about(plain, question)
         assert said is not None
@@ -99,7 +99,7 @@ def test_what_is_counted_is_all_of_a_screen(question: str, counted: bool) -> Non
 
 def test_radio_buttons_are_no_buttons() -> None:
     radios = [element("radio", 350, x, 364, x + 14) for x in (10, 40)]
-    said = answer_about(Screen([*BUTTONS, *radios], []), "How many radio buttons are there?")
+    said = answer_about(ReadScreen([*BUTTONS, *radios], []), "How many radio buttons are there?")
     assert said is not None
     assert said.text == "2"
 
@@ -108,7 +108,7 @@ def test_the_confidence_of_a_count_is_the_probability_of_that_count() -> None:
     tabs = [element("tab", 10, x, 30, x + 60) for x in (10, 100)]
     doubtful = [replace(tab, confidence=0.3) for tab in tabs] + [element("button", 300, 400, 330, 460)]
     for found, sure in (([], 0.7**2), (tabs, 0.8**2 * 0.7**2 + 2 * 0.8 * 0.2 * 2 * 0.3 * 0.7 + 0.2**2 * 0.3**2)):
-        said = answer_about(Screen(found, [], doubtful=doubtful), "How many tabs are there?")
+        said = answer_about(ReadScreen(found, [], doubtful=doubtful), "How many tabs are there?")
         assert said is not None
         assert (said.text, said.confidence) == (str(len(found)), pytest.approx(sure))
 
@@ -117,7 +117,7 @@ def test_the_confidence_of_a_count_is_the_probability_of_that_count() -> None:
 def test_what_is_not_there_has_no_answer(question: str) -> None:
     said = answer_about(SCREEN, question)
     assert said is None or said.confidence < 0.7
-    assert answer_about(Screen([], []), question) is None
+    assert answer_about(ReadScreen([], []), question) is None
 
 
 def test_questions_of_a_window_are_about_fields_with_labels_and_cells() -> None:
@@ -162,7 +162,7 @@ def test_questions_about_screens_alone_are_asked_of_the_part_that_finds_elements
 def test_the_values_of_a_row_of_names_stand_below_it_and_those_of_a_list_beside_it() -> None:
     below = [*(line(10, 20, "City"), line(10, 200, "Country")), *(line(36, 24, "Oslo"), line(36, 204, "Norway"))]
     beside = [*(line(100, 20, "Total"), line(100, 200, "12")), *(line(130, 20, "Tax"), line(130, 200, "3"))]
-    screen = Screen([], [*below, *beside, line(160, 20, "Fee"), line(160, 200, "1")])
+    screen = ReadScreen([], [*below, *beside, line(160, 20, "Fee"), line(160, 200, "1")])
     for question, answer in (("What is the city?", "Oslo"), ("What is the country?", "Norway"), ("the tax", "3")):
         said = answer_about(screen, question)
         assert said is not None
@@ -188,7 +188,7 @@ def test_fields_are_named_by_what_stands_at_their_left(left: int, filled: bool) 
     fields = [element("textbox", 40 * i, left, 40 * i + 30, left + 200) for i in range(6)]
     names = [line(40 * i + 7, 20, name) for i, name in enumerate(NAMES)]
     values = [line(40 * i + 7, left + 10, value) for i, value in enumerate(VALUES) if filled]
-    screen = Screen(fields, [*names, *values])
+    screen = ReadScreen(fields, [*names, *values])
     assert [text_of(screen.label(field)) for field in fields] == [*NAMES]
     for question, answer in QUESTIONS.items() if filled else ():
         said = answer_about(screen, question)
@@ -203,5 +203,5 @@ def test_what_stands_between_fields_is_no_label_of_the_next() -> None:
     names = [line(top, left, name) for (top, left), name in zip(places, NAMES, strict=True)]
     values = [line(top + 29, left + 10, value) for (top, left), value in zip(places, VALUES, strict=True)]
     units = [*(line(top + 29, 322, "k") for top in tops), *(line(top + 29, 2, "#") for top in tops)]
-    screen = Screen(fields, [*names, *values, *units])
+    screen = ReadScreen(fields, [*names, *values, *units])
     assert [text_of(screen.label(field)) for field in fields] == [*NAMES]

@@ -28,7 +28,7 @@ from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.elements.encode import ROLES, mark_elements
 from openpali_screen.elements.network import ElementFinderConfig, Found, elements_of
 from openpali_screen.elements.predict import find_elements
-from openpali_screen.pointing import Screen
+from openpali_screen.pointing import ReadScreen
 from openpali_screen.reader import LEAST
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
 
@@ -43,14 +43,14 @@ def element(role: str, *box: float, name: str = "") -> Object:
     return Object(name or role, Box(*box), confidence=0.8, role=role)
 
 
-def meant(screen: Screen, expression: str) -> Object:
+def meant(screen: ReadScreen, expression: str) -> Object:
     """What an expression means, which is there."""
     found = screen.point(expression)
     assert found is not None, expression
     return found
 
 
-SCREEN = Screen(
+SCREEN = ReadScreen(
     [
         element("textbox", 10, 100, 40, 400),
         element("button", 10, 420, 40, 500),
@@ -74,7 +74,7 @@ SCREEN = Screen(
 )
 
 
-NAMED = Screen(
+NAMED = ReadScreen(
     [
         element("textbox", 10, 100, 40, 400),
         element("textbox", 60, 100, 90, 400),
@@ -127,12 +127,12 @@ def test_an_expression_means_an_element(screen, expression, index) -> None:
     assert [thing.box for thing in screen.detect(expression)] == [found.box]
 
 
-def buttons(*names: str) -> Screen:
+def buttons(*names: str) -> ReadScreen:
     """Buttons below each other; the finder is surer of each than of those before."""
     boxes = [Box(40 * i, 0, 40 * i + 30, 300) for i in range(len(names))]
     things = [Object("button", box, confidence=0.5 + 0.1 * i, role="button") for i, box in enumerate(boxes)]
     texts = [[(word, 10 + 60 * n) for n, word in enumerate(name.split())] for name in names]
-    return Screen(things, [line(40 * i + 6, *words) for i, words in enumerate(texts)])
+    return ReadScreen(things, [line(40 * i + 6, *words) for i, words in enumerate(texts)])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_an_element_is_told_by_all_words_of_its_name(names, form) -> None:
 def test_names_are_told_apart_in_longer_expressions(expression) -> None:
     screen = buttons("Log in", "Log out", "Log in")
     icons = [element("icon", 40 * i, 310, 40 * i + 30, 340) for i in range(3)]
-    assert meant(Screen([*screen.elements, *icons], screen.lines), expression).box.ymin in (0, 80)
+    assert meant(ReadScreen([*screen.elements, *icons], screen.lines), expression).box.ymin in (0, 80)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_names_are_told_apart_in_longer_expressions(expression) -> None:
     ],
 )
 def test_roles_of_two_words_are_one(text, role) -> None:
-    screen = Screen([element(each, 30 * i, 0, 30 * i + 20, 90) for i, each in enumerate(ROLES)], [])
+    screen = ReadScreen([element(each, 30 * i, 0, 30 * i + 20, 90) for i, each in enumerate(ROLES)], [])
     assert [thing.role for thing in screen.detect(text) if thing.role != "listbox"] == [role]
 
 
@@ -187,7 +187,7 @@ def test_the_name_of_a_role_is_a_name_where_nothing_has_the_role() -> None:
     link = element("link", 200, 0, 216, 90)
     screen = buttons("Select", "Link")
     assert [thing.label for thing in screen.detect("Link")] == ["Link"]
-    both = Screen([*screen.elements, link], screen.lines)
+    both = ReadScreen([*screen.elements, link], screen.lines)
     assert [thing.box for thing in both.detect("link")] == [link.box]
 
 
@@ -198,7 +198,7 @@ def test_elements_are_ordered_row_by_row() -> None:
         for row in (0, 1)
         for i, top in enumerate(tops)
     ]
-    screen = Screen(rows, [])
+    screen = ReadScreen(rows, [])
     for expression, index in (
         ("the first button", 0),
         ("the third button", 2),
@@ -225,11 +225,11 @@ def test_elements_are_ordered_row_by_row() -> None:
 )
 def test_elements_are_counted_from_either_end(expression, index) -> None:
     row = [element("button", 10, 100 * i, 30, 100 * i + 60) for i in range(4)]
-    assert meant(Screen(row, []), expression).box == row[index].box
-    assert Screen(row[:1], []).point(expression) is None
+    assert meant(ReadScreen(row, []), expression).box == row[index].box
+    assert ReadScreen(row[:1], []).point(expression) is None
 
 
-STACKED = Screen(
+STACKED = ReadScreen(
     [
         element("textbox", 40, 20, 70, 300),
         element("textbox", 110, 20, 140, 300),
@@ -273,24 +273,24 @@ def test_a_label_is_a_neighbour_of_what_it_names(expression, index) -> None:
 def test_the_next_field_is_found_where_labels_stand_far_left() -> None:
     fields = [element("textbox", 50 * i, 200, 50 * i + 40, 400) for i in range(6)]
     names = [line(50 * i + 12, (name, 120)) for i, name in enumerate(("Name", "City", "Mail", "Age", "Zip", "Job"))]
-    assert meant(Screen(fields, names), "the field below Name").box == fields[1].box
+    assert meant(ReadScreen(fields, names), "the field below Name").box == fields[1].box
 
 
 def test_wide_fields_are_ordered_row_by_row() -> None:
     fields = [element("textbox", top, left, top + 30, left + 400) for top in (10, 80) for left in (10, 450)]
-    assert meant(Screen(fields, []), "the second field").box == fields[1].box
+    assert meant(ReadScreen(fields, []), "the second field").box == fields[1].box
 
 
 def test_an_expression_without_words_means_what_has_its_signs() -> None:
     signs = [element("button", 10, 20, 30, 50), element("button", 10, 120, 30, 150)]
-    screen = Screen(signs, [line(12, ("-", 30)), line(12, ("+", 130))])
+    screen = ReadScreen(signs, [line(12, ("-", 30)), line(12, ("+", 130))])
     assert meant(screen, "+").box == signs[1].box
     assert [screen.point(text) for text in ("", "the", "*")] == [None] * 3
 
 
 def test_a_name_may_begin_like_a_relation() -> None:
     boxes = [element("checkbox", 10, 20, 24, 34), element("checkbox", 40, 20, 54, 34)]
-    screen = Screen(boxes, [line(9, ("Over", 40), ("18", 90)), line(39, ("18", 40))])
+    screen = ReadScreen(boxes, [line(9, ("Over", 40), ("18", 90)), line(39, ("18", 40))])
     for expression in ("Over 18", "Over 18 checkbox"):
         assert meant(screen, expression).box == boxes[0].box
     written = replace(screen, lines=[*screen.lines, line(90, ("Under", 40), ("review", 90))]).point("Under review")
@@ -301,7 +301,9 @@ def test_a_name_may_begin_like_a_relation() -> None:
 def test_what_an_element_is_beside_may_have_a_long_name() -> None:
     name = ["Save", "all", "changes", "made", "here", "today", "before", "closing", "everything"]
     label = line(12, *((word, 50 + 40 * i) for i, word in enumerate(name)))
-    screen = Screen([element("button", 10, 40, 30, 400), element("icon", 10, 420, 30, 440, name="trash")], [label])
+    screen = ReadScreen(
+        [element("button", 10, 40, 30, 400), element("icon", 10, 420, 30, 440, name="trash")], [label]
+    )
     for find in (screen.point, lambda text: screen.detect(text)[0]):
         assert find(f"icon right of {' '.join(name)}").box == screen.elements[1].box
 
@@ -312,7 +314,7 @@ def test_words_that_are_no_element_are_found_where_they_stand() -> None:
 
 def test_neighbouring_words_are_found_together() -> None:
     words = [ReadWord(text, Box(10, x, 22, x + 40), 0.9) for x, text in ((0, "Sign"), (50, "up"), (100, "now"))]
-    screen = Screen([], [ReadLine(words[2:], Box(40, 0, 52, 40)), ReadLine(words, Box(10, 0, 22, 140))])
+    screen = ReadScreen([], [ReadLine(words[2:], Box(40, 0, 52, 40)), ReadLine(words, Box(10, 0, 22, 140))])
     found = screen.point("the Sign up button")
     assert found is not None
     assert (found.name, found.box, found.confidence) == ("Sign up", Box(10, 0, 22, 90), pytest.approx(0.81))
@@ -330,7 +332,7 @@ def test_a_long_text_is_compared_with_each_run_of_words_once(monkeypatch) -> Non
 def test_nothing_is_found_where_nothing_fits() -> None:
     assert SCREEN.point("xylophone") is None
     assert SCREEN.point("the fourth button") is None or SCREEN.point("fourth") is None
-    assert Screen([], []).point("the first button") is None
+    assert ReadScreen([], []).point("the first button") is None
 
 
 def test_a_role_finds_all_of_it_and_words_find_the_one() -> None:
@@ -353,9 +355,9 @@ def test_an_element_tells_its_own_name_and_where_to_click() -> None:
 
 def test_the_element_in_a_box_is_named() -> None:
     for thing in SCREEN.named:
-        assert SCREEN.at(thing.box) is thing
-    assert SCREEN.at(Box(2000, 2000, 2010, 2010)) is None
-    assert Screen([], []).at(Box(0, 0, 1, 1)) is None
+        assert SCREEN.element_in(thing.box) is thing
+    assert SCREEN.element_in(Box(2000, 2000, 2010, 2010)) is None
+    assert ReadScreen([], []).element_in(Box(0, 0, 1, 1)) is None
 
 
 class KnowingFinder(nn.Module):
@@ -446,7 +448,7 @@ def test_a_role_beside_the_name_of_a_drawing_means_an_element(bundle, screenshot
 def test_an_element_that_is_thinner_than_a_bin_is_written(bundle, screenshot, monkeypatch, task) -> None:
     pali = Pali.from_pretrained(bundle)
     icon = Object("heart", Box(50.1, 50.1, 50.2, 50.2), confidence=0.9, role="icon")
-    monkeypatch.setattr(reader_of_bundle(pali), "screen", lambda image: Screen([icon], []))
+    monkeypatch.setattr(reader_of_bundle(pali), "screen", lambda image: ReadScreen([icon], []))
     opened = pali.task(task)
     prompt = pali.write_prompt(opened, "the heart icon")
     [prediction] = pali.predict([[screenshot]], [prompt], task=opened)

@@ -40,6 +40,7 @@ def test_an_agent_reads_finds_and_compares(tmp_path: Path) -> None:
     assert 'text "GENERAL"' in answers["read_screen"]["result"]
     found = answers["find"]
     assert found["name"] == "Docs"
+    assert found["role"] == "link" or found["role"] == "button"
     assert found["box"][0] < found["centre"][0] < found["box"][2]
     assert "Calendar" in [node["name"] for node in answers["text_at"]["result"]]
     assert answers["diff"] == {"appeared": [], "went": [], "changed": []}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali_screen.reader import ScreenReader
+from openpali_screen import Screen, ScreenReader
 from openpali_screen.runtime import open_networks
 
 SCREEN = Path(__file__).parents[2] / "openpali" / "src" / "openpali" / "demo" / "screen.webp"
@@ -55,13 +56,29 @@ def test_elements_are_found_and_pointed_at(reader: ScreenReader) -> None:
     docs = reader.point(SCREEN, "the Docs button")
     assert docs is not None
     assert "Docs" in docs.label
+    found = Screen(screen).find("the Docs button")
+    assert found is not None
+    assert found.centre == docs.box.centre
     assert all(0 <= thing.confidence <= 1 for thing in screen.elements)
 
 
-def test_an_image_is_a_file_its_bytes_or_its_pixels(reader: ScreenReader) -> None:
+def png(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_an_image_is_a_file_its_bytes_or_its_pixels(reader: ScreenReader, tmp_path: Path) -> None:
     pixels = np.array(Image.open(SCREEN).convert("RGB"))[:200, :300]
     texts = reader.page(pixels).text
     assert reader.page(Image.fromarray(pixels)).text == texts
+    (tmp_path / "part.png").write_bytes(data := png(pixels))
+    trees = [
+        str(Screen.open(each).tree())
+        for each in (tmp_path / "part.png", data, pixels, Image.open(io.BytesIO(data)))
+    ]
+    assert len({*trees}) == 1
+    assert "Gentelella" in trees[0]
     with pytest.raises(ValueError, match="uint8"):
         reader.page(pixels.astype(np.float32))  # type: ignore[arg-type]
 

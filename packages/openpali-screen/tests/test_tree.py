@@ -6,9 +6,10 @@ import numpy as np
 
 from openpali_screen.elements.predict import Element
 from openpali_screen.geometry import Box, around
-from openpali_screen.pointing import Screen
+from openpali_screen.pointing import ReadScreen
+from openpali_screen.screen import Screen
 from openpali_screen.text import ReadLine, ReadWord
-from openpali_screen.tree import as_json, as_text, changes, draw_marks, tree_of
+from openpali_screen.tree import as_json, as_text, changes, draw_marks
 
 
 def line(top: float, left: float, *words: str) -> ReadLine:
@@ -22,7 +23,7 @@ MENU = [Element("link", Box(top, 10, top + 24, 150), 0.9, "link") for top in (10
 BAR = [Element("button", Box(8, left, 32, left + 60), 0.9, "button") for left in (10, 80, 150)]
 FIELD = Element("textbox", Box(300, 120, 324, 300), 0.8, "textbox")
 ICON = Element("icon", Box(104, 14, 120, 30), 0.7, "house")
-SCREEN = Screen(
+SCREEN = ReadScreen(
     [*MENU, *BAR, FIELD, ICON],
     [
         line(13, 14, "File"),
@@ -35,7 +36,7 @@ SCREEN = Screen(
         line(305, 124, "Ada"),
     ],
 )
-ROOT = tree_of(SCREEN)
+ROOT = SCREEN.root
 
 
 def test_containers_hold_what_belongs_together() -> None:
@@ -70,7 +71,7 @@ def test_each_word_is_there_once_as_a_name_or_a_text() -> None:
 
 def test_rows_with_the_same_columns_are_a_table() -> None:
     cells = [line(top, left, word) for top in (10, 30, 50) for left, word in ((10, "one"), (90, "two"))]
-    [table] = tree_of(Screen([], cells)).children
+    [table] = ReadScreen([], cells).root.children
     assert table.role == "table"
     assert [[cell.name for cell in row.children] for row in table.children] == [["one", "two"]] * 3
 
@@ -93,11 +94,11 @@ def test_marks_are_on_elements() -> None:
 
 
 def test_changes_between_two_screens_are_named() -> None:
-    assert not any(changes(ROOT, tree_of(SCREEN)).values())
+    assert not any(changes(ROOT, ROOT).values())
     renamed = [each if each.text != "Ada" else line(305, 124, "Grace") for each in SCREEN.lines]
     dialog = Element("button", Box(250, 200, 280, 300), 0.9, "button")
-    after = Screen([*MENU[:2], *BAR, FIELD, ICON, dialog], [*renamed[:5], *renamed[6:], line(258, 220, "OK")])
-    found = changes(ROOT, tree_of(after))
+    after = ReadScreen([*MENU[:2], *BAR, FIELD, ICON, dialog], [*renamed[:5], *renamed[6:], line(258, 220, "OK")])
+    found = Screen(SCREEN).diff(Screen(after))
     assert [row.split(" [")[0] for row in found["appeared"]] == ['button "OK"']
     assert [row.split(" [")[0] for row in found["went"]] == ['link "Log out"']
     [changed] = found["changed"]
@@ -106,4 +107,22 @@ def test_changes_between_two_screens_are_named() -> None:
 
 
 def test_an_empty_screen_is_a_root() -> None:
-    assert as_text(tree_of(Screen([], []))) == "screen [0, 0, 0, 0] #0\n"
+    empty = Screen(ReadScreen([], []))
+    assert str(empty.tree()) == "screen [0, 0, 0, 0] #0\n"
+    assert empty.find("the Save button") is None
+    assert [node.role for node in empty.at(5, 5)] == ["screen"]
+
+
+def test_a_node_is_found_by_an_expression_and_by_a_place() -> None:
+    screen = Screen(SCREEN)
+    home = screen.find("the Home link")
+    assert home is not None
+    assert (home.role, home.centre) == ("link", (112, 80))
+    assert [node.role for node in screen.at(80, 112)] == ["screen", "list", "link"]
+    assert screen.at(80, 112)[-1] is home
+    plain = Screen(ReadScreen([], SCREEN.lines))
+    out = plain.find("out")
+    assert out is not None
+    assert (out.role, out.box) == ("text", SCREEN.lines[5].words[1].box)
+    assert plain.at(*out.centre[::-1])[-1].name == "Log out"
+    assert screen.find("xylophone") is None

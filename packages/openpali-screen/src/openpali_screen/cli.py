@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from openpali_screen.export import TextFormat
     from openpali_screen.geometry import Image
     from openpali_screen.reader import ScreenReader
-    from openpali_screen.text import ReadPage
 
 DPI = 144.0  # at which pages of PDF files are drawn
 
@@ -96,19 +95,17 @@ def write_pages(
         ValueError: files could not be read, after the others were, or ``out`` is one of them.
     """
     from openpali_screen.export import draw_page
-    from openpali_screen.pointing import Screen
     from openpali_screen.reader import warning_of
-    from openpali_screen.tree import draw_marks, tree_of
+    from openpali_screen.screen import Screen
+    from openpali_screen.tree import draw_marks
 
-    look: Callable[[Image], Screen | ReadPage] = reader.screen if elements else reader.page
     count, errors = 0, list[str]()
     write(writer.head)
     for file in track(files):
         for number, image in _pages(file, dpi, first, last, errors):
-            seen, count = look(image), count + 1
-            page = seen.page if isinstance(seen, Screen) else seen
-            root = tree_of(seen) if isinstance(seen, Screen) else None
-            assert page is not None
+            screen, count = Screen.open(image, reader) if elements else None, count + 1
+            page, root = (screen.read.page, screen.tree()) if screen else (None, None)
+            page = page or reader.page(image)
             write(writer.page(page, file.encode("utf-8", "backslashreplace").decode(), number, root))
             if page.reason:
                 print(f"{file}, page {number}: {warning_of(page.reason, reader.name)}", file=sys.stderr)

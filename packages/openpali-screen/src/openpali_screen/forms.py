@@ -15,7 +15,7 @@ import numpy as np
 
 from openpali_screen.elements.predict import confidence_of
 from openpali_screen.geometry import Box
-from openpali_screen.pointing import ElementQuery, Screen, away, likeness, text_of, words_of
+from openpali_screen.pointing import ElementQuery, ReadScreen, away, likeness, text_of, words_of
 from openpali_screen.text import ReadLine, ReadWord
 
 _ASKING = re.compile(r"(?i)^\W*(?:what|which|who|where|when|how (?:much|many))\b")
@@ -55,7 +55,7 @@ class Answer(NamedTuple):
     confidence: float
 
 
-def answer_about(screen: Screen, question: str) -> Answer | None:
+def answer_about(screen: ReadScreen, question: str) -> Answer | None:
     """What a screen says to a question, with a confidence; None: it names nothing that is there."""
     if roles := counted_roles(question):
         found, doubtful = (
@@ -91,13 +91,13 @@ def _names(text: str) -> list[str]:
     return [_SHORT.get(word, word) for word in words_of(text) if word not in _FILLERS]
 
 
-def _in_fields(screen: Screen, names: Sequence[str]) -> Iterator[_Candidate]:
+def _in_fields(screen: ReadScreen, names: Sequence[str]) -> Iterator[_Candidate]:
     for field in screen.elements:
         if field.role in _FIELDS and (inside := screen.inside(field)):
             yield _Candidate(likeness(names, _names(text_of(screen.label(field)))), inside)
 
 
-def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Candidate]:
+def _in_tables(screen: ReadScreen, names: Sequence[str]) -> Iterator[_Candidate]:
     """Cells, by the names of a row, at its left, and of a column, above it."""
     named = [(line, _names(line.text)) for line in screen.lines]
     known = [
@@ -116,7 +116,7 @@ def _in_tables(screen: Screen, names: Sequence[str]) -> Iterator[_Candidate]:
                 yield _Candidate(likeness(names, [*own, *above]), cell.words)
 
 
-def _beside(screen: Screen, names: Sequence[str]) -> Iterator[_Candidate]:
+def _beside(screen: ReadScreen, names: Sequence[str]) -> Iterator[_Candidate]:
     """What stands in the row of a name, at its right, or below it."""
     for line in screen.lines:
         fit = likeness(names, _names(line.text))
@@ -134,7 +134,7 @@ def _beside(screen: Screen, names: Sequence[str]) -> Iterator[_Candidate]:
             yield _Candidate(_LOOSE * fit, min(near, key=_first)[1].words)
 
 
-def _next(screen: Screen, line: ReadLine, side: str) -> tuple[float, ReadLine]:
+def _next(screen: ReadScreen, line: ReadLine, side: str) -> tuple[float, ReadLine]:
     """Pixels to the nearest line on a side, and that line."""
     others = ((away(line.box, other.box, side), other) for other in screen.lines if other is not line)
     return min(others, key=_first, default=(np.inf, line))

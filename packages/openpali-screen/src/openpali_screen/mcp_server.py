@@ -14,9 +14,9 @@ from PIL import ImageGrab
 
 from openpali_screen.files import open_image
 from openpali_screen.geometry import Image
-from openpali_screen.pointing import Screen
 from openpali_screen.reader import ScreenReader
-from openpali_screen.tree import Node, as_json, as_text, changes, tree_of
+from openpali_screen.screen import Screen
+from openpali_screen.tree import as_json, as_text
 
 
 def server(reader: ScreenReader, display: str | None = None) -> MCPServer:
@@ -37,45 +37,33 @@ def server(reader: ScreenReader, display: str | None = None) -> MCPServer:
         return open_image(ImageGrab.grab(xdisplay=shown))
 
     def seen(image: str) -> Screen:
-        return reader.screen(pixels(image))
+        return Screen.open(pixels(image), reader)
 
     @app.tool()
     def read_screen(image: str = "") -> str:
         """What is on a screen, as a tree: a row for each element or text with its role, name, value, box [ymin,
         xmin, ymax, xmax] in pixels and number."""
-        return as_text(tree_of(seen(image)))
+        return as_text(seen(image).tree())
 
     @app.tool()
     def find(expression: str, image: str = "") -> dict[str, Any]:
         """The element that an expression means, as "the Save button" or "the field below Name", with its box and
         centre [y, x], where one would click; without a box if nothing fits."""
-        found = seen(image).point(expression)
+        found = seen(image).find(expression)
         if found is None:
             return {"found": False}
-        box = [round(edge, 1) for edge in found.box]
-        return {
-            "found": True,
-            "role": found.role or "text",
-            "name": found.label or found.name,
-            "box": box,
-            "centre": [round(edge, 1) for edge in found.box.centre],
-            "confidence": round(found.confidence, 4),
-        }
+        return {"found": True, **as_json(found)[0], "centre": [round(edge, 1) for edge in found.centre]}
 
     @app.tool()
     def text_at(x: float, y: float, image: str = "") -> list[dict[str, Any]]:
         """What is at a place, from the outermost container to the innermost element or text."""
-
-        def holds(node: Node) -> bool:
-            return node.box.ymin <= y <= node.box.ymax and node.box.xmin <= x <= node.box.xmax
-
-        root = tree_of(seen(image))
-        held = {node.index for node, _, _ in root.walk() if holds(node)}
-        return [node for node in as_json(root) if node["index"] in held]
+        screen = seen(image)
+        held = {node.index for node in screen.at(x, y)}
+        return [node for node in as_json(screen.tree()) if node["index"] in held]
 
     @app.tool()
     def diff(before: str, after: str = "") -> dict[str, list[str]]:
         """What appeared, went and changed between two screens."""
-        return changes(tree_of(seen(before)), tree_of(seen(after)))
+        return seen(before).diff(seen(after))
 
     return app

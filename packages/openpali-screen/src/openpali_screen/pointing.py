@@ -3,7 +3,7 @@
 An expression is what people say of an element: its text, its role, its icon, where it is, or what it is beside:
 "the search field", "Save", "the icon right of Save", "the last button".
 
-    screen = Screen(elements, lines)
+    screen = ReadScreen(elements, lines)
     screen.detect("button")             # all of a role
     screen.point("the search field")    # the one that is meant
 """
@@ -23,6 +23,7 @@ import numpy as np
 from openpali_screen.elements.predict import Element, confidence_of
 from openpali_screen.geometry import Box, around, box_iou, holds_centre
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
+from openpali_screen.tree import Node, tree_of
 
 _WORDS = {
     ("button",): ("button", "btn"),
@@ -67,6 +68,7 @@ _LABELS = {
     **dict.fromkeys(("checkbox", "radio", "switch"), ("right of",)),
 }
 """On which sides of an element its label stands, by role."""
+_FIELDS = ("textbox", "combobox", "listbox")  # whose text is their value, and whose name stands beside them
 _OTHER_ROLE = 0.75  # factor of the score if the name fits and the role does not
 _PART = 0.8  # factor of the score if only a part of what is written fits
 _ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
@@ -119,7 +121,7 @@ class ElementQuery(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Screen:
+class ReadScreen:
     """A screen whose elements are found and whose lines are read.
 
     Attributes:
@@ -162,7 +164,28 @@ class Screen:
             found = [one]
         return [replace(thing, name=text, label=thing.label or thing.name) for thing in found]
 
-    def at(self, box: Box) -> Element | None:
+    @cached_property
+    def root(self) -> Node:
+        """The tree of what is on the screen: containers, and in them elements, and words that are on no element."""
+        nodes, icons, free = list[Node](), list[Node](), list[Node]()
+        for thing in self.named:
+            name, value = thing.label or thing.name, ""
+            if thing.role in _FIELDS:
+                name, value = text_of(self.label(thing)), text_of(self.inside(thing))
+            node = Node(thing.role, thing.box, name, value, thing.confidence or 0.0)
+            (icons if thing.is_icon else nodes).append(node)
+        for icon in icons:
+            holders = [node for node in nodes if holds_centre(node.box, icon.box)]
+            smallest = min(holders, key=lambda node: node.box.height * node.box.width, default=None)
+            (smallest.children if smallest else free).append(icon)
+        for line in self.lines:
+            words = [word for word in line.words if not any(holds_centre(node.box, word.box) for node in nodes)]
+            if words:
+                box, confidence = around(word.box for word in words), min(word.confidence for word in words)
+                free.append(Node("text", box, text_of(words), confidence=confidence))
+        return tree_of([*nodes, *free])
+
+    def element_in(self, box: Box) -> Element | None:
         """The element in a box, with its label: the one that overlaps it most (IoU); None: no IoU is .5."""
         ious = box_iou([box], [thing.box for thing in self.named])[0]
         return self.named[int(ious.argmax())] if ious.max(initial=0.0) >= 0.5 else None

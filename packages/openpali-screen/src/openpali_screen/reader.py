@@ -18,7 +18,7 @@ from openpali_screen.geometry import Box, Image, Size
 from openpali_screen.icons.predict import name_icons
 from openpali_screen.networks import Floats, Networks
 from openpali_screen.page import read_page
-from openpali_screen.pointing import Screen
+from openpali_screen.pointing import ReadScreen
 from openpali_screen.read.predict import read_lines
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
 from openpali_screen.views import without_margin
@@ -47,7 +47,7 @@ class ScreenReader:
 
     def __init__(self, networks: Networks) -> None:
         self.networks = networks
-        self._last: tuple[Image, Screen] | None = None
+        self._last: tuple[Image, ReadScreen] | None = None
 
     @property
     def name(self) -> str:
@@ -104,17 +104,17 @@ class ScreenReader:
         boxes = [without_margin(Size(*image.shape[:2]))]
         return self._calibrated(read_lines(self.networks.reader, image, boxes, self.networks.language))
 
-    def screen(self, image: ImageLike) -> Screen:
+    def screen(self, image: ImageLike) -> ReadScreen:
         """The elements of a screen, if a network finds them, and its lines. The last screen is kept."""
         pixels, last = open_image(image), self._last
         if last is None or not np.array_equal(last[0], pixels):
             page = self.page(pixels)
             elements, doubtful = self._elements(pixels, page.lines)
-            self._last = last = pixels.copy(), Screen(elements, page.lines, page.ood_score, doubtful, page)
+            self._last = last = pixels.copy(), ReadScreen(elements, page.lines, page.ood_score, doubtful, page)
         return last[1]
 
     def point(self, image: ImageLike, expression: str) -> Element | None:
-        """The element of a screen that an expression means, as "the search field", or None: see :class:`Screen`."""
+        """The element of a screen that an expression means, or None: see :class:`ReadScreen`."""
         return self.screen(image).point(expression)
 
     def name_icons(self, image: ImageLike, boxes: Sequence[Box]) -> list[tuple[str, float]]:

@@ -14,11 +14,9 @@ from typing import Any
 from PIL import Image as PilImage
 from PIL import ImageDraw
 
-from openpali_screen.geometry import Box, Image, around, box_iou, holds_centre
+from openpali_screen.geometry import Box, Image, around, box_iou
 from openpali_screen.order import reading_order
-from openpali_screen.pointing import Screen, text_of
 
-_FIELDS = ("textbox", "combobox", "listbox")  # whose text is their value, and whose name stands beside them
 _TOOLS = ("button", "icon", "link", "image", "tab")
 _CONTAINERS = ("screen", "group", "list", "toolbar", "table", "row")
 _ALIGNED = 6.0  # pixels between the left edges of cells of a column
@@ -47,6 +45,14 @@ class Node:
     children: list[Node] = field(default_factory=list)
     index: int = 0
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(y, x) in pixels, where one would click."""
+        return self.box.centre
+
+    def __str__(self) -> str:
+        return as_text(self)
+
     def walk(self, depth: int = 0, parent: int | None = None) -> Iterator[tuple[Node, int, int | None]]:
         """This node and those below it, in reading order, with their depth and the index of their parent."""
         yield self, depth, parent
@@ -57,9 +63,8 @@ class Node:
 _TAKEN = Node("", Box(0, 0, 0, 0))  # of a screen before, found again
 
 
-def tree_of(screen: Screen) -> Node:
-    """The tree of a screen. Words on an element are its name, and no text of their own."""
-    leaves = _leaves(screen)
+def tree_of(leaves: Sequence[Node]) -> Node:
+    """The tree of the elements and texts of a screen, with containers around them, in reading order."""
     blocks = reading_order([node.box for node in leaves])
     children = [_container([[leaves[i] for i in row] for row in block]) for block in blocks]
     root = Node("screen", around([(0, 0, 0, 0), *(node.box for node in leaves)]), children=children)
@@ -67,27 +72,6 @@ def tree_of(screen: Screen) -> Node:
     for node, _, _ in root.walk():
         node.index = next(numbers)
     return root
-
-
-def _leaves(screen: Screen) -> list[Node]:
-    """Elements, with those that lie in them, and words that are on no element."""
-    nodes, icons, free = list[Node](), list[Node](), list[Node]()
-    for thing in screen.named:
-        name, value = thing.label or thing.name, ""
-        if thing.role in _FIELDS:
-            name, value = text_of(screen.label(thing)), text_of(screen.inside(thing))
-        node = Node(thing.role, thing.box, name, value, thing.confidence)
-        (icons if thing.is_icon else nodes).append(node)
-    for icon in icons:
-        holders = [node for node in nodes if holds_centre(node.box, icon.box)]
-        smallest = min(holders, key=lambda node: node.box.height * node.box.width, default=None)
-        (smallest.children if smallest else free).append(icon)
-    for line in screen.lines:
-        words = [word for word in line.words if not any(holds_centre(node.box, word.box) for node in nodes)]
-        if words:
-            box, confidence = around(word.box for word in words), min(word.confidence for word in words)
-            free.append(Node("text", box, text_of(words), confidence=confidence))
-    return [*nodes, *free]
 
 
 def _container(rows: Sequence[Sequence[Node]]) -> Node:
