@@ -326,11 +326,11 @@ def test_a_florence2_writes_the_same_in_a_batch_and_as_rows_come(florence2) -> N
     ]
     assert len({tuple(texts[0].ids) for texts in alone}) > 2
     rows = Rows(compiled, END)
-    found = rows.join(encode(compiled, images[:2], prompt[:2]), [Ask(way) for way in ways[:2]])
+    found = rows.add(rows.begin(encode(compiled, images[:2], prompt[:2]), [Ask(way) for way in ways[:2]]))
     for i in (2, 3):
         rows.step()
         rows.step()
-        found += rows.join(encode(compiled, images[i : i + 1], prompt[i : i + 1]), [Ask(ways[i])])
+        found += rows.add(rows.begin(encode(compiled, images[i : i + 1], prompt[i : i + 1]), [Ask(ways[i])]))
     while len(rows):
         rows.step()
     for text, texts in zip(found, alone, strict=True):

@@ -33,7 +33,7 @@ def arrive(model: Model, seed: int, drops: bool = False) -> int:
         if some:
             places = [i for i, _ in some]
             memory = encode(model, *(each[places] for each in batch))
-            found = rows.join(memory, [Ask(decoding) for _, decoding in some])
+            found = rows.add(rows.begin(memory, [Ask(decoding) for _, decoding in some]))
             texts |= {i: (decoding, text) for (i, decoding), text in zip(some, found, strict=True)}
         most = max(most, len(rows))
         if len(rows):
@@ -90,7 +90,7 @@ def test_a_request_that_never_rests_does_not_grow(compiled: OpenVinoPali, monkey
     memory = encode(compiled, images[:1], prompt[:1], frames[:1])
     ask, longest = Ask(Decoding(max_tokens=4, max_repeats=None)), 0
     for _ in range(20):
-        rows.join(memory, [ask])
+        rows.add(rows.begin(memory, [ask]))
         rows.step()
         longest = max(longest, rows._cache.length if rows._cache else 0)
     assert longest <= 2 * 4 + 8
@@ -103,7 +103,7 @@ def test_a_text_that_is_told_to_stop() -> None:
     rows = Rows(model, EOS)
     memory = encode(model, *row(batch, 0))
     ask = Ask(Decoding(max_tokens=12), stop=lambda ids: len(ids) == 3)
-    texts = rows.join(memory, [ask]) + rows.join(memory, [replace(ask, stop=None)])
+    texts = [text for each in (ask, replace(ask, stop=None)) for text in rows.add(rows.begin(memory, [each]))]
     seen = []
     while len(rows):
         rows.step()

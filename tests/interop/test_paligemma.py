@@ -63,10 +63,9 @@ def test_generated_tokens_are_the_same(kind: str, beams: int, tmp_path: Path) ->
     theirs, model = checkpoints.paligemma(tmp_path, kind), ours(tmp_path)
     images = torch.rand(2, 2, 8, 8, 3, generator=torch.Generator().manual_seed(3)) * 2 - 1
     prompts = torch.tensor([[21, 22, 23, 24, 25], [26, 27, 0, 0, 0]])
-    allowed = torch.ones(300, dtype=torch.bool)
-    allowed[1] = beams == 1
+    allowed = [token for token in range(300) if token != 1 or beams == 1]
     for rows in (slice(0, 2), slice(0, 1), slice(1, 2)):
-        found = generate(model, images[rows], prompts[rows], None, Decoding(12, beams), 1, allowed)
+        found = generate(model, images[rows], prompts[rows], None, Decoding(12, beams), 1, lambda _: allowed)
         expected = transformers_generate(theirs, images[rows], prompts[rows], beams)
         assert [row[0].ids for row in found] == expected
 

@@ -67,11 +67,10 @@ def test_generated_tokens_are_the_same(beams: int, saved: Saved) -> None:
     load_exactly(model, found.weights, "it")
     images = torch.rand(2, 2, 16, 16, 3, generator=torch.Generator().manual_seed(3)) * 2 - 1
     prompts = torch.tensor([[21, 6, 23, 6, 25], [6, 27, 6, 0, 0]])
-    allowed = torch.ones(400, dtype=torch.bool)
-    allowed[1] = beams == 1
+    allowed = [token for token in range(400) if token != 1 or beams == 1]
     written = set()
     for rows in (slice(0, 2), slice(0, 1), slice(1, 2)):
-        ours = generate(model, images[rows], prompts[rows], None, Decoding(12, beams), 1, allowed)
+        ours = generate(model, images[rows], prompts[rows], None, Decoding(12, beams), 1, lambda _: allowed)
         assert [row[0].ids for row in ours] == transformers_generate(theirs, images[rows], prompts[rows], beams)
         written |= {token for row in ours for token in row[0].ids}
     assert len(written) > 2  # not one token again and again

@@ -43,9 +43,10 @@ from openpali.interop.transformers import (
 from openpali.model.init import init_weights
 from openpali.model.losses import cross_entropy
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.bundle import BundleConfig
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
-from openpali.weights.write import write_bundle, write_model
+from openpali.weights.write import write_model
 
 PROMPTS = ["detect: a red apple", "Answer in en: how many?"]
 ANSWERS = ["ten", "a green car"]
@@ -248,10 +249,9 @@ def test_beams_are_ours(
     core: PaliModel, model: PaliForConditionalGeneration, inputs: dict[str, Tensor], beams: int
 ) -> None:
     """Texts without EOS, since the two searches treat it differently."""
-    allowed = torch.ones(model.config.vocab_size, dtype=torch.bool)
-    allowed[1] = False
+    allowed = [token for token in range(model.config.vocab_size) if token != 1]
     decoding = Decoding(max_tokens=6, beams=beams, samples=beams, max_repeats=None)
-    rows = generate(core, *ours(inputs), decoding=decoding, allowed=allowed)
+    rows = generate(core, *ours(inputs), decoding=decoding, allowed=lambda _: allowed)
     found = model.generate(
         **inputs,
         num_beams=beams,
@@ -382,7 +382,7 @@ def test_the_documentation_runs(folder: Path, tmp_path: Path, monkeypatch: pytes
     page = (Path(__file__).parents[2] / "docs" / "transformers.md").read_text()
     (tmp_path / "shipped" / "nano").mkdir(parents=True)
     (tmp_path / "shipped" / "nano" / "pali").symlink_to(folder)
-    write_bundle(tmp_path / "shipped" / "nano", ["pali"], {}, [])
+    BundleConfig(parts={"pali": folder}).write(tmp_path / "shipped" / "nano")
     monkeypatch.setattr("openpali.weights.find.SHIPPED", tmp_path / "shipped")
     PILImage.new("RGB", (99, 80), "red").save(tmp_path / "photo.png")
     rows = [{"images": ["photo.png"], "question": "which?", "answers": [answer]} for answer in ANSWERS]

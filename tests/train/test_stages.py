@@ -124,12 +124,12 @@ def test_the_bundle_packs(name, world, finished, tmp_path) -> None:
             assert (RECIPES / f"{origin}.toml").is_file()
             shutil.copytree(tmp_path / "pages" / part, world / "runs" / origin / "model", dirs_exist_ok=True)
     sizes = pack_bundle(description, tmp_path / "bundle")
-    parts, tasks, *_ = open_bundle(tmp_path / "bundle")
+    packed = open_bundle(tmp_path / "bundle")
     described = tomllib.loads(description.read_text())
-    assert parts.keys() == sizes.keys() == described["parts"].keys()
+    assert packed.parts.keys() == sizes.keys() == described["parts"].keys()
     wanted = described["tasks"].items()
-    assert tasks == {task: (own,) if isinstance(own, str) else tuple(own) for task, own in wanted}
-    for folder in parts.values():
+    assert packed.tasks == {task: (own,) if isinstance(own, str) else tuple(own) for task, own in wanted}
+    for folder in packed.parts.values():
         open_model(folder).model()
 
 

@@ -15,7 +15,7 @@ from openpali.data.media.images import Preprocess
 from openpali.model.lora import LoraConfig
 from openpali.text.tokenizer import Tokenizer
 from openpali.weights.adapters import Adapter, write_adapter
-from openpali.weights.bundle import open_bundle, open_tokenizer, pack_bundle
+from openpali.weights.bundle import BundleConfig, open_bundle, open_tokenizer, pack_bundle
 from openpali.weights.find import find_model
 from openpali.weights.format import open_model
 from openpali.weights.write import write_model
@@ -101,9 +101,10 @@ def test_bundles_pack_and_pack_again(tmp_path, tokenizer) -> None:
     sizes = pack_bundle(description, tmp_path / "bundle")
     assert list(load_file(tmp_path / "bundle/tuned/model.safetensors")) == ["project.weight"]
     assert sizes["tuned"] < sizes["pali"] / 10
-    parts, tasks, languages, about, names = open_bundle(tmp_path / "bundle")
-    assert (languages, about, names) == (("en", "ja"), "It knows cats.", ("cat", "wild cat"))
-    assert (set(parts), tasks) == ({"pali", "tuned", "masks"}, {"refseg": ("tuned",)})
+    packed = open_bundle(tmp_path / "bundle")
+    parts = packed.parts
+    assert (packed.languages, packed.about, packed.names) == (("en", "ja"), "It knows cats.", ("cat", "wild cat"))
+    assert (set(parts), packed.tasks) == ({"pali", "tuned", "masks"}, {"refseg": ("tuned",)})
     for key, value in open_model(parts["tuned"]).model().state_dict().items():
         assert torch.equal(value, tuned[key].to(torch.bfloat16).float())
     # parts of a bundle pack into another, whichever of them is the main one
@@ -154,7 +155,7 @@ def test_parts_share_what_they_have_in_common(tmp_path, tokenizer) -> None:
 def test_a_single_model_is_a_bundle(tmp_path) -> None:
     folder = write(tmp_path / "model", "siglip")
     write(tmp_path / "other", "classifier")
-    assert open_bundle(folder) == ({"siglip": folder}, {}, (), "", ())
+    assert open_bundle(folder) == BundleConfig(parts={"siglip": folder})
     (tmp_path / "bundle.json").write_text('{"parts": {"pali": "model", "siglip": "other"}, "tasks": {}}')
     adapter = Adapter(str(folder), LoraConfig(2, 4.0, []), {})
     adapt = partial(write_model, weights=adapter, config=CONFIGS["siglip"], preprocess=None, tokenizer=None)

@@ -16,8 +16,6 @@ from openpali.weights.format import open_model, write_merged
 from openpali.weights.ood import (
     CENTRES,
     OodDetector,
-    RunningFeatures,
-    describe,
     fit_ood,
     read_ood,
     write_ood,
@@ -32,19 +30,6 @@ def drawn(count: int, seed: int, stretch: float = 1.0) -> torch.Tensor:
     clusters = torch.tensor([[0.0, 0, 0], [4, 0, 0], [0, 4, 0], [4, 4, 0]])
     noise = torch.randn(count, 3, generator=g) * torch.tensor([0.5, 0.5, 0.01 * stretch])
     return clusters[torch.randint(0, 4, (count,), generator=g)] + noise
-
-
-def test_features_are_the_same_of_tokens_that_are_not_kept() -> None:
-    parts = 50 + torch.randn(5, 6, 3, generator=torch.Generator().manual_seed(0))
-    times = torch.tensor([1, 4, 1, 2, 3])
-    running = RunningFeatures()
-    for some in (slice(0, 2), slice(2, 5)):
-        running.add(parts[some], times[some])
-    expected = describe(parts.repeat_interleave(times, 0).flatten(0, 1)[None])[0]
-    torch.testing.assert_close(running.features, expected)
-    same = RunningFeatures()
-    same.add(parts[:1, :1], times[1:2])
-    torch.testing.assert_close(same.features, describe(parts[:1, :1].expand(1, 4, 3))[0])
 
 
 def test_distances_are_those_of_the_nearest_centre() -> None:

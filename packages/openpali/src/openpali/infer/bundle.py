@@ -46,7 +46,7 @@ class Bundle:
     Attributes:
         parts: the folder of each part, by its name.
         by_task: task -> the parts that may answer it, where that is not the main part.
-        languages, about, names: as of :class:`openpali.weights.bundle.Bundle`.
+        languages, about, names: as of :class:`openpali.weights.bundle.BundleConfig`.
         uncalibrated: the part whose confidence stays as it is, while it is fitted; "" for none.
     """
 
@@ -62,7 +62,9 @@ class Bundle:
         if dtype not in get_args(Dtype):
             raise ValueError(f"no dtype {dtype!r}: there are {', '.join(get_args(Dtype))}")
         self.device = _device(device)
-        self.parts, self.by_task, self.languages, self.about, self.names = open_bundle(folder)
+        stored = open_bundle(folder)
+        self.parts, self.by_task, self.languages = stored.parts, stored.tasks, stored.languages
+        self.about, self.names = stored.about, stored.names
         self._folders: dict[str, ModelFolder] = {}
         main = self.part(MAIN) if MAIN in self.parts else None
         if main is None and SIGLIP in self.parts and self.part(SIGLIP).has_sides:

@@ -10,7 +10,6 @@ Shapes: B rows, L live hypotheses (of all rows together), V vocabulary.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,9 +26,8 @@ from openpali.model.vision_language import VisualTokens
 
 FinishReason = Literal["eos", "length", "repetition", "stop"]
 
-Allowed = Tensor | Callable[[list[int]], Sequence[int]]
-"""Which tokens may come next in a row: a bool mask ``[V]``, or a function of its ids so far that lists them (with
-EOS if the text may end there)."""
+Allowed = Callable[[list[int]], Sequence[int]]
+"""The tokens that may come next in a row, of its ids so far; with EOS if the text may end there."""
 
 MAX_TOKENS = 64  # of a text, where nothing says how long it may be
 _LEAST = {
@@ -216,7 +214,7 @@ def encode(model: Model, images: Images | None, prompt: Tensor, frames: Tensor |
 def write(model: Model, memory: Any, asks: Sequence[Ask], eos_id: int) -> list[list[Generation]]:
     """The texts of a batch, from its memory: see :func:`generate`."""
     rows = Rows(model, eos_id)
-    texts = rows.join(memory, asks)
+    texts = rows.add(rows.begin(memory, asks))
     while len(rows):
         rows.step()
     return [text.generations for text in texts]
@@ -274,21 +272,15 @@ class Rows:
     def __len__(self) -> int:
         return len(self._live)
 
-    def join(self, memory: Any, asks: Sequence[Ask]) -> list[Text]:
-        """Let rows take part from the next step on.
+    @torch.inference_mode()
+    def begin(self, memory: Any, asks: Sequence[Ask]) -> tuple[list[Text], Any]:
+        """New rows and their cache, for :meth:`add`. An error here harms no other row.
 
         Args:
             memory: of the model's encoder, ``[B, N, D]``.
             asks: what to generate for each row.
         """
-        return self.add(self.begin(memory, asks))
-
-    @torch.inference_mode()
-    def begin(self, memory: Any, asks: Sequence[Ask]) -> tuple[list[Text], Any]:
-        """The first half of :meth:`join`: new rows and their cache. An error here harms no other row."""
-        texts: list[Text] = []
-        for index, ask in enumerate(asks, self._joined):
-            texts.append(_Beams(ask, index) if ask.decoding.beams > 1 else _Samples(ask, index))
+        texts = [(_Beams if ask.decoding.beams > 1 else Text)(ask, i) for i, ask in enumerate(asks, self._joined)]
         self._joined += len(texts)
         self._device = memory.outputs.device
         cache = self._model.start(memory, max(ask.decoding.most_tokens for ask in asks))
@@ -299,7 +291,7 @@ class Rows:
 
     @torch.inference_mode()
     def add(self, begun: tuple[list[Text], Any]) -> list[Text]:
-        """The second half of :meth:`join`."""
+        """Let new rows take part from the next step on."""
         texts, cache = begun
         if self._live:
             self._cache.append(cache)
@@ -381,32 +373,72 @@ class _Hypothesis:
         return Generation(ids, self.log_probs, self.total, reason, self.alternatives)
 
 
-class Text(ABC):
-    """What is generated for a row: its unfinished hypotheses (``live``), and its texts when there are none."""
+class Text:
+    """What is generated for a row, greedily or by sampling: hypotheses do not compete.
 
-    def __init__(self, ask: Ask, index: int, live: Sequence[_Hypothesis]) -> None:
-        self.ask = ask
-        self.index = index  # rows that joined before
-        self.live: Sequence[_Hypothesis] = live
+    Attributes:
+        index: how many rows joined before.
+        live: unfinished hypotheses.
+    """
+
+    def __init__(self, ask: Ask, index: int) -> None:
+        self.ask, self.index = ask, index
+        self._done: list[Generation] = []
+        decoding = ask.decoding
+        self.live: Sequence[_Hypothesis] = [_Hypothesis(sample) for sample in range(decoding.samples)]
+        self._noise = [
+            np.random.default_rng([decoding.seed, sample]).random(decoding.most_tokens)
+            for sample in range(decoding.samples if decoding.temperature else 0)
+        ]
 
     @property
-    @abstractmethod
     def generations(self) -> list[Generation]:
         """The ``decoding.samples`` texts, best score first, once none is unfinished."""
+        return sorted(self._done, key=_by_score)
 
     @property
     def written(self) -> Written:
         """What is written so far, if there is one text and it does not change any more."""
-        return Written()
+        if self.ask.decoding.samples > 1 or self.ask.decoding.beams > 1:
+            return Written()
+        [text] = self.live or self._done
+        return Written(text.ids, text.log_probs, text.alternatives)
 
     @staticmethod
-    @abstractmethod
     def candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eos_id: int) -> list[Candidates]:
         """What may follow hypotheses of texts that are decoded alike, given log-probabilities."""
+        decoding = live[0][0].ask.decoding
+        if decoding.temperature == 0:
+            tokens = choices_LV.argmax(-1)
+        else:
+            noise = [text._noise[h.sample][len(h.ids)] for text, h in live]
+            uniform = torch.tensor(noise, dtype=torch.float64, device=choices_LV.device)
+            tokens = _sample(choices_LV, uniform, decoding)
+        log_probs = choices_LV.gather(-1, tokens[:, None])[:, 0]
+        pairs: list[tuple[int, float]] = list(zip(tokens.tolist(), log_probs.tolist(), strict=True))
+        return [[pair] for pair in pairs]
 
-    @abstractmethod
     def advance(self, found: Sequence[Candidates], eos_id: int) -> list[int]:
         """Extend the live hypotheses by their candidates; returns the parent of each new one, by index."""
+        after = [(h.then(*pair), i) for i, (h, [pair]) in enumerate(zip(self.live, found, strict=True))]
+        return self._go_on(after, eos_id, lambda _: self._done)
+
+    def _go_on(
+        self,
+        after: Sequence[tuple[_Hypothesis, int]],
+        eos_id: int,
+        ended: Callable[[FinishReason], list[Generation]],
+    ) -> list[int]:
+        """Keep hypotheses that go on, and put each other where ``ended`` says; returns the parents of the kept."""
+        going, kept = [], []
+        for h, parent in after:
+            if reason := self._reason(h.ids, eos_id):
+                ended(reason).append(h.finish(reason))
+            else:
+                going.append(h)
+                kept.append(parent)
+        self.live = going
+        return kept
 
     def _reason(self, ids: list[int], eos_id: int) -> FinishReason | None:
         """Why the text ends with its last token; None if it goes on."""
@@ -420,68 +452,18 @@ class Text(ABC):
         return "length" if len(ids) == decoding.most_tokens else None
 
 
-class _Samples(Text):
-    """Greedy and sampling: hypotheses do not compete."""
-
-    def __init__(self, ask: Ask, index: int) -> None:
-        decoding = ask.decoding
-        super().__init__(ask, index, [_Hypothesis(sample) for sample in range(decoding.samples)])
-        self._done: list[Generation] = []
-        self._noise = [
-            np.random.default_rng([decoding.seed, sample]).random(decoding.most_tokens)
-            for sample in range(decoding.samples if decoding.temperature else 0)
-        ]
-
-    @property
-    def generations(self) -> list[Generation]:
-        return sorted(self._done, key=_by_score)
-
-    @property
-    def written(self) -> Written:
-        if self.ask.decoding.samples > 1:
-            return super().written
-        [text] = self.live or self._done
-        return Written(text.ids, text.log_probs, text.alternatives)
-
-    @staticmethod
-    def candidates(choices_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], eos_id: int) -> list[Candidates]:
-        decoding = live[0][0].ask.decoding
-        if decoding.temperature == 0:
-            tokens = choices_LV.argmax(-1)
-        else:
-            noise = [cast(_Samples, text)._noise[h.sample][len(h.ids)] for text, h in live]
-            uniform = torch.tensor(noise, dtype=torch.float64, device=choices_LV.device)
-            tokens = _sample(choices_LV, uniform, decoding)
-        log_probs = choices_LV.gather(-1, tokens[:, None])[:, 0]
-        pairs: list[tuple[int, float]] = list(zip(tokens.tolist(), log_probs.tolist(), strict=True))
-        return [[pair] for pair in pairs]
-
-    def advance(self, found: Sequence[Candidates], eos_id: int) -> list[int]:
-        going, kept = [], []
-        for i, (h, [(token, log_prob)]) in enumerate(zip(self.live, found, strict=True)):
-            after = h.then(token, log_prob)
-            reason = self._reason(after.ids, eos_id)
-            if reason is None:
-                going.append(after)
-                kept.append(i)
-            else:
-                self._done.append(after.finish(reason))
-        self.live = going
-        return kept
-
-
 class _Beams(Text):
     """Beam search, as :func:`generate` describes it."""
 
     def __init__(self, ask: Ask, index: int) -> None:
+        super().__init__(ask, index)
         # as many rows as later from the start, so that rows that join each other share memories alike
-        super().__init__(ask, index, [_Hypothesis()] * ask.decoding.beams)
-        self._finished: list[Generation] = []
+        self.live = [_Hypothesis()] * ask.decoding.beams
         self._cut: list[Generation] = []  # without EOS; returned only if too few finish
 
     @property
     def generations(self) -> list[Generation]:
-        texts = sorted(self._finished, key=_by_score) + sorted(self._cut, key=_by_score)
+        texts = sorted(self._done, key=_by_score) + sorted(self._cut, key=_by_score)
         return texts[: self.ask.decoding.samples]
 
     @staticmethod
@@ -504,30 +486,14 @@ class _Beams(Text):
             for token, value in some:
                 after = self.live[i].then(token, value)
                 if token == eos_id:
-                    self._finished.append(after.finish("eos"))
+                    self._done.append(after.finish("eos"))
                 else:
                     unfinished.append((after, i))
-        self._finished = sorted(self._finished, key=_by_score)[: decoding.samples]
+        self._done = sorted(self._done, key=_by_score)[: decoding.samples]
         best = sorted(unfinished, key=lambda each: -each[0].total)[: decoding.beams]
-        going, kept = [], []
-        if not self._decided([h for h, _ in best]):
-            for h, i in best:
-                reason = self._reason(h.ids, eos_id)
-                if reason is None:
-                    going.append(h)
-                    kept.append(i)
-                else:
-                    ended = self._finished if reason == "stop" else self._cut
-                    ended.append(h.finish(reason))
-        self.live = going
-        return kept
-
-    def _decided(self, best: Sequence[_Hypothesis]) -> bool:
-        """Whether none of these hypotheses can reach the score of the finished texts."""
-        decoding = self.ask.decoding
-        if len(self._finished) < decoding.samples or not best:
-            return False
-        return best[0].total < self._finished[-1].score  # sums only fall
+        if best and len(self._done) == decoding.samples and best[0][0].total < self._done[-1].score:
+            best = []  # none can reach the score of the finished texts: sums only fall
+        return self._go_on(best, eos_id, lambda reason: self._done if reason == "stop" else self._cut)
 
 
 def _by_score(generation: Generation) -> float:
@@ -555,11 +521,7 @@ def _restrict(log_probs_LV: Tensor, live: Sequence[tuple[Text, _Hypothesis]], fi
     mask = torch.ones(log_probs_LV.shape, dtype=torch.bool)
     for row, (text, h) in zip(mask, live, strict=True):
         allowed = text.ask.allowed
-        if isinstance(allowed, Tensor):
-            if allowed.shape != row.shape or not allowed.any():
-                raise ValueError(f"allowed must be a mask of the {len(row)} tokens, at least one of them true")
-            row.copy_(allowed)
-        elif allowed is not None:
+        if allowed is not None:
             tokens = list(allowed(h.ids))
             if not tokens:
                 raise ValueError(

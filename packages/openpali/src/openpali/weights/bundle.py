@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, field_validator
 from torch import Tensor
 
 from openpali.architectures.registry import architecture_of
@@ -22,7 +23,7 @@ from openpali.weights.files import ADAPTER, BUNDLE, MAIN, MASKS, SIGLIP, TOKENIZ
 from openpali.weights.find import candidates, find_model, name_of
 from openpali.weights.format import ModelFolder, copy_fitted, open_model
 from openpali.weights.hub import SCHEME
-from openpali.weights.write import write_bundle, write_model
+from openpali.weights.write import write_model
 
 
 def open_tokenizer(name: str) -> Tokenizer:
@@ -68,8 +69,13 @@ def mask_codec_of(folder: Path) -> str:
         return ""
 
 
-class Bundle(NamedTuple):
-    """Models that answer together.
+def _listed(value: Any) -> Any:
+    """Parts of a task; a single one may be given as a string."""
+    return (value,) if isinstance(value, str) else value
+
+
+class BundleConfig(BaseModel):
+    """Models that answer together, as ``bundle.json`` describes them.
 
     Attributes:
         parts: part name ("pali" is the default, "siglip", "mask_vqvae", ...) -> model folder.
@@ -81,28 +87,39 @@ class Bundle(NamedTuple):
     """
 
     parts: dict[str, Path]
-    tasks: dict[str, tuple[str, ...]]
-    languages: tuple[str, ...]
+    tasks: dict[str, Annotated[tuple[str, ...], BeforeValidator(_listed)]] = {}
+    languages: tuple[str, ...] = ()
     about: str = ""
     names: tuple[str, ...] = ()
 
+    @field_validator("tasks")
+    @classmethod
+    def _compares_no_image_encoder(cls, tasks: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for task, parts in tasks.items():
+            if SIGLIP in parts and len(parts) > 1:
+                raise ValueError(f"{SIGLIP} answers {task} alone: name no other part beside it")
+        return tasks
 
-def open_bundle(folder: Path) -> Bundle:
+    def write(self, folder: Path) -> None:
+        """Write the ``bundle.json`` of a folder that has each part in a subfolder of its name."""
+        about = self.model_dump(exclude={"parts"} | (set() if self.names else {"names"}))
+        described = {"parts": {part: part for part in self.parts}, **about}
+        (folder / BUNDLE).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
+
+
+def open_bundle(folder: Path) -> BundleConfig:
     """Read the ``bundle.json`` of a folder; a single model is a bundle of one part."""
     path = folder / BUNDLE
     if not path.is_file():
         model = open_model(folder)
-        return Bundle({MAIN if model.answers else model.kind: folder}, {}, ())
+        return BundleConfig(parts={MAIN if model.answers else model.kind: folder})
     try:
-        described = json.loads(path.read_text("utf-8"))
-        if outside := [part for part in described["parts"].values() if Path(part).name != part]:
-            raise ValueError(f"{outside[0]!r} is no folder in it")
-        parts = {name: folder / part for name, part in described["parts"].items()}
-        languages = tuple(described.get("languages", ()))
-        about, names = str(described.get("about", "")), tuple(described.get("names", ()))
-        return Bundle(parts, _listed(described["tasks"]), languages, about, names)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        read = BundleConfig.model_validate_json(path.read_bytes())
+        if outside := [part for part in read.parts.values() if part.name != str(part)]:
+            raise ValueError(f"{str(outside[0])!r} is no folder in it")
+    except ValueError as error:
         raise ValueError(f"{path} is no description of a bundle ({reason(error)})") from error
+    return read.model_copy(update={"parts": {name: folder / part for name, part in read.parts.items()}})
 
 
 def main_part(folder: Path) -> Path:
@@ -115,12 +132,12 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
 
     ``description`` is a TOML file: ``languages`` lists the codes of the languages it answers in, ``about`` says
     which images it knows, ``names`` lists the objects that it can find, ``[parts]`` maps part names to what
-    :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`Bundle`). Tensors that a part
-    shares with "pali" are stored once.
+    :func:`find_model` takes, ``[tasks]`` task names to a part, or to several (:class:`BundleConfig`). Tensors that
+    a part shares with "pali" are stored once.
     """
-    origins, tasks, languages, about, names = _read_description(description)
+    origins, bundle = _read_description(description, folder)
     sources = {part: open_model(find_model(origin)) for part, origin in origins.items()}
-    _check_sources(sources, tasks, folder)
+    _check_sources(sources, bundle)
     main = _in_bf16(sources[MAIN].weights())
     sizes = {}
     for part, source in sources.items():
@@ -141,51 +158,33 @@ def pack_bundle(description: Path, folder: Path) -> dict[str, int]:
         )
         copy_fitted(source.folder, folder / part)
         sizes[part] = sum(weight.nbytes for weight in weights.values())
-    write_bundle(folder, list(origins), tasks, languages, about, names)
+    bundle.write(folder)
     return sizes
 
 
-def _check_sources(sources: Mapping[str, ModelFolder], tasks: Mapping[str, Sequence[str]], folder: Path) -> None:
+def _check_sources(sources: Mapping[str, ModelFolder], bundle: BundleConfig) -> None:
     """Refuse an image encoder that cannot detect what it is listed for, and to overwrite what is read."""
     encoder = sources.get(SIGLIP)
-    if encoder and any(SIGLIP in parts for parts in tasks.values()) and not encoder.has_sides:
+    if encoder and any(SIGLIP in parts for parts in bundle.tasks.values()) and not encoder.has_sides:
         raise ValueError(f"{encoder.folder} was trained without sides and cannot detect: leave it out of [tasks]")
-    written = [(folder / part).resolve() for part in sources]
+    written = [folder.resolve() for folder in bundle.parts.values()]
     for read in chain(*(source.folders for source in sources.values())):
         if read.resolve() in written:
             raise ValueError(f"{read} is read for the bundle and would be overwritten: choose another --out")
 
 
-def _listed(tasks: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The parts of each task; a single one may be given as a string."""
-    listed = {task: (parts,) if isinstance(parts, str) else tuple(parts) for task, parts in dict(tasks).items()}
-    for task, parts in listed.items():
-        if SIGLIP in parts and len(parts) > 1:  # its answers cannot be compared with those of others
-            raise ValueError(f"{SIGLIP} answers {task} alone: name no other part beside it")
-    return listed
-
-
-def _read_description(
-    path: Path,
-) -> tuple[dict[str, str], dict[str, tuple[str, ...]], list[str], str, list[str]]:
-    """Models of the parts, tasks, languages, and what a bundle's TOML file says about it and the
-    names that it knows."""
+def _read_description(path: Path, folder: Path) -> tuple[dict[str, str], BundleConfig]:
+    """The models of the parts, and the bundle that they become in a folder."""
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give a TOML file that names the parts of the bundle")
     try:
         described = tomllib.loads(path.read_text("utf-8"))
-        parts = dict(described["parts"])
-        tasks = _listed(described.get("tasks", {}))
-        languages, about = list(described.get("languages", ())), described.get("about", "")
-        known = list(described.get("names", ()))
-        if MAIN not in parts:
+        origins = TypeAdapter(dict[str, str]).validate_python(described.get("parts"))
+        if MAIN not in origins:
             raise KeyError(MAIN)
-        names = (*parts.values(), *chain(*tasks.values()), *languages, *known, about)
-        if other := [name for name in names if not isinstance(name, str)]:
-            raise TypeError(f"{other[0]!r} is not a string")
-    except (KeyError, TypeError, ValueError) as error:
+        return origins, BundleConfig(**described | {"parts": {part: folder / part for part in origins}})
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{path} must have [parts] with a pali ({reason(error)})") from error
-    return parts, tasks, languages, about, known
 
 
 def _in_bf16(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,8 +17,9 @@ from openpali.data.media.native import NativePreprocess
 from openpali.mistakes import reason
 from openpali.model.vit import resample_positions
 from openpali.text.masks import CODES_PER_MASK
+from openpali.weights.bundle import BundleConfig
 from openpali.weights.files import MAIN, MASKS
-from openpali.weights.write import POSITIONS, write_bundle, write_model
+from openpali.weights.write import POSITIONS, write_model
 
 
 def convert(sources: Sequence[Path], out: Path, *, size: tuple[int, int] | None = None) -> Sequence[str]:
@@ -60,7 +61,7 @@ def convert(sources: Sequence[Path], out: Path, *, size: tuple[int, int] | None 
     codec = MaskVQVAEArchitecture().read(codecs[0])
     facts = model.facts.but(parts={**model.facts.parts, **codec.facts.parts})
     lines = [*write_stored(replace(model, facts=facts), out / MAIN, size), *write_stored(codec, out / MASKS)]
-    write_bundle(out, [MAIN, MASKS], {}, [])
+    BundleConfig(parts={part: out / part for part in (MAIN, MASKS)}).write(out)
     return lines
 
 

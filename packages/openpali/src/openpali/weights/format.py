@@ -201,10 +201,10 @@ def open_model(folder: Path) -> ModelFolder:
         return ModelFolder(folder, base.config, base.preprocess, base.lasting_facts.without(*OF_A_RUN))
     if not path.is_file():
         if (folder / BUNDLE).is_file():
-            parts = ", ".join(str(part.parent) for part in sorted(folder.glob("*/config.json")))
+            parts = ", ".join(str(part.parent) for part in sorted(folder.glob(f"*/{CONFIG}")))
             raise ValueError(f"{folder} is a bundle of several models: name one of its parts, {parts}")
         hint = "; run `openpali convert` to make one of the .npz file" if list(folder.glob("*.npz")) else ""
-        raise FileNotFoundError(f"no model in {folder}: it has no config.json{hint}")
+        raise FileNotFoundError(f"no model in {folder}: it has no {CONFIG}{hint}")
     try:
         described = json.loads(path.read_text("utf-8"))
         if "format" not in described:

@@ -15,7 +15,7 @@ from typing import Any
 
 from openpali.home import home, make_once
 from openpali.messages import cannot_import
-from openpali.weights.files import BUNDLE
+from openpali.weights.files import ADAPTER, BUNDLE, CONFIG
 
 SCHEME = "hf://"
 FILES = (
@@ -115,10 +115,10 @@ def _verify(snapshot: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    if any((folder / name).is_file() for name in (BUNDLE, "adapter_config.json")):
+    if any((folder / name).is_file() for name in (BUNDLE, ADAPTER)):
         return True
     try:
-        return "format" in json.loads((folder / "config.json").read_text("utf-8"))
+        return "format" in json.loads((folder / CONFIG).read_text("utf-8"))
     except (OSError, ValueError):
         return True  # opening it says what is wrong
 

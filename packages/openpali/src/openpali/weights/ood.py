@@ -63,31 +63,7 @@ def describe(tokens_BND: Tensor, real_BN: Tensor | None = None) -> Tensor:
         share_BN1 = (real_BN / real_BN.sum(1, keepdim=True))[..., None]
         mean_BD = (tokens_BND * share_BN1).sum(1)
         std_BD = ((tokens_BND - mean_BD[:, None]).square() * share_BN1).sum(1).sqrt()
-    return _features(mean_BD, std_BD)
-
-
-class RunningFeatures:
-    """:func:`describe` of one image whose tokens come in batches, and are not kept."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._moments_2D = torch.zeros(1, dtype=torch.double)  # sums of the tokens and of their squares
-
-    def add(self, tokens_BND: Tensor, times_B: Tensor) -> None:
-        """Tokens of parts of the image, and how often each part is there."""
-        x_BND, times_B = tokens_BND.double(), times_B.double()  # squares cancel in float32
-        self._count += int(times_B.sum()) * x_BND.shape[1]
-        self._moments_2D = self._moments_2D + torch.stack([times_B @ x_BND.sum(1), times_B @ x_BND.square().sum(1)])
-
-    @property
-    def features(self) -> Tensor:
-        """Of what was added, float ``[2 D]``."""
-        mean_D, square_D = self._moments_2D / self._count
-        return _features(mean_D, (square_D - mean_D.square()).clamp(min=0).sqrt()).float()
-
-
-def _features(mean: Tensor, std: Tensor) -> Tensor:
-    return torch.cat([mean, (std + 1e-6).log()], -1)
+    return torch.cat([mean_BD, (std_BD + 1e-6).log()], -1)
 
 
 def fit_ood(features_ND: Tensor, others_MD: Tensor, kinds_N: Tensor | None = None) -> OodDetector:

@@ -11,7 +11,6 @@ from openpali.model import int4, int8
 from openpali.weights.bundle import open_bundle
 from openpali.weights.files import BUNDLE
 from openpali.weights.format import ModelFolder, open_model, write_again
-from openpali.weights.write import write_bundle
 
 GROUP = 128  # inputs that share a scale in int4
 
@@ -36,7 +35,7 @@ def quantize(model: Path, out: Path, group: int = 0) -> dict[str, int]:
             write_int8(source, to)
         sizes[part] = sum(file.stat().st_size for file in to.glob("*.safetensors"))
     if whole:
-        write_bundle(out, [*bundle.parts], bundle.tasks, bundle.languages, bundle.about, bundle.names)
+        bundle.write(out)
     return sizes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +72,3 @@ def describe(folder: Path, config: Any, preprocess: AnyPreprocess | None, facts:
     if known.model_type:
         described["model_type"] = known.model_type
     write_whole(folder / CONFIG, f"{json.dumps(described, indent=1, ensure_ascii=False)}\n".encode())
-
-
-def write_bundle(
-    folder: Path,
-    parts: Sequence[str],
-    tasks: Mapping[str, Sequence[str]],
-    languages: Sequence[str],
-    about: str = "",
-    names: Sequence[str] = (),
-) -> None:
-    """Write the ``bundle.json`` of a folder that has each part in a subfolder of its name, see :class:`Bundle`."""
-    bundle = {"parts": {part: part for part in parts}, "tasks": tasks, "languages": languages, "about": about}
-    bundle |= {"names": names} if names else {}
-    (folder / BUNDLE).write_text(json.dumps(bundle, indent=1) + "\n", "utf-8")

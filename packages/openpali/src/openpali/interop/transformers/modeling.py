@@ -26,7 +26,7 @@ from openpali.model.init import init_children
 from openpali.model.t5 import DecoderLayer, EncoderDecoder
 from openpali.model.vision_language import join
 from openpali.model.vit import ViT
-from openpali.weights.files import ADAPTER
+from openpali.weights.files import ADAPTER, CONFIG
 from openpali.weights.format import STORAGE, open_model
 
 IGNORED = -100  # label of positions without loss, transformers' convention
@@ -74,7 +74,7 @@ class PaliForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; also loads folders that OpenPaLI wrote, and models by their names in it."""
         path = folder_of(pretrained_model_name_or_path)
-        if path is None or not (Path(path) / "config.json").is_file():
+        if path is None or not (Path(path) / CONFIG).is_file():
             return super().from_pretrained(path, *args, **kwargs)
         config = kwargs.get("config") or PaliConfig.from_pretrained(path)
         if not (Path(path) / "generation_config.json").is_file():

@@ -18,7 +18,7 @@ from openpali.interop.transformers.modeling import IGNORED
 from openpali.interop.transformers.names import Named
 from openpali.tasks.example import Image
 from openpali.text.load import load_tokenizer
-from openpali.weights.files import TOKENIZER
+from openpali.weights.files import CONFIG, TOKENIZER
 
 CHAT_TEMPLATE = (  # PaLI answers one prompt: it is the last message's text
     "{% set content = messages[-1]['content'] %}{% if content is string %}{{ content }}{% else %}"
@@ -106,7 +106,7 @@ class PaliImageProcessor(Named, BaseImageProcessor):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Of a folder that transformers has not written, from its configuration."""
         folder = Path(pretrained_model_name_or_path)
-        config = folder / "config.json"
+        config = folder / CONFIG
         written = any((folder / name).is_file() for name in ("processor_config.json", "preprocessor_config.json"))
         if not written and config.is_file():
             return dict(json.loads(config.read_text("utf-8"))["preprocess"]), kwargs
