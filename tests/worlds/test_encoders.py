@@ -186,7 +186,6 @@ def fashion(world_with_vocabulary: Path) -> None:
         images = rng.integers(0, 60, (count, 28, 28), dtype=np.uint8)
         images[np.arange(count), 2 * labels + 2] = 255
         np.savez(folder / f"{split}.npz", images=images, labels=labels)
-    (folder / "classes.txt").write_text("\n".join(f"thing {'abcdefghij'[i]}" for i in range(10)))
 
 
 def run(name: str, pali: Pali, limit: int | None = None) -> dict[str, float]:
@@ -211,7 +210,6 @@ def test_fashion_mnist(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
         assert scores[f"acc/full/{part}"] > 0.5  # the images are easy even for random weights
         assert scores[f"acc/lbfgs/{part}"] > 0.5
     assert run("fashion-mnist", pali) == pytest.approx(scores)  # out of the cache
-    assert run("fashion-mnist-zeroshot", pali, 20)["acc"] <= 1
 
 
 @pytest.mark.usefixtures("fashion")
@@ -237,10 +235,6 @@ def test_a_limit_is_also_on_what_probes_train_on(pali: Pali, monkeypatch: pytest
 
 
 def test_stamps(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("stamps-retrieval", pali, 30)
-    assert {"img2txt_recall@1", "txt2img_recall@1/en", "first/img2txt_recall@10/ja"} <= found.keys()
-    with pytest.raises(ValueError, match="limit must be at least 2, not 1"):
-        run("stamps-retrieval", pali, 1)
     monkeypatch.setattr(encoders, "LEAST", 8)
     assert 0 <= run("stamps-fewshot", pali)["acc/10-shot"] <= 1
 

@@ -18,8 +18,6 @@ from openpali.metrics.scores import Scores, mean_scores
 from openpali.tasks.example import Image
 from openpali_lab.benchmarks.features import CACHE, FeatureEncoder, Floats, Load
 from openpali_lab.benchmarks.probes import Labels, fewshot, limited, logistic, ridge
-from openpali_lab.benchmarks.retrieval import retrieve
-from openpali_lab.benchmarks.zero_shot import class_embeddings, prompt_of, zero_shot
 from openpali_lab.worlds.compose import WorldSource
 from openpali_lab.worlds.world import Stamp, World
 
@@ -68,22 +66,6 @@ def fashion_mnist(model: Encoders, root: Path, limit: int | None, advance: Advan
     )
 
 
-def fashion_mnist_zero_shot(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Zero-shot classification by the names of the ten classes in CLIP's templates."""
-    loads, labels = fashion_images("test")
-    of, seen = len(loads), SeenSamples()
-    loads, labels = seen.images(loads[:limit]), labels[:limit]
-    names = (data_folder("fashion-mnist") / "classes.txt").read_text("utf-8").split("\n")[:10]
-    names = [name.replace("/", " or ") for name in names]
-    total = len(names) + len(loads)
-    classes = class_embeddings(model.embed_text, names, advance=lambda done: advance(done, total))
-    seen.texts(*names, *labels)
-    images = model.embed_image([load() for load in loads])
-    advance(total, total)
-    scores = zero_shot(images, classes, labels.tolist())
-    return Embedded(scores=scores, n=len(loads), of=of, data=seen.hash, prompt=prompt_of(names))
-
-
 def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
     """Few-shot probe of a stamp's category, among the categories with enough stamps."""
     sides = stamps_by_category()
@@ -107,23 +89,6 @@ def stamps_probe(model: Encoders, root: Path, limit: int | None, advance: Advanc
         data=seen.hash,
         preprocessing=encoder.facts(),
     )
-
-
-def stamps_retrieval(model: Encoders, root: Path, limit: int | None, advance: Advance) -> Embedded:
-    """Retrieval between stamps on white and captions, in each language that at least half of the stamps have."""
-    world = _world("mini")
-    stamps = world.stamps[:limit]
-    captions = {
-        lang: [[s.captions[lang]] if lang in s.captions else [] for s in stamps] for lang in world.languages
-    }
-    captions = {lang: texts for lang, texts in captions.items() if 2 * sum(map(len, texts)) >= len(stamps)}
-    seen = SeenSamples()
-    images = model.embed_image([seen.image(on_white(stamp.rgba)) for stamp in stamps])
-    seen.texts(captions)
-    scores = retrieve(images, captions, model.embed_text, advance=lambda done: advance(done, len(captions)))
-    prompt = {"text": "the caption alone", "languages": list(captions)}
-    of = len(world.stamps)
-    return Embedded(scores=scores, n=len(stamps), of=of, candidates=True, data=seen.hash, prompt=prompt)
 
 
 def stamps_by_category() -> tuple[list[tuple[Load, str]], list[tuple[Load, str]]]:
@@ -187,15 +152,6 @@ ENCODER_SETS = (
         run=fashion_mnist,
     ),
     EncoderBenchmark(
-        name="fashion-mnist-zeroshot",
-        title="Fashion-MNIST, zero-shot",
-        split="test",
-        metric="acc",
-        home=_home("fashion-mnist"),
-        note="CLIP's 80 templates.",
-        run=fashion_mnist_zero_shot,
-    ),
-    EncoderBenchmark(
         name="stamps-fewshot",
         title="Stamps, few-shot probe of the category",
         split="every second of a category",
@@ -203,15 +159,5 @@ ENCODER_SETS = (
         home=_home("stamps"),
         note=f"Categories of {LEAST} stamps and more. No image of the test is one that nano is trained on.",
         run=stamps_probe,
-    ),
-    EncoderBenchmark(
-        name="stamps-retrieval",
-        title="Stamps, retrieval over languages",
-        split="all",
-        metric="img2txt_recall@1",
-        home=_home("stamps"),
-        note="Stamps alone on white, in all languages that half of them have a caption in. Some have the same "
-        "caption, and a tie counts against the model. Nano is trained on 128 of them.",
-        run=stamps_retrieval,
     ),
 )

@@ -6,10 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from openpali.data.sources.registry import open_source
-from openpali.eval.benchmark import SEEDS, AnswerBenchmark, Benchmark, EncoderBenchmark
+from openpali.eval.benchmark import SEEDS, AnswerBenchmark, Benchmark
 from openpali.eval.splits import EvalSplit
-from openpali_lab.worlds.benchmarks.embeddings import places
-from openpali_lab.worlds.benchmarks.places import TEST, by_script, names
 from openpali_lab.worlds.benchmarks.samples import SIZE, Composed, told
 from openpali_lab.worlds.benchmarks.scorers import NOVEL, by_novelty, reading
 from openpali_lab.worlds.line_texts import has_novel_word
@@ -49,13 +47,5 @@ def line_benchmarks(split: EvalSplit) -> list[Benchmark]:
             measure=lambda example: {NOVEL: has_novel_word(example.text)},
             seed=seed,
             test=split == "heldout",
-        ),
-        EncoderBenchmark(
-            name="nano/characters",
-            title="Characters of printed lines from one patch token",
-            split=told(split, TEST),
-            metric="acc",
-            run=partial(places, "nano", "line", names(by_script), seed),
-            seed=seed,
         ),
     ]

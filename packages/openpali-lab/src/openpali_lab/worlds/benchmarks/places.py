@@ -161,18 +161,6 @@ def by_size(example: Example, index: int) -> str:
     return f"{below[-1] if below else 0}-{above[0]}%"
 
 
-def by_script(example: Example, index: int) -> str:
-    """What kind of character it is."""
-    character = example.objects[index].name
-    if character.isdecimal():
-        return "digit"
-    if not character.isalpha():
-        return "sign"
-    if not character.isascii():
-        return "accented"
-    return "upper" if character.isupper() else "lower"
-
-
 def by_position(example: Example, index: int) -> str:
     """The position of a letter in its word, from 1."""
     return f"letter-{index + 1}"

@@ -13,20 +13,15 @@ from openpali_lab.worlds.builders.base import Dataset
 from openpali_lab.worlds.builders.output import write_licences
 
 PACKAGE = "dataset-fashion-mnist"
-CLASSES = (
-    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-)
 
 
 def build(folder: Path) -> None:
-    """Write ``train.npz`` and ``test.npz`` (images uint8 [N, 28, 28], labels uint8 [N]) and ``classes.txt``."""
+    """Write ``train.npz`` and ``test.npz`` (images uint8 [N, 28, 28], labels uint8 [N])."""
     data = packages.fetch(PACKAGE) / "usr/share/datasets/fashion-mnist"
     for split, stem in (("train", "train"), ("test", "t10k")):
         images = _read_idx(data / f"{stem}-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)
         labels = _read_idx(data / f"{stem}-labels-idx1-ubyte.gz", header=8)
         np.savez_compressed(folder / f"{split}.npz", images=images, labels=labels)
-    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n", "utf-8")
     write_licences(folder, [PACKAGE])
 
 
