@@ -29,11 +29,13 @@ def read_chat(messages: Sequence[Message], history: History, task: str = "") -> 
         task: writes the prompt, perhaps without a text.
     """
     if len(messages) > 1 and history == "refuse":
-        message = (
+        raise ApiError(
+            400,
             f"{len(messages)} messages, but this model answers one message and has neither a history nor system "
+            "messages: send the last one alone, or start the server without --history refuse",
+            param="messages",
+            code="history_not_supported",
         )
-        message += "messages: send the last one alone, or start the server without --history refuse"
-        raise ApiError(400, message, param="messages", code="history_not_supported")
     last = messages[-1]
     if not isinstance(last, UserMessage):
         raise ApiError(400, f"the last message is of the {last.role}, not of the user", param="messages")

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import TypeVar
 
 from openpali.infer.generate import Decoding, Written
@@ -204,11 +205,20 @@ class Service:
         if asked.raw and asked.task:
             raise ApiError(400, "raw sends the text as the whole prompt, which a task would write", param="raw")
         self.scheduler.check_room()
-        work = asyncio.ensure_future(self.run(lambda: self._submit(asked, watch), asked.images))
+        made, left = list[Ticket](), Event()
+
+        def work() -> Ticket:
+            made.append(self._submit(asked, watch))
+            if left.is_set():
+                made[0].cancel()
+            return made[0]
+
         try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:  # nobody waits for it, and its thread goes on
-            work.add_done_callback(lambda _: work.cancelled() or work.exception() or work.result().cancel())
+            return await self.run(work, asked.images)
+        except asyncio.CancelledError:  # nobody waits for it, and the thread goes on
+            left.set()
+            for ticket in made:
+                ticket.cancel()
             raise
 
     def _submit(self, asked: ApiQuestion, watch: Watch | None) -> Ticket:
