@@ -262,13 +262,14 @@ def test_lines_have_the_height_of_a_reader(make_trainer, size: str) -> None:
         make_trainer(make_recipe("read", phases__0__size=size))
 
 
-def test_a_reader_of_other_characters_is_no_start(make_trainer, monkeypatch) -> None:
-    begun = str(make_trainer(make_recipe("read", phases__0__samples=4), "begun").train())
-    recipe = make_recipe("read", model__preset=begun)
-    make_trainer(recipe, "same")
-    monkeypatch.setattr(read_module, "CHARACTERS", read_module.CHARACTERS[:-1])
-    with pytest.raises(ValueError, match="other characters"):
-        make_trainer(recipe)
+def test_a_reader_keeps_the_characters_of_its_start(make_trainer, monkeypatch) -> None:
+    """Lines are encoded in these, not in those of a reader from nothing."""
+    fewer = read_module.CHARACTERS[:-1]
+    with monkeypatch.context() as patch:
+        patch.setattr(read_module, "CHARACTERS", fewer)
+        begun = str(make_trainer(make_recipe("read", phases__0__samples=4), "begun").train())
+    trainer = make_trainer(make_recipe("read", model__preset=begun, model__init={"": begun}))
+    assert trainer.objective.config.characters == trainer.objective.encoder.characters == fewer
 
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "quarantine.jsonl"])

@@ -14,6 +14,8 @@ EXTENSION = Extension(
         "elements": f"{_HERE}.components:ElementsComponent",
         "icons": f"{_HERE}.components:Screens",
     },
+    options={"tune --fonts": f"{_HERE}.tune:tune_fonts"},
+    sources={"fonts": f"{_HERE}.read.font_lines:open_lines"},
     endpoints={"read": f"{_HERE}.endpoint:read_router"},
     architectures={
         "finder": f"{_HERE}.architectures:FinderArchitecture",

@@ -69,6 +69,12 @@ def extended(context: int, number: int) -> int:
     return (context << BITS | number) & ((1 << BITS * (ORDER - 1)) - 1)
 
 
+def stored(language: LanguageModel) -> dict[str, NDArray[Any]]:
+    """The model as tensors, its logarithms in 16 bits."""
+    halves = {name: getattr(language, name).astype(np.float16) for name in ("log_probs", "backoffs")}
+    return {"ngrams": language.ngrams, **halves}
+
+
 def open_language(tensors: Mapping[str, NDArray[Any]]) -> LanguageModel:
     """The model that was stored as these tensors."""
     return LanguageModel(*(tensors[name].astype(dtype) for name, dtype in STORED.items()))

@@ -33,6 +33,7 @@ from openpali.onnx.export import trace
 from openpali.onnx.graphs import Dims, Graph
 from openpali_screen.bundles import networks_of
 from openpali_screen.geometry import Image
+from openpali_screen.language import stored
 from openpali_screen.networks import Networks
 from openpali_screen.parts import ELEMENTS, FINDER, ICONS, READER
 from openpali_screen.reader import ScreenReader
@@ -81,11 +82,8 @@ def pack(bundle: Bundle, out: Path, images: Sequence[Image], *, int8: bool = Tru
     for part in own:
         module, calls = bundle.load(part)[1], recorded[part]
         chosen = [calls[i] for i in np.linspace(0, len(calls) - 1, min(CALLS, len(calls))).astype(int)]
-        print(f"{part}: {_write(part, module, out / f'{part}.onnx', chosen, int8=int8)}")
-    arrays: dict[str, Any] = {}
-    if language := networks.language:
-        halves = {name: getattr(language, name).astype(np.float16) for name in ("log_probs", "backoffs")}
-        arrays |= {"ngrams": language.ngrams, **halves}
+        print(f"{part}: {write_graph(part, module, out / f'{part}.onnx', chosen, int8=int8)}")
+    arrays: dict[str, Any] = stored(networks.language) if networks.language else {}
     if detector := networks.detector:
         arrays |= {"mean": detector.mean, "limit": np.float32(detector.limit)}
         arrays |= {name: getattr(detector, name).astype(np.float16) for name in ("whiten", "centres")}
@@ -110,7 +108,7 @@ def _recording(networks: Networks, recorded: Mapping[str, Inputs]) -> Networks:
     return replace(networks, **{part: wrapped(part) for part in recorded})
 
 
-def _write(part: str, module: nn.Module, out: Path, calls: Inputs, *, int8: bool) -> str:
+def write_graph(part: str, module: nn.Module, out: Path, calls: Inputs, *, int8: bool) -> str:
     """Write the graph of one network; says how large it is, and how far its outputs are from torch's."""
     function = _FUNCTIONS[part](module)
     largest = max(calls, key=lambda inputs: len(inputs[0]))

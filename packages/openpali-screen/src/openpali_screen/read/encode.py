@@ -17,7 +17,7 @@ from openpali.data.pipeline.encode import Arrays, Batch, first_image
 from openpali.metrics.words import holds_centre
 from openpali.tasks.base import require
 from openpali.tasks.example import Box, Example, Image, Line, Word, around
-from openpali.text.characters import numbers_of, plain
+from openpali.text.characters import CHARACTERS, numbers_of, plain
 from openpali_screen.geometry import Size
 from openpali_screen.views import MARGIN, PATCH, WIDTHS, end_at, recolour, view_of_line, without_margin
 from openpali_screen.vit import CELLS
@@ -40,11 +40,13 @@ class ReadingEncoder:
         pieces: lines of an example.
         steps: of the reader, in a patch.
         recoloured: share of lines in other colours.
+        characters: that the reader writes; a line that has others is left out.
     """
 
     pieces: int = 8
     steps: int = CELLS
     recoloured: float = 0.3
+    characters: Sequence[str] = CHARACTERS
 
     def encode(self, example: Example, task: None, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:
         require(example.lines or example.text.strip(), example, "lines or text")
@@ -85,7 +87,7 @@ class ReadingEncoder:
             text, box = " ".join(word.text for word in words), around(word.box for word in words)
             if rng.random() < _BESIDE:
                 box = _with_icons(box, icons, ends=not following)
-        numbers = numbers_of(text)
+        numbers = numbers_of(text, self.characters)
         if numbers is None or (text and not numbers):
             return None
         view, width = view_of_line(box, height, width, rng)

@@ -25,6 +25,6 @@ class ReadingEvaluator(PageEvaluator):
         return Measured(ocr([read for read, _ in lines], [true for _, true in lines]), self.n)
 
     def _page(self, reader: ReaderNetwork, example: Example) -> list[tuple[str, str]]:
-        lines = [line for line in example.lines if line.readable and numbers_of(line.text)]
+        lines = [line for line in example.lines if line.readable and numbers_of(line.text, reader.characters)]
         read = read_lines(reader, example.images[0], [Box(*line.box) for line in lines])
         return [(found.text, plain(line.text)) for found, line in zip(read, lines, strict=True)]

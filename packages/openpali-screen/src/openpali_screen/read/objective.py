@@ -68,15 +68,10 @@ class ReadObjective(Objective[ReadRecipe]):
                     f"phases.{number}.size = {phase.size}: a reader sees lines of {height} pixels: set "
                     f'"{height}x{phase.pixels.width}"'
                 )
-        if shape.characters and shape.characters != CHARACTERS:  # lines are encoded in these
-            raise ValueError(
-                f"model.preset = {self.recipe.model.preset!r} reads other characters than this version of openpali "
-                "trains: start from a size, such as nano"
-            )
-        return dataclasses.replace(shape, characters=CHARACTERS)
+        return dataclasses.replace(shape, characters=shape.characters or CHARACTERS)
 
     def make_encoder(self) -> Encoder:
-        return ReadingEncoder(self.recipe.pieces, self.config.steps)
+        return ReadingEncoder(self.recipe.pieces, self.config.steps, characters=self.config.characters)
 
     def begin_step(self, number: int) -> None:
         recipe = self.recipe

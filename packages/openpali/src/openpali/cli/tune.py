@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from openpali.cli.models import open_pali
-from openpali.cli.options import Overrides, sampling
+from openpali.cli.options import Overrides, UsageError, sampling
 from openpali.cli.outputs import check_writable
 
 if TYPE_CHECKING:
@@ -35,18 +35,33 @@ class Plan(NamedTuple):
 
 
 def tune(
-    samples: Annotated[Path, typer.Argument(help="Your samples, a .jsonl file")],
+    samples: Annotated[
+        Path | None, typer.Argument(metavar="SAMPLES", help="Your samples, a .jsonl file; with --fonts, more fonts")
+    ] = None,
     overrides: Overrides = None,
     task: Annotated[
         str, typer.Option(help="Task to train (ocr, vqa, classify, ...); default: what the first sample is for")
     ] = "",
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default: in the cache")] = None,
+    fonts: Annotated[
+        list[Path] | None, typer.Option(help="Fonts that the page reader learns, instead of samples")
+    ] = None,
+    text: Annotated[Path | None, typer.Option(help="Words in these fonts, a text file")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --fonts: print JSON")] = False,
 ) -> None:
     """Fine-tune nano on your samples: split them, choose start and length, train, calibrate, and score what was
     held out.
 
     It writes the recipe that it trains beside the samples; the same command resumes an interrupted run.
+
+    With --fonts and --text it draws words in fonts, and tunes the reader of pages: letters that it lacks are added.
     """
+    if fonts or text:
+        return _tune_fonts(
+            fonts or [], text, [*([str(samples)] if samples else []), *(overrides or ())], run, as_json
+        )
+    if samples is None or as_json:
+        raise UsageError("give SAMPLES, or --fonts with --text" if samples is None else "--json is for --fonts")
     from openpali.data.sources.registry import check_source
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -61,6 +76,24 @@ def tune(
     _check_samples(plan)
     run_recipe(plan.recipe, plan.folder)
     _calibrate_and_score(plan)
+
+
+def _tune_fonts(
+    fonts: Sequence[Path], text: Path | None, others: Sequence[str], run: Path | None, as_json: bool
+) -> None:
+    """Tune by an extension; of ``others``, those without "=" are fonts, which a shell has made of ``*.ttf``."""
+    from openpali.extensions import option
+    from openpali.messages import cannot_import
+
+    if text is None or not fonts:
+        raise UsageError("--fonts and --text go together: give both")
+    try:
+        tune_fonts = option("tune --fonts")
+    except (ImportError, KeyError) as error:
+        needs = "--fonts needs what trains the reader of pages"
+        raise ValueError(cannot_import(needs, "openpali-screen[train]", error)) from error
+    files = [Path(each) for each in others if "=" not in each]
+    tune_fonts([*fonts, *files], text, [each for each in others if "=" in each], run, as_json=as_json)
 
 
 def _plan(samples: Path, task: str, overrides: Sequence[str], run: Path | None) -> Plan:

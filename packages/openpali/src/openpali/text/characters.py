@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 
 # ASCII; Latin-1 without its soft hyphen; Latin Extended; Greek; Cyrillic; Vietnamese
 _RANGES = (
@@ -31,7 +33,6 @@ _SAME = {
     "Ω": "Ω",
     "∆": "Δ",
 }
-_INDEX = {character: number for number, character in enumerate(CHARACTERS, 1)}
 
 
 def composed(text: str) -> str:
@@ -44,7 +45,13 @@ def plain(text: str) -> str:
     return "".join(_SAME.get(c, c) for c in composed(text))
 
 
-def numbers_of(text: str) -> list[int] | None:
-    """The numbers of a text's characters in :data:`CHARACTERS`, from 1 on; None if it has another character."""
-    numbers = [_INDEX.get(character, 0) for character in plain(text)]
+def numbers_of(text: str, characters: Sequence[str] = CHARACTERS) -> list[int] | None:
+    """The numbers of a text's characters among those of a reader, from 1 on; None if it has another character."""
+    index = _index(tuple(characters))
+    numbers = [index.get(character, 0) for character in plain(text)]
     return numbers if all(numbers) else None
+
+
+@lru_cache(maxsize=8)
+def _index(characters: tuple[str, ...]) -> dict[str, int]:
+    return {character: number for number, character in enumerate(characters, 1)}

@@ -36,7 +36,7 @@ def of_pages(
     """An evaluation of pages, by an evaluator of this kind."""
     if spec.benchmark or spec.task:
         raise ValueError("pages are evaluated by a source of pages: name one, and neither benchmark nor task")
-    evaluator = kind(spec.label, open_source(spec.source, {}), spec.limit or None)
+    evaluator = kind(spec.label, open_source(spec.source, spec.options), spec.limit or None)
     return Evaluation(spec.label, spec.every, evaluator.n, metric, [evaluator])
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
@@ -39,11 +39,12 @@ class Watch:
     Args:
         look: draws images of the run, with each checkpoint; it may fail.
         quiet: show nothing, as on ranks other than 0.
+        console: by default on stdout.
     """
 
-    def __init__(self, look: Look | None = None, *, quiet: bool = False) -> None:
+    def __init__(self, look: Look | None = None, *, quiet: bool = False, console: Console | None = None) -> None:
         self.look, self.quiet = look, quiet
-        self.console = plain_console(quiet=quiet)
+        self.console = console or plain_console(quiet=quiet)
         self.counted = Counted(self.console, transient=False)
         self.latest = ""
 
