@@ -18,7 +18,7 @@ from openpali.cli.main import app
 from openpali.home import FONTS
 from openpali.infer.pali import Pali
 from openpali.model.init import materialise
-from openpali.weights.bundle import BundleConfig
+from openpali.weights.bundle_config import BundleConfig
 from openpali_screen import runtime, tune
 from openpali_screen.bundles import networks_of
 from openpali_screen.read import font_lines

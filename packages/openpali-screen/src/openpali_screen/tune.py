@@ -26,7 +26,8 @@ from openpali.train.runs import folder_for
 from openpali.train.start import inherit
 from openpali.train.trainer import Trainer
 from openpali.train.watch import Watch
-from openpali.weights.bundle import BundleConfig, open_bundle, open_tokenizer
+from openpali.weights.bundle import open_bundle, open_tokenizer
+from openpali.weights.bundle_config import BundleConfig
 from openpali.weights.files import CONFIG, METRICS
 from openpali.weights.find import find_model
 from openpali.weights.format import ModelFolder, open_model

@@ -46,7 +46,7 @@ class Bundle:
     Attributes:
         parts: the folder of each part, by its name.
         by_task: task -> the parts that may answer it, where that is not the main part.
-        languages, about, names: as of :class:`openpali.weights.bundle.BundleConfig`.
+        languages, about, names: as of :class:`openpali.weights.bundle_config.BundleConfig`.
         uncalibrated: the part whose confidence stays as it is, while it is fitted; "" for none.
     """
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, BeforeValidator, TypeAdapter, field_validator
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from openpali.architectures.registry import architecture_of
@@ -19,6 +17,7 @@ from openpali.home import data_folder
 from openpali.mistakes import reason
 from openpali.text.load import load_tokenizer
 from openpali.text.tokenizer import Tokenizer
+from openpali.weights.bundle_config import BundleConfig
 from openpali.weights.files import ADAPTER, BUNDLE, MAIN, MASKS, SIGLIP, TOKENIZER
 from openpali.weights.find import candidates, find_model, name_of
 from openpali.weights.format import ModelFolder, copy_fitted, open_model
@@ -67,44 +66,6 @@ def mask_codec_of(folder: Path) -> str:
         return named if named and find_model(named) else ""
     except (OSError, ValueError):  # it is not here, or a hub does not give it: only masks need it
         return ""
-
-
-def _listed(value: Any) -> Any:
-    """Parts of a task; a single one may be given as a string."""
-    return (value,) if isinstance(value, str) else value
-
-
-class BundleConfig(BaseModel):
-    """Models that answer together, as ``bundle.json`` describes them.
-
-    Attributes:
-        parts: part name ("pali" is the default, "siglip", "mask_vqvae", ...) -> model folder.
-        tasks: task name -> the part that answers it, where that is not the default. Of several, the best answer is
-            given, see :mod:`openpali.infer.routing`; without an image, the first answers.
-        languages: codes of the languages it answers in; empty: unknown.
-        about: sentences for people on which images it knows; may be empty.
-        names: of the objects that it can find; empty: unknown.
-    """
-
-    parts: dict[str, Path]
-    tasks: dict[str, Annotated[tuple[str, ...], BeforeValidator(_listed)]] = {}
-    languages: tuple[str, ...] = ()
-    about: str = ""
-    names: tuple[str, ...] = ()
-
-    @field_validator("tasks")
-    @classmethod
-    def _compares_no_image_encoder(cls, tasks: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        for task, parts in tasks.items():
-            if SIGLIP in parts and len(parts) > 1:
-                raise ValueError(f"{SIGLIP} answers {task} alone: name no other part beside it")
-        return tasks
-
-    def write(self, folder: Path) -> None:
-        """Write the ``bundle.json`` of a folder that has each part in a subfolder of its name."""
-        about = self.model_dump(exclude={"parts"} | (set() if self.names else {"names"}))
-        described = {"parts": {part: part for part in self.parts}, **about}
-        (folder / BUNDLE).write_text(json.dumps(described, indent=1) + "\n", "utf-8")
 
 
 def open_bundle(folder: Path) -> BundleConfig:

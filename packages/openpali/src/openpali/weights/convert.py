@@ -17,7 +17,7 @@ from openpali.data.media.native import NativePreprocess
 from openpali.mistakes import reason
 from openpali.model.vit import resample_positions
 from openpali.text.masks import CODES_PER_MASK
-from openpali.weights.bundle import BundleConfig
+from openpali.weights.bundle_config import BundleConfig
 from openpali.weights.files import MAIN, MASKS
 from openpali.weights.write import POSITIONS, write_model
 
