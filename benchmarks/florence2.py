@@ -25,6 +25,7 @@ import transformers
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
+from _endless import Endless
 from _report import Result, cost, interleaved, machine, rate, report
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Ask, Decoding, Model, write
@@ -122,7 +123,7 @@ def texts(
     runs: dict[str, Run] = {}
     for name, model in ours.items():
         memory = model.encode_tokens(visual, prompt)
-        runs[name] = partial(write_ours, model, memory, config.text.vocab_size, tokens)
+        runs[name] = partial(write_ours, model, memory, tokens)
     for kind, peer in peers.items():
         outputs = torch.randn(1, visual.shape[1] + PROMPT + 2, config.text.d_model, dtype=peer.dtype)
         runs[PEERS[kind]] = partial(write_theirs, peer, outputs, tokens)
@@ -139,10 +140,9 @@ def _kind(name: str) -> str:
     return name.rpartition(" ")[2]
 
 
-def write_ours(model: Model, memory: Any, vocabulary: int, tokens: int) -> None:
-    allowed = torch.ones(vocabulary, dtype=torch.bool)
-    allowed[Florence2Model.end] = False
-    [[text]] = write(model, memory, [Ask(Decoding(tokens, max_repeats=None), allowed)], Florence2Model.end)
+def write_ours(model: Model, memory: Any, tokens: int) -> None:
+    endless = Endless(model, Florence2Model.end)
+    [[text]] = write(endless, memory, [Ask(Decoding(tokens, max_repeats=None))], Florence2Model.end)
     assert len(text.ids) == tokens
 
 

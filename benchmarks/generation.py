@@ -27,6 +27,7 @@ import tokenizers
 import torch
 import transformers
 
+from _endless import Endless
 from _report import Result, interleaved, machine, rate, read_bandwidth, report
 from openpali.architectures.halves.t5 import read_t5
 from openpali.architectures.pali import PaliModel, PaliModelConfig
@@ -178,9 +179,7 @@ def _rate(name: str, batch: int, ours: float, peer: float, peer_name: str, unit:
 
 
 def _ours(model: OpenVinoPali, ids: torch.Tensor, new: int, beams: int) -> None:
-    allowed = torch.ones(model.model.text.config.vocab_size, dtype=torch.bool)
-    allowed[EOS] = False
-    texts = generate(model, None, ids, decoding=Decoding(new, beams, max_repeats=None), allowed=allowed)
+    texts = generate(Endless(model, EOS), None, ids, decoding=Decoding(new, beams, max_repeats=None))
     assert all(len(row[0].ids) == new for row in texts)
 
 

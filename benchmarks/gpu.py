@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
+from _endless import Endless
 from _report import Result, cost, interleaved, machine, rate, report
 from openpali.architectures.pali import PRESETS, PaliModel, PaliModelConfig
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIP
@@ -114,11 +115,10 @@ class Bench:
         prompt = torch.randint(3, vocabulary, (batch, high), device=self.device)
         lengths = torch.linspace(high, low, batch, device=self.device).long()
         prompt[torch.arange(high, device=self.device) >= lengths[:, None]] = 0  # padding
-        allowed = torch.ones(vocabulary, dtype=torch.bool, device=self.device)
-        allowed[EOS] = False
+        endless = Endless(model, EOS)
 
         def write_texts() -> None:
-            texts = generate(model, None, prompt, decoding=Decoding(new, max_repeats=None), allowed=allowed)
+            texts = generate(endless, None, prompt, decoding=Decoding(new, max_repeats=None))
             assert all(len(row[0].ids) == new for row in texts)
 
         speed = batch * new / self.seconds(write_texts, warm=1, rounds=2)

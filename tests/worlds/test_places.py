@@ -14,7 +14,6 @@ from openpali.tasks.example import Box, Example, Object
 from openpali_lab.worlds.benchmarks.places import (
     Asked,
     by_position,
-    by_script,
     by_size,
     names,
     place_probe,
@@ -94,13 +93,6 @@ def test_a_limit_that_leaves_nothing_to_ask_is_refused_with_the_least(pali: Pali
     for train, test, ask, least in ((1, 2, late, 3), (2, 1, named, 2)):  # the second for a second colour
         with pytest.raises(ValueError, match=f"limit must be at least {least}"):
             place_probe(Squares(train), Squares(test), ask, pali, least - 1, lambda *at: None)
-
-
-def test_slices_by_script_tell_characters_apart() -> None:
-    kinds = {"a": "lower", "Q": "upper", "7": "digit", "é": "accented", "Ø": "accented", "-": "sign", "”": "sign"}
-    letters = [Object(name, Box(0, 0, 1, 1)) for name in kinds]
-    example = Example(key="k", images=[np.zeros((2, 2, 3), np.uint8)], objects=letters)
-    assert [by_script(example, index) for index in range(len(kinds))] == list(kinds.values())
 
 
 def test_slices_by_size_are_percent_of_the_side() -> None:
