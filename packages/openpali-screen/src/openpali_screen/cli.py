@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="images, PDF files, or folders of them")
     parser.add_argument(
         "--format",
-        choices=("tree", "json", "text", "hocr", "tsv"),
+        choices=("tree", "json", "markdown", "text", "hocr", "tsv"),
         default="tree",
         help="what to print (default: tree)",
     )

@@ -1,12 +1,14 @@
-"""What is written on pages, as text, JSON, hOCR, or TSV as Tesseract writes it."""
+"""The text of pages in formats: plain text, Markdown, JSON, hOCR, TSV in the columns of Tesseract."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
 from itertools import groupby
+from statistics import median
 from typing import Any, ClassVar
 
 from PIL import Image as PilImage
@@ -21,6 +23,13 @@ _COLUMNS = (
     *("level", "page_num", "block_num", "par_num", "line_num", "word_num"),
     *("left", "top", "width", "height", "conf", "text"),
 )
+_HEADINGS = ((1.8, "# "), (1.3, "## "))
+"""Least height of a heading in heights of the median line, and its mark."""
+_SPECIAL = re.compile(
+    r"[\\`*_~<\[\]|]|&(?=[#\w])|^#(?=#*(?: |$))|(?<= )#(?=#*$)|^>|^[+-](?= |$)|^=(?==*$)|^-(?=-*$)"
+)
+"""What Markdown reads as markup, rather than as text."""
+_BULLET = re.compile(r"[•◦▪■●○‣·–-] +(?=\S)")
 LEGEND = 22  # pixels below a drawn page
 _PAGE, _LINE, _WORD = 1, 4, 5  # levels of Tesseract's layout
 _HOCR = """<?xml version="1.0" encoding="UTF-8"?>
@@ -80,6 +89,33 @@ class TextFormat:
     def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
         blocks = groupby(page.rows, lambda row: row[0].block)
         return "\n\n".join("\n".join(map(text_of_row, rows)) for _, rows in blocks) + "\n\f"
+
+
+class MarkdownFormat(TextFormat):
+    """CommonMark with GitHub tables: headings by the height of text, lists by bullets, tables by columns."""
+
+    def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
+        common = median([line.extent.height for line in page.lines]) if page.lines else 0.0
+        blocks = [[*rows] for _, rows in groupby(page.rows, lambda row: row[0].block)]
+        return "\n".join(f"{line}\n" for rows in blocks for line in self._block(rows, common))
+
+    def _block(self, rows: Sequence[Sequence[ReadLine]], common: float) -> Iterator[str]:
+        """The parts of a block; ``common``: the median height of lines, in pixels."""
+        if len(rows) > 1 and len(rows[0]) > 1 and len({len(row) for row in rows}) == 1:
+            head, *others = [" | ".join(_escaped(cell.text) for cell in row) for row in rows]
+            rule = " | ".join("---" for _ in rows[0])
+            yield "\n".join(f"| {row} |" for row in (head, rule, *others))
+            return
+        for mark, some in groupby(rows, lambda row: self._heading(row, common)):
+            lines = [text_of_row(row) for row in some]
+            if mark:
+                yield from (mark + _escaped(line) for line in lines)
+            else:
+                yield "\n".join(_item(line) for line in lines)
+
+    def _heading(self, row: Sequence[ReadLine], common: float) -> str:
+        height = max(line.extent.height for line in row)
+        return next((mark for least, mark in _HEADINGS if height >= least * common), "")
 
 
 class JsonFormat(TextFormat):
@@ -146,7 +182,14 @@ class HocrFormat(TextFormat):
         yield "</div>"
 
 
-FORMATS = {"tree": TreeFormat, "text": TextFormat, "json": JsonFormat, "hocr": HocrFormat, "tsv": TsvFormat}
+FORMATS = {
+    "tree": TreeFormat,
+    "json": JsonFormat,
+    "markdown": MarkdownFormat,
+    "text": TextFormat,
+    "hocr": HocrFormat,
+    "tsv": TsvFormat,
+}
 """Name of a format -> what writes it."""
 
 
@@ -164,6 +207,16 @@ def draw_page(image: Image, lines: Sequence[ReadLine]) -> PilImage.Image:
         draw.line((6 + i, height + 6, 6 + i, height + LEGEND - 7), _colour(i / 59))
     draw.text((72, height + LEGEND // 2), "confidence, 0 to 1", "black", anchor="lm")
     return drawn
+
+
+def _item(text: str) -> str:
+    """A line of Markdown: an item of a list if it begins with a bullet."""
+    bullet = _BULLET.match(text)
+    return f"- {_escaped(text[bullet.end() :])}" if bullet else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(lambda found: "\\" + found[0], text)
 
 
 def _one_line(row: Sequence[ReadLine]) -> ReadLine:
