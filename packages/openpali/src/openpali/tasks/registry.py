@@ -69,14 +69,6 @@ def open_task(
     return get_task(name, **{**fields, "dialect": dialect})
 
 
-def default_options(name: str, dialect: Dialect = PALI3) -> dict[str, Any]:
-    """Default options of a task in a dialect, without those that have no default."""
-    family = find_family(name)
-    fields = dataclasses.fields(family)
-    own = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
-    return {**own, **dialect.options.get(_form(family), {})}
-
-
 def needs_masks(name: str, dialect: Dialect = PALI3) -> bool:
     """Whether a task writes and reads codes of masks, for which it needs the mask VQ-VAE."""
     return "masks" in find_family(name).needs and dialect.outlines is None
