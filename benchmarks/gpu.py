@@ -111,8 +111,7 @@ class Bench:
             model = PaliModel(replace(preset, vision=small))
         model = materialise(model, self.device).to(BF16).eval()
         low, high, new = (5, 9, 4) if self.tiny else (*INPUTS, NEW)
-        vocabulary = preset.text.vocab_size
-        prompt = torch.randint(3, vocabulary, (batch, high), device=self.device)
+        prompt = torch.randint(3, preset.text.vocab_size, (batch, high), device=self.device)
         lengths = torch.linspace(high, low, batch, device=self.device).long()
         prompt[torch.arange(high, device=self.device) >= lengths[:, None]] = 0  # padding
         endless = Endless(model, EOS)

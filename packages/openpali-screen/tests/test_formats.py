@@ -56,6 +56,13 @@ def test_a_page_without_text_is_empty() -> None:
     assert FORMATS["markdown"]().page(ReadPage([], Size(9, 9))) == ""
 
 
+def test_pages_are_apart() -> None:
+    markdown = FORMATS["markdown"]()
+    pages = [ReadPage([line(text, 0)], Size(9, 9)) for text in ("one", "two")]
+    tokens = PARSER.parse("".join(map(markdown.page, pages)))
+    assert [token.content for token in tokens if token.type == "inline"] == ["one", "two"]
+
+
 @given(st.lists(st.text("a1#>+=-*_~`<>[]()!&;|\\ ").map(lambda text: " ".join(text.split())), min_size=1))
 def test_no_text_is_taken_for_markup(texts: list[str]) -> None:
     plain = [text for text in texts if text and not re.match(r"\d+[.)]|- \S", text)]

@@ -87,8 +87,7 @@ class TextFormat:
         self.pages = 0
 
     def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
-        blocks = groupby(page.rows, lambda row: row[0].block)
-        return "\n\n".join("\n".join(map(text_of_row, rows)) for _, rows in blocks) + "\n\f"
+        return "\n\n".join("\n".join(map(text_of_row, rows)) for rows in page.blocks) + "\n\f"
 
 
 class MarkdownFormat(TextFormat):
@@ -96,8 +95,7 @@ class MarkdownFormat(TextFormat):
 
     def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
         common = median([line.extent.height for line in page.lines]) if page.lines else 0.0
-        blocks = [[*rows] for _, rows in groupby(page.rows, lambda row: row[0].block)]
-        return "\n".join(f"{line}\n" for rows in blocks for line in self._block(rows, common))
+        return "".join(f"{part}\n\n" for rows in page.blocks for part in self._block(rows, common))
 
     def _block(self, rows: Sequence[Sequence[ReadLine]], common: float) -> Iterator[str]:
         """The parts of a block; ``common``: the median height of lines, in pixels."""

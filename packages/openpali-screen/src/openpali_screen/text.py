@@ -127,6 +127,11 @@ class ReadPage:
         return [[*lines] for _, lines in groupby(self.lines, lambda line: line.row)]
 
     @property
+    def blocks(self) -> list[list[list[ReadLine]]]:
+        """The rows, those of a block together."""
+        return [[*rows] for _, rows in groupby(self.rows, lambda row: row[0].block)]
+
+    @property
     def text(self) -> str:
         """The rows, with two spaces between columns."""
         return "\n".join(map(text_of_row, self.rows))
