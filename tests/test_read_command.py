@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +26,8 @@ from openpali.cli.main import app
 from openpali.data.media.documents import open_pages
 from openpali.eval.provenance import hash_model
 from openpali.tasks.example import Box, Size
+from openpali.weights.find import find_model
+from openpali_screen import ScreenReader, runtime
 from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.export import LEGEND, HocrFormat, TextFormat, TsvFormat, draw_page, page_json
 from openpali_screen.parts import WORDS
@@ -44,6 +48,20 @@ def read(bundle: Path, *arguments: object) -> Result:
 
 def words_of(record: dict[str, Any]) -> list[str]:
     return [word["text"] for line in record["lines"] for word in line["words"]]
+
+
+def test_the_shipped_model_reads_without_torch(page: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from openpali.cli.main import app; app(['read', sys.argv[1]])"
+    done = subprocess.run([sys.executable, "-c", code, page], capture_output=True, text=True)
+    assert (done.returncode, "torch" in done.stderr) == (0, False)
+
+
+def test_a_bundle_of_the_shipped_parts_reads_by_their_graphs(page: Path, tmp_path: Path) -> None:
+    shipped = reader_of_bundle(Pali.from_pretrained("nano"))
+    assert shipped.networks.finder.run.__module__ == runtime.__name__
+    assert shipped.networks.words == ScreenReader.open().networks.words
+    copied = Path(shutil.copytree(find_model("nano"), tmp_path / "copy"))
+    assert reader_of_bundle(Pali.from_pretrained(str(copied))).networks.finder.run.__module__ != runtime.__name__
 
 
 def test_json_has_boxes_and_confidences(bundle: Path, page: Path) -> None:

@@ -20,7 +20,7 @@ from openpali.infer.pali import Pali
 from openpali.model.init import materialise
 from openpali.weights.bundle_config import BundleConfig
 from openpali_screen import runtime, tune
-from openpali_screen.bundles import networks_of
+from openpali_screen.bundles import torch_networks_of
 from openpali_screen.read import font_lines
 from openpali_screen.read.fit_language import fit_language, write_language
 from openpali_screen.read.font_lines import known, mine, words_of
@@ -85,7 +85,7 @@ def test_the_command_writes_a_bundle_that_drops_in(start: Path, text: Path, tmp_
 
     out = Path(report["model"])
     characters = (*SHAPES["reader"].characters, "Ṣ", "ṣ")
-    bundle, graphs = networks_of(Pali.from_pretrained(out)), runtime.open_networks(out)
+    bundle, graphs = torch_networks_of(Pali.from_pretrained(out)), runtime.open_networks(out)
     assert bundle.reader.characters == characters
     assert tuple(graphs.reader.characters) == characters
     for part in ("finder", "elements", "icons"):

@@ -1,4 +1,4 @@
-"""The reader of screens of a bundle of OpenPaLI, whose networks torch runs."""
+"""The reader of screens of a bundle: ONNX Runtime runs its networks where it has graphs of them, else torch."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from openpali_screen.networks import (
     PageDetector,
     ReaderNetwork,
 )
-from openpali_screen.parts import ELEMENTS, FINDER, ICONS, READER
+from openpali_screen.parts import ELEMENTS, FINDER, ICONS, READER, graphs_of
 from openpali_screen.read.fit_language import read_language
 from openpali_screen.read.network import Reader, reader_of
 from openpali_screen.reader import ScreenReader
+from openpali_screen.runtime import open_networks
 from openpali_screen.vit import array_of
 
 N = TypeVar("N", FinderNetwork, ReaderNetwork, ElementNetwork, IconNetwork)
@@ -48,26 +49,40 @@ def _open(bundle: Bundle) -> ScreenReader:
 
 
 def networks_of(bundle: Bundle) -> Networks:
-    """Of the parts of a bundle.
+    """Of the parts of a bundle, on the CPU from their graphs if it has them (:func:`graphs_of`).
 
     Raises:
         ValueError: it has no parts that read pages.
     """
-    (finder, finder_module), (reader, reader_module) = bundle.load(FINDER), bundle.load(READER)
+    graphs = graphs_of(bundle.folder) if bundle.device.type == "cpu" else None
+    return _fitted(open_networks(graphs), bundle) if graphs else torch_networks_of(bundle)
+
+
+def torch_networks_of(bundle: Bundle) -> Networks:
+    """As :func:`networks_of`, from the weights."""
+    (_, finder), (stored, reader) = bundle.load(FINDER), bundle.load(READER)
     has_elements, has_icons = (part in bundle.parts for part in (ELEMENTS, ICONS))
     elements = elements_of(cast(ElementFinder, bundle.load(ELEMENTS)[1])) if has_elements else None
     icons = icons_of(cast(IconClassifier, bundle.load(ICONS)[1])) if has_icons else None
-    detector = read_ood(finder.folder)
-    return Networks(
+    networks = Networks(
         bundle.name,
-        _in_bf16(finder_of(cast(Finder, finder_module)), bundle),
-        _in_bf16(reader_of(cast(Reader, reader_module)), bundle),
+        _in_bf16(finder_of(cast(Finder, finder)), bundle),
+        _in_bf16(reader_of(cast(Reader, reader)), bundle),
         elements and _in_bf16(elements, bundle),
         icons and _in_bf16(icons, bundle),
-        read_language(reader.folder),
-        page_detector(detector) if detector else None,
-        _calibration(bundle.calibration(READER, Ocr.name)),
-        _calibration(bundle.calibration(ELEMENTS, Detect.name)) if has_elements else None,
+        read_language(stored.folder),
+    )
+    return _fitted(networks, bundle)
+
+
+def _fitted(networks: Networks, bundle: Bundle) -> Networks:
+    """With what :mod:`openpali.eval.calibration` fitted to the bundle."""
+    detector = read_ood(bundle.part(FINDER).folder)
+    return replace(
+        networks,
+        detector=page_detector(detector) if detector else None,
+        words=_calibration(bundle.calibration(READER, Ocr.name)),
+        roles=_calibration(bundle.calibration(ELEMENTS, Detect.name)) if ELEMENTS in bundle.parts else None,
     )
 
 

@@ -5,14 +5,31 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from openpali.cli.models import open_pali, wait_passively
+from openpali.cli.models import open_pali, wait_passively, written
 from openpali.cli.options import Device, Model
 from openpali.cli.outputs import check_drawable, check_not_input
+from openpali.weights.find import find_model
 from openpali_screen.cli import DPI, parse_range, with_folders, write_pages
+
+if TYPE_CHECKING:
+    from openpali_screen.reader import ScreenReader
+
+
+def open_reader(model: str, device: str) -> ScreenReader:
+    """The reader of a model; torch is not imported if graphs can run."""
+    from openpali_screen.parts import graphs_of
+    from openpali_screen.reader import ScreenReader
+
+    folder = written(model)
+    if device == "cpu" and (graphs := graphs_of(find_model(folder))):
+        return ScreenReader.open(graphs)
+    from openpali_screen.bundles import reader_of_bundle
+
+    return reader_of_bundle(open_pali(folder, "torch", "fp32", device))
 
 
 def read(
@@ -44,10 +61,7 @@ def read(
     if len(files) == 1:  # of several, the others are read
         check_file(files[0])
     first, last = parse_range(pages)
-    pali = open_pali(model, "torch", "fp32", device)
-    from openpali_screen.bundles import reader_of_bundle
-
-    reader = reader_of_bundle(pali)
+    reader = open_reader(model, device)
     seen = len(files) < 2 or sys.stdout.isatty()  # then what is printed shows how far it is
     with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False, disable=seen) as progress:
         track = partial(progress.track, description="Reading")

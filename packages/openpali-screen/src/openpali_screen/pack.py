@@ -31,7 +31,7 @@ from openpali.infer.pali import Pali
 from openpali.model.attention import PLAIN, Scoring, attending
 from openpali.onnx.export import trace
 from openpali.onnx.graphs import Dims, Graph
-from openpali_screen.bundles import networks_of
+from openpali_screen.bundles import torch_networks_of
 from openpali_screen.geometry import Image
 from openpali_screen.language import stored
 from openpali_screen.networks import Networks
@@ -67,7 +67,7 @@ def pack(bundle: Bundle, out: Path, images: Sequence[Image], *, int8: bool = Tru
         images: screens uint8 ``[H, W, 3]`` by which ranges are set and graphs are checked.
         int8: in 8 bits; else in float32.
     """
-    networks = networks_of(bundle)
+    networks = torch_networks_of(bundle)
     recorded: dict[str, Inputs] = {part: [] for part in _DIMS}
     reader = ScreenReader(_recording(networks, recorded))
     for image in images:
