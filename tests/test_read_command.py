@@ -23,13 +23,13 @@ from typer.testing import CliRunner, Result
 
 from openpali import Pali
 from openpali.cli.main import app
-from openpali.data.media.documents import open_pages
 from openpali.eval.provenance import hash_model
 from openpali.tasks.example import Box, Size
 from openpali.weights.find import find_model
 from openpali_screen import ScreenReader, runtime
 from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.export import LEGEND, HocrFormat, TextFormat, TsvFormat, draw_page, page_json
+from openpali_screen.files import pages_of
 from openpali_screen.parts import WORDS
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
 from typed_commands import run_typed
@@ -191,15 +191,15 @@ def test_smaller_copies_in_a_tiff_are_no_pages(tmp_path: Path, copy_first: bool)
     (first, kind), (second, _) = kinds[::-1] if copy_first else kinds
     about = {ExifTags.Base.NewSubfileType: kind}
     first.save(tmp_path / "scan.tif", save_all=True, append_images=[second], tiffinfo=about)
-    assert [found.shape for found in open_pages(tmp_path / "scan.tif", 144)] == [(60, 100, 3)]
+    assert [found().shape for found in pages_of(tmp_path / "scan.tif", 144)] == [(60, 100, 3)]
 
 
 def test_a_page_that_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Image.new("L", (100, 60), 255), Image.new("L", (100, 90), 255)
     first.save(tmp_path / "scan.tif", save_all=True, append_images=[second])
-    monkeypatch.setattr("openpali.data.media.images.MAX_PIXELS", 7000)
-    with pytest.raises(ValueError, match=r"page 2 of .*scan\.tif has more than 7,000 pixels"):
-        [*open_pages(tmp_path / "scan.tif", 144)]
+    monkeypatch.setattr("openpali_screen.files.MAX_PIXELS", 7000)
+    with pytest.raises(ValueError, match=r"page 2 of .*scan\.tif .* 7,000 pixels"):
+        [page() for page in pages_of(tmp_path / "scan.tif", 144)]
 
 
 @pytest.mark.parametrize("ending", ["pdf", "tif"])
@@ -294,7 +294,7 @@ ID = b"[(0123456789abcdef)(0123456789abcdef)]"
 def test_files_that_cannot_be_read_are_named(tmp_path: Path, name: str, data: bytes, told: str) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=rf"{name} .*{told}"):
-        next(open_pages(tmp_path / name, 144))
+        [page() for page in pages_of(tmp_path / name, 144)]
 
 
 def test_a_page_tree_that_holds_itself_is_one_error(bundle: Path, page: Path, tmp_path: Path) -> None:

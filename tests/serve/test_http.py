@@ -27,7 +27,6 @@ import torch
 from PIL import Image as PILImage
 from requests_to import LIMITS, chat, data_url, service_of, serving
 
-from openpali.data.media.documents import open_pages
 from openpali.infer.generate import Decoding, Generation, Written
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
@@ -45,6 +44,7 @@ from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Image, Object
 from openpali.weights.ood import OodDetector
 from openpali_screen.bundles import reader_of_bundle
+from openpali_screen.files import pages_of
 
 ASK = "Answer in en: what? <extra_id_0>"
 
@@ -477,7 +477,7 @@ def test_every_page_of_a_pdf_file_is_read(client: Any, pali: Pali, images: Seque
     assert found.status_code == 200, found.text
     url = f"data:application/pdf;base64,{base64.b64encode(pdf(images[:2])).decode()}"
     assert client.post("/v1/read", json={"image": url}).json() == found.json()
-    expected = [reader_of_bundle(pali).read_page(page) for page in open_pages(tmp_path / "pages.pdf", 144)]
+    expected = [reader_of_bundle(pali).read_page(page()) for page in pages_of(tmp_path / "pages.pdf", 144)]
     told = found.json()["pages"]
     assert [page["page"] for page in told] == [1, 2]
     assert [page["text"].split("\n") for page in told] == [[line.text for line in lines] for lines in expected]

@@ -65,9 +65,12 @@ def pages_of(path: str | Path, dpi: float, first: int = 1) -> Iterator[Callable[
         ValueError: it cannot be read, has fewer pages, or many that follow each other are damaged.
     """
     data = _bytes(Path(path))
-    return (
-        _pdf_pages(data, str(path), dpi, first) if b"%PDF-" in data[:1024] else _image_pages(data, str(path), first)
-    )
+    return pdf_pages(data, str(path), dpi, first) if is_pdf(data) else _image_pages(data, str(path), first)
+
+
+def is_pdf(data: bytes) -> bool:
+    """Whether a file with this content is a PDF."""
+    return b"%PDF-" in data[:1024]
 
 
 def check_file(path: str | Path) -> None:
@@ -91,16 +94,16 @@ def _bytes(path: str | Path) -> bytes:
 def _image_pages(data: bytes, name: str, first: int) -> Iterator[Callable[[], Image]]:
     """The frames of a TIFF file without thumbnails, or the first frame of another image."""
 
-    def opened(look: Callable[[PilImage.Image], T]) -> T:
+    def opened(look: Callable[[PilImage.Image], T], what: str = name) -> T:
         try:
             with PilImage.open(io.BytesIO(data), formats=FORMATS) as image:
                 return look(image)
         except Exception as error:  # hostile files make Pillow's parsers raise any error
             known = isinstance(error, UnidentifiedImageError)
             why = "is not an image in a format that Pillow reads: convert an HEIC or SVG image to PNG first"
-            raise ValueError(f"{name} {why if known else f'is damaged or too large: {error}'}") from error
+            raise ValueError(f"{what} {why if known else f'is damaged or too large: {error}'}") from error
 
-    def pixels(frame: int) -> Image:
+    def pixels(frame: int, number: int) -> Image:
         def look(image: PilImage.Image) -> Image:
             if image.format == "PNG":  # while it decodes, Pillow skips the checksums
                 PilImage.open(io.BytesIO(data), formats=("PNG",)).verify()
@@ -109,7 +112,7 @@ def _image_pages(data: bytes, name: str, first: int) -> Iterator[Callable[[], Im
                 raise ValueError(f"more than {MAX_PIXELS:,} pixels: shrink it first")
             return _rgb(image)
 
-        return opened(look)
+        return opened(look, f"page {number} of {name}" if len(found) > 1 else name)
 
     def frames(image: PilImage.Image) -> list[int]:
         if not isinstance(image, TiffImageFile):
@@ -119,7 +122,7 @@ def _image_pages(data: bytes, name: str, first: int) -> Iterator[Callable[[], Im
     found = opened(frames)
     if first > len(found):
         raise ValueError(f"{name} has no page {first}: it has {len(found)}")
-    return (partial(pixels, frame) for frame in found[first - 1 :])
+    return (partial(pixels, frame, number) for number, frame in enumerate(found[first - 1 :], first))
 
 
 def _rgb(image: PilImage.Image) -> Image:
@@ -139,7 +142,10 @@ def _rgb(image: PilImage.Image) -> Image:
     return np.array(upright.convert("RGB"))
 
 
-def _pdf_pages(data: bytes, name: str, dpi: float, first: int) -> Iterator[Callable[[], Image]]:
+def pdf_pages(
+    data: bytes, name: str, dpi: float, first: int = 1, most: int = MAX_PIXELS
+) -> Iterator[Callable[[], Image]]:
+    """As :func:`pages_of`, of the content of a PDF file, whose pages have ``most`` pixels."""
     import pypdfium2
 
     def page(number: int, use: Callable[[Any], T]) -> T:
@@ -156,7 +162,7 @@ def _pdf_pages(data: bytes, name: str, dpi: float, first: int) -> Iterator[Calla
             raise ValueError(f"page {number + 1} of {name}: {error}") from error
 
     def drawn(opened: Any) -> Image:
-        if opened.get_width() * opened.get_height() * (dpi / 72) ** 2 > MAX_PIXELS:
+        if opened.get_width() * opened.get_height() * (dpi / 72) ** 2 > most:
             raise ValueError(f"it is too large at {dpi:g} dots per inch: lower that")
         return np.array(opened.render(scale=dpi / 72, rev_byteorder=True).to_pil().convert("RGB"))
 

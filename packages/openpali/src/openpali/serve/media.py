@@ -16,11 +16,8 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from openpali.data.media import DPI
-from openpali.data.media.documents import pdf_pages
 from openpali.data.media.images import TooManyPixels, begins_pdf, load_image
 from openpali.serve.errors import ApiError
 from openpali.serve.limits import Limits
@@ -37,13 +34,6 @@ Named = Sequence[tuple[str, str]]
 """Data URLs or URLs, each with the name that errors give it."""
 
 
-class Page(NamedTuple):
-    """A page of a PDF file, or an image, which has no number."""
-
-    image: Image
-    number: int = 0
-
-
 class Media:
     """Reads images.
 
@@ -58,22 +48,13 @@ class Media:
 
     def images(self, named: Named) -> Iterator[Image]:
         """The pixels ``[H, W, 3]`` of several images, read one after another."""
-        return self._within((self.decode(self._data(url, param), param), param) for url, param in named)
+        return self.within((self.decode(self.read(url, param), param), param) for url, param in named)
 
-    def pages(self, named: Named) -> Iterator[Page]:
-        """As :meth:`images`, with the pages of PDF files."""
-        for url, param in named:
-            data = self._data(url, param)
-            if begins_pdf(data):
-                pages = self._within((page, param) for page in self._pdf(data, param))
-                yield from (Page(image, number) for number, image in enumerate(pages, 1))
-            else:
-                yield Page(self.decode(data, param))
-
-    def _data(self, url: str, param: str) -> bytes:
+    def read(self, url: str, param: str) -> bytes:
+        """The content behind a URL, or in a data URL."""
         return self.fetch(url, param) if is_remote(url) else _read_data_url(url, param)
 
-    def _within(self, images: Iterator[tuple[Image, str]]) -> Iterator[Image]:
+    def within(self, images: Iterator[tuple[Image, str]]) -> Iterator[Image]:
         """Images, each with what error messages call it, as long as they may be held together."""
         pixels = 0
         for image, param in images:
@@ -83,16 +64,6 @@ class Media:
                 message = f"the images up to {param} have more than {most}: send smaller ones"
                 raise ApiError(413, message, param=param, code="image_too_large")
             yield image
-
-    def _pdf(self, data: bytes, param: str) -> Iterator[Image]:
-        try:
-            for number, page in enumerate(pdf_pages(data, param, DPI, max_pixels=self.limits.pixels), 1):
-                if number > self.limits.pages:
-                    message = f"{param} has more than {self.limits.pages} pages: send it in parts"
-                    raise ApiError(413, message, param=param, code="too_many_pages")
-                yield page()
-        except ValueError as error:
-            raise ApiError(400, str(error), param=param, code="invalid_image") from error
 
     def decode(self, data: bytes, param: str) -> Image:
         """The pixels of an image file."""

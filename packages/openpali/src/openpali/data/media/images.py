@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast, get_args
 
@@ -70,52 +70,6 @@ def load_image(
         ValueError: it is a folder, a URL, not an image, or is incomplete.
     """
     return decode_image(source, name, min_size=min_size, max_pixels=max_pixels)[0]
-
-
-def tiff_pages(path: str | Path, first: int = 1) -> Iterator[Callable[[], Image]]:
-    """For each page of a TIFF file from number ``first`` on a function that returns it, and raises what
-    :func:`load_image` raises. An image of another format is one page.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`load_image`, and ValueError: it has fewer pages.
-    """
-    check_image_file(path)
-    data, name = Path(path).read_bytes(), str(path)
-    frames = _tiff_pages(data, name)
-    check_page(name, first, max(1, len(frames)))
-    if frames in ([], [0]):
-        yield partial(load_image, data, name)
-        return
-    for number, frame in enumerate(frames[first - 1 :], first):
-        yield partial(_tiff_page, data, frame, f"page {number} of {name}")
-
-
-def _tiff_page(data: bytes, frame: int, told: str) -> Image:
-    with _opened(data, told) as image:
-        image.seek(frame)
-        height, width = _upright_size(image)
-        if height * width <= MAX_PIXELS:
-            return to_rgb(image)
-    raise TooManyPixels(f"{told} has more than {MAX_PIXELS:,} pixels: shrink it first")
-
-
-def _tiff_pages(data: bytes, name: str) -> list[int]:
-    """Numbers of the frames of a TIFF file, without thumbnails; empty for other formats."""
-    if data[:2] not in (b"II", b"MM"):
-        return []
-    with _opened(data, name) as image:
-        found = []
-        for frame in range(image.n_frames if isinstance(image, TiffImageFile) else 0):
-            image.seek(frame)
-            if not cast(TiffImageFile, image).tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 1:
-                found.append(frame)
-        return found
-
-
-def check_page(name: str, number: int, count: int) -> None:
-    """Check that a file of ``count`` pages has page ``number``."""
-    if number > count:
-        raise ValueError(f"{name} has no page {number}: it has {count}")
 
 
 def check_image_file(path: str | Path) -> None:
