@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -407,7 +406,7 @@ def test_stamps(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = package(debian, "wx") / "usr/share/dict/x"
     words.parent.mkdir(parents=True)
     words.write_text("zoo\nZürich\nbär\nant's\nextraordinarily\nzoo\n", "utf-8")
-    monkeypatch.setattr(stamps, "FONTS", {"Latn": (("fonts-x", ("X-Regular",)),)})
+    monkeypatch.setattr(stamps, "FONTS", {"Latn": {"fonts-x": ["X-Regular"]}})
     monkeypatch.setattr(stamps, "WORD_LISTS", {"de": ("wx", "x")})
     folder = build("stamps")
     with tarfile.open(folder / "stamps-00000.tar") as shard:
@@ -452,7 +451,7 @@ def test_lines(debian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = "    |cd  /    |ins Wurzelverzeichnis|\n    |---------+-----|\n"
     text = f"1.1. Grundsätzliches\n\n{table}  12\n1.1. Grundsätzliches\n"
     manual.write_bytes(gzip.compress(text.encode()))
-    monkeypatch.setattr(lines, "FAMILIES", {"X": (("fonts-x", ("X Bold",)),)})
+    monkeypatch.setattr(lines, "FAMILIES", {"X": {"fonts-x": ["X Bold"]}})
     monkeypatch.setattr(lines, "MANUALS", {"de": "manual-de"})
     folder = build("lines")
     assert (folder / "fonts/X/X Bold.otf").read_bytes() == b"font"
@@ -605,8 +604,8 @@ def test_ood_images_are_small_jpegs_of_the_named_files(
         cut_out = webp.getvalue()
     (tmp_path / "two/images/a.rcc").write_bytes(b"qres" + cut_out + b"RIFF\x04\0\0\0WEBP" + photo + b"end")
     taken = (
-        ood.Taken("one", "images", ood.files),
-        ood.Taken("two", "images", partial(ood.resources, stems=("a",))),
+        ood.Taken("one", "images"),
+        ood.Taken("two", "images", "resources", options={"stems": ["a"]}),
     )
     monkeypatch.setattr(ood, "SETS", {"dev": {"photograph": taken}, "heldout": {"photograph": taken[1:]}})
     monkeypatch.setattr(ood, "_BESIDE", ())
@@ -626,8 +625,8 @@ def test_ood_images_are_taken_evenly_and_pages_are_drawn(tmp_path: Path, monkeyp
     monkeypatch.setattr(packages, "fetch", lambda name: tmp_path)
     for number in range(7):
         write_image(tmp_path / f"{number}.png", (64, 64))
-    assert [name for name, _ in ood.Taken("x", ".", ood.files, 3).images()] == ["0", "2", "4"]
-    assert len([*ood.Taken("x", ".", ood.files, 30).images()]) == 7
+    assert [name for name, _ in ood.Taken("x", ".", count=3).images()] == ["0", "2", "4"]
+    assert len([*ood.Taken("x", ".", count=30).images()]) == 7
     fonts = tmp_path / "usr/share/fonts/truetype/dejavu"
     fonts.mkdir(parents=True)
     shutil.copy(FONTS / "NotoSans-Subset.ttf", fonts / "DejaVuSans.ttf")

@@ -7,7 +7,7 @@ import re
 from openpali.data.sources.registry import open_source
 from openpali_lab.worlds.benchmarks import pages
 from openpali_lab.worlds.builders.base import datasets
-from openpali_lab.worlds.builders.tested import TESTED
+from openpali_lab.worlds.builders.pages.sources import TESTED
 
 LEARNED = sorted({package for dataset in datasets().values() for package in dataset.needed()})
 

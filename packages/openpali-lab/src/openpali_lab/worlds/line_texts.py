@@ -7,6 +7,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from openpali_lab.tables import table_of
 from openpali_lab.worlds.sampler import TRIES, Sampler
 from openpali_lab.worlds.splits import is_heldout
 
@@ -40,53 +41,9 @@ def fill(template: str, fields: Mapping[str, Field], draws: Draws, language: str
     )
 
 
-NUMBERS = templates(
-    """
-{count}   {count}   {count}.{nn}   {count},{nn}   {count},{nnn}   {count}.{nnn}   {count},{nn} €
-€ {count}.{nnn},{nn}   ${count}.{nn}   £{count}.{nn}   {count}%   {count} %   {day}.{month}.{year}
-{year}-{month}-{day}   {month}/{day}/{year}   {day}/{month}/{year}   {day} {monthname} {year}
-{day}. {monthname} {year}   {Monthname} {day}, {year}   {hour}:{minute}   {hour}:{minute}:{minute}
-{year}-{month}-{day} {hour}:{minute}   {hour}:{minute} PM   +{nn} {nnn} {nnnn}{nnn}   ({nnn}) {nnn}-{nnnn}
-v{n}.{n}.{count}   {count} x {count}   {count} × {count}   {count}–{count}   {count} kg   {count} km/h
-{n}.{nn}e-{n}   ({count})   #{count}   p. {count}   {count} MB   -{n}.{nn}   {count}/{count}   No. {count}
-§ {count}   {nn} °C   {hour}:{minute}–{hour}:{minute}   {nnnn} {nnnn} {nnnn} {nnnn}   [{count}]
-{count}:{count}   ~{count} ms   ±{n}.{n}   {nn}.{nn}.{nn}.{nn}   {n}{n}{n} / {count}
-"""
-)
-LABELS = templates(
-    """
-{Word}   {Word} {word}   {Word} {word} {word}   {Word} {Word}   {WORD}   {WORD} {WORD}   {word}   {word} {word}
-{word} {word} {word}   {Word}: {count}   {Word}: {word}   {Word} ({count})   {Word}…   {Word} & {Word}
-“{Word} {word}”   « {word} »   „{Word}“   {Word}/{Word}   {Word}, {word} {word}.   {n}. {Word} {word}
-{n}.{n} {Word}   {n}) {word}   {Word} {n} – {Word} {n}   • {Word} {word}   {word}?   {Word} {word}!
-¿{Word} {word}?   {Word} >   © {year} {Word}   {Word} +{count}   → {Word}   {Word} {n}: {Word}   ({word} {word})
-{Word}'s {word}   {Word} – {word}   {word}, {word}, {word}   {Word}-{Word}   {word}-{word}
-{Word} {word} {count}   {Word}*
-"""
-)
-CODE = templates(
-    """
-{word}_{word}   {word}{Word}   {Word}{Word}   {WORD}_{WORD}   --{word}-{word}   --{word}={count}
--{letter} {word}   {word}.{ending}   /{word}/{word}/{word}   ~/{word}/{word}.{ending}   C:\\{Word}\\{Word}
-https://{word}.{domain}/{word}   www.{word}-{word}.{domain}   {word}.{word}@{word}.{domain}
-{word}({word}, {count})   {word}[{count}] = {n}   {word} = "{word}"   "{word}": {count},   *.{ending}
-def {word}_{word}({word}):   import {word}.{word}   if {word} > {count}:   $ {word} --{word} {word}
-<{word} {word}="{word}">   #{word}   @{word}_{n}   0x{hex}   {hex}{hex}   {letters}{nn}-{nn}{letters}
-{letters}-{nnnn}   ?{word}={count}&{word}   {word}; // {word}   {word}::{word}   {word}->{word}
-{word} | {word}   [{word}]   `{word}`   {"{word}": {count}}   {word} += {n};   return {word}.{word}   {word}{n}
-{word}_{n}.{ending}   ${WORD}   %{word}%   {word}:{nnnn}   # {word} {word}   </{word}>   '{word}'   !{word}
-{word} ^ {word}
-"""
-)
-ENDINGS = ["py", "txt", "toml", "json", "png", "html", "md", "csv", "pdf", "c", "rs", "sh", "xml", "jpg"]
-DOMAINS = ["com", "org", "net", "io", "dev", "de", "fr", "es", "it", "eu"]
-MONTHS = {
-    "en": "january february march april may june july august september october november december",
-    "de": "januar februar märz april mai juni juli august september oktober november dezember",
-    "fr": "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
-    "es": "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
-    "it": "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
-}
+_TABLE = table_of(__file__)
+NUMBERS, LABELS, CODE = _TABLE["numbers"], _TABLE["labels"], _TABLE["code"]
+MONTHS = _TABLE["months"]
 
 
 def line_text(sampler: Sampler, most: int) -> tuple[str, str]:
@@ -134,7 +91,8 @@ def _cutting(sampler: Sampler, language: str, most: int) -> str:
 
 
 def _month(draws: Draws, language: str) -> str:
-    return MONTHS.get(language, MONTHS["en"]).split()[draws.integer(0, 11)]
+    month: str = MONTHS.get(language, MONTHS["en"]).split()[draws.integer(0, 11)]
+    return month
 
 
 def _digits(count: int) -> Field:
@@ -176,6 +134,6 @@ FIELDS: Mapping[str, Field] = {
     "hex": _letters("0123456789abcdef", 8),
     "letter": _letters(string.ascii_letters, 1),
     "letters": _letters(string.ascii_uppercase, 4),
-    "ending": one_of(ENDINGS),
-    "domain": one_of(DOMAINS),
+    "ending": one_of(_TABLE["endings"]),
+    "domain": one_of(_TABLE["domains"]),
 }

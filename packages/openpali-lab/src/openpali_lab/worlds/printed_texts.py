@@ -7,42 +7,13 @@ from functools import cache
 
 from openpali.home import data_folder
 from openpali.text.characters import numbers_of
-from openpali_lab.worlds.line_texts import FIELDS, Field, fill, has_novel_word, is_novel, one_of, templates
+from openpali_lab.tables import table_of
+from openpali_lab.worlds.line_texts import FIELDS, Field, fill, has_novel_word, is_novel, one_of
 from openpali_lab.worlds.sampler import TRIES, Sampler
 
-SCRIPTS: Mapping[str, Sequence[str]] = {
-    "Cyrillic": "ru ru uk uk bg sr be mk".split(),
-    "Greek": ["el"],
-    "Latin": ("en en en de de fr fr es es it pt pl pl cs tr hu ro nl sv da fi nb vi ca sk hr sl lt lv".split()),
-}
-TERMINAL = templates(
-    """
-{mode}   {mode} {n} {user} {user} {count} {Mon} {dd} {hour}:{minute} {word}.{ending}
-{mode}  {n} {user} {user}  {count} {Mon} {dd} {hour}:{minute} {word}.{ending}
-{user} {user} {nnnn} {Mon} {dd} {year} {word}   {count}{unit}   {nn}{unit} {n}% /dev/{disk}   /dev/{disk}
-{nn}{unit}   {n}.{n}{unit}   tmpfs {n}.{n}{unit} {n} {n}.{n}{unit} {n}% /run   {user}@{word}:~$
-{user}@{word}:~/{word}$ {word} -{letter} {word}   $ {word} --{word}   # {word} {word}   {n}   {nn}   {letter}
-{digit}   {digit} {digit}   {count} {count}   __{word}__   def __{word}__(self):   ():   '{letter}',   {word}():
-'{word}',   "{word}",   [{n}, {n}, {n}]   ({n}, {n})   {{n}: '{word}'}   --{word}   -{letter}   -{letter} {n}
---{word}=/{word}   {word}.{word}()   self.{word} = {word}   for {letter} in {word}:   while True:
-#include <{word}.h>   int {word}(void);   static {word} *{word};   return {n};   }   {   });   */   /* {word} */
-// {Word} {word}   => {word}   != {n}   == '{word}'   {nnn}:{nnn}   +{n},{n}   @@ -{nn},{n} +{nn},{n} @@
-{hex}{hex}   {pid} pts/{n} {nn}:{nn}:{nn} {word}   {pid} ?  Ss  {n}:{nn} /usr/bin/{word}   drwxr-xr-x
--rw-r--r--   total {count}   {nn}.{n} us   {nn}.{n}%   [{nn}%]   [ OK ]   [{pid}.{nnnn}] {word}: {word}
-*.{ending}   ../{word}   ./{word}.sh   ~/.{word}   .{word}rc   /etc/{word}/{word}.conf
-/usr/share/{word}/{word}.{ending}   {n}x   x{n}   {n}/{n}   {nn}/{nn}   - {word}   -- {word}   — {word}   ...
-…   {Word}…   {Word}...   {Word}...{count}   . . .   : {word}   {Word}: -   Ctrl+{LETTER}   Alt+F{n}
-Shift+Ctrl+{LETTER}   F{n}   ⌘{LETTER}   ⇧⌘{LETTER}   ⌥{LETTER}   ⌥⌘{LETTER}   ← →   ↑ {n}   ↓ {n}
-Ctrl-{LETTER}   ^{LETTER}   ^{LETTER} {Word}   Ln {n}, Col {nn}   {nn}:{n}   {count} B   {n},{n} {unit}B
-{nnn} × {nnn}   100%   UTF-8   {Word} ({LETTER})   {LETTER}   ({n})   ✓ {Word}   • {word}   x = {n}
-y: {n}.{nn}   i++   a[i]   l{n}   O{n}   I{n}   {n}l   1l   0O   Il1   {word}{n}   {letter}{n}   {n}{letter}
-"""
-)
-CONFUSED = "wuvy oaec 935862 O0oQ lI1i|! rnm cldq 5S$ 8B& 2Zz gq9 .,:;'` -_–—~= ijl ft hnb".split()
-MODES = "-rw-r--r-- drwxr-xr-x -rwxr-xr-x lrwxrwxrwx -rw------- drwx------ crw-rw---- drwxrwxrwt".split()
-USERS = ["root", "user", "www-data", "anna", "admin", "max", "wheel", "staff", "nobody"]
-DISKS = ["sda1", "sda2", "sdb1", "nvme0n1p1", "nvme0n1p2", "mapper/vg-root", "vda1", "loop0", "tty1"]
-MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+_TABLE = table_of(__file__)
+SCRIPTS: Mapping[str, Sequence[str]] = _TABLE["scripts"]
+TERMINAL, CONFUSED = _TABLE["terminal"], _TABLE["confused"]
 
 
 def printed_text(sampler: Sampler, most: int) -> tuple[str, str]:
@@ -117,10 +88,10 @@ def _of_confused(sampler: Sampler) -> str:
 
 SCREEN_FIELDS: Mapping[str, Field] = {
     **FIELDS,
-    "mode": one_of(MODES),
-    "user": one_of(USERS),
-    "disk": one_of(DISKS),
-    "Mon": one_of(MONTHS),
+    "mode": one_of(_TABLE["modes"]),
+    "user": one_of(_TABLE["users"]),
+    "disk": one_of(_TABLE["disks"]),
+    "Mon": one_of(_TABLE["months"]),
     "unit": one_of("KMGT"),
     "digit": one_of("0123456789"),
     "LETTER": one_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),

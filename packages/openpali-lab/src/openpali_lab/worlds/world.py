@@ -6,7 +6,6 @@ import io
 import json
 import re
 import tarfile
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,12 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from openpali.home import data_folder
+from openpali_lab.tables import table_of
 from openpali_lab.worlds.splits import Split, is_heldout
 
-
-def world_names() -> list[str]:
-    """Names of all worlds, sorted."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.toml"))
+WORLDS = ("mini", "nano")
 
 
 @dataclass(frozen=True)
@@ -134,10 +131,9 @@ class World:
         ``nano`` is 128 hand-picked stamps in 10 languages, ``mini`` is all stamps in all languages; the ``.toml``
         file of that name beside this module describes each.
         """
-        described = Path(__file__).with_name(f"{name}.toml")
-        if not described.is_file():
-            raise ValueError(f"there is no world {name!r}: choose one of {', '.join(world_names())}")
-        description = tomllib.loads(described.read_text("utf-8"))
+        if name not in WORLDS:
+            raise ValueError(f"there is no world {name!r}: choose one of {', '.join(WORLDS)}")
+        description = table_of(str(Path(__file__).with_name(name)))
         folder, clipart = data_folder("stamps"), data_folder("clipart")
         wanted = None if description["stamps"] == "all" else set(description["stamps"])
         names = description.get("names", {})

@@ -34,7 +34,7 @@ SCREENS, DOCUMENTS = _FOLDER / "real_screens.tar", _FOLDER / "real_documents.tar
 THEMES, PRINTED = _FOLDER / "real_themes.tar", _FOLDER / "real_printed.tar"
 NATIVE = _FOLDER / "real_native.tar"  # those of toolkits that say what elements are where
 TERMINALS = _FOLDER / "real_terminals.tar"
-"""Made once, from the packages of :data:`openpali_lab.worlds.builders.tested.TESTED`, by ``make_test_sets.py`` and
+"""Made once, from :data:`openpali_lab.worlds.builders.pages.sources.TESTED`, by ``make_test_sets.py`` and
 ``make_test_windows.py`` of ``tests/eval``, which commit e67194ca removed."""
 
 _SPOKEN = {

@@ -4,79 +4,18 @@ from __future__ import annotations
 
 import gzip
 import re
+from itertools import chain
 from pathlib import Path
 
 from PIL import ImageFont
 
+from openpali_lab.tables import table_of
 from openpali_lab.worlds.builders import packages
 from openpali_lab.worlds.builders.base import Dataset
 from openpali_lab.worlds.builders.output import write_licences
 from openpali_lab.worlds.splits import is_heldout
 
-# Family -> (package, font files). A design and its clones are one family, since families are held out whole.
-FAMILIES = {
-    "AnonymousPro": (("fonts-anonymous-pro", ("Anonymous Pro", "Anonymous Pro B")),),
-    "Biolinum": (("fonts-linuxlibertine", ("LinBiolinum_R", "LinBiolinum_RB")),),
-    "Bookman": (("fonts-urw-base35", ("URWBookman-Light", "URWBookman-Demi")),),
-    "Cabin": (("fonts-cabin", ("Cabin-Regular", "Cabin-Bold")),),
-    "Caladea": (("fonts-crosextra-caladea", ("Caladea-Regular", "Caladea-Bold", "Caladea-Italic")),),
-    "Cantarell": (("fonts-cantarell", ("Cantarell-VF",)),),
-    "Cascadia": (("fonts-cascadia-code", ("CascadiaMono",)),),
-    "Century": (("fonts-urw-base35", ("C059-Roman", "C059-Bold", "C059-Italic")),),
-    "Comfortaa": (("fonts-comfortaa", ("Comfortaa-Light", "Comfortaa-Regular", "Comfortaa-Bold")),),
-    "Courier": (
-        ("fonts-courier-prime", ("Courier Prime", "Courier Prime Bold")),
-        ("fonts-urw-base35", ("NimbusMonoPS-Regular", "NimbusMonoPS-Bold")),
-    ),
-    "DejaVu": (
-        ("fonts-dejavu-core", ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold")),
-        ("fonts-dejavu-mono", ("DejaVuSansMono", "DejaVuSansMono-Bold")),
-        ("fonts-dejavu-extra", ("DejaVuSans-Oblique", "DejaVuSansCondensed", "DejaVuSerif-Italic")),
-        ("fonts-hack", ("Hack-Regular", "Hack-Bold")),
-    ),
-    "EBGaramond": (("fonts-ebgaramond", ("EBGaramond12-Regular", "EBGaramond12-Bold", "EBGaramond12-Italic")),),
-    "FiraCode": (("fonts-firacode", ("FiraCode-Light", "FiraCode-Regular", "FiraCode-Bold")),),
-    "Gentium": (("fonts-sil-gentium", ("Gentium-R", "Gentium-I")),),
-    "Gothic": (("fonts-urw-base35", ("URWGothic-Book", "URWGothic-Demi")),),
-    "Helvetica": (
-        ("fonts-liberation", ("LiberationSans-Regular", "LiberationSans-Bold", "LiberationSans-Italic")),
-        ("fonts-urw-base35", ("NimbusSans-Regular", "NimbusSans-Bold", "NimbusSansNarrow-Regular")),
-    ),
-    "Inconsolata": (("fonts-inconsolata", ("Inconsolata",)),),
-    "Inter": (("fonts-inter", ("Inter-Light", "Inter-Regular", "Inter-Medium", "Inter-Bold", "Inter-Italic")),),
-    "JetBrainsMono": (("fonts-jetbrains-mono", ("JetBrainsMono-Regular", "JetBrainsMono-Bold")),),
-    "Karla": (("fonts-karla", ("Karla-Light", "Karla-Regular", "Karla-Bold")),),
-    "LatinModern": (
-        ("fonts-lmodern", ("lmroman10-regular", "lmroman10-bold", "lmsans10-regular", "lmmono10-regular")),
-    ),
-    "Lato": (
-        ("fonts-lato", ("Lato-Light", "Lato-Regular", "Lato-Bold", "Lato-Italic")),
-        ("fonts-crosextra-carlito", ("Carlito-Regular", "Carlito-Bold")),
-    ),
-    "LiberationMono": (("fonts-liberation", ("LiberationMono-Regular", "LiberationMono-Bold")),),
-    "Libertine": (("fonts-linuxlibertine", ("LinLibertine_R", "LinLibertine_RB", "LinLibertine_RI")),),
-    "Mononoki": (("fonts-mononoki", ("mononoki-Regular", "mononoki-Bold")),),
-    "NotoSans": (
-        ("fonts-noto-core", ("NotoSans-Regular", "NotoSans-Bold", "NotoSans-Italic")),
-        ("fonts-open-sans", ("OpenSans-Light", "OpenSans-Regular", "OpenSans-Semibold")),
-    ),
-    "NotoSerif": (("fonts-noto-core", ("NotoSerif-Regular", "NotoSerif-Bold", "NotoSerif-Italic")),),
-    "Palatino": (("fonts-urw-base35", ("P052-Roman", "P052-Bold", "P052-Italic")),),
-    "ParaType": (("fonts-paratype", ("PTS55F", "PTS75F", "PTF55F", "PTF75F", "PTM55F")),),
-    "Quicksand": (("fonts-quicksand", ("Quicksand-Light", "Quicksand-Regular", "Quicksand-Bold")),),
-    "Roboto": (
-        (
-            "fonts-roboto-unhinted",
-            ("Roboto-Light", "Roboto-Regular", "Roboto-Medium", "Roboto-Bold", "RobotoCondensed-Regular"),
-        ),
-    ),
-    "SourceSans": (("fonts-adobe-sourcesans3", ("SourceSans3-Light", "SourceSans3-Regular", "SourceSans3-Bold")),),
-    "Times": (
-        ("fonts-liberation", ("LiberationSerif-Regular", "LiberationSerif-Bold", "LiberationSerif-Italic")),
-        ("fonts-urw-base35", ("NimbusRoman-Regular", "NimbusRoman-Bold")),
-    ),
-    "Vollkorn": (("fonts-vollkorn", ("Vollkorn-Regular", "Vollkorn-Bold", "Vollkorn-Italic")),),
-}
+FAMILIES: packages.Fonts = table_of(__file__)["families"]
 MANUALS = {code: f"debian-reference-{code}" for code in ("en", "de", "fr", "es", "it")}
 _RULED = re.compile(r"[|+=\s-]{8,}")  # a rule of a table
 _CELLS = re.compile(r"\||\s{3,}")
@@ -94,8 +33,7 @@ def build(folder: Path) -> None:
 
 def needed() -> list[str]:
     """The packages that it is built from."""
-    fonts = [package for sources in FAMILIES.values() for package, _ in sources]
-    return [*dict.fromkeys([*fonts, *MANUALS.values()])]
+    return [*dict.fromkeys(chain(*FAMILIES.values(), MANUALS.values()))]
 
 
 def _learned() -> packages.Fonts:
@@ -105,7 +43,7 @@ def _learned() -> packages.Fonts:
 
 def learned_packages() -> list[str]:
     """The packages of :func:`copy_learned`."""
-    return [package for fonts in _learned().values() for package, _ in fonts]
+    return [*chain(*_learned().values())]
 
 
 def copy_learned(folder: Path) -> list[str]:

@@ -22,8 +22,8 @@ from openpali_lab.worlds.builders import packages
 
 FILE = "manifest.json"
 _COMMITTED = Path(__file__).parent / "manifests"
-_CODE = (".py", ".js", ".css", ".java")
-_RENDERING = ("layout.py", "rendered.py", "texts.py")
+_CODE = (".py", ".toml", ".js", ".css", ".java")
+_RENDERING = ("layout.py", "rendered.py", "texts.py", "texts.toml")
 """Beside the folders of packages that render."""
 _NUMBER = "-" + "[0-9]" * 5 + ".tar"  # of a shard
 
@@ -59,8 +59,9 @@ class Manifest:
 
 
 def code_hash(module: Path) -> str:
-    """Of the code of a builder: the file of a module, or all files of the folder of a package, which renders."""
-    files = [module]
+    """Of the code of a builder: the file of a module with its table, or all files of the folder of a package, which
+    renders."""
+    files = [file for file in (module, module.with_suffix(".toml")) if file.is_file()]
     if module.name == "__init__.py":
         files = sorted(file for file in module.parent.rglob("*") if file.suffix in _CODE)
         files += [Path(__file__).with_name(name) for name in _RENDERING]

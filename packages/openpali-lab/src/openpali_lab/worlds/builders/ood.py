@@ -9,46 +9,23 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
+from openpali_lab.tables import table_of
 from openpali_lab.worlds.builders import packages
 from openpali_lab.worlds.builders.base import Dataset
 from openpali_lab.worlds.builders.output import json_bytes, write_licences, write_shards
 
 LONGEST = 288  # pixels of the longer side as stored: no nano sees more
 Found = Iterator[tuple[str, Image.Image]]  # name, image
-Read = Callable[[Path], Found]
+Read = Callable[..., Found]
 
-_SCIENCE = (
-    *("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "hubble_deep_field", "ihc"),
-    *("moon", "motorcycle_left", "retina", "rocket"),
-)
-_SCREENS = (
-    *("aptitude", "cinnamon", "evolution", "firefox", "fwbuilder", "gnome", "gnome-packagekit", "inst-gdm"),
-    *("inst-autopartman-mode", "inst-basesystem", "inst-boot", "inst-complete", "inst-complete-txt"),
-    *("inst-country", "inst-country-txt", "inst-keyboard", "inst-keyboard-txt", "inst-lang", "inst-lang-txt"),
-    *("inst-mirror", "inst-partman", "inst-partman-disk", "inst-partman-partition", "inst-partman-validation"),
-    *(
-        "inst-rootpw",
-        "inst-tasksel",
-        "inst-username",
-        "kde",
-        "kmail",
-        "lxde",
-        "lxqt",
-        "mate",
-        "synaptic",
-        "testkvm",
-    ),
-    *("thunderbird", "webmin", "wireshark", "xfce"),
-)
 _BESIDE = ("fonts-dejavu-core", "gimp-help-common")  # the font of pages, and the terms of gimp-help-en
-_DIST = "usr/lib/python3/dist-packages"
 
 
 @dataclass(frozen=True)
@@ -57,24 +34,25 @@ class Taken:
 
     Attributes:
         place: folder or file in it.
-        read: finds the images there.
+        reader, options: of :data:`READERS`, finds the images there.
         count: takes so many, evenly spaced in their order; 0: all.
     """
 
     package: str
     place: str
-    read: Read
+    reader: str = "files"
     count: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def images(self) -> Found:
         """Name and image of each."""
-        found = [*self.read(packages.fetch(self.package) / self.place)]
+        found = [*READERS[self.reader](packages.fetch(self.package) / self.place, **self.options)]
         step = max(1.0, len(found) / self.count) if self.count else 1.0
         for number in range(len(found) if not self.count else min(self.count, len(found))):
             yield found[int(number * step)]
 
 
-def files(folder: Path, pattern: str = "*.[jp][pn]g", names: tuple[str, ...] = (), side: int = 64) -> Found:
+def files(folder: Path, pattern: str = "*.[jp][pn]g", names: Sequence[str] = (), side: int = 64) -> Found:
     """The images of a folder, on white where they are transparent, by name.
 
     Args:
@@ -88,7 +66,7 @@ def files(folder: Path, pattern: str = "*.[jp][pn]g", names: tuple[str, ...] = (
                     yield path.stem, _on_white(opened)
 
 
-def resources(folder: Path, stems: tuple[str, ...]) -> Found:
+def resources(folder: Path, stems: Sequence[str]) -> Found:
     """The WebP images without transparency in Qt's resource files, which store them as they are, in their order."""
     for stem in stems:
         content = (folder / f"{stem}.rcc").read_bytes()
@@ -119,57 +97,12 @@ def pages(file: Path, size: tuple[int, int] = (620, 877), lines: int = 46) -> Fo
         yield f"page-{number}", page
 
 
-SETS: Mapping[str, Mapping[str, tuple[Taken, ...]]] = {
-    "dev": {
-        "photograph": (
-            Taken("lomiri-wallpapers-16.04", "usr/share/backgrounds", files),
-            Taken("mate-backgrounds", "usr/share/backgrounds/mate/nature", files),
-            Taken("python3-sklearn", f"{_DIST}/sklearn/datasets/images", files),
-            Taken("python3-skimage", f"{_DIST}/skimage/data", partial(files, names=_SCIENCE)),
-        ),
-        "screenshot": (
-            Taken(
-                "debian-handbook", "usr/share/doc/debian-handbook/html/en-US/images", partial(files, names=_SCREENS)
-            ),
-        ),
-    },
-    "heldout": {
-        "photograph": (
-            Taken(
-                "gcompris-qt-data",
-                "usr/share/gcompris-qt/rcc",
-                partial(
-                    resources,
-                    stems=(
-                        *("categorization", "explore_farm_animals", "explore_monuments"),
-                        *("explore_world_animals", "explore_world_music"),
-                    ),
-                ),
-            ),
-            Taken("plasma-workspace-data", "usr/share/plasma/avatars/photos", files),
-            Taken("palapeli-data", "usr/share/palapeli/collection", files),
-        ),
-        "screenshot": (
-            Taken("gimp-help-en", "usr/share/gimp/3.0/help/en/images/dialogs", partial(files, pattern="*.png"), 60),
-            Taken("fontforge-doc", "usr/share/doc/fontforge/_images", partial(files, pattern="*.png"), 60),
-        ),
-        "icon": (
-            Taken(
-                "gnome-icon-theme", "usr/share/icons/gnome/48x48", partial(files, pattern="*/*.png", side=48), 60
-            ),
-        ),
-        "plot": (
-            Taken(
-                "python-sklearn-doc",
-                "usr/share/doc/python-sklearn-doc/html/_images",
-                partial(files, pattern="sphx_glr_*_0??.png"),
-                60,
-            ),
-        ),
-        "page": (Taken("debian-faq", "usr/share/doc/debian/FAQ/debian-faq.en.txt.gz", pages, 40),),
-    },
+READERS: Mapping[str, Read] = {"files": files, "resources": resources, "pages": pages}
+SETS: Mapping[str, Mapping[str, Sequence[Taken]]] = {
+    split: {kind: [Taken(**each) for each in found] for kind, found in kinds.items()}
+    for split, kinds in table_of(__file__).items()
 }
-"""Split -> kind of image -> where it is found. No package is in both splits."""
+"""Split -> kind of image -> where it is found."""
 
 
 def needed() -> list[str]:
@@ -191,7 +124,7 @@ def build(folder: Path) -> None:
     write_licences(folder, needed())
 
 
-def _samples(sources: tuple[Taken, ...]) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _samples(sources: Sequence[Taken]) -> Iterator[tuple[str, dict[str, bytes]]]:
     for source in sources:
         for name, image in source.images():
             image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)

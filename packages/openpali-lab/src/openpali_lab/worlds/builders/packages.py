@@ -25,7 +25,7 @@ from openpali.home import home, make_once
 
 VERSION = ".version"
 """File in the folder of a package that holds its version."""
-Fonts = Mapping[str, Sequence[tuple[str, Sequence[str]]]]
+Fonts = Mapping[str, Mapping[str, Sequence[str]]]
 """Group -> Debian packages, and the names of the fonts to take from each."""
 
 
@@ -89,7 +89,7 @@ def copy_fonts(groups: Fonts, folder: Path) -> None:
     for group, sources in groups.items():
         target = folder / group
         target.mkdir(parents=True)
-        for package, names in sources:
+        for package, names in sources.items():
             found = {path.stem: path for path in (fetch(package) / "usr/share").rglob("*.[to]t[fc]")}
             for name in names:
                 shutil.copy(found[name], target / found[name].name)

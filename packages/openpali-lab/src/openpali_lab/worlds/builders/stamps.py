@@ -4,51 +4,22 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openpali_lab.tables import table_of
 from openpali_lab.worlds.builders import packages
 from openpali_lab.worlds.builders.base import Dataset
 from openpali_lab.worlds.builders.output import json_bytes, png_bytes, read_rgba, write_licences, write_shards
 
 PACKAGE = "tuxpaint-stamps-default"
-WORD_LISTS = {
-    "en": ("wamerican", "american-english"),
-    "de": ("wngerman", "ngerman"),
-    "fr": ("wfrench", "french"),
-    "es": ("wspanish", "spanish"),
-    "it": ("witalian", "italian"),
-}
-# ISO 15924 script -> (package, font files). The Latin ones also cover Greek and Cyrillic.
-FONTS = {
-    "Latn": (
-        ("fonts-dejavu-core", ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif", "DejaVuSerif-Bold")),
-        ("fonts-dejavu-mono", ("DejaVuSansMono", "DejaVuSansMono-Bold")),
-        ("fonts-dejavu-extra", ("DejaVuSans-Oblique", "DejaVuSansCondensed", "DejaVuSerif-Italic")),
-        (
-            "fonts-liberation",
-            tuple(
-                f"Liberation{face}-{weight}" for face in ("Sans", "Serif", "Mono") for weight in ("Regular", "Bold")
-            ),
-        ),
-        ("fonts-noto-core", ("NotoSans-Regular", "NotoSans-Bold", "NotoSerif-Regular", "NotoSerif-Bold")),
-    ),
-    "Arab": (("fonts-noto-core", ("NotoSansArabic-Regular", "NotoNaskhArabic-Regular")),),
-    "Armn": (("fonts-noto-core", ("NotoSansArmenian-Regular", "NotoSerifArmenian-Regular")),),
-    "Deva": (("fonts-noto-core", ("NotoSansDevanagari-Regular", "NotoSerifDevanagari-Regular")),),
-    "Ethi": (("fonts-noto-core", ("NotoSansEthiopic-Regular", "NotoSerifEthiopic-Regular")),),
-    "Geor": (("fonts-noto-core", ("NotoSansGeorgian-Regular", "NotoSerifGeorgian-Regular")),),
-    "Gujr": (("fonts-noto-core", ("NotoSansGujarati-Regular", "NotoSerifGujarati-Regular")),),
-    "Hani": (("fonts-noto-cjk", ("NotoSansCJK-Regular", "NotoSerifCJK-Regular")),),
-    "Hebr": (("fonts-noto-core", ("NotoSansHebrew-Regular", "NotoSerifHebrew-Regular")),),
-    "Khmr": (("fonts-noto-core", ("NotoSansKhmer-Regular", "NotoSerifKhmer-Regular")),),
-    "Mlym": (("fonts-noto-core", ("NotoSansMalayalam-Regular", "NotoSerifMalayalam-Regular")),),
-    "Taml": (("fonts-noto-core", ("NotoSansTamil-Regular", "NotoSerifTamil-Regular")),),
-    "Thai": (("fonts-noto-core", ("NotoSansThai-Regular", "NotoSerifThai-Regular")),),
-}
+_TABLE = table_of(__file__)
+WORD_LISTS: Mapping[str, tuple[str, str]] = _TABLE["words"]
+FONTS: packages.Fonts = _TABLE["fonts"]
 
 
 def build(folder: Path) -> None:
@@ -65,8 +36,7 @@ def build(folder: Path) -> None:
 
 def needed() -> list[str]:
     """The packages that it is built from."""
-    fonts = [package for sources in FONTS.values() for package, _ in sources]
-    return list(dict.fromkeys([PACKAGE, *fonts, *(package for package, _ in WORD_LISTS.values())]))
+    return [*dict.fromkeys([PACKAGE, *chain(*FONTS.values()), *(package for package, _ in WORD_LISTS.values())])]
 
 
 def _samples(root: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

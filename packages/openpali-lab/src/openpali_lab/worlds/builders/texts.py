@@ -13,43 +13,17 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from openpali.text.characters import numbers_of
+from openpali_lab.tables import table_of
 from openpali_lab.worlds.builders import packages
 from openpali_lab.worlds.builders.printed import roff_lines
 from openpali_lab.worlds.line_texts import CODE, NUMBERS, Field, fill, templates
 from openpali_lab.worlds.printed_texts import SCREEN_FIELDS, TERMINAL
 
 T = TypeVar("T")
-CATALOGUES = {
-    "libgtk-3-common": 3,
-    "libkf5configwidgets-data": 4,
-    "libkf5widgetsaddons-data": 2,
-    "libkf5xmlgui-data": 3,
-    "mate-control-center-common": 4,
-    "cinnamon-l10n": 5,
-    "gnupg-l10n": 2,
-    "apt": 2,
-    "iso-codes": 1,
-}
-"""Debian packages with translated messages of libraries and desktops -> weight. No program of a test is here."""
+_TABLE = table_of(__file__)
+CATALOGUES: Mapping[str, int] = _TABLE["catalogues"]
+LANGUAGES: Mapping[str, float] = _TABLE["languages"]
 MANUALS = {"en": "manpages", **{code: f"manpages-{code}" for code in ("de", "fr", "es", "pl", "ru", "uk")}}
-LANGUAGES = {
-    "en": 0.34,
-    "de": 0.08,
-    "fr": 0.07,
-    "es": 0.06,
-    "it": 0.04,
-    "pt_BR": 0.04,
-    "pl": 0.05,
-    "cs": 0.04,
-    "hu": 0.02,
-    "tr": 0.02,
-    "sv": 0.02,
-    "ru": 0.07,
-    "uk": 0.07,
-    "bg": 0.03,
-    "el": 0.05,
-}
-"""Languages of windows and terminals -> share."""
 OTHER_SCRIPTS = ("ru", "uk", "bg", "el")
 _FILES = templates("{word}.{ending}   {Word}.{ending}   {word}-{nn}.{ending}   {word}_{n}   .{word}   lib{word}.so")
 _PATHS = templates("/etc/{file}   /usr/share/{word}/{file}   /home/anna/{file}   ~/{file}   /opt/{word}/{file}")

@@ -13,63 +13,19 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from openpali_lab.tables import table_of
 from openpali_lab.worlds.builders.native.screen import Driver, StoppedError
 from openpali_lab.worlds.builders.texts import LANGUAGES, Texts, WindowTexts
 from openpali_lab.worlds.line_texts import Field, one_of, templates
 
-_FIXED = "-misc-fixed-medium-r-{wide}-*-{size}-*-*-*-*-*-iso10646-1"
-BITMAPS = {
-    "ter-14": "-*-terminus-medium-r-normal-*-14-*-*-*-*-*-iso10646-1",
-    "ter-16": "-*-terminus-medium-r-normal-*-16-*-*-*-*-*-iso10646-1",
-    "ter-20": "-*-terminus-medium-r-normal-*-20-*-*-*-*-*-iso10646-1",
-    "ter-16b": "-*-terminus-bold-r-normal-*-16-*-*-*-*-*-iso10646-1",
-    "courier-12": "-adobe-courier-medium-r-normal-*-12-*-75-75-*-*-iso10646-1",
-    "courier-14": "-adobe-courier-bold-r-normal-*-14-*-75-75-*-*-iso10646-1",
-}
-"""Bitmap fonts of the X server that are learned from: none of misc-fixed, by which others test."""
-DEV_BITMAPS = {
-    "6x9": _FIXED.format(wide="normal", size=9),
-    "6x10": _FIXED.format(wide="normal", size=10),
-    "6x12": "-misc-fixed-medium-r-semicondensed-*-12-*-*-*-*-*-iso10646-1",
-    "7x13": "-misc-fixed-medium-r-normal-*-13-*-*-*-c-70-iso10646-1",
-    "7x14": "-misc-fixed-medium-r-normal-*-14-*-*-*-c-70-iso10646-1",
-    "8x13": "-misc-fixed-medium-r-normal-*-13-*-*-*-c-80-iso10646-1",
-    "9x18": "-misc-fixed-medium-r-normal-*-18-*-*-*-c-90-iso10646-1",
-    "6x13": "-misc-fixed-medium-r-semicondensed-*-13-*-*-*-*-*-iso10646-1",
-    "9x15": "-misc-fixed-medium-r-normal-*-15-*-*-*-c-90-iso10646-1",
-    "10x20": "-misc-fixed-medium-r-normal-*-20-*-*-*-c-100-iso10646-1",
-    "8x13b": "-misc-fixed-bold-r-normal-*-13-*-*-*-c-80-iso10646-1",
-    "ter-12": "-*-terminus-medium-r-normal-*-12-*-*-*-*-*-iso10646-1",
-    "ter-18": "-*-terminus-medium-r-normal-*-18-*-*-*-*-*-iso10646-1",
-    "neep-13": "-jmk-neep-medium-r-*-*-13-*-*-*-c-*-iso10646-1",
-    "neep-18": "-jmk-neep-medium-r-*-*-18-*-*-*-c-*-iso10646-1",
-    "lucida-12": "-b&h-lucidatypewriter-medium-r-normal-*-12-*-75-75-*-*-iso10646-1",
-}
-"""Those of development and test sets, among them the default of xterm, and what printed lines hold out."""
+_TABLE = table_of(__file__)
+BITMAPS, DEV_BITMAPS = _TABLE["bitmaps"], _TABLE["dev_bitmaps"]
+FAMILIES, DEV_FAMILIES = _TABLE["families"], _TABLE["dev_families"]
 LATIN = ("neep", "courier", "lucida")
 """Beginnings of the names of those without letters of other scripts."""
-FAMILIES = (
-    *("DejaVu Sans Mono", "Liberation Mono", "JetBrains Mono", "Hack", "mononoki", "Cascadia Mono"),
-    *("Fira Code", "Nimbus Mono PS", "Go Mono", "Terminus", "Agave"),
-)
-"""Monospaced fonts that are learned from."""
-DEV_FAMILIES = ("Noto Mono", "Inconsolata", "Courier Prime", "Spleen 8x16", "IBM 3270", "monofur")
-"""Those of development and test sets."""
 VTE = 0.35
 """Share of groups of windows in VTE; the others are in emulators of their own."""
 EMULATORS = {"xterm": 0.65, "urxvt": 0.22, "st": 0.13}
-_SCHEMES = """
-#000000/#ffffff #ffffff/#000000 #e5e5e5/#000000 #d0cfcc/#171421 #839496/#002b36 #657b83/#fdf6e3
-#f8f8f2/#272822 #ebdbb2/#282828 #00ff00/#000000 #ffb000/#1a1200 #eeeeec/#300a24 #4c4f69/#eff1f5
-#333333/#ffffdd #abb2bf/#282c34
-""".split()
-"""Colours of letters and of the ground."""
-_PALETTES = (
-    "#000000 #cd0000 #00cd00 #cdcd00 #1e90ff #cd00cd #00cdcd #e5e5e5",
-    "#073642 #dc322f #859900 #b58900 #268bd2 #d33682 #2aa198 #eee8d5",
-    "#2e3436 #cc0000 #4e9a06 #c4a000 #3465a4 #75507b #06989a #d3d7cf",
-    "#282828 #cc241d #98971a #d79921 #458588 #b16286 #689d6a #a89984",
-)
 _BOX = re.compile(r"[^\s\u2500-\u259f\u2800-\u28ff]+")
 _PLACE = ("Absolute upper-left X", "Absolute upper-left Y", "Width", "Height", "Border width")  # of xwininfo
 _PATIENCE = 8.0  # seconds for an emulator to start and to print
@@ -91,52 +47,6 @@ class Cell(NamedTuple):
 _ESCAPE = re.compile(r"(\x1b\[[\d;]*m)")
 _LOOKS = {"bold": "1", "red": "31", "green": "1;32", "yellow": "33", "blue": "1;34", "cyan": "36", "grey": "90"}
 _LOOKS |= {"turned": "7", "off": "0"}
-_PROGRAMS = """
-total {count}
--rw-r--r-- {n:>2} {user:8} {user:8} {size:>6} {Mon} {dd:>2} {hour}:{minute} {file}
-{mode} {n:>2} {user:8} {user:8} {count:>6} {Mon} {dd:>2}  {year} {look}{file}
-lrwxrwxrwx {n:>2} {user:8} {user:8} {count:>6} {Mon} {dd:>2} {hour}:{minute} {cyan}{word}{off} -> {path}
-
-{bold}Filesystem           Size    Used   Avail Use% Mounted on
-/dev/{disk:14} {size:>7} {size:>7} {size:>7} {nn:>3}% {path}
-tmpfs               {size:>7} {size:>7} {size:>7} {nn:>3}% /run/{word}
-
-top - {hour}:{minute}:{minute} up {nn} days,  {n} users,  load average: {n}.{nn}, {n}.{nn}, {n}.{nn}
-{cyan}{n}[{green}{bar}{grey}{nn}.{n}%]
-
-{turned}    PID USER      PR  NI    VIRT    RES S  %CPU  %MEM     TIME+ COMMAND
-{pid:>7} {user:8}  {nn:>2}  {n:>2}  {pid:>6} {size:>6} S  {nn}.{n}   {n}.{n}  {nn}:{minute}.{nn} {word}
-{look}{pid:>7} {user:8}  {nn:>2} -{n:>2}  {pid:>6} {size:>6} R  {nn}.{n}   {n}.{n}  {nn}:{minute}.{nn} {path}
-
-{blue}/usr/share/{word}
-├── {look}{file}
-│   ├── {look}{file}
-│   │   └── {look}{file}
-└── {look}{file}
-
-{word} {n}.{n}.{nn}
-{file:20} {green}[{bar}]{off} {nn}% {size}/s {hour}:{minute}
-
-{label}
-{grey}{year}-{month}-{day} {hour}:{minute}{off} {green}[INFO]{off} {word}[{pid}]: {sentence}
-{grey}[{pid:>5}.{nnnn}{nn}]{off} {yellow}[WARN]{off} {word}: {sentence}
-{grey}{hex}{off} {red}[FAILED]{off} {word}: {value}
-
-{cyan}@@ -{nn},{n} +{nn},{n} @@ {word}()
-{red}-{code}
-{green}+{code}
- {code}
-
-{label}
-{cyan}{word}{off} = {value}
-{label}: {value}
-{word}={path}
-"""
-"""Of each program a heading, and rows, of which it prints some."""
-_PROMPTS = templates(
-    "{green}{user}@{word}{off}:{blue}~/{word}{off}$    [{user}@{word} {word}]#    $    {cyan}~/{word}{off} > "
-)
-_COMMANDS = templates("ls -la {path}   df -h   ps aux   cat {file}   grep -rn {word}   git log --{word}   make -j4")
 
 
 class _Texts(WindowTexts):
@@ -163,10 +73,10 @@ class Page:
         self.lines: list[str] = []
         self.plain = texts.chance(0.3)
         own: list[Callable[[], list[str]]] = [self._code, self._code, self._manual, self._box, self._table]
-        programs = [block.split("\n") for block in _PROGRAMS.strip().split("\n\n")]
+        programs = [block.split("\n") for block in _TABLE["programs"].strip().split("\n\n")]
         while len(self.lines) < rows:
             if texts.chance(0.7):
-                self.lines.append(f"{texts.fill(_PROMPTS)} {texts.fill(_COMMANDS)}")
+                self.lines.append(f"{texts.fill(_TABLE['prompts'])} {texts.fill(_TABLE['commands'])}")
             if texts.chance(len(own) / (len(own) + len(programs))):
                 self.lines += texts.pick(own)()
             else:
@@ -263,8 +173,8 @@ def draw_terminal(rng: np.random.Generator, *, latin: bool = False) -> tuple[Pag
     language = str(rng.choice([*LANGUAGES], p=[*LANGUAGES.values()]))
     texts = _Texts(rng, "en" if latin else language)
     rows, columns = (int(rng.integers(12, 48)), int(rng.integers(50, 132))) if rng.random() < 0.7 else (24, 80)
-    ink, ground = texts.pick(_SCHEMES).split("/")
-    palette = texts.pick(_PALETTES).split()
+    ink, ground = texts.pick(_TABLE["schemes"]).split("/")
+    palette = texts.pick(_TABLE["palettes"]).split()
     page = Page(texts, rows, columns)
     look = {"ink": ink, "ground": ground, "palette": palette, "rows": rows, "columns": columns}
     return page, {**look, "language": texts.language}

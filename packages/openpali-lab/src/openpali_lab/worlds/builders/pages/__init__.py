@@ -26,7 +26,6 @@ from openpali_lab.worlds.builders.pages.pdf import count_pages, print_page
 from openpali_lab.worlds.builders.pages.restyle import restyle
 from openpali_lab.worlds.builders.pages.themed import ThemedPage
 from openpali_lab.worlds.builders.rendered import CHUNK, Windows
-from openpali_lab.worlds.builders.tested import TESTED
 from openpali_lab.worlds.builders.texts import Texts, help_sentences
 from openpali_lab.worlds.splits import is_heldout
 
@@ -56,7 +55,7 @@ def build(folder: Path) -> None:
 
 def check_authors(names: Sequence[str]) -> None:
     """Check that no package is of an author whose packages are for tests, as far as packages say who that is."""
-    authors = {*sources.HELD_OUT, *map(str.lower, TESTED.values())}
+    authors = {*sources.HELD_OUT, *map(str.lower, sources.TESTED.values())}
     for name in names:
         file = home() / "packages" / name.rpartition(":")[2] / "package.json"
         about = json.loads(file.read_text("utf-8")) if file.is_file() else {}
@@ -95,9 +94,9 @@ def _site(each: sources.Site, rng: np.random.Generator) -> Windows:
 def _admin(rng: np.random.Generator, *, skinned: bool) -> Windows:
     needs, app = list(sources.ADMIN), []
     if skinned:
-        package, (name, setting, looks) = list(sources.SKINS.items())[rng.integers(len(sources.SKINS))]
-        look = looks[int(rng.integers(len(looks)))]
-        needs, app = [*needs, package], [name, json.dumps({setting: look})]
+        package, skin = list(sources.SKINS.items())[rng.integers(len(sources.SKINS))]
+        look = skin["looks"][int(rng.integers(len(skin["looks"])))]
+        needs, app = [*needs, package], [skin["app"], json.dumps({skin["setting"]: look})]
 
     def draw() -> tuple[str, str]:
         page = sources.ADMIN_PAGES[rng.integers(len(sources.ADMIN_PAGES))]

@@ -4,78 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from openpali_lab.tables import table_of
 from openpali_lab.worlds.builders.pages.made import hex_colour
 from openpali_lab.worlds.builders.pages.writer import Page
 from openpali_lab.worlds.builders.texts import Texts
 
-_CLASSES = {
-    "bar": "navbar px-2",
-    "menu": "nav nav-pills p-2 | nav p-2 | list-group list-group-flush p-2",
-    "brand": "navbar-brand fs-5 p-2",
-    "item": "nav-link | nav-link | nav-link dropdown-toggle",
-    "entry": "nav-link",
-    "chosen": "nav-link active",
-    "title": "px-3 pt-3 small text-body-secondary",
-    "person": "d-flex mb-2 p-1 text-reset text-decoration-none border-0 bg-transparent",
-    "crumbs": "breadcrumb | mb-2 | mb-2 text-body-secondary small",
-    "titles": "mb-3",
-    "footer": "py-3 text-body-secondary",
-    "card": "card | card | card shadow-sm | card | card text-bg-{kind}",
-    "card-head": "card-header d-flex",
-    "card-body": "card-body",
-    "card-foot": "card-footer",
-    "heading": "h1 me-3 mb-2 | h3 me-3 mb-2 | h5 me-3 mb-2 | h6 me-3 mb-2",
-    "link": "|| text-reset | text-body-secondary text-decoration-none",
-    "button": "btn btn{size} btn-{kind} me-1 | btn btn{size} btn-outline-{kind} me-1",
-    "tool": "btn btn-sm btn-link | btn btn-sm btn-outline-secondary | btn btn-sm btn-light | btn btn-sm border-0",
-    "badge": "badge text-bg-{kind} | badge bg-{kind}",
-    "count": "badge rounded-pill text-bg-{kind} p-1",
-    "avatar": "rounded-circle text-bg-{kind} | rounded-circle text-bg-{kind} | rounded text-bg-{kind}",
-    "check": "form-check-label me-2",
-    "checkbox": "form-check-input",
-    "radio": "form-check-input",
-    "switch": "form-check-input form-switch-input",
-    "label": "form-label mb-1 | col-form-label",
-    "field-row": "mb-2",
-    "field": "form-control form-control{size}",
-    "select": "form-select form-select{size}",
-    "range": "form-range",
-    "group": "input-group input-group{size}",
-    "addon": "input-group-text",
-    "table": "table | table table-striped | table table-bordered table-sm | table table-hover | table table-dark",
-    "list": "list-group | list-group list-group-flush",
-    "row": "list-group-item list-group-item-action",
-    "block": "p-2 small text-bg-{kind}",
-    "column": "bg-{kind}",
-    "tray": "d-inline-flex p-1 rounded bg-body-secondary",
-    "segment": "btn btn-sm border-0",
-    "segment-on": "btn btn-sm border-0 bg-body shadow-sm",
-    "link-card": "d-block p-3 border rounded text-reset text-decoration-none",
-    "tint": "rounded bg-{kind}-subtle",
-    "name": "fw-bold",
-    "large": "fs-1 fw-bold | fs-3 fw-bold | fs-4 fw-bold",
-    "small": "small | small text-body-secondary",
-    "tiny": "small",
-    "button-group": "btn-group flex-wrap | btn-group flex-wrap | btn-group-vertical",
-    "tabs": "nav nav-tabs mb-2 | nav nav-pills mb-2 | nav nav-underline mb-2",
-    "tab": "nav-link",
-    "tab-on": "nav-link active",
-    "pages": "pagination pagination{size}",
-    "page": "page-link",
-    "page-on": "page-link active",
-    "meter": "progress",
-    "fill": "progress-bar bg-{kind} | progress-bar bg-{kind} progress-bar-striped",
-    "alert": "alert alert-{kind} | alert alert-{kind} alert-dismissible",
-    "close": "btn-close",
-    "steps": "accordion",
-    "step-item": "accordion-item",
-    "step": "accordion-button collapsed",
-    "step-on": "accordion-button",
-    "step-body": "accordion-body",
-}
+_CLASSES: Mapping[str, str] = table_of(__file__)
 """Kind of an element -> its classes; ``|`` is between those of which one is taken."""
 _KINDS = ("primary", "primary", "secondary", "success", "danger", "warning", "info", "light", "dark")
 _GROUNDS = ("bg-body", "bg-body-tertiary", "bg-light", "border-end border-bottom")
