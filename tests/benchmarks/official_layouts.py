@@ -393,11 +393,11 @@ def _screenspot(folder: str, suffix: str, images: str) -> Callable[[Path], Expec
 
 
 def screenspot_pro(root: Path) -> Expected:
-    from openpali_lab.benchmarks.screens import APPLICATIONS
+    from openpali_lab.benchmarks.screens import screenspot_pro
 
     left, top, width, height = SCREEN_BOX
     folder = "screenspot-pro/annotations"
-    for i, application in enumerate(APPLICATIONS):
+    for i, application in enumerate(Path(file).stem for file in screenspot_pro.layout[:-1]):
         name, _, platform = application.rpartition("_")
         image = f"{name}_{platform[:3]}/screenshot_2024-11-28_15-16-{i:02d}.png"
         draw(root / "screenspot-pro" / "images" / image)

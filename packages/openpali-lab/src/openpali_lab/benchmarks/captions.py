@@ -14,40 +14,20 @@ from openpali.tasks.example import Box, Example, Image
 from openpali_lab.benchmarks.files import Fields, Folder, Sample, published
 from openpali_lab.benchmarks.scoring import mean_of_slices
 
-COCO = "coco/dataset_coco.json"
-COCO_IMAGES = (
-    "coco/train2014/COCO_train2014_000000000009.jpg, ...",
-    "coco/val2014/COCO_val2014_000000000042.jpg, ...",
-)
 
-
-@published(
-    name="coco-captions",
-    title="COCO captions",
-    split="Karpathy test",
-    paper={"cider": 145.9},
-    layout=(COCO, *COCO_IMAGES),
-    home="https://cs.stanford.edu/people/karpathy/deepimagesent (caption_datasets.zip) and https://cocodataset.org",
-    task="caption",
-    max_tokens=32,
-    beams=2,
-)
+@published("coco-captions")
 def coco_captions(folder: Folder) -> Iterator[Sample]:
     """The 5,000 images of the test split, with about five captions each."""
-    for entry in folder.json(COCO).entries("images"):
+    for entry in folder.json(folder.layout[0]).entries("images"):
         if entry.text("split") == "test":
             captions = [sentence.text("raw") for sentence in entry.entries("sentences")]
             image = f"coco/{entry.text('filepath')}/{entry.text('filename')}"
             yield folder.with_image(Example(entry.text("cocoid"), captions={"en": captions}), image)
 
 
-_CODES = (
+XM3600_LANGUAGES = (
     "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt quz ro ru sv sw te th tr uk vi zh"
-)
-XM3600 = "xm3600/captions.jsonl"
-XM3600_LAYOUT = (XM3600, "xm3600/images/000411001ff7dd4f.jpg, ...")
-XM3600_HOME = "https://google.github.io/crossmodal-3600"
-XM3600_LANGUAGES = tuple(_CODES.split())
+).split()
 
 
 def xm3600_image(entry: Fields) -> str:
@@ -60,21 +40,10 @@ def xm3600_captions(entry: Fields, lang: str) -> list[str]:
     return entry.entry(lang).texts("caption")
 
 
-@published(
-    name="xm3600",
-    title="XM3600 captions",
-    split="all, 36 languages",
-    layout=XM3600_LAYOUT,
-    home=XM3600_HOME,
-    note="The score is the mean over languages. Captions are compared as written, without the owners' "
-    "tokenisation: in a language without spaces, a phrase is one word.",
-    task="caption",
-    max_tokens=32,
-    scorer=mean_of_slices(Caption.score),
-)
+@published("xm3600", scorer=mean_of_slices(Caption.score))
 def xm3600(folder: Folder) -> Iterator[Sample]:
     """The 3,600 images in each language; all languages of one image follow each other."""
-    for entry in folder.rows(XM3600):
+    for entry in folder.rows(folder.layout[0]):
         for lang in XM3600_LANGUAGES:
             captions = {lang: xm3600_captions(entry, lang)}
             example = Example(f"{entry.text('image/key')}_{lang}", captions=captions, lang=lang)
@@ -82,50 +51,27 @@ def xm3600(folder: Folder) -> Iterator[Sample]:
 
 
 RICO = "rico/combined"  # screens
-RICO_HOME = "http://www.interactionmining.org/rico.html (unique_uis)"
 RICO_HEIGHT = 2560  # of the screens, in the units of RICO's bounds
-SUMMARIES, SUMMARY_SPLIT = "screen2words/screen_summaries.csv", "screen2words/split/test_screens.txt"
 
 
-@published(
-    name="screen2words",
-    title="Screen2Words",
-    split="test",
-    paper={"cider": 130.7},
-    layout=(SUMMARIES, SUMMARY_SPLIT, f"{RICO}/11.jpg, ..."),
-    home=f"https://github.com/google-research-datasets/screen2words, its screens at {RICO_HOME}",
-    task="caption",
-    max_tokens=24,
-)
+@published("screen2words")
 def screen2words(folder: Folder) -> Iterator[Sample]:
     """The test screens, five summaries each."""
     summaries: dict[str, list[str]] = {}
-    for row in folder.rows(SUMMARIES):
+    file, split = folder.layout[:2]
+    for row in folder.rows(file):
         summaries.setdefault(row.text("screenId"), []).append(row.text("summary"))
-    for screen in folder.lines(SUMMARY_SPLIT):
+    for screen in folder.lines(split):
         if screen not in summaries:
-            raise ValueError(f"{SUMMARIES} has no summary of screen {screen}; the original is at {folder.home}")
+            raise ValueError(f"{file} has no summary of screen {screen}; the original is at {folder.home}")
         yield folder.with_image(Example(screen, captions={"en": summaries[screen]}), f"{RICO}/{screen}.jpg")
 
 
-WIDGETS, WIDGET_SPLIT = "widget-caption/widget_captions.csv", "widget-caption/split/test.txt"
-
-
-@published(
-    name="widgetcap",
-    title="Widget Captioning",
-    split="test",
-    paper={"cider": 159.8},
-    layout=(WIDGETS, WIDGET_SPLIT, f"{RICO}/11.jpg, 11.json, ..."),
-    home=f"https://github.com/google-research-datasets/widget-caption, its screens at {RICO_HOME}",
-    note="A red box is drawn around the element, on the original image; big_vision draws it after resizing.",
-    task="caption",
-    max_tokens=32,
-)
+@published("widgetcap")
 def widgetcap(folder: Folder) -> Iterator[Sample]:
     """The elements of the test screens, each marked by a red box; about three captions each."""
-    screens = set(folder.lines(WIDGET_SPLIT))
-    for row in folder.rows(WIDGETS):
+    screens = set(folder.lines(folder.layout[1]))
+    for row in folder.rows(folder.layout[0]):
         screen, node = row.text("screenId"), row.text("nodeId")
         if screen in screens:
             captions = [text for text in row.text("captions").split("|") if text.strip()]
@@ -171,28 +117,14 @@ def draw_box(image: Image, box: Box) -> Image:
     return marked
 
 
-TEXTCAPS = "textcaps/TextCaps_0.1_val.json"
 OPEN_IMAGES = "textvqa/train_images"  # of TextCaps and TextVQA, including their validation splits
-TEXT_NOTE = "The paper's number is from the test server. Images are used as distributed; some are rotated."
 
 
-@published(
-    name="textcaps",
-    title="TextCaps",
-    split="val",
-    paper={"cider": 158.8},
-    paper_ocr={"cider": 164.3},
-    layout=(TEXTCAPS, f"{OPEN_IMAGES}/0054c91397f2fe05.jpg, ..."),
-    home="https://textvqa.org/textcaps/dataset",
-    note=TEXT_NOTE,
-    task="caption",
-    max_tokens=32,
-    beams=3,
-)
+@published("textcaps")
 def textcaps(folder: Folder) -> Iterator[Sample]:
     """The 3,166 validation images, five captions each."""
     captions: dict[str, list[str]] = {}
-    for entry in folder.json(TEXTCAPS).entries("data"):
+    for entry in folder.json(folder.layout[0]).entries("data"):
         captions.setdefault(entry.text("image_id"), []).append(entry.text("caption_str"))
     for image, texts in captions.items():
         yield folder.with_image(Example(image, captions={"en": texts}), f"{OPEN_IMAGES}/{image}.jpg")

@@ -15,7 +15,7 @@ from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoder
 from openpali.home import home
 from openpali.metrics.scores import Scores, macro_values, mean
 from openpali_lab.benchmarks.features import CACHE, FeatureEncoder, Load
-from openpali_lab.benchmarks.files import Folder
+from openpali_lab.benchmarks.files import Folder, described
 from openpali_lab.benchmarks.probes import SHOTS, fewshot, limited
 
 HEADLINE = 10  # shots
@@ -46,40 +46,33 @@ class ProbeSet:
     """One of the eight data sets.
 
     Attributes:
-        layout: its files under the data root.
         rows: all images of both splits, in order.
+        layout: its files under the data root.
     """
 
     name: str
+    rows: Callable[[Folder], Iterable[Row]]
     title: str
     home: str
     layout: Sequence[str]
-    rows: Callable[[Folder], Iterable[Row]]
 
     def open(self, root: Path) -> Split:
-        rows = [*self.rows(Folder(root, self.title, self.home))]
+        rows = [*self.rows(Folder(root, self.title, self.home, self.layout))]
         if len({trains for trains, *_ in rows}) < 2:
             raise ValueError(f"{self.title} in {root} lacks the images of a split; see {self.home}")
         train, test = ([row[1:] for row in rows if row[0] == trains] for trains in (True, False))
         return Labelled(*zip(*train, strict=True)), Labelled(*zip(*test, strict=True))
 
 
-def _probe_set(
-    name: str, title: str, home: str, *layout: str
-) -> Callable[[Callable[[Folder], Iterable[Row]]], ProbeSet]:
+def _probe_set(name: str) -> Callable[[Callable[[Folder], Iterable[Row]]], ProbeSet]:
     """Makes a data set of a function that reads its files."""
-    return partial(ProbeSet, name, title, home, layout)
+    return partial(ProbeSet, name, **described(f"probes/{name}"))
 
 
 CUB = "birds/CUB_200_2011"
 
 
-@_probe_set(
-    "birds",
-    "CUB-200-2011",
-    "https://www.vision.caltech.edu/datasets/cub_200_2011",
-    *(f"{CUB}/{name}" for name in ("images.txt", "train_test_split.txt", "image_class_labels.txt", "images")),
-)
+@_probe_set("birds")
 def birds(folder: Folder) -> Iterator[Row]:
     """Lines of "image value"."""
     names = ("images", "train_test_split", "image_class_labels")
@@ -92,37 +85,23 @@ def birds(folder: Folder) -> Iterator[Row]:
         yield split[image] == "1", partial(folder.image, f"{CUB}/images/{name}"), labels[image]
 
 
-def _sorted_folders(place: str, train: Callable[[int], int]) -> Callable[[Folder], Iterator[Row]]:
+def _sorted_folders(folder: Folder, train: Callable[[int], int]) -> Iterator[Row]:
     """Folders of images, one per class, without an official split: split by the hash of the file names.
 
     ``train``: number of images of a class -> number of those for training.
     """
-
-    def read(folder: Folder) -> Iterator[Row]:
-        for each in folder.subfolders(place):
-            names = [path.name for path in each.iterdir() if is_image(path)]
-            names.sort(key=lambda name: hashlib.sha256(f"{each.name}/{name}".encode()).digest())
-            for i, name in enumerate(names):
-                yield i < train(len(names)), partial(folder.image, f"{place}/{each.name}/{name}"), each.name
-
-    return read
+    [place] = folder.layout
+    for each in folder.subfolders(place):
+        names = [path.name for path in each.iterdir() if is_image(path)]
+        names.sort(key=lambda name: hashlib.sha256(f"{each.name}/{name}".encode()).digest())
+        for i, name in enumerate(names):
+            yield i < train(len(names)), partial(folder.image, f"{place}/{each.name}/{name}"), each.name
 
 
-CALTECH = "caltech101/101_ObjectCategories"
-caltech101 = _probe_set("caltech101", "Caltech-101", "https://data.caltech.edu/records/mzrjq-6wc02", CALTECH)(
-    _sorted_folders(CALTECH, lambda count: min(30, count - 1))
-)
+caltech101 = _probe_set("caltech101")(partial(_sorted_folders, train=lambda count: min(30, count - 1)))
 
 
-@_probe_set(
-    "cars196",
-    "Stanford Cars",
-    "https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
-    "cars196/devkit/cars_train_annos.mat",
-    "cars196/devkit/cars_test_annos_withlabels.mat",
-    "cars196/cars_train",
-    "cars196/cars_test",
-)
+@_probe_set("cars196")
 def cars196(folder: Folder) -> Iterator[Row]:
     """MATLAB's structures with ``fname`` and ``class``."""
     from scipy.io import loadmat  # takes half a second to import
@@ -139,13 +118,7 @@ def cars196(folder: Folder) -> Iterator[Row]:
             ) from error
 
 
-@_probe_set(
-    "cifar100",
-    "CIFAR-100",
-    "https://www.cs.toronto.edu/~kriz/cifar.html (binary version)",
-    "cifar100/cifar-100-binary/train.bin",
-    "cifar100/cifar-100-binary/test.bin",
-)
+@_probe_set("cifar100")
 def cifar100(folder: Folder) -> Iterator[Row]:
     """The binary version: coarse label, fine label, then 3 x 32 x 32 bytes."""
     for split in ("train", "test"):
@@ -158,20 +131,10 @@ def cifar100(folder: Folder) -> Iterator[Row]:
             yield split == "train", partial(np.ascontiguousarray, image), str(record[1])
 
 
-TILES = "col_hist/Kather_texture_2016_image_tiles_5000"
-col_hist = _probe_set("col_hist", "Colorectal Histology", "https://zenodo.org/record/53169", TILES)(
-    _sorted_folders(TILES, lambda count: count // 2)
-)
+col_hist = _probe_set("col_hist")(partial(_sorted_folders, train=lambda count: count // 2))
 
 
-@_probe_set(
-    "dtd",
-    "Describable Textures",
-    "https://www.robots.ox.ac.uk/~vgg/data/dtd",
-    "dtd/labels/train1.txt",
-    "dtd/labels/test1.txt",
-    "dtd/images",
-)
+@_probe_set("dtd")
 def dtd(folder: Folder) -> Iterator[Row]:
     """The first of ten official splits."""
     for split in ("train", "test"):
@@ -179,14 +142,7 @@ def dtd(folder: Folder) -> Iterator[Row]:
             yield split == "train", partial(folder.image, f"dtd/images/{name}"), name.partition("/")[0]
 
 
-@_probe_set(
-    "pets",
-    "Oxford-IIIT Pets",
-    "https://www.robots.ox.ac.uk/~vgg/data/pets",
-    "pets/annotations/trainval.txt",
-    "pets/annotations/test.txt",
-    "pets/images",
-)
+@_probe_set("pets")
 def pets(folder: Folder) -> Iterator[Row]:
     """Lines of "name class species breed"."""
     for split in ("trainval", "test"):
@@ -194,10 +150,7 @@ def pets(folder: Folder) -> Iterator[Row]:
             yield split == "trainval", partial(folder.image, f"pets/images/{name}.jpg"), label
 
 
-MERCED = "uc_merced/UCMerced_LandUse/Images"
-uc_merced = _probe_set(
-    "uc_merced", "UC Merced Land Use", "http://weegee.vision.ucmerced.edu/datasets/landuse.html", MERCED
-)(_sorted_folders(MERCED, lambda count: count // 2))
+uc_merced = _probe_set("uc_merced")(partial(_sorted_folders, train=lambda count: count // 2))
 
 DATA_SETS = (birds, caltech101, cars196, cifar100, col_hist, dtd, pets, uc_merced)
 
@@ -267,15 +220,9 @@ def probe_splits(
 BENCHMARKS = (
     EncoderBenchmark(
         name="fewshot",
-        title="Few-shot probe, 8 tasks",
-        split="test of each",
-        metric=f"acc/{HEADLINE}-shot",
-        resolution=224,
         layout=tuple(name for each in DATA_SETS for name in each.layout),
         home=", ".join(each.home for each in DATA_SETS),
-        note="The eight data sets and the shots are those of big_vision's few-shot evaluator and the ViT papers. "
-        "Caltech-101 (30 images a class for training), Colorectal Histology and UC Merced (half of each class) "
-        "have no official split and are split by the hash of their names.",
+        **described("fewshot"),
         run=run_fewshot,
     ),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -22,44 +22,50 @@ from openpali.eval.benchmark import AnswerBenchmark
 from openpali.infer.generate import Decoding
 from openpali.messages import shorten
 from openpali.tasks.example import Example, Image
+from openpali_lab.tables import table_of
 
 Sample = Callable[[], Example]
 """Makes an example, and reads its image or frames."""
 
 
+_PUBLISHED = table_of(__file__)
+_DEFAULTS = {"task": "vqa", "resolution": 812, "max_tokens": None, "beams": 1, "stride": 0}
+
+
+def described(name: str) -> dict[str, Any]:
+    """What is published of a benchmark, or of the data set ``probes/NAME``: the table beside this module."""
+    found = _PUBLISHED
+    for each in name.split("/"):
+        found = found[each]
+    return found
+
+
 def published(
-    *,
-    title: str,
-    home: str,
-    layout: Sequence[str],
-    max_tokens: int | None = None,
-    beams: int = 1,
-    task: str = "vqa",
-    resolution: int | None = 812,
-    **rest: Any,
+    name: str, about: Mapping[str, Any] | None = None, **rest: Any
 ) -> Callable[[Callable[[Folder], Iterable[Sample]]], AnswerBenchmark]:
     """Makes a benchmark of a function that reads the files of a data set, as its owners distribute them.
 
     Args:
-        max_tokens, beams: of decoding; by default as a benchmark without ``decoding``.
+        about: what is published of it; by default :func:`described`.
         rest: see :class:`AnswerBenchmark`.
     """
+    known = {**_DEFAULTS, **(described(name) if about is None else about)}
+    tokens, beams, stride = (known.pop(key) for key in ("max_tokens", "beams", "stride"))
 
     def make(read: Callable[[Folder], Iterable[Sample]]) -> AnswerBenchmark:
         def samples(root: Path) -> Listing:
-            found = [*read(Folder(root, title, home))]
+            found = [*read(Folder(root, known["title"], known["home"], tuple(known["layout"]), stride))]
             if not found:
-                raise ValueError(f"{layout[0]} of {title} in {root} has no samples; the original is at {home}")
+                file, title, home = known["layout"][0], known["title"], known["home"]
+                raise ValueError(f"{file} of {title} in {root} has no samples; the original is at {home}")
             return Listing(found)
 
         return AnswerBenchmark(
-            title=title,
-            home=home,
-            layout=layout,
+            name=name,
             open=samples,
-            task=task,
-            resolution=resolution,
-            decoding=Decoding(max_tokens=max_tokens, beams=beams) if max_tokens else None,
+            decoding=Decoding(max_tokens=tokens, beams=beams) if tokens else None,
+            frames=f"{MAX_FRAMES}, stride {stride}" if stride else "",
+            **{**known, "resolution": known["resolution"] or None},
             **rest,
         )
 
@@ -87,11 +93,15 @@ class Folder:
         root: the data root.
         title: name of the data set in errors.
         home: where to get its files.
+        layout: its files.
+        stride: between the frames of its videos.
     """
 
     root: Path
     title: str
     home: str
+    layout: Sequence[str] = ()
+    stride: int = 0
 
     def file(self, *names: str) -> Path:
         """The first of ``names`` (paths under the root) that exists."""
@@ -139,16 +149,9 @@ class Folder:
         """A sample whose image is the file that exists first among ``names``."""
         return lambda: replace(example, images=[self.image(*names)])
 
-    def with_frames(
-        self,
-        example: Example,
-        *names: str,
-        stride: int,
-        start: float = 0.0,
-        end: float | None = None,
-    ) -> Sample:
+    def with_frames(self, example: Example, *names: str, start: float = 0.0, end: float | None = None) -> Sample:
         """A sample with frames of a video, see :func:`~openpali.data.media.videos.load_frames`."""
-        load = partial(load_frames, frames=MAX_FRAMES, stride=stride, start=start, end=end)
+        load = partial(load_frames, frames=MAX_FRAMES, stride=self.stride, start=start, end=end)
         return lambda: replace(example, images=load(self.file(*names)))
 
     def subfolders(self, name: str) -> list[Path]:

@@ -14,7 +14,7 @@ from openpali.home import home
 from openpali.infer.batches import chunked
 from openpali.metrics.scores import mean_scores
 from openpali_lab.benchmarks.features import BATCH, CACHE, FeatureEncoder, Load
-from openpali_lab.benchmarks.files import Folder
+from openpali_lab.benchmarks.files import Folder, described
 from openpali_lab.benchmarks.probes import Labels, RidgeSums, limited
 from openpali_lab.benchmarks.zero_shot import canonical, class_embeddings, prompt_of, zero_shot
 
@@ -24,7 +24,7 @@ VAL = "imagenet/ILSVRC/Data/CLS-LOC/val"
 TRAIN = "imagenet/ILSVRC/Data/CLS-LOC/train"
 NAMES = "imagenet/class_names.txt"
 CRANES = {"n02012849": "crane bird", "n03126707": "construction crane"}  # WordNet has only "crane" for both
-HOME = "https://www.image-net.org/challenges/LSVRC/2012 (as Kaggle's ImageNet Object Localization Challenge)"
+HOME = described("imagenet-linear")["home"]
 
 
 def read_classes(folder: Folder) -> tuple[list[str], list[str]]:
@@ -118,30 +118,6 @@ def run_linear(model: Encoders, root: Path, limit: int | None, advance: Advance)
 
 
 BENCHMARKS = (
-    EncoderBenchmark(
-        name="imagenet-zeroshot",
-        title="ImageNet zero-shot",
-        split="val",
-        metric="acc",
-        layout=(CLASSES, ANSWERS, f"{VAL}/ILSVRC2012_val_00000001.JPEG, ..."),
-        home=HOME,
-        note="CLIP's 80 templates. Names of classes are WordNet's first, or all where two classes share it, "
-        f"unless `{NAMES}` holds others.",
-        run=run_zeroshot,
-    ),
-    EncoderBenchmark(
-        name="imagenet-linear",
-        title="ImageNet linear probe",
-        split="val",
-        metric="acc",
-        layout=(
-            CLASSES,
-            ANSWERS,
-            f"{VAL}/ILSVRC2012_val_00000001.JPEG, ...",
-            f"{TRAIN}/n01440764/n01440764_18.JPEG, ...",
-        ),
-        home=HOME,
-        note="Ridge regression on mean patch tokens, in one pass over the training images.",
-        run=run_linear,
-    ),
+    EncoderBenchmark(name="imagenet-zeroshot", run=run_zeroshot, **described("imagenet-zeroshot")),
+    EncoderBenchmark(name="imagenet-linear", run=run_linear, **described("imagenet-linear")),
 )

@@ -23,9 +23,9 @@ from openpali.data.sources.mask_formats import read_polygons, read_run_lengths
 from openpali.messages import cannot_import
 from openpali.tasks.example import Box, Example, Mask, Object, Size
 from openpali.tasks.polygons import Polygons
-from openpali_lab.benchmarks.files import Fields, Folder, Sample, published
+from openpali_lab.benchmarks.files import Fields, Folder, Sample, described, published
 
-HOME = "https://github.com/lichengunc/refer, its images at https://cocodataset.org (train2014)"
+HOME = described("refcoco")["home"]
 FILE_NAME = "coco/train2014/COCO_train2014_{:012d}.jpg"
 
 
@@ -196,14 +196,14 @@ _PAPER = {"refcoco/val": 0.773, "refcoco+/val": 0.735, "refcocog/val": 0.727}
 
 BENCHMARKS = tuple(
     published(
-        name=(name := f"{data_set.name}/{split}"),
-        title=_title(data_set),
-        split=f"{split} ({data_set.split_by.upper()})",
-        paper={"miou": _PAPER[name]} if name in _PAPER else {},
-        layout=(*data_set.files, "coco/train2014/COCO_train2014_000000000009.jpg, ..."),
-        home=HOME,
-        note="`ceiling` is the mIoU of the targets, coordinates and mask tokens, themselves.",
-        task="refseg",
+        name := f"{data_set.name}/{split}",
+        {
+            **described("refcoco"),
+            "title": _title(data_set),
+            "split": f"{split} ({data_set.split_by.upper()})",
+            "paper": {"miou": _PAPER[name]} if name in _PAPER else {},
+            "layout": (*data_set.files, "coco/train2014/COCO_train2014_000000000009.jpg, ..."),
+        },
     )(partial(read_split, data_set, split))
     for data_set in DATA_SETS
     for split in data_set.splits

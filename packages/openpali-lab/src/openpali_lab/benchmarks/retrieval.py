@@ -11,19 +11,13 @@ from openpali.eval.benchmark import Advance, Embedded, EncoderBenchmark, Encoder
 from openpali.infer.batches import chunked
 from openpali.infer.pipeline import Floats
 from openpali.metrics.scores import Scores, macro_values, mean, mean_scores
-from openpali_lab.benchmarks.captions import (
-    XM3600,
-    XM3600_HOME,
-    XM3600_LANGUAGES,
-    XM3600_LAYOUT,
-    xm3600_captions,
-    xm3600_image,
-)
-from openpali_lab.benchmarks.files import Folder
+from openpali_lab.benchmarks.captions import XM3600_LANGUAGES, xm3600_captions, xm3600_image
+from openpali_lab.benchmarks.files import Folder, described
 from openpali_lab.benchmarks.metrics.retrieval import retrieval
 from openpali_lab.benchmarks.zero_shot import EmbedText
 
 BATCH = 64  # images in memory
+_ABOUT = described("xm3600-retrieval")
 
 
 def retrieve(
@@ -84,8 +78,8 @@ def run_xm3600(model: Encoders, root: Path, limit: int | None, advance: Advance)
     Every caption is a query; from image to text, any caption of the image is right (``any``), or only its first
     is (``first/...``). The captions of one language compete with each other.
     """
-    folder = Folder(root, "Crossmodal-3600", XM3600_HOME)
-    every = folder.rows(XM3600)
+    folder = Folder(root, "Crossmodal-3600", _ABOUT["home"])
+    every = folder.rows(_ABOUT["layout"][0])
     entries, seen = every[:limit], SeenSamples()
     total = len(entries) + len(XM3600_LANGUAGES)
     chunks = []
@@ -100,16 +94,4 @@ def run_xm3600(model: Encoders, root: Path, limit: int | None, advance: Advance)
     return Embedded(scores=scores, n=n, of=len(every), candidates=True, data=seen.hash, prompt=prompt)
 
 
-BENCHMARKS = (
-    EncoderBenchmark(
-        name="xm3600-retrieval",
-        title="XM3600 retrieval",
-        split="all, 36 languages",
-        metric="img2txt_recall@1",
-        resolution=224,
-        layout=XM3600_LAYOUT,
-        home=XM3600_HOME,
-        note="Mean over languages; `first/...` counts only the first caption of an image as right.",
-        run=run_xm3600,
-    ),
-)
+BENCHMARKS = (EncoderBenchmark(name="xm3600-retrieval", run=run_xm3600, **_ABOUT),)
