@@ -9,7 +9,7 @@ into = $(if $(UV),$(UV) pip install -q --python $(1)/python,$(1)/pip install -q 
 INSTALL := $(call into,$(BIN))
 unexport PYTHONDONTWRITEBYTECODE  # containers set it; a process that compiles torch anew starts 4 CPU seconds later
 STAGES := $(addprefix nano/,0a_siglip 0b_ul2 0c_mask_vqvae 1_multimodal 2_resolution 3_easyvqa 3_video) \
-    $(addprefix pages/,find read elements icons)
+    $(addprefix pages/,find lines read elements icons)
 
 # Parts of the tests, the longest first, for `make -j2`; a part is folders or files, joined by +, without what is in
 # another part. Few parts, since each imports torch; more than one, since a process that had run many hundreds of tests, or

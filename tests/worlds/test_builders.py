@@ -234,6 +234,11 @@ def test_a_source_is_an_exact_name_and_a_version(monkeypatch: pytest.MonkeyPatch
     folder = build("toy")
     for name in ("toy/a@3", "toy/a"):  # not a-b, too
         assert len(open_rendered(name, {})) == 2
+    shutil.copy(folder / "a-00000.tar", folder / "a-00001.tar")
+    assert [len(open_rendered("toy/a", options)) for options in ({}, {"shards": 1}, {"shards": 2})] == [4, 2, 4]
+    with pytest.raises(FileNotFoundError, match=r"a-00002\.tar"):
+        open_rendered("toy/a", {"shards": 3})
+    (folder / "a-00001.tar").unlink()
     for name, wrong in (
         (
             "toy/a@2",

@@ -42,9 +42,10 @@ def open_easy_vqa(name: str, options: dict[str, Any], min_size: Size | None = No
 
 
 def open_rendered(name: str, options: dict[str, Any], min_size: Size | None = None) -> ShardSource:
-    """``DATASET/SET@VERSION``, as in ``pages/help@2``: rendered screens with their text and elements."""
-    check_options(name, options)
-    return ShardSource(set_files(name), MediaLoader())
+    """``DATASET/SET@VERSION``, as in ``pages/help@2``: rendered screens with their text and elements. The option
+    ``shards`` is a number: only so many are used, the first ones."""
+    check_options(name, options, "shards")
+    return ShardSource(set_files(name, options.get("shards")), MediaLoader())
 
 
 def open_icons(name: str, options: dict[str, Any], min_size: Size | None = None) -> IconSource:

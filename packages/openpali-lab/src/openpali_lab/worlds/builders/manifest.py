@@ -129,9 +129,9 @@ def differences(own: Mapping[str, str], known: Mapping[str, str]) -> Iterator[st
             yield f"{what} is {here} here, and was {recorded} for the shipped models"
 
 
-def set_files(source: str) -> Path:
+def set_files(source: str, shards: int | None = None) -> Path:
     """The pattern of the shards of a set of a built data set, by its exact name and, if that is named, its version:
-    ``pages/themes@2``.
+    ``pages/themes@2``; of the first ``shards``, or of all.
 
     Raises:
         FileNotFoundError: the data set is not built.
@@ -146,7 +146,7 @@ def set_files(source: str) -> Path:
             f"`openpali data build {name} --force`"
         )
     check_version(source)
-    return folder / (wanted + _NUMBER)
+    return folder / (f"{wanted}-{{00000..{shards - 1:05d}}}.tar" if shards is not None else wanted + _NUMBER)
 
 
 def check_version(source: str) -> None:
