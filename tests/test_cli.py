@@ -333,7 +333,7 @@ def test_every_part_of_a_bundle_is_quantized(capsys, monkeypatch, bits, bundle: 
 @pytest.mark.slow
 def test_quantized_nano_reads_the_same_words(capsys, monkeypatch, tmp_path: Path) -> None:
     openpali(capsys, monkeypatch, "quantize", "nano", "--out", tmp_path / "small")
-    shutil.copytree(find_model("nano"), tmp_path / "copy")  # which is read by its weights, not by the shipped graphs
+    shutil.copytree(find_model("nano"), tmp_path / "copy")  # read by its weights: it has no graphs
     small, whole = (
         openpali(capsys, monkeypatch, "read", DEMO / "screen.webp", "--model", tmp_path / name)
         for name in ("small", "copy")
