@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -173,18 +172,17 @@ def test_coco_of_another_kind_is_refused(tmp_path: Path) -> None:
     others = ({"images": [], "data": []}, [], "{", "[" * 10_000)
     files = [write(tmp_path / f"{number}.json", content) for number, content in enumerate(others)]
     empty = write(tmp_path / "empty.json", {})
-    for name, path, split, named in (
-        *(("coco", file, "", rf"/{file.name}") for file in files),
+    for name, path, named in (
+        *(("coco", file, rf"/{file.name}") for file in files),
         *(
-            (name, empty, "", f"no list '{key}', but nothing$")
+            (name, empty, f"no list '{key}', but nothing$")
             for name, key in (("coco", "images"), ("docvqa", "data"))
         ),
-        ("coco", tmp_path, "", "give the JSON file of COCO"),
-        ("coco", empty, "val", "--split val"),
-        ("cocoa", tmp_path, "", "did you mean 'coco'"),
+        ("coco", tmp_path, "give the JSON file of COCO"),
+        ("cocoa", tmp_path, "did you mean 'coco'"),
     ):
         with pytest.raises(ValueError, match=named):
-            import_data(name, path, out, split=split)
+            import_data(name, path, out)
     with pytest.raises(FileNotFoundError):
         import_data("coco", tmp_path / "gone.json", out)
     assert not out.exists()
@@ -260,21 +258,17 @@ def test_an_image_that_is_listed_twice_is_taken_once(tmp_path: Path) -> None:
 
 
 def test_files_that_are_empty_or_not_in_utf_8_are_named(tmp_path: Path) -> None:
-    root = tmp_path / "yolo"
-    for name in "abc":
-        image(root / f"{name}.png")
-        write(root / f"{name}.txt", "0 0.5 0.5 0.2 0.2\n")
-    write(root / "classes.txt", "cat\n")
-    (root / "a.txt").write_bytes("0 0.5 0.5 0.2 0.2 #\xfc".encode("latin-1"))
-    (root / "b.png").write_bytes(b"")
-    found, [example] = run("yolo", root)
-    assert (example.key, found.problems) == ("c", {"damaged entry": 1, "bad image": 1})
-    assert f"{root / 'a.txt'} is not UTF-8" in found.messages["damaged entry"][0]
-    assert f"{root / 'b.png'} is empty (0 bytes)" in found.messages["bad image"][0]
-    (root / "classes.txt").write_bytes(b"\xff")
-    for out, named in (("mine.jsonl", "classes.txt.*UTF-8"), ("mine.json", "must end in .jsonl")):
-        with pytest.raises(ValueError, match=named):
-            import_data("yolo", root, tmp_path / out)
+    image(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    table = write(tmp_path / "t.csv", "image,caption\na.png,x\nb.png,y\n")
+    found, [example] = run("csv", table)
+    assert (example.captions["en"], found.problems) == (("x",), {"bad image": 1})
+    assert f"{tmp_path / 'b.png'} is empty (0 bytes)" in found.messages["bad image"][0]
+    with pytest.raises(ValueError, match=r"must end in \.jsonl"):
+        import_data("csv", table, tmp_path / "mine.json")
+    table.write_bytes(b"image,caption\na.png,\xff\n")
+    with pytest.raises(ValueError, match=r"t\.csv is not UTF-8"):
+        import_data("csv", table, tmp_path / "mine.jsonl")
 
 
 def test_an_image_on_its_side_is_left_out(tmp_path: Path) -> None:
@@ -292,178 +286,6 @@ def test_an_image_on_its_side_is_left_out(tmp_path: Path) -> None:
     )
     found, examples = run("coco", path)
     assert (len(examples), found.problems) == (1, {"image lies on its side": 1})
-
-
-# ---- YOLO
-
-
-def test_yolo_with_a_description(tmp_path: Path) -> None:
-    root = tmp_path / "yolo"
-    for name in ("a", "b", "c", "d"):
-        image(root / f"images/train/{name}.jpg")
-    image(root / "images/val/v.jpg")
-    write(root / "labels/val/v.txt", "0 0.5 0.5 1 1\n")
-    write(root / "labels/train/a.txt", "0.0 0.5 0.5 0.25 0.5\n1 0.25 0.25 0.75 0.25 0.75 0.75\n\n")
-    write(root / "labels/train/b.txt", "7 0.5 0.5 0.2 0.2\n0 0.5 0.5\n0 32 24 10 10\nx y\n")
-    write(root / "labels/train/c.txt", "")
-    description = (
-        "# mine\npath: .  # here\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: 'traffic light'\n"
-    )
-    path = write(root / "data.yaml", description)
-    found, [example] = run("yolo", path)
-    assert [(thing.name, thing.box) for thing in example.objects] == [
-        ("cat", (12, 24, 36, 40)),
-        ("traffic light", (12, 16, 36, 48)),
-    ]
-    assert example.objects[0].mask is None
-    assert np.array_equal(example.objects[1].mask, read_polygons([16, 12, 48, 12, 48, 36]).draw(Size(48, 64)))
-    assert found.problems == {
-        "unknown category": 1,
-        "bad object": 3,
-        "image without usable objects": 2,
-        "image without a label file": 1,
-    }
-    assert found.notes == ["only train was taken; --split takes val"]
-    assert run("yolo", root, split="val")[0].samples == 1
-    with pytest.raises(ValueError):
-        run("yolo", root, split="test")
-
-
-@pytest.mark.parametrize("numbers", [2, 3])
-def test_keypoints_of_yolo_are_no_polygons(tmp_path: Path, numbers: int) -> None:
-    root = tmp_path / "yolo"
-    image(root / "images/train/a.jpg")
-    points = " ".join(["0.9 0.9 1"[: 4 * numbers - 1]] * 4)
-    write(root / "labels/train/a.txt", f"0 0.5 0.5 0.25 0.5 {points}\n")
-    path = write(root / "data.yaml", f"train: images/train\nnames: [cat]\nkpt_shape: [4, {numbers}]\n")
-    found, [example] = run("yolo", path)
-    assert [(thing.name, thing.box, thing.mask) for thing in example.objects] == [("cat", (12, 24, 36, 40), None)]
-    assert found.ok
-
-
-def test_yolo_as_roboflow_and_darknet_lay_it_out(tmp_path: Path) -> None:
-    root = tmp_path / "roboflow"
-    image(root / "train/images/a.jpg")
-    write(root / "train/labels/a.txt", "1 0.5 0.5 0.5 0.5")
-    write(root / "data.yaml", "train: ../train/images\nval: ../valid/images\n\nnc: 2\nnames: ['cat', 'dog']\n")
-    assert run("yolo", root)[1][0].objects[0].name == "dog"
-    flat = tmp_path / "darknet"
-    image(flat / "a.png")
-    write(flat / "a.txt", "0 0.5 0.5 0.5 0.5")
-    write(flat / "classes.txt", "cat\ndog\n")
-    assert run("yolo", flat)[1][0].objects[0].box == (12, 16, 36, 48)
-    both = tmp_path / "studio"
-    image(both / "images/a.png")
-    write(both / "labels/a.txt", "0 0.5 0.5 0.5 0.5")
-    write(both / "classes.txt", "cat\n")
-    assert run("yolo", both)[0].objects == 1
-    with pytest.raises(FileNotFoundError):
-        run("yolo", image(tmp_path / "unnamed/a.png").parent)
-
-
-def test_images_of_any_ending_are_found(tmp_path: Path) -> None:
-    for number, ending in enumerate(("JPG", "jfif", "webp", "Tif", "bmp", "gif")):
-        image(tmp_path / f"d/images/{number}.{ending}")
-        write(tmp_path / f"d/labels/{number}.txt", "0 0.5 0.5 0.5 0.5")
-    write(tmp_path / "d/classes.txt", "cat\n")
-    assert run("yolo", tmp_path / "d")[0].samples == 6
-    for ending in ("JPG", "jfif"):
-        image(tmp_path / f"voc/JPEGImages/{ending}1.{ending}")
-        voc(tmp_path / f"voc/Annotations/{ending}1.xml", bounded("cat", 1, 2, 9, 9), name="renamed.jpg")
-    assert run("voc", tmp_path / "voc")[0].samples == 2
-
-
-def test_a_label_file_of_yolo_is_not_that_of_two_folders(tmp_path: Path) -> None:
-    for folder in "ab":
-        image(tmp_path / f"d/images/{folder}/1.png")
-    write(tmp_path / "d/labels/1.txt", "0 0.5 0.5 0.5 0.5")
-    write(tmp_path / "d/classes.txt", "cat\n")
-    found, _ = run("yolo", tmp_path / "d")
-    assert (found.samples, found.problems) == (1, {"one label file for two images": 1})
-    for folder in "ab":
-        write(tmp_path / f"d/labels/{folder}/1.txt", "0 0.5 0.5 0.5 0.5")
-    assert run("yolo", tmp_path / "d")[0].samples == 2
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        "{0: yes, 1: 08}",
-        "[yes, '08']",
-        "\n- yes\n- 08 # the second",
-        '\n  0: yes\n  1: "08"\ndownload: |\n  names: z',
-    ],
-)
-def test_names_of_classes_are_texts(names: str, tmp_path: Path) -> None:
-    image(tmp_path / "images/a.png")
-    write(tmp_path / "labels/a.txt", "0 0.5 0.5 1 1\n1 0.5 0.5 1 1\n")
-    write(tmp_path / "data.yaml", f"names: {names}\ntrain: images\nval:\n")
-    assert [thing.name for thing in run("yolo", tmp_path)[1][0].objects] == ["yes", "08"]
-
-
-@pytest.mark.parametrize("text", ["names: [cat", "names:\n a b", "names: [[a]]", "names:", "nc: 2", "", "[" * 5000])
-def test_a_description_without_names_is_refused(text: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "data.yaml", text)
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        run("yolo", path)
-
-
-# ---- Pascal VOC
-
-
-def voc(path: Path, objects: str, size: str = "<width>64</width><height>48</height>", name: str = "a.jpg") -> None:
-    whole = f"<annotation><folder>VOC2012</folder><filename>{name}</filename><size>{size}<depth>3</depth></size>"
-    write(path, f"{whole}<segmented>0</segmented>{objects}</annotation>")
-
-
-def bounded(name: str, xmin: Any, ymin: Any, xmax: Any, ymax: Any) -> str:
-    box = f"<xmin>{xmin}</xmin><ymin>{ymin}</ymin><xmax>{xmax}</xmax><ymax>{ymax}</ymax>"
-    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
-    return (
-        f"<object><name>{name}</name><pose>Left</pose><difficult>1</difficult><bndbox>{box}</bndbox>{part}</object>"
-    )
-
-
-def test_pascal_voc(tmp_path: Path) -> None:
-    root = tmp_path / "VOC2012"
-    image(root / "JPEGImages/a.jpg")
-    image(root / "JPEGImages/b.jpg")
-    objects = bounded("horse", 1, 1, 64, 48) + bounded("person", 11.5, 21, 30, 40) + bounded("dog", "", 1, 2, 2)
-    voc(root / "Annotations/a.xml", objects + bounded("", 1, 1, 5, 5))
-    endless = "<width>1e999</width><height>48</height>"
-    voc(root / "Annotations/b.xml", bounded("dog", 5, 5, 9, 9), endless, name="b.jpg")
-    write(root / "Annotations/c.xml", "<annotation>")
-    write(root / "Annotations/e.xml", '<?xml version="1.0" encoding="foo"?><annotation/>')
-    write(root / "Annotations/d.xml", '<!DOCTYPE x [<!ENTITY a "b">]><annotation/>')
-    write(root / "ImageSets/Main/train.txt", "a\n")
-    write(root / "ImageSets/Main/val.txt", "b\nnone\n")
-    write(root / "ImageSets/Main/dog_val.txt", "b 1\n")
-    found, [example, _] = run("voc", root)
-    assert [(thing.name, thing.box) for thing in example.objects] == [
-        ("horse", (0, 0, 48, 64)),
-        ("person", (20, 10.5, 40, 30)),
-    ]
-    assert found.problems == {"bad object": 2, "damaged entry": 3}
-    assert found.notes == ["all images were taken; --split takes one of train, val"]
-    found, [example] = run("voc", root, split="val")
-    assert (example.key, found.problems) == ("b", {"no annotation file": 1})
-    for folder, fix in (
-        (root, "no split 'test' in .*: there are train, val"),
-        (image(tmp_path / "e/a.jpg").parent, "no XML files in .*: give the folder that holds Annotations"),
-    ):
-        with pytest.raises(FileNotFoundError, match=fix):
-            run("voc", folder, split="test")
-
-
-def test_pascal_voc_beside_its_images(tmp_path: Path) -> None:
-    image(tmp_path / "d/a.jpg")
-    voc(tmp_path / "d/a.xml", bounded("cat", 0, 0, 9, 9), size="<width>0</width><height>0</height>")
-    found, [example] = run("voc", tmp_path / "d")
-    assert (found.ok, example.objects[0].box) == (True, (0, 0, 9, 9))
-    image(tmp_path / "d/b.png")  # renamed with its annotation, whose entry was not
-    voc(tmp_path / "d/b.xml", bounded("dog", 0, 0, 9, 9), name="IMG_001.jpg")
-    found, examples = run("voc", tmp_path / "d")
-    assert (found.ok, [example.objects[0].name for example in examples]) == (True, ["cat", "dog"])
 
 
 def test_an_image_on_another_drive_has_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -618,54 +440,28 @@ def write_coco(
     return coco(root, annotations, [{"id": 139, "file_name": "a.jpg", "width": old.width, "height": old.height}])
 
 
-def write_yolo(
-    root: Path, old: Size, boxes: list[Box], polygons: list[list[float]], mask: NDArray[np.bool_]
-) -> Path:
-    middles = [[(b.xmin + b.xmax) / 2, (b.ymin + b.ymax) / 2, b.width, b.height] for b in boxes]
-    lines = []
-    for values in (each for pair in zip(middles, polygons, strict=True) for each in pair):
-        fractions = np.array(values) / np.tile([old.width, old.height], len(values) // 2)
-        lines.append(" ".join(["0", *(f"{value:.6f}" for value in fractions)]))
-    write(root / "labels/a.txt", "\n".join(lines))
-    return write(root / "classes.txt", "cat\n").parent
-
-
-def write_voc(
-    root: Path, old: Size, boxes: list[Box], polygons: list[list[float]], mask: NDArray[np.bool_]
-) -> Path:
-    things = "".join(bounded("cat", b.xmin + 1, b.ymin + 1, b.xmax, b.ymax) for b in boxes)
-    voc(root / "Annotations/a.xml", things, f"<width>{old.width}</width><height>{old.height}</height>")
-    return root
-
-
-@pytest.mark.parametrize("format", ["coco", "yolo", "voc"])
 @settings(max_examples=25)
 @given(drawn=drawings())
-def test_annotations_survive_every_resize(format: str, drawn: Any) -> None:
+def test_annotations_survive_every_resize(drawn: Any) -> None:
     old, new, boxes, polygons, mask = drawn
-    if old == (new.width, new.height) and old.height != old.width and format != "yolo":
+    if old == (new.width, new.height) and old.height != old.width:
         new = old  # an image on its side is left out
-    if format == "voc":
-        boxes = [Box(*(float(np.floor(edge)) for edge in box)) for box in boxes]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "d"
-        image(root / ("JPEGImages" if format == "voc" else "images") / "a.jpg", new.width, new.height)
-        makers = {"coco": write_coco, "yolo": write_yolo, "voc": write_voc}
-        found, [example] = run(format, makers[format](root, old, boxes, polygons, mask))
+        image(root / "images/a.jpg", new.width, new.height)
+        found, [example] = run("coco", write_coco(root, old, boxes, polygons, mask))
         assert found.ok
-        every = {"coco": [*boxes, Box(0, 0, *old)], "yolo": [b for b in boxes for _ in range(2)], "voc": boxes}
-        check_boxes(example, every[format], old, new, 0.002)
+        check_boxes(example, [*boxes, Box(0, 0, *old)], old, new, 0.002)
         masks = [thing.mask for thing in example.objects if thing.mask is not None]
-        assert len(masks) == {"coco": len(boxes) + 1, "yolo": len(boxes), "voc": 0}[format]
+        assert len(masks) == len(boxes) + 1
         for drawn_mask, polygon in zip(masks, polygons, strict=False):
             factors = np.tile([new.width / old.width, new.height / old.height], len(polygon) // 2)
             expected = read_polygons((np.array(polygon) * factors).tolist()).draw(new)
             assert np.mean(drawn_mask != expected) <= 0.02  # corners are rounded to a thousandth of a pixel
-        if format == "coco":
-            nearest = np.array(Image.fromarray(mask).resize((new.width, new.height), Image.Resampling.NEAREST))
-            # a centre on the border of two pixels has two nearest ones
-            rows, columns = ((2 * np.arange(n) + 1) * o % (2 * n) != 0 for o, n in zip(old, new, strict=True))
-            assert np.array_equal(masks[-1][np.ix_(rows, columns)], nearest[np.ix_(rows, columns)])
+        nearest = np.array(Image.fromarray(mask).resize((new.width, new.height), Image.Resampling.NEAREST))
+        # a centre on the border of two pixels has two nearest ones
+        rows, columns = ((2 * np.arange(n) + 1) * o % (2 * n) != 0 for o, n in zip(old, new, strict=True))
+        assert np.array_equal(masks[-1][np.ix_(rows, columns)], nearest[np.ix_(rows, columns)])
 
 
 def test_run_lengths_of_a_mask_draw_that_mask() -> None:
@@ -677,6 +473,6 @@ def test_run_lengths_of_a_mask_draw_that_mask() -> None:
 
 
 def test_every_format_has_a_test() -> None:
-    assert set(IMPORTERS) == {"coco", "yolo", "voc", "csv", "docvqa"}
+    assert set(IMPORTERS) == {"coco", "csv", "docvqa"}
     guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
     assert [name for name in IMPORTERS if f"| `{name}` |" not in guide] == []

@@ -91,13 +91,12 @@ def validate(
 
 @app.command("import", cls=Command)
 def import_(
-    format: Annotated[str, typer.Argument(help="coco, yolo, voc, csv or docvqa")],
-    path: Annotated[Path, typer.Argument(help="The annotations: a file, or for yolo and voc a folder")],
+    format: Annotated[str, typer.Argument(help="coco, csv or docvqa")],
+    path: Annotated[Path, typer.Argument(help="The file of the annotations")],
     out: Annotated[Path, typer.Option(help="JSONL file to write, as data of a recipe")],
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images; default: where the format has them")
     ] = None,
-    split: Annotated[str, typer.Option(help="Part of the data set, such as train (yolo, voc)")] = "",
     as_json: Json = False,
 ) -> None:
     """Write annotations in another format as JSONL, and count what cannot be used."""
@@ -108,7 +107,7 @@ def import_(
 
     check_not_input(out, path)
     check_writable(out)
-    found = import_data(format, path, out, images=images, split=split)
+    found = import_data(format, path, out, images=images)
     if as_json:
         typer.echo(json.dumps(found.as_json(), ensure_ascii=False))
     else:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from openpali import __version__
-from openpali.cli.inputs import with_folders
 from openpali.cli.models import open_pali, wait_passively
 from openpali.cli.options import Device, Dtype, Engine, Json, Model, Stride, UsageError
 from openpali.cli.outputs import check_drawable, check_not_input, check_writable
@@ -227,12 +226,19 @@ class _Files:
 
     @classmethod
     def of(cls, paths: Sequence[str], as_frames: bool, frames: int, stride: int | None) -> _Files:
-        """Checks that the files are there, before a model is loaded; a folder stands for those in it."""
+        """Checks that the files are there, before a model is loaded; a folder stands for those in it, by name."""
         from openpali.data.media.images import check_image_file
-        from openpali.data.media.videos import SUFFIXES, is_video
+        from openpali.data.media.loader import is_media
+        from openpali.data.media.videos import is_video
         from openpali.data.sources.registry import RECORDS
 
-        paths = with_folders(paths, SUFFIXES, "videos")
+        given, paths = paths, []
+        for path in given:
+            inside = sorted(filter(is_media, map(str, Path(path).iterdir()))) if Path(path).is_dir() else [path]
+            if not inside:
+                message = f"{path} is a folder without images or videos (those in folders inside it do not count)"
+                raise ValueError(message)
+            paths += inside
         for path in paths:
             if Path(path).suffix in RECORDS:
                 raise ValueError(f"{path} holds samples: ask with --input {path} --output answers.jsonl")

@@ -22,7 +22,6 @@ from openpali.mistakes import reason
 from openpali.tasks.example import Box, Size
 
 M = TypeVar("M", bound=BaseModel)
-FRACTIONS = Size(1, 1)  # the size of an image whose objects are annotated in fractions of it
 ROUNDING = 1.0  # pixels that a box may exceed the image by without being called clipped
 
 
@@ -72,19 +71,10 @@ class Request(NamedTuple):
     Attributes:
         path: the annotations, a file or a folder.
         images: folder of the images; ``None``: where the format has them.
-        split: the part of the data set, for formats that name parts; empty: the format's own default.
     """
 
     path: Path
     images: Path | None = None
-    split: str = ""
-
-    def refuse_split(self) -> None:
-        """For formats whose files have no splits. Raises ``ValueError`` if one is asked for."""
-        if self.split:
-            raise ValueError(
-                f"--split {self.split}: {self.path} has no splits in it; give the file of the one you want"
-            )
 
 
 class Thing(NamedTuple):
@@ -101,7 +91,7 @@ class Entry(NamedTuple):
 
     Attributes:
         where: place in the annotations.
-        names: of its file, the first choice first.
+        name: of its file.
         folders: where its file may be, the first choice first.
         fields: of the record.
         things: its objects; ``None``: it is not annotated with objects.
@@ -109,7 +99,7 @@ class Entry(NamedTuple):
     """
 
     where: str
-    names: Sequence[str]
+    name: str
     folders: Sequence[Path]
     fields: Mapping[str, Any]
     things: Sequence[Thing] | None = None
@@ -141,17 +131,17 @@ def records(entries: Iterator[Entry], request: Request, log: Imported) -> Iterat
 def _find(entry: Entry, folders: Sequence[Path], shortened: dict[Path, str]) -> Path:
     """The image of an entry.
 
-    A name with folders, of this system or of Windows, is looked up as it is in all places, then without them, then
-    other names are. Without its folders an image is found by one name only: a/1.png and b/1.png are two.
+    A name with folders, of this system or of Windows, is looked up as it is in all places, then without them.
+    Without its folders an image is found by one name only: a/1.png and b/1.png are two.
 
     Args:
         shortened: image that was found without its folders -> the name it was found by.
     """
-    name, *others = entry.names
+    name = entry.name
     if is_url(name):
         raise Unusable("no image file", f"{name} is a URL: download the image, and give its path")
     plain = PureWindowsPath(name)
-    for each in (name, plain.as_posix(), plain.name, *others):
+    for each in (name, plain.as_posix(), plain.name):
         forms = dict.fromkeys((each, *(unicodedata.normalize(form, each) for form in ("NFC", "NFD"))))
         for path in (folder / form for form in forms for folder in folders):
             if not is_file(path):
@@ -195,8 +185,7 @@ def _placed(thing: Thing, annotated: Size, size: Size, log: Imported) -> dict[st
         down, right = size.height / annotated.height, size.width / annotated.width
         box = box and Box(box.ymin * down, box.xmin * right, box.ymax * down, box.xmax * right)
         shape = shape and shape.resized(annotated, size)
-        if annotated != FRACTIONS:
-            log.change("objects moved with their resized image")
+        log.change("objects moved with their resized image")
     record: dict[str, Any] = {"name": thing.name}
     if box is not None:
         inside = Box(max(box.ymin, 0), max(box.xmin, 0), min(box.ymax, size.height), min(box.xmax, size.width))

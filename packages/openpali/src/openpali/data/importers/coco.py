@@ -36,7 +36,6 @@ class _Annotation(BaseModel):
 
 def read(request: Request, log: Imported) -> Iterator[Entry]:
     """One sample per image. The path is the JSON file, or a folder with a single one."""
-    request.refuse_split()
     path = _file(request.path)
     whole = read_json(path, "COCO", "images", "annotations")
     folder, split = path.parent, path.stem.rpartition("_")[2]  # instances_train2017.json, images in train2017
@@ -68,7 +67,7 @@ def read(request: Request, log: Imported) -> Iterator[Entry]:
         if captions:
             fields["caption"] = captions
         size = Size(image.height, image.width) if image.height and image.width else None
-        yield Entry(where, [image.file_name], folders, fields, things if located or not captions else None, size)
+        yield Entry(where, image.file_name, folders, fields, things if located or not captions else None, size)
     for left in annotations.values():
         for where, entry in left:
             log.add("annotation of an unlisted image", f"{where}: image_id {entry.image_id}")

@@ -19,7 +19,6 @@ class _Question(BaseModel):
 
 def read(request: Request, log: Imported) -> Iterator[Entry]:
     """One sample per question. The path is a file like ``train_v1.0_withQT.json``."""
-    request.refuse_split()
     path, whole = request.path, read_json(request.path, "DocVQA", "data")
     names = ("", "documents", "spdocvqa_images", "infographicsvqa_images", "images")
     for where, entry in read_entries(_Question, whole["data"], f"{path.name}, data", log):
@@ -32,4 +31,4 @@ def read(request: Request, log: Imported) -> Iterator[Entry]:
             fields = {"key": str(entry.id), "question": entry.question, "answers": answers}
             if entry.question_types:
                 fields["question_kind"] = ", ".join(entry.question_types)
-            yield Entry(where, [entry.image], [path.parent / name for name in names], fields)
+            yield Entry(where, entry.image, [path.parent / name for name in names], fields)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from openpali.data.importers import coco, docvqa, table, voc, yolo
+from openpali.data.importers import coco, docvqa, table
 from openpali.data.importers.base import Imported, Importer, Request, records
 from openpali.data.sources.files import relative_to
 from openpali.data.sources.records import parse_record
@@ -14,15 +14,13 @@ from openpali.whole import replacing
 
 IMPORTERS: dict[str, Importer] = {
     "coco": coco.read,
-    "yolo": yolo.read,
-    "voc": voc.read,
     "csv": table.read,
     "docvqa": docvqa.read,
 }
 """Name of a format -> what reads it."""
 
 
-def import_data(format: str, path: Path, out: Path, *, images: Path | None = None, split: str = "") -> Imported:
+def import_data(format: str, path: Path, out: Path, *, images: Path | None = None) -> Imported:
     """Write annotations in another format as JSONL (docs/data.md).
 
     The images stay where they are; their paths in the file are relative to it. The file appears complete or not at
@@ -33,7 +31,6 @@ def import_data(format: str, path: Path, out: Path, *, images: Path | None = Non
         path: the annotations, a file or a folder.
         out: the JSONL file to write.
         images: folder of the images, if it is not the one that the format prescribes.
-        split: the part of the data set, for formats that name parts.
     """
     if format not in IMPORTERS:
         raise ValueError(f"no format {format!r}; {hint(format, IMPORTERS)}")
@@ -41,7 +38,7 @@ def import_data(format: str, path: Path, out: Path, *, images: Path | None = Non
         raise ValueError(f"--out {out}: the file is JSONL, so its name must end in .jsonl")
     if images and not images.is_dir():
         raise FileNotFoundError(f"--images {images} is not a folder")
-    log, request, seen = Imported(out=str(out)), Request(path, images, split), set[Path]()
+    log, request, seen = Imported(out=str(out)), Request(path, images), set[Path]()
     with replacing(out) as new:
         with new.open("w", encoding="utf-8", newline="\n") as file:
             for image, fields in records(IMPORTERS[format](request, log), request, log):

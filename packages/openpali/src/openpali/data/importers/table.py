@@ -16,7 +16,6 @@ EXTRA = ("lang", "question_kind")
 
 def read(request: Request, log: Imported) -> Iterator[Entry]:
     """One sample per row. Cells may be separated by commas, semicolons or tabs, as the header is."""
-    request.refuse_split()
     path = request.path
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}: give a CSV file with a header")
@@ -67,4 +66,4 @@ def _entry(
     fields = {name: row[name] for name in [*(name for kind in complete for name in kind), *EXTRA] if name in row}
     if "answer" in fields:
         fields["answers"] = fields.pop("answer")
-    return Entry(where, [row["image"]], [folder, folder / "images"], {"key": where, **fields})
+    return Entry(where, row["image"], [folder, folder / "images"], {"key": where, **fields})
