@@ -31,17 +31,14 @@ class Ranks:
 
     Sums have torch's timeout (10 minutes for NCCL, 30 for gloo), so that a rank that hangs in a step ends the run.
     :meth:`gather` waits for :data:`GATHER_TIMEOUT`, since one rank may have long work of its own to do before it.
-
-    Attributes:
-        background: a process group (gloo) of its own, so that checkpoints are written while training goes on.
-        patient: the process group (gloo) of :meth:`gather`; None: the default one.
     """
 
     rank: int
     world: int
     device: torch.device
+    # a process group (gloo) of its own, so that checkpoints are written while training goes on
     background: dist.ProcessGroup | None = None
-    patient: dist.ProcessGroup | None = None
+    patient: dist.ProcessGroup | None = None  # the process group (gloo) of gather; None: the default one
 
     def sum(self, value: float) -> float:
         """The sum of ``value`` over all ranks."""

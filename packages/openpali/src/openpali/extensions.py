@@ -26,36 +26,26 @@ GROUP = "openpali.extensions"
 
 @dataclass(frozen=True)
 class Extension:
-    """The names of what a package adds -> where it is, as ``module:name``.
+    """The names of what a package adds -> where it is, as ``module:name``."""
 
-    Attributes:
-        commands: command as it is typed after ``openpali``, such as ``data build``, or with the group of ``--help``
-            that lists it, as ``Ask: read`` -> a function as typer takes it.
-        options: option of a command of the core, such as ``predict --ray`` -> the function that does its work.
-        datasets: data set of ``openpali data build`` -> its :class:`~openpali_lab.worlds.builders.base.Dataset`.
-        sources: first part of a source's name, up to a slash -> an
-            :class:`~openpali.data.sources.registry.Opener`.
-        architectures: kind of a model -> its :class:`~openpali.architectures.base.Architecture`.
-        objectives: ``objective`` of a recipe -> its :class:`~openpali.train.objectives.base.Objective`.
-        components: part of a bundle -> its :class:`~openpali.infer.components.Component`.
-        endpoints: name -> a function of the :class:`~openpali.serve.service.Service` that returns a router.
-        graphs: kind of a model -> a function of the model that returns its graphs
-            (:class:`~openpali.onnx.graphs.Graph`), by file name without suffix.
-        suites: suite of ``openpali eval --suite`` -> a function without arguments that returns its benchmarks.
-        scorers: files in the folder of the package that compute scores, as patterns.
-    """
-
+    # command as it is typed after openpali, such as data build, or with the group of --help that lists it, as Ask:
+    # read -> a function as typer takes it
     commands: Mapping[str, str] = field(default_factory=dict)
+    # option of a command of the core, such as predict --ray -> the function that does its work
     options: Mapping[str, str] = field(default_factory=dict)
-    datasets: Mapping[str, str] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict)  # data set of openpali data build -> its Dataset
+    # first part of a source's name, up to a slash -> an Opener
     sources: Mapping[str, str] = field(default_factory=dict)
-    architectures: Mapping[str, str] = field(default_factory=dict)
-    objectives: Mapping[str, str] = field(default_factory=dict)
-    components: Mapping[str, str] = field(default_factory=dict)
+    architectures: Mapping[str, str] = field(default_factory=dict)  # kind of a model -> its Architecture
+    objectives: Mapping[str, str] = field(default_factory=dict)  # objective of a recipe -> its Objective
+    components: Mapping[str, str] = field(default_factory=dict)  # part of a bundle -> its Component
+    # name -> a function of the Service that returns a router
     endpoints: Mapping[str, str] = field(default_factory=dict)
+    # kind of a model -> a function of the model that returns its graphs (Graph), by file name without suffix
     graphs: Mapping[str, str] = field(default_factory=dict)
+    # suite of openpali eval --suite -> a function without arguments that returns its benchmarks
     suites: Mapping[str, str] = field(default_factory=dict)
-    scorers: Sequence[str] = ()
+    scorers: Sequence[str] = ()  # files in the folder of the package that compute scores, as patterns
 
 
 class LeftOut(UserWarning):

@@ -33,17 +33,11 @@ _JSON = Terms()
 
 
 class Mistake(NamedTuple):
-    """A mistake.
+    """A mistake."""
 
-    Attributes:
-        place: the keys to it, with dots; "" is the value as a whole.
-        kind: pydantic's type of error.
-        sentence: it names the place.
-    """
-
-    place: str
-    kind: str
-    sentence: str
+    place: str  # the keys to it, with dots; "" is the value as a whole
+    kind: str  # pydantic's type of error
+    sentence: str  # it names the place
 
 
 def mistakes(

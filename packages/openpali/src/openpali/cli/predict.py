@@ -213,14 +213,10 @@ def _print(prediction: Prediction, text: str, before: str) -> None:
 
 @dataclass(frozen=True)
 class _Files:
-    """Images and videos on the command line, as a source.
+    """Images and videos on the command line, as a source."""
 
-    Attributes:
-        rows: the paths of each sample: one, or the frames of a video.
-        frames, stride: of a video file.
-    """
-
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str]]  # the paths of each sample: one, or the frames of a video
+    # frames, stride: of a video file
     frames: int
     stride: int | None
 

@@ -8,12 +8,9 @@ from typing import Any
 
 @dataclass(kw_only=True)
 class Problems:
-    """Problems by kind.
+    """Problems by kind."""
 
-    Attributes:
-        messages: kind of problem -> a message about each thing that has it, with file and place.
-    """
-
+    # kind of problem -> a message about each thing that has it, with file and place
     messages: dict[str, list[str]] = field(default_factory=dict)
 
     @property

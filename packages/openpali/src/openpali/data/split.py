@@ -18,18 +18,13 @@ _EARLIER = re.compile(f"(-({'|'.join(SIDES)}))*$")
 
 @dataclass(frozen=True)
 class Part:
-    """One side of a split.
+    """One side of a split."""
 
-    Attributes:
-        path: its JSONL file.
-        samples, images: number of samples, and of distinct images.
-        share: of the groups of samples without a common image, 0..1.
-    """
-
-    path: str
+    path: str  # its JSONL file
+    # samples, images: number of samples, and of distinct images
     samples: int
     images: int
-    share: float
+    share: float  # of the groups of samples without a common image, 0..1
 
 
 def split_data(path: Path, held_out: float, validation: float = 0.0) -> dict[str, Part]:

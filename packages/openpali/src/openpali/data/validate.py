@@ -32,26 +32,18 @@ PREFERENCE = ("detect", "vqa", "ocr", "classify", "caption", "denoise")  # tasks
 
 @dataclass(frozen=True)
 class Terms:
-    """How samples are to be written and what limits they have: by a model, or by a recipe.
+    """How samples are to be written and what limits they have: by a model, or by a recipe."""
 
-    Attributes:
-        tasks: those to try; by default every task that needs no other options than a tokenizer.
-        required: each task must be able to use each sample, as those that a recipe names; otherwise one is enough.
-            Without tasks, as for recipes of pages, each sample must have lines or a text.
-        tokenizer: the model's; without it, texts and lengths are not checked.
-        options: of the source.
-        max_prompt: maximum length of a prompt in tokens; by default prompts may have any length.
-        max_target: maximum length of a target in tokens, with the end token; by default the task's own.
-        seed: of what tasks draw.
-    """
-
-    tasks: Sequence[Task] = ()
+    tasks: Sequence[Task] = ()  # those to try; by default every task that needs no other options than a tokenizer
+    # each task must be able to use each sample, as those that a recipe names; otherwise one is enough. Without
+    # tasks, as for recipes of pages, each sample must have lines or a text
     required: bool = False
-    tokenizer: Tokenizer | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    max_prompt: int | None = None
+    tokenizer: Tokenizer | None = None  # the model's; without it, texts and lengths are not checked
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the source
+    max_prompt: int | None = None  # maximum length of a prompt in tokens; by default prompts may have any length
+    # maximum length of a target in tokens, with the end token; by default the task's own
     max_target: int | None = None
-    seed: int = 0
+    seed: int = 0  # of what tasks draw
 
 
 @dataclass(frozen=True)
@@ -68,27 +60,20 @@ class ShownSample:
 
 @dataclass
 class Validation(Problems):
-    """What :func:`validate` found.
+    """What :func:`validate` found."""
 
-    Attributes:
-        path: the data set.
-        samples, checked: number of samples, and number of those checked (evenly spaced).
-        feeds: task -> number of checked samples that it can use.
-        texts, lost: number of texts in the checked samples, and number of those that the tokenizer changes.
-        lost_characters: character that the tokenizer drops or changes -> number of texts that contain it.
-        longest_target: in tokens, with the end token.
-        shown: prompts and targets of a few samples.
-    """
-
-    path: str
+    path: str  # the data set
+    # samples, checked: number of samples, and number of those checked (evenly spaced)
     samples: int
     checked: int = 0
-    feeds: dict[str, int] = field(default_factory=dict)
+    feeds: dict[str, int] = field(default_factory=dict)  # task -> number of checked samples that it can use
+    # texts, lost: number of texts in the checked samples, and number of those that the tokenizer changes
     texts: int = 0
     lost: int = 0
+    # character that the tokenizer drops or changes -> number of texts that contain it
     lost_characters: dict[str, int] = field(default_factory=dict)
-    longest_target: int = 0
-    shown: list[ShownSample] = field(default_factory=list)
+    longest_target: int = 0  # in tokens, with the end token
+    shown: list[ShownSample] = field(default_factory=list)  # prompts and targets of a few samples
 
     def unusable(self, kinds: Sequence[str] = ENDS) -> tuple[int, str]:
         """How many problems of these kinds there are, and the first message."""

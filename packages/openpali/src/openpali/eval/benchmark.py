@@ -50,73 +50,53 @@ def unwatched(done: int, total: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """The description of a benchmark.
+    """The description of a benchmark."""
 
-    Attributes:
-        name: name on the command line.
-        title: title in reports.
-        split: the samples that are scored.
-        metric: name of the main score; for benchmarks of answers by default the task's.
-        paper: PaLI-3's number per score, in our units: fractions 0..1, CIDEr times 100. From memory of the paper's
-            v2; empty if it has none.
-        paper_ocr: the same with OCR text in the prompt.
-        resolution: side in pixels at which the paper evaluates; a checkpoint has its own.
-        frames: number of frames of a video and their stride; empty for images.
-        layout: files and folders that it reads, under the data root; none if the samples are synthetic.
-        home: where to get these files.
-        note: differences between our score and the paper's, if any.
-        seed: of samples that are made on demand.
-        test: whether no decision may rest on its scores; each scoring is then recorded
-            (:mod:`openpali.eval.test_log`).
-    """
-
-    name: str
-    title: str
-    split: str
-    metric: str
+    name: str  # name on the command line
+    title: str  # title in reports
+    split: str  # the samples that are scored
+    metric: str  # name of the main score; for benchmarks of answers by default the task's
+    # PaLI-3's number per score, in our units: fractions 0..1, CIDEr times 100. From memory of the paper's v2; empty
+    # if it has none
     paper: Mapping[str, float] = field(default_factory=dict)
-    paper_ocr: Mapping[str, float] = field(default_factory=dict)
-    resolution: int | None = None
-    frames: str = ""
+    paper_ocr: Mapping[str, float] = field(default_factory=dict)  # the same with OCR text in the prompt
+    resolution: int | None = None  # side in pixels at which the paper evaluates; a checkpoint has its own
+    frames: str = ""  # number of frames of a video and their stride; empty for images
+    # files and folders that it reads, under the data root; none if the samples are synthetic
     layout: Sequence[str] = ()
-    home: str = ""
-    note: str = ""
-    seed: int = SEED
+    home: str = ""  # where to get these files
+    note: str = ""  # differences between our score and the paper's, if any
+    seed: int = SEED  # of samples that are made on demand
+    # whether no decision may rest on its scores; each scoring is then recorded (openpali.eval.test_log)
     test: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerBenchmark(Benchmark):
-    """A benchmark whose samples are answered one by one.
-
-    Attributes:
-        open: data root -> samples. Reads annotations at once, and images on demand. Raises ``FileNotFoundError`` or
-            ``ValueError`` with the missing file or field and where to get it.
-        task: name of the task that writes the prompt and reads the answer.
-        options: options of the task; they override those that the model was trained with.
-        decoding: the paper's, or big_vision's transfer configuration if the paper does not say; None: greedy, up to
-            the longest answer of the task in the model's dialect.
-        scorer: scores the answers instead of the task, if the benchmark has another protocol.
-        measure: values of an example that such a scorer needs, besides those that the task measures.
-        part: the part of a bundle whose prompts are written and whose confidence is fitted. It is asked even if the
-            bundle lists it for no task. A part that reads pages takes no prompts: there, routing decides whether it
-            answers.
-        fits: the part whose confidence is fitted, where the bundle decides who answers; by default the part that is
-            asked first.
-        calibration: data root -> similar samples, neither scored nor trained on, to fit the confidence of answers
-            on; None: the benchmark has none.
-    """
+    """A benchmark whose samples are answered one by one."""
 
     metric: str = ""
 
+    # data root -> samples. Reads annotations at once, and images on demand. Raises FileNotFoundError or ValueError
+    # with the missing file or field and where to get it
     open: Open
-    task: str
+    task: str  # name of the task that writes the prompt and reads the answer
+    # options of the task; they override those that the model was trained with
     options: Mapping[str, Any] = field(default_factory=dict)
+    # the paper's, or big_vision's transfer configuration if the paper does not say; None: greedy, up to the longest
+    # answer of the task in the model's dialect
     decoding: Decoding | None = None
-    scorer: Score | None = None
+    scorer: Score | None = None  # scores the answers instead of the task, if the benchmark has another protocol
+    # values of an example that such a scorer needs, besides those that the task measures
     measure: Measure | None = None
+    # the part of a bundle whose prompts are written and whose confidence is fitted. It is asked even if the bundle
+    # lists it for no task. A part that reads pages takes no prompts: there, routing decides whether it answers
     part: str | None = None
+    # the part whose confidence is fitted, where the bundle decides who answers; by default the part that is asked
+    # first
     fits: str | None = None
+    # data root -> similar samples, neither scored nor trained on, to fit the confidence of answers on; None: the
+    # benchmark has none
     calibration: Open | None = None
 
     def __post_init__(self) -> None:
@@ -199,26 +179,20 @@ class SeenSamples:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """The scores of a benchmark of embeddings, and their inputs.
+    """The scores of a benchmark of embeddings, and their inputs."""
 
-    Attributes:
-        scores: the scores, with per-image values if they exist.
-        n, of: number of images scored, and in total.
-        train: number of images that probes were trained on, and in total; without probes (0, 0).
-        candidates: the scored images are compared with one another, so that fewer of them score higher or lower.
-        data: hash of the inputs (:class:`SeenSamples`): pixels, texts and labels, in order.
-        prompt: the texts that were embedded: templates, the first of them, languages.
-        preprocessing: part -> preprocessing and pooling of its images; empty for the trained embeddings of the
-            siglip part.
-    """
-
-    scores: Scores
+    scores: Scores  # the scores, with per-image values if they exist
+    # n, of: number of images scored, and in total
     n: int
     of: int
+    # number of images that probes were trained on, and in total; without probes (0, 0)
     train: tuple[int, int] = (0, 0)
+    # the scored images are compared with one another, so that fewer of them score higher or lower
     candidates: bool = False
-    data: str
+    data: str  # hash of the inputs (SeenSamples): pixels, texts and labels, in order
+    # the texts that were embedded: templates, the first of them, languages
     prompt: Mapping[str, Any] = field(default_factory=dict)
+    # part -> preprocessing and pooling of its images; empty for the trained embeddings of the siglip part
     preprocessing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def trained_on(self) -> dict[str, int]:
@@ -239,51 +213,36 @@ class Embedded:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderBenchmark(Benchmark):
-    """A benchmark of embeddings or features.
+    """A benchmark of embeddings or features."""
 
-    Attributes:
-        run: model, data root, limit (None: all), progress -> scores. The limit is on the images that are scored,
-            and on those that probes are trained on. Raises as :attr:`AnswerBenchmark.open`.
-        parts: of a bundle, that are asked; none: those that answer prompts, and their encoders.
-    """
-
-    parts: Sequence[str] = ()
+    parts: Sequence[str] = ()  # of a bundle, that are asked; none: those that answer prompts, and their encoders
+    # model, data root, limit (None: all), progress -> scores. The limit is on the images that are scored, and on
+    # those that probes are trained on. Raises as AnswerBenchmark.open
     run: Callable[[Encoders, Path, int | None, Advance], Embedded]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageBenchmark(Benchmark):
-    """A benchmark about whole screens and pages, such as their words: what is found must be right, and its place.
-
-    Attributes:
-        open: as :attr:`AnswerBenchmark.open`; samples have what ``answer`` needs.
-        part: of a bundle, that answers.
-        task: of which the confidence of ``part`` is; empty: what is found has none.
-        parts: of a bundle, that an answer depends on.
-        answer: a model -> what answers about a page, and says what is there.
-        right: whether each thing that is found on a page is right; None: what is found has no confidence.
-        calibration: opens the samples that confidence is fitted on; None: it is not.
-        learnt: data root -> samples like those that were learned from, which an OOD detector is fitted on,
-            equally many of each source; the samples for calibration set its limit. None: no detector is fitted.
-        described_by: the component of a bundle whose features that detector takes.
-        fit: fits and stores what else a model needs, before its confidence, and says what. None: nothing.
-        kinds: name of a slice -> pattern (a regular expression) in the keys of its pages.
-        cluster: key of a page -> what it is a view of; intervals draw whole clusters.
-        score: of what is found on each page, and what is there.
-    """
+    """A benchmark about whole screens and pages, such as their words: what is found must be right, and in place."""
 
     metric: str = "word_f1"
 
-    open: Open
-    part: str
-    task: str = ""
-    parts: Sequence[str]
-    answer: Callable[[Pali], AnswerPage]
+    open: Open  # as AnswerBenchmark.open; samples have what answer needs
+    part: str  # of a bundle, that answers
+    task: str = ""  # of which the confidence of part is; empty: what is found has none
+    parts: Sequence[str]  # of a bundle, that an answer depends on
+    answer: Callable[[Pali], AnswerPage]  # a model -> what answers about a page, and says what is there
+    # whether each thing that is found on a page is right; None: what is found has no confidence
     right: Callable[[Sequence[Detection], Sequence[Detection]], list[bool]] | None = right_words
-    calibration: Open | None = None
+    calibration: Open | None = None  # opens the samples that confidence is fitted on; None: it is not
+    # data root -> samples like those that were learned from, which an OOD detector is fitted on, equally many of
+    # each source; the samples for calibration set its limit. None: no detector is fitted
     learnt: Callable[[Path], Sequence[Source]] | None = None
-    described_by: str = ""
+    described_by: str = ""  # the component of a bundle whose features that detector takes
+    # fits and stores what else a model needs, before its confidence, and says what. None: nothing
     fit: Callable[[Pali], str] | None = None
+    # name of a slice -> pattern (a regular expression) in the keys of its pages
     kinds: Mapping[str, str] = field(default_factory=dict)
-    cluster: Callable[[str], str] = str
+    cluster: Callable[[str], str] = str  # key of a page -> what it is a view of; intervals draw whole clusters
+    # of what is found on each page, and what is there
     score: Callable[[Sequence[Sequence[Detection]], Sequence[Sequence[Detection]]], Scores] = word_f1

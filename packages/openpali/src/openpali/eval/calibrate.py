@@ -47,18 +47,13 @@ _Chosen = tuple[Source, Sequence[int]]  # samples by their indices
 
 @dataclass(frozen=True)
 class Fitted:
-    """The calibration of a task of a part.
-
-    Attributes:
-        claims: number of texts, or of objects, that it was fitted on.
-        right: share of them that is right.
-    """
+    """The calibration of a task of a part."""
 
     part: str
     task: str
     calibration: Calibration
-    claims: int
-    right: float
+    claims: int  # number of texts, or of objects, that it was fitted on
+    right: float  # share of them that is right
 
 
 def calibrate(

@@ -27,50 +27,43 @@ LONG = 30  # scores: of more, Markdown leaves out slices of all but the main one
 
 @dataclass(frozen=True)
 class Card:
-    """A score, and everything needed to reproduce it. Fractions are 0..1, CIDEr is times 100.
-
-    Attributes:
-        n: number of samples scored.
-        scores, metric: all scores by name, and the name of the main one.
-        intervals: 95 % intervals of the scores that are means over samples (or over slices): Wilson's of
-            proportions, bootstrap intervals of others; and of ratios of sums over pages, clustered by page.
-        slices: kind of sample, or language if there are several -> ``n``, the main score, and its interval.
-        paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt.
-        limited: a sentence if a limit changed what is measured, so that scores do not compare; also in the note.
-        model: name, hash (weights, configuration and tokenizer of every part), the part of a bundle that was asked,
-            engine, device, and the dtype that the engine computed in.
-        data: split, hash of all samples scored (keys, references and pixels), and how many samples there are; for
-            probes, the number of images they were trained on, and how many of these there are.
-        prompt: task, its options, and the first prompt; for embeddings, the texts and templates.
-        preprocessing: how images were resized; for embeddings, per part, with the pooling.
-        decoding: how tokens were chosen.
-        scoring: the definition of the metric, and a hash of the code that computes scores.
-        worst: the worst samples by the main score, with prompt, answer and references.
-        predictions: file with every answer; only its name if it is in the card's folder.
-        seconds: time of this run, without the time of answers from an earlier run.
-    """
+    """A score, and everything needed to reproduce it. Fractions are 0..1, CIDEr is times 100."""
 
     benchmark: str
-    n: int
+    n: int  # number of samples scored
+    # scores, metric: all scores by name, and the name of the main one
     scores: dict[str, float]
     metric: str
     title: str = ""
+    # 95 % intervals of the scores that are means over samples (or over slices): Wilson's of proportions, bootstrap
+    # intervals of others; and of ratios of sums over pages, clustered by page
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    # kind of sample, or language if there are several -> n, the main score, and its interval
     slices: dict[str, Json] = field(default_factory=dict)
+    # paper, paper_ocr: the paper's numbers, never ours, without and with OCR text in the prompt
     paper: dict[str, float] = field(default_factory=dict)
     paper_ocr: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    # a sentence if a limit changed what is measured, so that scores do not compare; also in the note
     limited: str = ""
+    # name, hash (weights, configuration and tokenizer of every part), the part of a bundle that was asked, engine,
+    # device, and the dtype that the engine computed in
     model: Json = field(default_factory=dict)
+    # split, hash of all samples scored (keys, references and pixels), and how many samples there are; for probes,
+    # the number of images they were trained on, and how many of these there are
     data: Json = field(default_factory=dict)
+    # task, its options, and the first prompt; for embeddings, the texts and templates
     prompt: Json = field(default_factory=dict)
+    # how images were resized; for embeddings, per part, with the pooling
     preprocessing: Json = field(default_factory=dict)
-    decoding: Json = field(default_factory=dict)
+    decoding: Json = field(default_factory=dict)  # how tokens were chosen
+    # the definition of the metric, and a hash of the code that computes scores
     scoring: Json = field(default_factory=dict)
     versions: Json = field(default_factory=dict)
+    # the worst samples by the main score, with prompt, answer and references
     worst: list[Json] = field(default_factory=list)
-    predictions: str = ""
-    seconds: float = 0.0
+    predictions: str = ""  # file with every answer; only its name if it is in the card's folder
+    seconds: float = 0.0  # time of this run, without the time of answers from an earlier run
 
     def as_json(self) -> Json:
         """Plain JSON values."""

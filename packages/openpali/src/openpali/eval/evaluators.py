@@ -115,32 +115,21 @@ class AnswerEvaluator:
 
     A prompt that is too long for the model has an empty answer, with a warning (:class:`LongPrompts`). If all are
     too long, that is an error.
-
-    Attributes:
-        name: name of the scores in logs.
-        source: the samples.
-        task: writes prompts, parses answers and measures them.
-        decoding: by default greedy, up to the length of the task's longest answer.
-        scorer: scores the answers, if the task does not.
-        measure: values of an example that such a scorer needs, besides those that the task measures.
-        limit: evaluate only the first ``limit`` samples.
-        batch: number of samples per batch.
-        predictions: file to append answers to; samples whose answers it contains are skipped.
-        watch: called on rank 0 whenever samples are done.
-        claims: keep the log-probability and the confidence of each claim of an answer.
     """
 
-    name: str
-    source: Source
-    task: Task
-    decoding: Decoding | None = None
-    scorer: Score | None = None
+    name: str  # name of the scores in logs
+    source: Source  # the samples
+    task: Task  # writes prompts, parses answers and measures them
+    decoding: Decoding | None = None  # by default greedy, up to the length of the task's longest answer
+    scorer: Score | None = None  # scores the answers, if the task does not
+    # values of an example that such a scorer needs, besides those that the task measures
     measure: Measure | None = None
-    limit: int | None = None
-    batch: int = BATCH
+    limit: int | None = None  # evaluate only the first limit samples
+    batch: int = BATCH  # number of samples per batch
+    # file to append answers to; samples whose answers it contains are skipped
     predictions: PredictionsFile | None = None
-    watch: Advance = unwatched
-    claims: bool = False
+    watch: Advance = unwatched  # called on rank 0 whenever samples are done
+    claims: bool = False  # keep the log-probability and the confidence of each claim of an answer
 
     @classmethod
     def of(cls, benchmark: AnswerBenchmark, source: Source, task: Task, **rest: Any) -> AnswerEvaluator:
@@ -259,14 +248,10 @@ class AnswerEvaluator:
 
 @dataclass(frozen=True)
 class LossEvaluator:
-    """Mean negative log-likelihood per target token, EOS included, of the references that a task writes.
+    """Mean negative log-likelihood per target token, EOS included, of the references that a task writes."""
 
-    Attributes:
-        name: name of the scores in logs.
-        source, task, limit, batch: see :class:`AnswerEvaluator`.
-    """
-
-    name: str
+    name: str  # name of the scores in logs
+    # source, task, limit, batch: see AnswerEvaluator
     source: Source
     task: Task
     limit: int | None = None
@@ -292,19 +277,12 @@ class LossEvaluator:
 
 @dataclass(frozen=True)
 class EmbeddingEvaluator:
-    """Runs a benchmark of embeddings or features on rank 0, while the others wait.
+    """Runs a benchmark of embeddings or features on rank 0, while the others wait."""
 
-    Attributes:
-        benchmark: the images and texts to embed, and how to score them.
-        data: the data root.
-        limit: evaluate only the first ``limit`` samples.
-        watch: called on rank 0 whenever samples are done.
-    """
-
-    benchmark: EncoderBenchmark
-    data: Path
-    limit: int | None = None
-    watch: Advance = unwatched
+    benchmark: EncoderBenchmark  # the images and texts to embed, and how to score them
+    data: Path  # the data root
+    limit: int | None = None  # evaluate only the first limit samples
+    watch: Advance = unwatched  # called on rank 0 whenever samples are done
 
     @property
     def name(self) -> str:

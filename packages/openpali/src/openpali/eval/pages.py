@@ -20,17 +20,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PageEvaluator(ABC):
-    """What the evaluators of pages have in common.
+    """What the evaluators of pages have in common."""
 
-    Attributes:
-        name: of the scores in logs.
-        source: pages with ``lines`` and ``ignored``.
-        limit: evaluate only the first ``limit`` pages.
-    """
-
-    name: str
-    source: Source
-    limit: int | None = None
+    name: str  # of the scores in logs
+    source: Source  # pages with lines and ignored
+    limit: int | None = None  # evaluate only the first limit pages
 
     @property
     def n(self) -> int:
@@ -50,28 +44,19 @@ class PageEvaluator(ABC):
 
 @dataclass(frozen=True)
 class PageAnswers:
-    """What was found on a page, and what is there.
+    """What was found on a page, and what is there."""
 
-    Attributes:
-        key: of the page.
-        pixels: hash of its image.
-    """
-
-    key: str
-    pixels: str
+    key: str  # of the page
+    pixels: str  # hash of its image
     found: list[Detection]
     true: list[Detection]
 
 
 @dataclass(frozen=True)
 class WholePageEvaluator(PageEvaluator):
-    """What is found on whole pages, beside what is there.
+    """What is found on whole pages, beside what is there."""
 
-    Attributes:
-        watch: called on rank 0 whenever a page is done.
-    """
-
-    watch: Advance = unwatched
+    watch: Advance = unwatched  # called on rank 0 whenever a page is done
 
     def run(self, answer: AnswerPage, ranks: Ranks = ALONE) -> list[PageAnswers]:
         """Ask about every page. Collective: call it on every rank."""

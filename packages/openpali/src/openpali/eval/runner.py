@@ -44,16 +44,12 @@ from openpali.weights.files import BUNDLE
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its card and answers.
-
-    Attributes:
-        rows: every answer, in order of index; none for benchmarks of embeddings.
-        source, task: the samples and the task, to read the samples again.
-    """
+    """A finished run: its card and answers."""
 
     card: Card
-    rows: Sequence[Answered]
+    rows: Sequence[Answered]  # every answer, in order of index; none for benchmarks of embeddings
     scores: Scores
+    # source, task: the samples and the task, to read the samples again
     source: Source | None = None
     task: Task | None = None
 

@@ -29,22 +29,15 @@ HELD = 2**30
 
 @dataclass(frozen=True)
 class Request:
-    """What to ask about each sample.
+    """What to ask about each sample."""
 
-    Attributes:
-        task: writes the prompts; by default the one that a sample is evidently for.
-        text: what the task asks about, the same for all samples; by default the sample's own question, expression
-            or names. Without a task it is a prompt or a question.
-        lang: of the answers; by default the sample's.
-        raw: the text is the whole prompt, even if it reads like a question, or is short for one (<OD>).
-        fast: detect by the patches of the image encoder, without a decoder.
-    """
-
-    task: str = ""
+    task: str = ""  # writes the prompts; by default the one that a sample is evidently for
+    # what the task asks about, the same for all samples; by default the sample's own question, expression or names.
+    # Without a task it is a prompt or a question
     text: str = ""
-    lang: str = ""
-    raw: bool = False
-    fast: bool = False
+    lang: str = ""  # of the answers; by default the sample's
+    raw: bool = False  # the text is the whole prompt, even if it reads like a question, or is short for one (<OD>)
+    fast: bool = False  # detect by the patches of the image encoder, without a decoder
 
     def __post_init__(self) -> None:
         if self.raw and (self.task or not self.text):
@@ -58,19 +51,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a sample: a prediction, or an error.
-
-    Attributes:
-        note: sentences if the model was not trained on the task (:meth:`Pipeline.reservation`), and if the text was
-            not asked as it is (:meth:`Pali.prompted`).
-        files: paths of the sample's images, as its source names them.
-    """
+    """What came of a sample: a prediction, or an error."""
 
     key: str
     prediction: Prediction | None = None
     error: str = ""
+    # sentences if the model was not trained on the task (Pipeline.reservation), and if the text was not asked as it
+    # is (Pali.prompted)
     note: str = ""
-    files: Sequence[str] = ()
+    files: Sequence[str] = ()  # paths of the sample's images, as its source names them
 
     def line(self, run: str) -> Json:
         """What a file of answers has of it; ``run`` identifies samples, model, engine and request."""
@@ -160,15 +149,11 @@ class AnswersFile(LinesFile):
 
 @dataclass(frozen=True)
 class PreparedSample:
-    """A sample on its way to the components that may answer it.
-
-    Attributes:
-        rows: how each component reads it, see :meth:`Pali.rows`.
-    """
+    """A sample on its way to the components that may answer it."""
 
     index: int
     sample: Example
-    rows: Mapping[str, Row]
+    rows: Mapping[str, Row]  # how each component reads it, see Pali.rows
     note: str
 
     @property

@@ -32,16 +32,11 @@ SQUASHED = 2.0
 
 @dataclass(frozen=True)
 class Question:
-    """What a bundle is asked.
+    """What a bundle is asked."""
 
-    Attributes:
-        task: name of the task that reads the answer.
-        images: in full size; one, the frames of a video, or none for text alone.
-    """
-
-    task: str
+    task: str  # name of the task that reads the answer
     prompt: str
-    images: Sequence[Sized]
+    images: Sequence[Sized]  # in full size; one, the frames of a video, or none for text alone
 
 
 class Component:

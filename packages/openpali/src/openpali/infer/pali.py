@@ -61,22 +61,15 @@ class Reworded(UserWarning):
 
 
 class Prompted(NamedTuple):
-    """What a model is asked.
+    """What a model is asked."""
 
-    Attributes:
-        task: parses the answer.
-        prompt: what the model reads.
-        note: a sentence if the user's text is asked as a question or left out, or holds a name that the model does
-            not know; else empty.
-        part: that is to answer; None: those of :meth:`Pali.route`.
-        free: whether the user's text is neither a prompt nor what a task takes.
-    """
-
-    task: Task
-    prompt: str
+    task: Task  # parses the answer
+    prompt: str  # what the model reads
+    # a sentence if the user's text is asked as a question or left out, or holds a name that the model does not
+    # know; else empty
     note: str = ""
-    part: str | None = None
-    free: bool = False
+    part: str | None = None  # that is to answer; None: those of Pali.route
+    free: bool = False  # whether the user's text is neither a prompt nor what a task takes
 
 
 class Pali(Bundle):

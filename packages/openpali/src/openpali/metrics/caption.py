@@ -27,15 +27,10 @@ class TooFewImages(UserWarning):
 
 @dataclass(frozen=True)
 class DocumentFrequency:
-    """Number of images whose references contain each n-gram, from which CIDEr computes its idf.
+    """Number of images whose references contain each n-gram, from which CIDEr computes its idf."""
 
-    Attributes:
-        counts: n-gram (1 to 4 words) -> number of images.
-        images: number of images counted.
-    """
-
-    counts: Mapping[NGram, int]
-    images: int
+    counts: Mapping[NGram, int]  # n-gram (1 to 4 words) -> number of images
+    images: int  # number of images counted
 
 
 def document_frequency(

@@ -10,17 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Scores:
-    """The result of a metric.
+    """The result of a metric."""
 
-    Attributes:
-        summary: name -> value for the whole set. Fractions in 0..1, except CIDEr, which is times 100.
-        per_sample: name -> one value per sample in input order, in the unit of the summary; only for metrics that
-            have a value per sample.
-        counts: name -> numerator and denominator of each sample; only for metrics that are ratios of sums.
-    """
-
+    # name -> value for the whole set. Fractions in 0..1, except CIDEr, which is times 100
     summary: dict[str, float]
+    # name -> one value per sample in input order, in the unit of the summary; only for metrics that have a value
+    # per sample
     per_sample: dict[str, list[float]] = field(default_factory=dict)
+    # name -> numerator and denominator of each sample; only for metrics that are ratios of sums
     counts: dict[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
 

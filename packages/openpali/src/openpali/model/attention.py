@@ -32,19 +32,14 @@ MOST_ROWS = 512  # with more, a block has one head, which many threads cannot sh
 
 
 class Scoring(NamedTuple):
-    """How scores become weights, beside the queries and keys.
+    """How scores become weights, beside the queries and keys."""
 
-    Attributes:
-        mask: which keys may be seen, bool; broadcasts to ``[..., L, N]``.
-        scale: of the scores; None: ``d ** -0.5``.
-        bias: added to the scores, float of the queries' dtype; broadcasts to ``[..., L, N]``. It may hide keys with
-            -inf, but not all keys of a query.
-        cap: bounds the scores before the bias, ``cap * tanh(scores / cap)``, which no fused kernel does.
-    """
-
-    mask: Tensor | None = None
-    scale: float | None = None
+    mask: Tensor | None = None  # which keys may be seen, bool; broadcasts to [..., L, N]
+    scale: float | None = None  # of the scores; None: d ** -0.5
+    # added to the scores, float of the queries' dtype; broadcasts to [..., L, N]. It may hide keys with -inf, but
+    # not all keys of a query
     bias: Tensor | None = None
+    # bounds the scores before the bias, cap * tanh(scores / cap), which no fused kernel does
     cap: float | None = None
 
     def block(self, at: tuple[slice, slice, slice]) -> Scoring:

@@ -19,24 +19,18 @@ from openpali.model.layers import matmul_dtype
 
 
 class Embeddings(NamedTuple):
-    """L2-normalised embeddings ``[B, D]`` and the two scalars of the loss.
-
-    Attributes:
-        region, name: embeddings of places ``[R, D]``, or of every patch ``[B * N, D]``, and of names ``[U, D]``, if
-            there are any.
-        sides: distances of each patch to the sides of the thing that it is part of, as shares of the image:
-            ``[B * N, 4]``.
-        tokens: the image encoder's patch tokens, as they are: ``[B, N, D]``.
-    """
+    """L2-normalised embeddings ``[B, D]`` and the two scalars of the loss."""
 
     image: Tensor
     text: Tensor
     log_temperature: Tensor
     bias: Tensor
+    # region, name: embeddings of places [R, D], or of every patch [B * N, D], and of names [U, D], if there are any
     region: Tensor | None = None
     name: Tensor | None = None
+    # distances of each patch to the sides of the thing that it is part of, as shares of the image: [B * N, 4]
     sides: Tensor | None = None
-    tokens: Tensor | None = None
+    tokens: Tensor | None = None  # the image encoder's patch tokens, as they are: [B, N, D]
 
 
 _MULTIPLE = 32  # tokens are padded to a multiple of it

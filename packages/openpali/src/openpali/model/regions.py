@@ -21,22 +21,14 @@ _LEAST = 1e-3  # share of an image: no side is nearer to a patch
 
 
 class Regions(NamedTuple):
-    """Named places in the images of a batch: R regions, which share U names.
+    """Named places in the images of a batch: R regions, which share U names."""
 
-    Attributes:
-        rows: the image of each region, int64 ``[R]``.
-        boxes: (ymin, xmin, ymax, xmax) of each region as shares of the image, float ``[R, 4]`` in 0..1.
-        names: token ids of the names, int64 ``[U, L]``; a name may occur more than once, and the last is empty.
-        named: the name of each region, an index below U, int64 ``[R]``; :data:`PADDING` and :data:`UNKNOWN` have no
-            loss.
-        points: (y, x) of the centre of each patch as shares of its image, float ``[B, N, 2]``, below 0 for padding,
-            if every patch learns; None: the patch at the centre of each region.
-    """
-
-    rows: Tensor
-    boxes: Tensor
-    names: Tensor
-    named: Tensor
+    rows: Tensor  # the image of each region, int64 [R]
+    boxes: Tensor  # (ymin, xmin, ymax, xmax) of each region as shares of the image, float [R, 4] in 0..1
+    names: Tensor  # token ids of the names, int64 [U, L]; a name may occur more than once, and the last is empty
+    named: Tensor  # the name of each region, an index below U, int64 [R]; PADDING and UNKNOWN have no loss
+    # (y, x) of the centre of each patch as shares of its image, float [B, N, 2], below 0 for padding, if every
+    # patch learns; None: the patch at the centre of each region
     points: Tensor | None = None
 
     @property
@@ -46,15 +38,11 @@ class Regions(NamedTuple):
 
 
 class Places(NamedTuple):
-    """What is at P places: at the centre of each region, or at every patch.
+    """What is at P places: at the centre of each region, or at every patch."""
 
-    Attributes:
-        region: the region that is there, int64 ``[P]``; -1: none.
-        weights: of each place in a loss, float ``[P]``. Those of a region add up to 1, and so do those of an image
-            where no region is. An image without regions has none: whether it shows things is not known.
-    """
-
-    region: Tensor
+    region: Tensor  # the region that is there, int64 [P]; -1: none
+    # of each place in a loss, float [P]. Those of a region add up to 1, and so do those of an image where no region
+    # is. An image without regions has none: whether it shows things is not known
     weights: Tensor
 
 

@@ -25,18 +25,12 @@ class Memory(NamedTuple):
 
 
 class VisualTokens(NamedTuple):
-    """Images of rows, F frames each, as a model sees them.
+    """Images of rows, F frames each, as a model sees them."""
 
-    Attributes:
-        patches: what the ViT makes of each image, ``[B * F, N, D]``.
-        tokens: visual tokens as the language model takes them, ``[B, F * N', D']``; the real ones of a row stand
-            first.
-        counts: how many of each row's are real, int64 ``[B]``; None: all.
-    """
-
-    patches: Tensor
+    patches: Tensor  # what the ViT makes of each image, [B * F, N, D]
+    # visual tokens as the language model takes them, [B, F * N', D']; the real ones of a row stand first
     tokens: Tensor
-    counts: Tensor | None
+    counts: Tensor | None  # how many of each row's are real, int64 [B]; None: all
 
 
 class Head(NamedTuple):

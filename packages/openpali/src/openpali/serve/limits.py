@@ -19,31 +19,19 @@ DRAIN: float = 30
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one request.
+    """Limits of one request."""
 
-    Attributes:
-        body: bytes of a request.
-        pixels: of one image; a larger one is refused before it is decoded.
-        all_pixels: of all images of a request, which are held in memory together.
-        images: of one prompt.
-        pages: of one PDF file.
-        characters: of one prompt; a longer one is refused before it is compared with the names that a model knows.
-        new_tokens: that a request may generate.
-        texts: texts or images of one call for embeddings.
-        seconds: after which a request is given up.
-        media: bytes of an image behind a URL.
-    """
-
-    body: int = 32 * 2**20
-    pixels: int = 50_000_000
-    all_pixels: int = 100_000_000
-    images: int = 16
-    pages: int = 16
+    body: int = 32 * 2**20  # bytes of a request
+    pixels: int = 50_000_000  # of one image; a larger one is refused before it is decoded
+    all_pixels: int = 100_000_000  # of all images of a request, which are held in memory together
+    images: int = 16  # of one prompt
+    pages: int = 16  # of one PDF file
+    # of one prompt; a longer one is refused before it is compared with the names that a model knows
     characters: int = 20_000
-    new_tokens: int = 1024
-    texts: int = 256
-    seconds: float = 300
-    media: int = 16 * 2**20
+    new_tokens: int = 1024  # that a request may generate
+    texts: int = 256  # texts or images of one call for embeddings
+    seconds: float = 300  # after which a request is given up
+    media: int = 16 * 2**20  # bytes of an image behind a URL
 
 
 class ApiKey:

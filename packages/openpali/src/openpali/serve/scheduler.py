@@ -45,14 +45,11 @@ ENCODED = 4  # most requests that are encoded between two steps
 class _Lane:
     """Requests that are decoded together. Their memories are padded to the longest, so they have similar lengths;
     each memory is shared by as many rows, so they have the same number of beams.
-
-    Attributes:
-        length: tokens of the first memory.
     """
 
     pipeline: Pipeline
     beams: int
-    length: int
+    length: int  # tokens of the first memory
     rows: Rows
 
 

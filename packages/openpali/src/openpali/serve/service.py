@@ -56,53 +56,36 @@ class Served:
 
 @dataclass(frozen=True)
 class ApiQuestion:
-    """A request as endpoints give it on.
+    """A request as endpoints give it on."""
 
-    Attributes:
-        model: who is asked.
-        text: a prompt or a question; with ``task``, what the task asks about.
-        images: data URLs or URLs, with the name that errors give them.
-        task, lang, raw, part: how the prompt is written, and who answers, see :meth:`Pali.prompted`.
-        decoding: how to generate, given the longest answer of the task in tokens.
-        stops: texts before which the answer ends.
-        alternatives: how many of the most probable tokens to note at each place.
-    """
-
-    model: Served
-    text: str
-    images: Named
+    model: Served  # who is asked
+    text: str  # a prompt or a question; with task, what the task asks about
+    images: Named  # data URLs or URLs, with the name that errors give them
+    # task, lang, raw, part: how the prompt is written, and who answers, see Pali.prompted
     task: str = ""
     lang: str = ""
+    # how to generate, given the longest answer of the task in tokens
     decoding: Callable[[int], Decoding] = lambda tokens: Decoding(max_tokens=tokens)
-    stops: Sequence[str] = ()
-    alternatives: int = 0
+    stops: Sequence[str] = ()  # texts before which the answer ends
+    alternatives: int = 0  # how many of the most probable tokens to note at each place
     raw: bool = False
     part: str | None = None
 
 
 @dataclass
 class Service:
-    """A model that is served, and those that adapters make of it.
+    """A model that is served, and those that adapters make of it."""
 
-    Attributes:
-        scheduler: queues requests and answers them.
-        name: of the scheduler's model, for clients.
-        adapters: by name, what :meth:`Pali.adapted` makes of it.
-        history: what to do with chats of several messages.
-        origins: web pages that may call it (CORS).
-        hosts: names by which it may be called.
-    """
-
-    scheduler: Scheduler
-    name: str
+    scheduler: Scheduler  # queues requests and answers them
+    name: str  # of the scheduler's model, for clients
     limits: Limits
     media: Media
     metrics: Metrics
     key: ApiKey = field(default_factory=lambda: ApiKey(None))
-    history: History = "last-turn"
-    origins: Sequence[str] = ()
-    hosts: Sequence[str] = ()
-    adapters: Mapping[str, Pali] = field(default_factory=dict)
+    history: History = "last-turn"  # what to do with chats of several messages
+    origins: Sequence[str] = ()  # web pages that may call it (CORS)
+    hosts: Sequence[str] = ()  # names by which it may be called
+    adapters: Mapping[str, Pali] = field(default_factory=dict)  # by name, what Pali.adapted makes of it
 
     def __post_init__(self) -> None:
         self._waiting = 0  # calls that are computed beside the decoder, or wait for it

@@ -53,33 +53,19 @@ It is not called while several parts may answer, since which one does is known o
 
 @dataclass
 class Attempt:
-    """A part of the model that may answer a request.
+    """A part of the model that may answer a request."""
 
-    Attributes:
-        part: who answers.
-        row: what it is asked.
-        ask: how to generate.
-        tokenizer: of the answer.
-        pipeline: generates the answer; None for a part without a decoder.
-        keys: of the images, for the feature cache.
-        read: tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits.
-        text: what is being generated; None while it waits, and for a part without a decoder.
-        ood_score: of the images; None while it waits, without images, and without a detector.
-        answer: makes the answer of a part without a decoder.
-        known: that answer, once the part is asked.
-    """
-
-    part: str
-    row: Row
-    ask: Ask
-    tokenizer: Tokenizer
-    pipeline: Pipeline | None = None
-    keys: Sequence[tuple[Hashable, str]] = ()
-    read: int = 0
-    text: Text | None = None
-    ood_score: float | None = None
-    answer: Callable[[], Prediction] | None = None
-    known: Future[Prediction] | None = None
+    part: str  # who answers
+    row: Row  # what it is asked
+    ask: Ask  # how to generate
+    tokenizer: Tokenizer  # of the answer
+    pipeline: Pipeline | None = None  # generates the answer; None for a part without a decoder
+    keys: Sequence[tuple[Hashable, str]] = ()  # of the images, for the feature cache
+    read: int = 0  # tokens that it read, of the images, of the prompt, and its own beside them; 0 while it waits
+    text: Text | None = None  # what is being generated; None while it waits, and for a part without a decoder
+    ood_score: float | None = None  # of the images; None while it waits, without images, and without a detector
+    answer: Callable[[], Prediction] | None = None  # makes the answer of a part without a decoder
+    known: Future[Prediction] | None = None  # that answer, once the part is asked
 
     @property
     def width(self) -> int:
@@ -109,31 +95,21 @@ class Attempt:
 
 @dataclass(eq=False)
 class Ticket:
-    """A request.
+    """A request."""
 
-    Attributes:
-        attempts: the parts that may answer, in the order in which they are asked.
-        stops: texts that end the answer.
-        watch: see :data:`Watch`.
-        submitted, started, first_token, finished: on the clock of ``time.monotonic``; 0 until then.
-        turn: the attempt that is being made; at the end, the one whose answer is given.
-        reworded: a sentence for the sender, if the prompt is not the text that was sent.
-        warning: ends the answer if the images are out of distribution; empty where programs read the answer.
-        future: the texts of the answer, once it is complete.
-    """
-
-    attempts: Sequence[Attempt]
-    stops: Sequence[str] = ()
-    watch: Watch | None = None
+    attempts: Sequence[Attempt]  # the parts that may answer, in the order in which they are asked
+    stops: Sequence[str] = ()  # texts that end the answer
+    watch: Watch | None = None  # see Watch
+    # submitted, started, first_token, finished: on the clock of time.monotonic; 0 until then
     submitted: float = field(default_factory=time.monotonic)
     started: float = 0.0
     first_token: float = 0.0
     finished: float = 0.0
-    turn: int = 0
-    reworded: str = ""
-    warning: str = ""
+    turn: int = 0  # the attempt that is being made; at the end, the one whose answer is given
+    reworded: str = ""  # a sentence for the sender, if the prompt is not the text that was sent
+    warning: str = ""  # ends the answer if the images are out of distribution; empty where programs read the answer
     cancelled: bool = False
-    future: Future[list[Generation]] = field(default_factory=Future)
+    future: Future[list[Generation]] = field(default_factory=Future)  # the texts of the answer, once it is complete
 
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()  # only the scheduler ends it

@@ -24,17 +24,11 @@ _LOCATION_OR_WORD = re.compile(r"<loc[0-9]{4}>|(?:(?!<loc[0-9]{4}>)\S)+")
 
 @dataclass(frozen=True)
 class LocationCodec:
-    """Writes and reads boxes as text.
+    """Writes and reads boxes as text."""
 
-    Attributes:
-        bins: positions along each side, 2 to 10,000.
-        style: ``"text"`` for plain integers, ``"token"`` for location tokens.
-        joiner: between the objects of a detection answer.
-    """
-
-    bins: int = 1000
-    style: Literal["text", "token"] = "text"
-    joiner: str = " "
+    bins: int = 1000  # positions along each side, 2 to 10,000
+    style: Literal["text", "token"] = "text"  # "text" for plain integers, "token" for location tokens
+    joiner: str = " "  # between the objects of a detection answer
 
     def __post_init__(self) -> None:
         if not 2 <= self.bins <= 10_000:

@@ -17,17 +17,11 @@ ANY_MASK_TOKEN = r"<(?:mask_token|seg)[0-9]+>"
 
 @dataclass(frozen=True)
 class MaskText:
-    """Writes and reads the codes of masks as text.
+    """Writes and reads the codes of masks as text."""
 
-    Attributes:
-        name: beginning of each token.
-        digits: fewest of a token's number.
-        joiner: between tokens.
-    """
-
-    name: str = "<mask_token"
-    digits: int = 1
-    joiner: str = " "
+    name: str = "<mask_token"  # beginning of each token
+    digits: int = 1  # fewest of a token's number
+    joiner: str = " "  # between tokens
 
     def encode(self, codes: Sequence[int]) -> str:
         """Write the 16 codes of one mask."""

@@ -27,14 +27,11 @@ _PLACE_OR_WORD = re.compile(r"<loc_[0-9]{1,4}>|(?:(?!<loc_[0-9]{1,4}>)\S)+")
 
 @dataclass(frozen=True)
 class NamedFirst(LocationCodec):
-    """Writes and reads boxes behind their names; a name may have several, and those without one come first.
-
-    Attributes:
-        corners: of a region: 2 of a box, top left and bottom right, or 4 of a quadrilateral, which is read as the
-            box around it.
-    """
+    """Writes and reads boxes behind their names; a name may have several, and those without one come first."""
 
     bins: int = BINS
+    # of a region: 2 of a box, top left and bottom right, or 4 of a quadrilateral, which is read as the box around
+    # it
     corners: int = 2
 
     def find_named(
@@ -102,17 +99,11 @@ class NamedFirst(LocationCodec):
 
 @dataclass(frozen=True)
 class Outlines:
-    """Writes and reads objects as polygons: "<loc_52><loc_333><loc_932><loc_774>...<sep>...".
+    """Writes and reads objects as polygons: "<loc_52><loc_333><loc_932><loc_774>...<sep>..."."""
 
-    Attributes:
-        bins: positions along each side.
-        between: separates the polygons of an object.
-        around: begins and ends an object, where there are several.
-    """
-
-    bins: int = BINS
-    between: str = "<sep>"
-    around: tuple[str, str] = ("<poly>", "</poly>")
+    bins: int = BINS  # positions along each side
+    between: str = "<sep>"  # separates the polygons of an object
+    around: tuple[str, str] = ("<poly>", "</poly>")  # begins and ends an object, where there are several
 
     def encode(self, objects: Sequence[Sequence[Polygon]], size: tuple[int, int]) -> str:
         """Write the polygons of each object in an image of ``size`` (height, width)."""

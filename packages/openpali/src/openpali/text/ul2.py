@@ -16,17 +16,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Denoiser:
-    """One way to corrupt text.
+    """One way to corrupt text."""
 
-    Attributes:
-        mode: the mode token that the inputs start with.
-        rate: share of the tokens that are hidden.
-        mean_span: mean length of a hidden span in tokens; 0 hides one suffix, of ``rate`` on average.
-    """
-
-    mode: str
-    rate: float
-    mean_span: int
+    mode: str  # the mode token that the inputs start with
+    rate: float  # share of the tokens that are hidden
+    mean_span: int  # mean length of a hidden span in tokens; 0 hides one suffix, of rate on average
 
 
 DENOISERS = (

@@ -14,33 +14,23 @@ from openpali.train.objectives.base import Losses
 
 @dataclass(frozen=True)
 class Report:
-    """Values since the previous report.
+    """Values since the previous report."""
 
-    Attributes:
-        samples, step: since the start of the run.
-        loss: what is optimised; mean over steps.
-        losses: per source; mean over samples. SigLIP's is the share of images to which another text of their rank's
-            micro-batch is nearer than their own.
-        extra: further values of the objective, of the last micro-batch of rank 0.
-        gradient_norm: global norm before clipping; mean over steps.
-        data_wait: share of the time spent waiting for data, 0..1.
-        memory: peak bytes of any rank so far: on its GPU, or else of its process.
-        drawn: samples of each source since the start of the run.
-        bad: samples that could not be used, since the start of the run.
-    """
-
+    # samples, step: since the start of the run
     samples: int
     step: int
-    loss: float
+    loss: float  # what is optimised; mean over steps
+    # per source; mean over samples. SigLIP's is the share of images to which another text of their rank's micro-
+    # batch is nearer than their own
     losses: Mapping[str, float]
-    extra: Mapping[str, float]
-    gradient_norm: float
+    extra: Mapping[str, float]  # further values of the objective, of the last micro-batch of rank 0
+    gradient_norm: float  # global norm before clipping; mean over steps
     samples_per_second: float
-    data_wait: float
+    data_wait: float  # share of the time spent waiting for data, 0..1
     learning_rate: float
-    memory: int
-    drawn: Mapping[str, int]
-    bad: int
+    memory: int  # peak bytes of any rank so far: on its GPU, or else of its process
+    drawn: Mapping[str, int]  # samples of each source since the start of the run
+    bad: int  # samples that could not be used, since the start of the run
 
 
 @dataclass

@@ -36,17 +36,11 @@ _INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")  # PEFT ch
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter.
+    """An adapter."""
 
-    Attributes:
-        base: the model that it was trained on, as :func:`openpali.weights.find.find_model` takes it.
-        config: its layers, rank and scale.
-        tensors: by our names, ``LAYER.lora.down`` and ``LAYER.lora.up``.
-    """
-
-    base: str
-    config: LoraConfig
-    tensors: Mapping[str, Tensor]
+    base: str  # the model that it was trained on, as openpali.weights.find.find_model takes it
+    config: LoraConfig  # its layers, rank and scale
+    tensors: Mapping[str, Tensor]  # by our names, LAYER.lora.down and LAYER.lora.up
 
 
 def read_adapter(folder: Path) -> Adapter:

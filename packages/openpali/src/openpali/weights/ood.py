@@ -22,19 +22,12 @@ FALSE_ALARMS = 0.01  # share of in-distribution images beyond the limit
 
 @dataclass(frozen=True)
 class OodDetector:
-    """In-distribution images, as centres in a whitened space of image features (:func:`describe`).
+    """In-distribution images, as centres in a whitened space of image features (:func:`describe`)."""
 
-    Attributes:
-        mean: of the features, ``[D]``.
-        whiten: their whitening, ``[D, D]``.
-        centres: k-means of in-distribution images, whitened, ``[K, D]``.
-        limit: distance from the nearest centre beyond which :data:`FALSE_ALARMS` of other such images are, ``[]``.
-    """
-
-    mean: Tensor
-    whiten: Tensor
-    centres: Tensor
-    limit: Tensor
+    mean: Tensor  # of the features, [D]
+    whiten: Tensor  # their whitening, [D, D]
+    centres: Tensor  # k-means of in-distribution images, whitened, [K, D]
+    limit: Tensor  # distance from the nearest centre beyond which FALSE_ALARMS of other such images are, []
 
     def score(self, features_ND: Tensor) -> Tensor:
         """OOD score, ``[N]``: distance of images from the nearest centre, in units of the limit."""

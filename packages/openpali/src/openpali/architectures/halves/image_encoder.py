@@ -14,23 +14,16 @@ from openpali.model.vit import MAPHead, ViT, ViTConfig
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """Under the names of :class:`openpali.architectures.siglip.network.SigLIP`.
+    """Under the names of :class:`openpali.architectures.siglip.network.SigLIP`."""
 
-    Attributes:
-        vision: shape of the ViT.
-        text: shape of the text tower; None if there is none.
-        weights: ``vit.*``; ``pool.*`` with a MAP head; and, with both towers, ``text.*``, ``log_temperature``,
-            ``bias``.
-        image_size: height and width in pixels that it was trained at; the ViT uses the complete patches within. Of
-            one whose images keep their proportions, of a square with a patch for each position embedding.
-        dropped: tensors that are not used, such as a classifier's head.
-    """
-
-    vision: ViTConfig
-    text: TextTowerConfig | None
+    vision: ViTConfig  # shape of the ViT
+    text: TextTowerConfig | None  # shape of the text tower; None if there is none
+    # vit.*; pool.* with a MAP head; and, with both towers, text.*, log_temperature, bias
     weights: Mapping[str, Tensor]
+    # height and width in pixels that it was trained at; the ViT uses the complete patches within. Of one whose
+    # images keep their proportions, of a square with a patch for each position embedding
     image_size: tuple[int, int]
-    dropped: Sequence[str] = ()
+    dropped: Sequence[str] = ()  # tensors that are not used, such as a classifier's head
 
     @property
     def has_pool(self) -> bool:

@@ -38,28 +38,20 @@ from openpali.model.vit import LAYER_NORM_EPS, ViTConfig, check_pool
 
 @dataclass(frozen=True)
 class T5Gemma2Config:
-    """Shapes of the parts, and ids of the tokenizer.
+    """Shapes of the parts, and ids of the tokenizer."""
 
-    Attributes:
-        vision: shape of the ViT.
-        encoder, decoder: of the language model, of one width and vocabulary.
-        pool: side of the square of patches whose tokens are averaged.
-        bos: token at the beginning of prompts and texts.
-        before, after: tokens around the visual tokens of an image. The last of ``before`` marks its place in a
-            prompt. The first of ``after`` has an embedding of its own.
-        image_token: what transformers puts into a prompt for each visual token; nothing here reads it.
-        longest: most positions that it was made for; nothing here depends on it.
-    """
-
-    vision: ViTConfig
+    vision: ViTConfig  # shape of the ViT
+    # encoder, decoder: of the language model, of one width and vocabulary
     encoder: GemmaConfig
     decoder: GemmaConfig
-    pool: int = 4
-    bos: int = 2
+    pool: int = 4  # side of the square of patches whose tokens are averaged
+    bos: int = 2  # token at the beginning of prompts and texts
+    # before, after: tokens around the visual tokens of an image. The last of before marks its place in a prompt.
+    # The first of after has an embedding of its own
     before: tuple[int, ...] = (108, 255_999)
     after: tuple[int, ...] = (256_000, 108)
-    image_token: int = 262_144
-    longest: int = 131_072
+    image_token: int = 262_144  # what transformers puts into a prompt for each visual token; nothing here reads it
+    longest: int = 131_072  # most positions that it was made for; nothing here depends on it
 
 
 class T5Gemma2Model(VisionLanguageModel):

@@ -35,21 +35,16 @@ class Unusable(ValueError):
 
 @dataclass(kw_only=True)
 class Imported(Problems):
-    """What became of a data set; ``problems`` counts what was left out, by reason.
+    """What became of a data set; ``problems`` counts what was left out, by reason."""
 
-    Attributes:
-        out: the JSONL file.
-        samples, images, objects: number of samples, of distinct images, and of objects in the file.
-        changed: what was changed -> number of objects, or of whatever else it is about.
-        notes: what else the user should know, a sentence each.
-    """
-
-    out: str
+    out: str  # the JSONL file
+    # samples, images, objects: number of samples, of distinct images, and of objects in the file
     samples: int = 0
     images: int = 0
     objects: int = 0
+    # what was changed -> number of objects, or of whatever else it is about
     changed: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what else the user should know, a sentence each
 
     def change(self, what: str) -> None:
         self.changed[what] = self.changed.get(what, 0) + 1
@@ -66,15 +61,10 @@ class Imported(Problems):
 
 
 class Request(NamedTuple):
-    """What to import.
+    """What to import."""
 
-    Attributes:
-        path: the annotations, a file or a folder.
-        images: folder of the images; ``None``: where the format has them.
-    """
-
-    path: Path
-    images: Path | None = None
+    path: Path  # the annotations, a file or a folder
+    images: Path | None = None  # folder of the images; None: where the format has them
 
 
 class Thing(NamedTuple):
@@ -87,23 +77,14 @@ class Thing(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What annotations hold about an image.
+    """What annotations hold about an image."""
 
-    Attributes:
-        where: place in the annotations.
-        name: of its file.
-        folders: where its file may be, the first choice first.
-        fields: of the record.
-        things: its objects; ``None``: it is not annotated with objects.
-        size: of the image when it was annotated, which things refer to; ``None``: as it is now.
-    """
-
-    where: str
-    name: str
-    folders: Sequence[Path]
-    fields: Mapping[str, Any]
-    things: Sequence[Thing] | None = None
-    size: Size | None = None
+    where: str  # place in the annotations
+    name: str  # of its file
+    folders: Sequence[Path]  # where its file may be, the first choice first
+    fields: Mapping[str, Any]  # of the record
+    things: Sequence[Thing] | None = None  # its objects; None: it is not annotated with objects
+    size: Size | None = None  # of the image when it was annotated, which things refer to; None: as it is now
 
 
 Importer = Callable[[Request, Imported], Iterator[Entry]]

@@ -95,18 +95,15 @@ class PairEncoder:
     float32, shares of the image with its padding, ``names [U, L]``, the objects' distinct names, and ``region_names
     [R]``, indices into them, -2 of an ignored box. R and U are padded to multiples of 64: R with names of -1, U
     with the empty text.
-
-    Attributes:
-        regions: also encode the objects of images.
-        normalisation: "lower" for lower case; "canonical" also removes ASCII punctuation and extra spaces, as
-            transformers' `SiglipTokenizer` does; "as is" changes nothing.
-        padding: "eos" repeats EOS, as SigLIP does; "pad" has one EOS, then the padding token, as SigLIP 2 does.
     """
 
     tokenizer: Tokenizer
     length: int
+    # "lower" for lower case; "canonical" also removes ASCII punctuation and extra spaces, as transformers'
+    # `SiglipTokenizer` does; "as is" changes nothing
     normalisation: TextNormalisation = "lower"
-    regions: bool = False
+    regions: bool = False  # also encode the objects of images
+    # "eos" repeats EOS, as SigLIP does; "pad" has one EOS, then the padding token, as SigLIP 2 does
     padding: Padding = "eos"
 
     def encode(self, example: Example, task: Task, preprocess: AnyPreprocess, rng: np.random.Generator) -> Arrays:

@@ -50,19 +50,12 @@ class Phase:
 
 @dataclass
 class EncodedSample:
-    """An encoded example.
+    """An encoded example."""
 
-    Attributes:
-        arrays: the encoder's output.
-        entry: index of its entry in the phase.
-        key: name for logs.
-        problems: one sentence for each bad sample that it replaces.
-    """
-
-    arrays: Arrays
-    entry: int
-    key: str
-    problems: list[str] = field(default_factory=list)
+    arrays: Arrays  # the encoder's output
+    entry: int  # index of its entry in the phase
+    key: str  # name for logs
+    problems: list[str] = field(default_factory=list)  # one sentence for each bad sample that it replaces
 
 
 class Stream(Dataset[EncodedSample]):

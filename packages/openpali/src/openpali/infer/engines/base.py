@@ -19,27 +19,18 @@ def _nothing(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine, registered by one line in :data:`openpali.infer.engines.registry.ENGINES`.
+    """An engine, registered by one line in :data:`openpali.infer.engines.registry.ENGINES`."""
 
-    Attributes:
-        wrap: turns a model, in evaluation mode, on its device and in its dtype, into what generates text.
-        prepare: changes a model in place when it is loaded.
-        require: raises ``ValueError`` with the fix where a package is missing.
-        compiles: runs only models of an architecture that says how (``engine_language``).
-        devices: kinds of torch's devices that it runs on; empty: all.
-        auto: dtypes with which ``auto`` takes it, if it can run; for engines that are faster with the same weights.
-        widens: takes weights that are stored in int8 as floats; those in int4 stay so.
-        adapts: runs a LoRA adapter beside the weights of its base; else the adapter is merged into them.
-    """
-
+    # turns a model, in evaluation mode, on its device and in its dtype, into what generates text
     wrap: Callable[[VisionLanguageModel], Model]
-    prepare: Callable[[VisionLanguageModel], None] = _nothing
-    require: Callable[[], object] = _nothing
-    compiles: bool = False
-    devices: tuple[str, ...] = ()
+    prepare: Callable[[VisionLanguageModel], None] = _nothing  # changes a model in place when it is loaded
+    require: Callable[[], object] = _nothing  # raises ValueError with the fix where a package is missing
+    compiles: bool = False  # runs only models of an architecture that says how (engine_language)
+    devices: tuple[str, ...] = ()  # kinds of torch's devices that it runs on; empty: all
+    # dtypes with which auto takes it, if it can run; for engines that are faster with the same weights
     auto: tuple[str, ...] = ()
-    widens: bool = False
-    adapts: bool = False
+    widens: bool = False  # takes weights that are stored in int8 as floats; those in int4 stay so
+    adapts: bool = False  # runs a LoRA adapter beside the weights of its base; else the adapter is merged into them
 
     def refusal(self, name: str, device: torch.device, config: object = None, kind: str = "") -> str:
         """Why an engine of this name cannot run a model of this configuration, a ``kind``, on a device; empty: it

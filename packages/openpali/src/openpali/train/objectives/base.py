@@ -28,17 +28,12 @@ R = TypeVar("R", bound=Recipe)
 
 @dataclass
 class Losses:
-    """The loss of a batch.
+    """The loss of a batch."""
 
-    Attributes:
-        total: the batch's part of the global loss, a scalar to call backward on.
-        per_row: a loss of each row ``[B]``, detached; reported per source.
-        extra: further values to report: scalars, detached, on their device; NaN is not reported. (Reading them here
-            would make the CPU wait for the GPU before the backward pass.)
-    """
-
-    total: Tensor
-    per_row: Tensor
+    total: Tensor  # the batch's part of the global loss, a scalar to call backward on
+    per_row: Tensor  # a loss of each row [B], detached; reported per source
+    # further values to report: scalars, detached, on their device; NaN is not reported. (Reading them here would
+    # make the CPU wait for the GPU before the backward pass.)
     extra: dict[str, Tensor] = field(default_factory=dict)
 
 
