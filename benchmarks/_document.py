@@ -25,13 +25,14 @@ by the command of each section. `pip install -e 'packages/openpali-lab[bench]'` 
 
 A ratio above 1 means that ours is better; of each script, the least, the median and the greatest ratio are listed
 first. Cells of wide tables are ours/peer (ratio). Long tables leave out rows with a ratio near 1, and
-settings of a peer that are not its best; the files that they link have all rows.
+settings of a peer that are not its best; of the longest, only the file is linked. Files have all rows.
 {machine}
 
 `python benchmarks/_document.py` generates this page from docstrings and from the files that the scripts write with
 `--json docs/results/benchmarks/SCRIPT.json`.
 """
 LONG = 20  # rows of a table
+LARGE, SMALL = 300, 150  # words of tables that are shown: of the first of a script, and of others
 EQUAL = 0.02  # a ratio this near to 1 is left out of a longer one, unless it has an interval
 MACHINE = ("cpu", "gpu", "cores", "threads", "load", "system", "python", "versions")  # facts of every record
 
@@ -60,7 +61,7 @@ def document(scripts: Path, results: Path) -> str:
         sections += [_block(each) for each in rest.strip("\n").split("\n\n") if each]
         if (notes := results / f"NOTES-{name}.md").is_file():
             sections.append(notes.read_text("utf-8"))
-        sections += [_folded(file, records[file], common) for file in files]
+        sections += _folded({file: records[file] for file in files}, common)
     machine = f"Unless a table names others, the machine is: {', '.join(common)}." if common else ""
     return "\n".join([HEAD.format(machine=machine).rstrip() + "\n", *contents, "", *sections])
 
@@ -86,16 +87,35 @@ def _summary(records: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     return str(len(ratios)), f"{min(ratios):.2f}, {median(ratios):.2f}, {max(ratios):.2f}"
 
 
-def _folded(file: Path, record: Mapping[str, Any], common: Sequence[str]) -> str:
-    """A table that opens at a click, under the facts in which its machine differs."""
-    facts = [each for each in _facts(record["machine"]) if each not in common]
-    link = f"[All rows](results/benchmarks/{file.name})"
-    if (
-        "-" in file.stem and len(record["results"]) > LONG
-    ):  # one more of a script, too long to stand beside the first
-        return f"{', '.join([f'`{file.stem}`', *facts])}: {link}\n"
-    summary = f'<details markdown="1"><summary>{", ".join([f"<code>{file.stem}</code>", *facts])}</summary>'
-    return f"{summary}\n\n{table(record['results'])}\n{link}\n\n</details>\n"
+def _folded(records: Mapping[Path, Mapping[str, Any]], common: Sequence[str]) -> list[str]:
+    """Tables that open at a click, under the facts in which a machine differs; small ones of equal facts share one.
+
+    Of the others only files are linked.
+    """
+    groups: list[tuple[list[str], list[Path], list[Mapping[str, Any]]]] = []
+    for file, record in records.items():
+        facts = [fact for fact in _facts(record["machine"]) if fact not in common]
+        for known, files, rows in groups:
+            if known == facts and _size([*rows, *record["results"]]) <= SMALL:
+                files.append(file)
+                rows += record["results"]
+                break
+        else:
+            groups.append((facts, [file], [*record["results"]]))
+    sections = []
+    for facts, files, rows in groups:
+        links = ", ".join(f"[all rows of `{file.stem}`](results/benchmarks/{file.name})" for file in files)
+        if _size(rows) > (LARGE if not sections else SMALL):
+            sections.append(f"{', '.join((links, *facts))}.\n")
+        else:
+            names = ", ".join((*(f"<code>{file.stem}</code>" for file in files), *facts))
+            summary = f'<details markdown="1"><summary>{names}</summary>'
+            sections.append(f"{summary}\n\n{table(rows)}\n{links}\n\n</details>\n")
+    return sections
+
+
+def _size(rows: Sequence[Mapping[str, Any]]) -> int:
+    return len(table(rows).split())
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -126,14 +146,17 @@ def _narrow(rows: Sequence[Mapping[str, Any]]) -> str:
         rows = [each for each in rows if "interval" in each or abs(each["ratio"] - 1) > EQUAL]
     peers = {each["peer_name"] for each in rows}
     peer = peers.pop() if len(peers) == 1 else ""
-    columns = ["what", "ours", peer or "peer", "ratio"]
+    units = {each["unit"] for each in rows}
+    unit = units.pop() if len(units) == 1 else ""
+    columns = [f"what, {unit}" if unit else "what", "ours", peer or "peer", "ratio"]
     if any("interval" in each for each in rows):
         columns.append("ours less the peer's, 95 %")
-    lines = [_row(columns), _row("---" if name == "what" else "---:" for name in columns)]
+    lines = [_row(columns), _row(("---", *["---:"] * (len(columns) - 1)))]
     for each in rows:
         theirs = _number(each["peer"]) if peer else f"{_number(each['peer'])} {each['peer_name']}"
         interval = " to ".join(f"{value:+.3f}" for value in each.get("interval", ()))
-        cells = (f"{each['name']}, {each['unit']}", _number(each["ours"]), theirs, f"{each['ratio']:.2f}", interval)
+        name = each["name"] if unit else f"{each['name']}, {each['unit']}"
+        cells = (name, _number(each["ours"]), theirs, f"{each['ratio']:.2f}", interval)
         lines.append(_row(cells[: len(columns)]))
     return "\n".join(lines) + "\n"
 
