@@ -342,7 +342,7 @@ def test_the_commands_of_the_documentation_run(
     for line in lines:
         run_typed(line, monkeypatch, capsys)
     blocks, names = re.findall(r"```python\n(.*?)```", text, re.S), {}
-    assert len(blocks) == 3
+    assert len(blocks) == 2
     for python in blocks:  # the last goes on with the model of the one before
         exec(compile(python, "docs/reading.md", "exec"), names)
         assert capsys.readouterr().out
