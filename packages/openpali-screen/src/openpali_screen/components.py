@@ -20,9 +20,9 @@ from openpali.tasks.vqa import Vqa
 from openpali_screen.bundles import reader_of_bundle
 from openpali_screen.elements.encode import ROLES
 from openpali_screen.elements.predict import Element
+from openpali_screen.expressions import ElementQuery
 from openpali_screen.forms import answer_about, counted_roles
 from openpali_screen.parts import ELEMENTS, FINDER, READER
-from openpali_screen.pointing import ElementQuery
 from openpali_screen.reader import ScreenReader
 
 LINE = 72  # pixels; an image that is no higher is read as one line

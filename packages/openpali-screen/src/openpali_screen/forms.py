@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from openpali_screen.elements.predict import confidence_of
+from openpali_screen.expressions import ElementQuery, words_of
 from openpali_screen.geometry import Box
-from openpali_screen.pointing import ElementQuery, ReadScreen, away, likeness, text_of, words_of
+from openpali_screen.pointing import ReadScreen, away, likeness, text_of
 from openpali_screen.text import ReadLine, ReadWord
 
 _ASKING = re.compile(r"(?i)^\W*(?:what|which|who|where|when|how (?:much|many))\b")

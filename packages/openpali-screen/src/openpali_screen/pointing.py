@@ -16,108 +16,33 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property, lru_cache
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
 from openpali_screen.elements.predict import Element, confidence_of
+from openpali_screen.expressions import Container, ElementQuery, Relation, containment, roles_of, telling, words_of
 from openpali_screen.geometry import Box, around, box_iou, holds_centre
 from openpali_screen.text import ReadLine, ReadPage, ReadWord
 from openpali_screen.tree import Node, tree_of
 
-_WORDS = {
-    ("button",): ("button", "btn"),
-    ("checkbox",): ("checkbox", "check box", "tickbox", "tick box"),
-    ("columnheader",): ("columnheader", "column header", "column"),
-    ("combobox", "listbox"): (
-        *("combobox", "combo box", "listbox", "list box", "list"),
-        *("dropdown", "drop down", "select", "select box"),
-    ),
-    ("heading",): ("heading", "title", "header"),
-    ("icon",): ("icon", "symbol"),
-    ("image",): ("image", "picture", "photo", "avatar", "logo"),
-    ("link",): ("link",),
-    ("progressbar",): ("progressbar", "progress bar", "progress"),
-    ("radio",): ("radio", "radiobutton", "radio button"),
-    ("slider",): ("slider",),
-    ("switch",): ("switch", "toggle", "toggle button", "toggle switch"),
-    ("tab",): ("tab",),
-    ("textbox",): ("textbox", "textarea", "field", "input", "searchbox", "box"),
-}
-_ROLES = {
-    form: roles
-    for roles, words in _WORDS.items()
-    for word in words
-    for form in (word, f"{word}es" if word.endswith(("s", "x", "ch")) else f"{word}s")
-}
-"""Words that name roles."""
-_FILLERS = {
-    *("a", "an", "the", "of", "in", "on", "at", "to", "for"),
-    *("with", "this", "that", "its", "text", "named", "called"),
-}
-_BESIDE = re.compile(r"\b(?:to the |on the )?(right of|left of|above|below|under|over|next to|beside|near)\b", re.I)
-_PLACES = {"top": (0, -1), "upper": (0, -1), "bottom": (0, 1), "lower": (0, 1), "left": (1, -1), "right": (1, 1)}
-_ALONG = {f"from {side}": (axis, -sign) for side, (axis, sign) in _PLACES.items()}
-_ORDINALS = ("first 1st", "second 2nd", "third 3rd", "fourth 4th", "fifth 5th", "sixth 6th")
-_ORDER = {word: number for number, words in enumerate(_ORDINALS) for word in words.split()}
-_ORDER |= {"last": -1, "from last": -1, "from end": -1}
-_OTHERWISE = frozenset((*_ROLES, *_PLACES, *_ALONG, *_ORDER))
-"""Words that say what or where an element is, or are a part of its name."""
 _LABELS = {
     **dict.fromkeys(("textbox", "combobox", "listbox", "slider", "progressbar"), ("left of", "above")),
     **dict.fromkeys(("checkbox", "radio", "switch"), ("right of",)),
 }
 """On which sides of an element its label stands, by role."""
+_KINDS = {"group": ("group", "list", "toolbar", "table", "form"), "window": ("window", "dialog")}
+"""Containers that words of a kind may mean."""
+_LINES = ("row", "column")  # containers of tables
+_SIGNS = (">", "›", "»")  # between the steps of a path, as in "File > Save"
+_STEP = re.compile(rf"\s+[{''.join(_SIGNS)}]\s+")
 _FIELDS = ("textbox", "combobox", "listbox")  # whose text is their value, and whose name stands beside them
 _OTHER_ROLE = 0.75  # factor of the score if the name fits and the role does not
 _PART = 0.8  # factor of the score if only a part of what is written fits
 _ALIKE = 0.75  # least similarity of two words that may be one, read wrongly
+_WHOLE = 0.95  # least similarity of a path that is written somewhere as a whole
 _NEAR = 2.5  # heights of an element within which its label stands
 _FAR = 20.0  # heights of a label within which it stands in the row of an element
 _IN_ROW = 0.1  # factor of that distance; chosen on development themes
-
-
-class ElementQuery(NamedTuple):
-    """An expression taken apart.
-
-    Attributes:
-        words: that name the element.
-        roles: that it may have; empty: any.
-        places: axis (0: down, 1: right) and sign of where it is.
-        order: its number among those that fit, from 0, or from -1 backwards.
-        along: axis and sign of the direction in which they are counted; None: reading order.
-    """
-
-    words: Sequence[str]
-    roles: Sequence[str]
-    places: Sequence[tuple[int, int]]
-    order: int | None
-    along: tuple[int, int] | None = None
-
-    @classmethod
-    def of(cls, text: str) -> ElementQuery:
-        words: list[str] = []
-        roles: list[str] = []
-        places, order, along = [], None, None
-        for word in _terms(text):
-            if word in _ROLES:
-                roles += _ROLES[word]
-            elif word in _PLACES:
-                places.append(_PLACES[word])
-            elif word in _ALONG:
-                along = _ALONG[word]
-            elif word in _ORDER:
-                order = _ORDER[word] - (order or 0)  # "second last" is -2
-            elif word not in _FILLERS:
-                words.append(word)
-        return cls(words, roles, places, order, along)
-
-    @classmethod
-    def named(cls, text: str) -> ElementQuery:
-        """The same if all words before a role are a name: "Last Name field", "Icons link"."""
-        terms = [term for term in _terms(text) if term not in _FILLERS]
-        roles = _ROLES.get(terms[-1], ()) if terms else ()
-        return cls(words_of(" ".join(terms[:-1] if roles else terms)), roles, (), None)
 
 
 @dataclass(frozen=True)
@@ -156,7 +81,7 @@ class ReadScreen:
         Their ``name`` is ``text``, their own name the ``label``.
         """
         wanted = ElementQuery.of(text)
-        more = wanted.words or wanted.places or wanted.order is not None or _BESIDE.search(text)
+        more = wanted.words or wanted.places or wanted.order is not None or Relation.of(text)
         found: list[Element] = []
         if wanted.roles and not more and not self._named(text):
             found = [thing for thing in self.named if thing.role in wanted.roles]
@@ -180,9 +105,10 @@ class ReadScreen:
             (smallest.children if smallest else free).append(icon)
         for line in self.lines:
             words = [word for word in line.words if not any(holds_centre(node.box, word.box) for node in nodes)]
-            if words:
-                box, confidence = around(word.box for word in words), min(word.confidence for word in words)
-                free.append(Node("text", box, text_of(words), confidence=confidence))
+            steps = [_text(step) for step in _steps(words)]
+            free += (
+                [Node("breadcrumbs", around(step.box for step in steps), children=steps)] if steps[1:] else steps
+            )
         return tree_of([*nodes, *free])
 
     def element_in(self, box: Box) -> Element | None:
@@ -191,33 +117,93 @@ class ReadScreen:
         return self.named[int(ious.argmax())] if ious.max(initial=0.0) >= 0.5 else None
 
     def point(self, expression: str) -> Element | None:
-        """The element that an expression means, with its name; words if no element has them; None: nothing fits."""
-        beside = _BESIDE.search(expression)
-        begins_name = beside and not beside.start() and self._begins_name(expression, beside.end())
-        if not beside or begins_name or self._exactly(expression):
-            return self._best(expression)
-        if anchors := self._anchors(expression[beside.end() :]):
-            return self._beside(anchors, beside[1].casefold(), ElementQuery.of(expression[: beside.start()]))
+        """The element that an expression means, with its name; words if no element has them; None: nothing fits.
+
+        A container has its role in the tree, and no name.
+        """
+        if exact := self._exactly(expression):
+            return exact
+        if place := containment(expression):
+            whole = (line for line in self.lines if words_of(line.text) == words_of(expression))
+            return next((_written(line.words) for line in whole), None) or self._inside(*place)
+        container = Container.of(expression)
+        is_column = container and container.kind == "column"  # its header is an element
+        if container and not is_column and (box := next(self._containers(container), None)):
+            return Element(container.kind, box, 1.0)
+        relation = Relation.of(expression)
+        begins_name = relation and not relation.thing.strip() and self._begins_name(expression, relation)
+        if relation and not begins_name and (anchors := self._anchors(relation.anchor)):
+            return self._beside(anchors, relation.side, ElementQuery.of(relation.thing))
+        steps = [step.strip() for step in _STEP.split(expression)]
+        if len(steps) > 1 and all(steps):
+            share, written = self._written(ElementQuery.of(expression))
+            return written if share > _WHOLE else self.point(steps[-1])
         return self._best(expression)
 
-    def _begins_name(self, expression: str, end: int) -> bool:
-        """Whether a relation that ends there, with the next word, stands on the screen, as in "Over 18"."""
-        begins = words_of(expression)[: len(words_of(expression[:end])) + 1]
+    def within(self, box: Box) -> ReadScreen:
+        """The elements and the words whose centres are in a box."""
+        elements = [thing for thing in self.elements if holds_centre(box, thing.box)]
+        lines = [replace(line, words=[w for w in line.words if holds_centre(box, w.box)]) for line in self.lines]
+        return ReadScreen(elements, [line for line in lines if line.words])
+
+    def _inside(self, thing: str, container: Container) -> Element | None:
+        """The thing in a container; anywhere if there is none of its kind, but for rows and columns."""
+        known = False
+        for box in self._containers(container, ElementQuery.of(thing)):
+            known = True
+            if found := self.within(box).point(thing):
+                return found
+        return None if known or container.kind in _LINES else self.point(thing)
+
+    def _containers(self, wanted: Container, thing: ElementQuery | None = None) -> Iterator[Box]:
+        """The boxes that a container may have, the most probable first: one of each table, if it is a row of one.
+
+        Args:
+            thing: what is in it; where there is no table, the things that fit are in rows.
+        """
+        nodes = [node for node, _, _ in self.root.walk()]
+        sets = [[node.box for node in nodes if node.role in _KINDS.get(wanted.kind, (wanted.kind,))]]
+        if wanted.kind in _LINES:
+            sets = [_lines_of(node, wanted.kind) for node in nodes if node.role == "table"]
+            if wanted.which.words:
+                _, words = self._written(wanted.which)
+                sets.append([_band(words.box, wanted.kind)] if words else [])
+            elif wanted.kind == "column":
+                sets.append([_band(each.box, "column") for each in self.elements if each.role == "columnheader"])
+            elif thing:
+                rows = _rows([each for each in self.named if self._fit(thing, each) > _OTHER_ROLE * _PART])
+                sets.append([_band(around(each.box for each in row), "row") for row in rows])
+        elif wanted.kind in ("screen", "window") and not sets[0]:
+            sets = [[self.root.box]]
+        for boxes in sets:
+            if wanted.which.words:
+                shares = [self.within(box)._written(wanted.which)[0] for box in boxes]
+                most = max(shares, default=0.0)
+                boxes = [box for box, share in zip(boxes, shares, strict=True) if share == most > _ALIKE]
+                boxes.sort(key=lambda box: box.height * box.width)
+            things = [Element(wanted.kind, box, 1.0) for box in boxes]
+            if things and (found := _chosen(things, wanted.which)):
+                yield found.box
+
+    def _begins_name(self, expression: str, relation: Relation) -> bool:
+        """Whether a relation with the next word stands on the screen, as in "Over 18"."""
+        words = words_of(expression)
+        begins = words[: len(words) - len(words_of(relation.anchor)) + 1]
         texts = [words_of(text) for text in (*(t.name for t in self.named), *(line.text for line in self.lines))]
         return any(begins == words[i : i + len(begins)] for words in texts for i in range(len(words)))
 
     def _anchors(self, text: str) -> list[Box]:
         """Where what a text means is: the element, and the label that names it, unless the text says its role."""
-        if not (anchor := self._best(text)):
+        if not (anchor := self.point(text)):
             return []
-        words, label = _telling(text), self.label(anchor)
-        beside, within = (likeness(words, _telling(text_of(each))) for each in (label, self.inside(anchor)))
+        words, label = telling(text), self.label(anchor)
+        beside, within = (likeness(words, telling(text_of(each))) for each in (label, self.inside(anchor)))
         if beside <= within or anchor.role in ElementQuery.of(text).roles:
             return [anchor.box]
         return [anchor.box, around(word.box for word in label)]
 
     def _beside(self, anchors: Sequence[Box], relation: str, wanted: ElementQuery) -> Element | None:
-        """The nearest that fits, in a direction from one of the anchors."""
+        """The nearest that fits, in a direction from one of the anchors; or the second nearest, and so on."""
         fitting = [(self._fit(wanted, thing), thing) for thing in self.named if [thing.box] != anchors]
         most = max((fit for fit, _ in fitting), default=0.0)
         near = [
@@ -227,8 +213,15 @@ class ReadScreen:
             for anchor in anchors
             if thing.box != anchor
         ]
-        distance, found = min(near, key=lambda pair: pair[0], default=(np.inf, None))
-        return found if distance < np.inf else None
+        if wanted.order is not None:  # they are counted in the row, or the column, of an anchor
+            axis = relation in ("above", "below")
+            near = [(gap, thing) for gap, thing in near if any(_overlap(thing.box, a, axis) for a in anchors)]
+        found = list[Element]()
+        for distance, thing in sorted(near, key=lambda pair: pair[0]):
+            if distance < np.inf and thing not in found:
+                found.append(thing)
+        order = wanted.order or 0
+        return found[order] if -len(found) <= order < len(found) else None
 
     def _best(self, text: str) -> Element | None:
         if exact := self._exactly(text):
@@ -242,7 +235,7 @@ class ReadScreen:
         """The element whose label is an expression, with or without its role: "Log in", "Near you button"."""
         words = _name(text)
         for count in range(len(words), 0, -1)[:3]:  # names of roles have one word, or two
-            roles = _ROLES.get(" ".join(words[count:]), ())
+            roles = roles_of(" ".join(words[count:]))
             own = [thing for thing in self.named if count == len(words) or thing.role in roles]
             if fitting := [thing for thing in own if _name(thing.label) == words[:count]]:
                 return max(fitting, key=confidence_of)
@@ -251,9 +244,9 @@ class ReadScreen:
     def _named(self, text: str) -> Element | None:
         """The element whose name has words of roles or places, such as "Last Name field"."""
         named = ElementQuery.named(text)
-        if not _OTHERWISE.intersection(named.words):
+        if not named.is_name:
             return None
-        least = _PART if set(named.words) - _PLACES.keys() - _ORDER.keys() else 1.0
+        least = _PART if named.names_more else 1.0
         fits = [(self._fit(named, thing), confidence_of(thing), i) for i, thing in enumerate(self.named)]
         fit, _, which = max(fits, default=(0.0, 0.0, 0))
         return self.named[which] if fit >= least else None
@@ -266,34 +259,27 @@ class ReadScreen:
             if most < 0.5 or _OTHER_ROLE * share > most:
                 return written
         some = [thing for fit, thing in zip(fits, self.named, strict=True) if fit >= 0.95 * most and fit > 0]
-        if not some:
-            return None
-        if wanted.order is not None:
-            fitting = _in_half(some, wanted.places)
-            ordered = _counted(fitting, *wanted.along) if wanted.along else _row_by_row(fitting)
-            return ordered[wanted.order] if -len(ordered) <= wanted.order < len(ordered) else None
-        if wanted.places:
-            return max(some, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
-        return max(some, key=confidence_of)
+        return _chosen(some, wanted) if some else None
 
     def _written(self, wanted: ElementQuery) -> tuple[float, Element | None]:
         """Similarity of the most similar run of words on the screen, 0..1, and these words; or (0, None)."""
         best: tuple[float, Sequence[ReadWord]] = (0.5, ())
-        for words in (line.words for line in self.lines):
-            for share, at in _parts(wanted.words, [word.text for word in words]):
-                best = max(best, (share, words[at]), key=lambda pair: pair[0])
+        for line in self.lines:
+            words = [i for i, word in enumerate(line.words) if words_of(word.text)]  # signs are between them
+            for share, at in _parts(wanted.words, [line.words[i].text for i in words]):
+                if share > best[0]:
+                    best = share, line.words[words[at][0] : words[at][-1] + 1]
         share, found = best
         if not found:
             return 0.0, None
-        confidence = prod(word.confidence for word in found)
-        return share, Element("", around(word.box for word in found), confidence, text_of(found))
+        return share, _written(found)
 
     def _fit(self, wanted: ElementQuery, thing: Element) -> float:
         """How well an element fits, 0..1."""
         role = 1.0 if not wanted.roles or thing.role in wanted.roles else 0.0
         if not wanted.words:
             return role
-        words = _telling(thing.name)  # else "Log in" and "Log out" fit "Log in" alike
+        words = telling(thing.name)  # else "Log in" and "Log out" fit "Log in" alike
         part, _ = max(_parts(wanted.words, words), default=(0.0, slice(0)), key=lambda pair: pair[0])
         return (role or _OTHER_ROLE) * max(likeness(wanted.words, words), _PART * part)
 
@@ -320,7 +306,7 @@ class ReadScreen:
             for line in (self._free if beside else self.lines)
             if line.words and not holds_centre(thing.box, line.box)
             for distance in [min((away(thing.box, line.box, side) for side in sides), default=np.inf)]
-            if distance <= reach
+            if distance <= reach and len(_steps(line.words)) == 1
         ]
         return min([*near, *beside], key=lambda pair: pair[0])[1].words if near or beside else ()
 
@@ -344,19 +330,74 @@ class ReadScreen:
     def _free(self) -> Sequence[ReadLine]:
         """Lines with words that are written on no element of these roles: the others may have labels in them."""
         taken = [thing.box for thing in self.elements if thing.role in (*_LABELS, "button", "tab", "heading")]
-        lines = (line for line in self.lines if words_of(line.text))
+        lines = (line for line in self.lines if words_of(line.text) and len(_steps(line.words)) == 1)
         return [line for line in lines if not any(holds_centre(box, line.box) for box in taken)]
 
 
-def _row_by_row(things: Sequence[Element]) -> list[Element]:
-    """Things in rows from the top, each from left to right; of a row are those whose middle its highest holds."""
+def _steps(words: Sequence[ReadWord]) -> list[Sequence[ReadWord]]:
+    """Words between signs such as ">", as of breadcrumbs: one step if there are none of these."""
+    steps: list[list[ReadWord]] = [[]]
+    for word in words:
+        if word.text in _SIGNS and steps[-1]:
+            steps.append([])
+        else:
+            steps[-1].append(word)
+    return [step for step in steps if step]
+
+
+def _written(words: Sequence[ReadWord]) -> Element:
+    """Words as they are found: without a role."""
+    return Element("", around(word.box for word in words), prod(word.confidence for word in words), text_of(words))
+
+
+def _text(words: Sequence[ReadWord]) -> Node:
+    box, confidence = around(word.box for word in words), min(word.confidence for word in words)
+    return Node("text", box, text_of(words), confidence=confidence)
+
+
+def _chosen(things: Sequence[Element], wanted: ElementQuery) -> Element | None:
+    """That of several things, by its number, its place or its confidence."""
+    if wanted.order is not None:
+        fitting = _in_half(things, wanted.places)
+        ordered = (
+            _counted(fitting, *wanted.along) if wanted.along else [each for row in _rows(fitting) for each in row]
+        )
+        return ordered[wanted.order] if -len(ordered) <= wanted.order < len(ordered) else None
+    if wanted.places:
+        return max(things, key=lambda t: sum(sign * t.box.centre[axis] for axis, sign in wanted.places))
+    return max(things, key=confidence_of)
+
+
+def _lines_of(table: Node, kind: str) -> list[Box]:
+    """The rows below the headers of a table, or its columns."""
+    rows = [row.children for row in table.children]
+    if kind == "column":
+        return [around(cell.box for cell in cells) for cells in zip(*rows, strict=False)]
+    bodies = [row for row in rows if all(cell.role != "columnheader" for cell in row)]
+    return [
+        _band(around(cell.box for cell in row), "row")._replace(xmin=table.box.xmin, xmax=table.box.xmax)
+        for row in bodies
+    ]
+
+
+def _overlap(one: Box, other: Box, axis: int) -> bool:
+    return one[axis] < other[axis + 2] and other[axis] < one[axis + 2]
+
+
+def _band(box: Box, kind: str) -> Box:
+    """The whole row, or column, of the screen that a box is in."""
+    return box._replace(xmin=-np.inf, xmax=np.inf) if kind == "row" else box._replace(ymin=-np.inf, ymax=np.inf)
+
+
+def _rows(things: Sequence[Element]) -> list[list[Element]]:
+    """Rows from the top, each from left to right; of a row are those whose middle its highest holds."""
     rows: list[list[Element]] = []
     for thing in sorted(things, key=lambda thing: thing.box.ymin):
         if rows and thing.box.centre[0] < rows[-1][0].box.ymax:
             rows[-1].append(thing)
         else:
             rows.append([thing])
-    return [thing for row in rows for thing in sorted(row, key=lambda thing: thing.box.xmin)]
+    return [sorted(row, key=lambda thing: thing.box.xmin) for row in rows]
 
 
 def _counted(things: Sequence[Element], axis: int, sign: int) -> list[Element]:
@@ -371,27 +412,6 @@ def _in_half(things: Sequence[Element], places: Sequence[tuple[int, int]]) -> Se
         middle = (min(centres) + max(centres)) / 2
         things = [thing for thing, at in zip(things, centres, strict=True) if sign * (at - middle) > 0] or things
     return things
-
-
-def words_of(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
-
-
-def _terms(text: str) -> list[str]:
-    """Words; those that say one thing together, such as "radio button" and "from right", are one term."""
-    terms: list[str] = []
-    text = " ".join(words_of(text)).replace("last but one", "second last").replace("from the ", "from ")
-    for word in text.split():
-        if terms and (pair := f"{terms[-1]} {word}") in _OTHERWISE:
-            terms[-1] = pair
-        else:
-            terms.append(word)
-    return terms
-
-
-def _telling(text: str) -> list[str]:
-    """Words that are no fillers."""
-    return [word for word in words_of(text) if word not in _FILLERS]
 
 
 def _name(text: str) -> list[str]:

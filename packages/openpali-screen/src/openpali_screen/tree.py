@@ -18,7 +18,7 @@ from openpali_screen.geometry import Box, Image, around, box_iou
 from openpali_screen.order import reading_order
 
 _TOOLS = ("button", "icon", "link", "image", "tab")
-_CONTAINERS = ("screen", "group", "list", "toolbar", "table", "row")
+_CONTAINERS = ("screen", "group", "list", "toolbar", "table", "row", "breadcrumbs")
 _ALIGNED = 6.0  # pixels between the left edges of cells of a column
 _MOST = 0.6  # least share of the nodes of a list that are entries: others are titles and counts
 _SAME = 0.5  # least IoU of the boxes of one element on two screens
