@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="images, PDF files, or folders of them")
     parser.add_argument(
         "--format",
-        choices=("tree", "json", "markdown", "text", "hocr", "tsv"),
+        choices=("tree", "json", "markdown", "text", "hocr", "tsv", "pdf"),
         default="tree",
-        help="what to print (default: tree)",
+        help="what to print (default: tree); pdf is a searchable file: redirect it",
     )
     parser.add_argument("--marks", metavar="IMAGE", type=Path, help="draw the elements with their numbers here")
     parser.add_argument("--pages", default="", help="pages of each file, as 3 or 3-5 (default: all)")
@@ -40,10 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from openpali_screen.export import FORMATS
         from openpali_screen.reader import ScreenReader
 
+        if given.format == "pdf" and sys.stdout.isatty():
+            raise ValueError("a PDF file cannot be shown here: redirect it, as in --format pdf > scan.pdf")
         files, (first, last) = with_folders(given.files), parse_range(given.pages)
         reader = ScreenReader.open(given.model)
-        writer, elements = FORMATS[given.format](), given.format in ("tree", "json") or given.marks is not None
-        write_pages(reader, files, writer, _print, given.marks, given.dpi, first, last, elements=elements)
+        elements = given.format in ("tree", "json") or given.marks is not None
+        with _pdf(given.dpi) if given.format == "pdf" else nullcontext(FORMATS[given.format]()) as writer:
+            write_pages(reader, files, writer, _print, given.marks, given.dpi, first, last, elements=elements)
     except (ValueError, OSError) as error:
         sys.exit(f"openpali-screen: {error}")
     except KeyboardInterrupt:
@@ -106,6 +110,7 @@ def write_pages(
             screen, count = Screen.open(image, reader) if elements else None, count + 1
             page, root = (screen.read.page, screen.tree()) if screen else (None, None)
             page = page or reader.page(image)
+            writer.show(image)
             write(writer.page(page, file.encode("utf-8", "backslashreplace").decode(), number, root))
             if page.reason:
                 print(f"{file}, page {number}: {warning_of(page.reason, reader.name)}", file=sys.stderr)
@@ -165,6 +170,21 @@ def parse_range(pages: str) -> tuple[int, int | None]:
     if not 1 <= first <= last:
         raise ValueError(f"--pages {pages!r} is no page or range of pages, such as 3 or 3-5")
     return first, last
+
+
+@contextmanager
+def _pdf(dpi: float) -> Iterator[TextFormat]:
+    """What writes a PDF file to the standard output at the end, also if some files could not be read."""
+    from openpali_screen.pdf import PdfFormat
+
+    writer = PdfFormat(dpi)
+    try:
+        yield writer
+    finally:
+        writer.save(sys.stdout.buffer)
+        if writer.left_out:
+            lost = f"{writer.left_out} words are not in the PDF file, as no font has their letters"
+            print(f"openpali-screen: {lost}: install DejaVu Sans", file=sys.stderr)
 
 
 def _print(text: str) -> None:

@@ -86,6 +86,9 @@ class TextFormat:
     def __init__(self) -> None:
         self.pages = 0
 
+    def show(self, image: Image) -> None:
+        """Take the pixels ``[H, W, 3]`` uint8 of the page that is written next; text needs none."""
+
     def page(self, page: ReadPage, file: str = "", number: int = 1, root: Node | None = None) -> str:
         return "\n\n".join("\n".join(map(text_of_row, rows)) for rows in page.blocks) + "\n\f"
 
