@@ -21,7 +21,7 @@ from openpali.eval.registry import find_benchmark
 from openpali.eval.runner import run as evaluate
 from openpali.home import home
 from openpali.infer.pali import Pali
-from openpali.progress import Say
+from openpali.progress import Show
 from openpali.reports.progress import progress_bar
 from openpali.tasks.detect import Detect
 from openpali.train.load import load_recipe
@@ -132,7 +132,7 @@ class Speedrun:
         }
         return load_recipe(path, [*(f"{key}={value}" for key, value in changes.items()), *self.overrides])
 
-    def do(self, ranks: Ranks, say: Say) -> tuple[Scores, Scores, float]:
+    def do(self, ranks: Ranks, say: Show) -> tuple[Scores, Scores, float]:
         """Do what is left of it; returns the scores of its model and of nano, and the minutes. Collective."""
         file = self.folder / "speedrun.json"
         known = json.loads(file.read_text("utf-8")) if file.is_file() else {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Lock
 from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -33,6 +35,8 @@ from openpali_screen.runtime import open_networks
 from openpali_screen.vit import array_of
 
 N = TypeVar("N", FinderNetwork, ReaderNetwork, ElementNetwork, IconNetwork)
+_readers: WeakKeyDictionary[Bundle, ScreenReader] = WeakKeyDictionary()
+_lock = Lock()
 
 
 def reader_of_bundle(bundle: Bundle) -> ScreenReader:
@@ -41,11 +45,10 @@ def reader_of_bundle(bundle: Bundle) -> ScreenReader:
     Raises:
         ValueError: it has no parts that read pages.
     """
-    return bundle.shared(_open)
-
-
-def _open(bundle: Bundle) -> ScreenReader:
-    return ScreenReader(networks_of(bundle))
+    with _lock:
+        if bundle not in _readers:
+            _readers[bundle] = ScreenReader(networks_of(bundle))
+        return _readers[bundle]
 
 
 def networks_of(bundle: Bundle) -> Networks:

@@ -17,7 +17,7 @@ from openpali.messages import duration
 PERIOD = 10.0  # seconds from one plain line to the next
 SPEED_PERIOD = 7200.0  # seconds of updates from which a bar estimates the remaining time; it takes two updates
 
-Say = Callable[[str], None]
+Show = Callable[[str], None]
 Working = Callable[[str], AbstractContextManager[None]]
 """Shows what is being done, while it is being done: :func:`working`, or :func:`unseen`."""
 
@@ -108,10 +108,10 @@ def repeating(seconds: float, do: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def heartbeat(what: str, say: Say) -> Iterator[None]:
-    """Say every :data:`PERIOD` seconds that ``what`` goes on."""
+def heartbeat(what: str, show: Show) -> Iterator[None]:
+    """Show every :data:`PERIOD` seconds that ``what`` goes on."""
     began = time.monotonic()
-    with repeating(PERIOD, lambda: say(f"{what}: {duration(time.monotonic() - began)} so far")):
+    with repeating(PERIOD, lambda: show(f"{what}: {duration(time.monotonic() - began)} so far")):
         yield
 
 

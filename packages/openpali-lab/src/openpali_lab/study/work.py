@@ -18,7 +18,7 @@ from openpali.eval.runner import run as evaluate
 from openpali.home import home
 from openpali.infer.lines import as_lines
 from openpali.infer.pali import Pali
-from openpali.progress import Say
+from openpali.progress import Show
 from openpali.reports.progress import progress_bar
 from openpali.train.run_folder import RunFolder
 from openpali.train.start import inherit
@@ -109,7 +109,7 @@ def check_runs(plan: Plan) -> None:
             folder.check_same(run.recipe, "give the study another name")
 
 
-def work(study: Study, plan: Plan, jobs: Sequence[Job], data: Path, ranks: Ranks, say: Say) -> None:
+def work(study: Study, plan: Plan, jobs: Sequence[Job], data: Path, ranks: Ranks, say: Show) -> None:
     """Train and score what is left of some jobs. Collective.
 
     Raises:
@@ -141,6 +141,6 @@ def work(study: Study, plan: Plan, jobs: Sequence[Job], data: Path, ranks: Ranks
             raise ValueError(f"{name}: {error}") from error
 
 
-def _say(ranks: Ranks, say: Say, text: str) -> None:
+def _say(ranks: Ranks, say: Show, text: str) -> None:
     if ranks.rank == 0:
         say(text)

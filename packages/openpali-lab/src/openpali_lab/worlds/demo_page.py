@@ -19,7 +19,7 @@ from openpali.home import DEMO_SAMPLES
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
 from openpali.metrics.words import word_f1
-from openpali.reports.drawing import count_mask_tokens, draw_answer, film_strip, sure
+from openpali.reports.drawing import count_mask_tokens, draw_answer, film_strip, show_confidence
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.tasks.base import Task
@@ -148,8 +148,8 @@ def _screen(shown: ScreenRead) -> str:
 def _card(shown: AnsweredQuestion) -> str:
     example, sample, answer = shown.asked.example, shown.asked.sample, shown.prediction.shown
     confidences = [answer.confidence, *(thing.confidence for thing in answer.objects)]
-    told = ", ".join(sure(each) for each in confidences if each is not None)
-    told += " · out of distribution" if shown.prediction.out_of_distribution else ""
+    note = ", ".join(show_confidence(each) for each in confidences if each is not None)
+    note += " · out of distribution" if shown.prediction.out_of_distribution else ""
     truth = "" if shown.right else f'<p class="truth">expected: {_text(sample.target, example.lang)}</p>'
     return (
         f"<figure{' class=located' if shown.task.coordinates else ''}>"
@@ -157,7 +157,7 @@ def _card(shown: AnsweredQuestion) -> str:
         f"<figcaption><h2>{escape(example.key)} {_verdict(shown.right)}</h2>"
         f"<code>{escape(sample.prompt)}</code>"
         f'<p class="answer">{_text(answer.text, example.lang)}</p>{truth}'
-        f"<small>{told}</small></figcaption></figure>"
+        f"<small>{note}</small></figcaption></figure>"
     )
 
 
@@ -178,5 +178,5 @@ def _draw(shown: AnsweredQuestion) -> PilImage.Image:
 
 
 def _text(text: str, lang: str) -> str:
-    told = count_mask_tokens(text)
-    return f'<span lang="{escape(lang)}">{escape(told)}</span>' if told else "<i>nothing</i>"
+    shown = count_mask_tokens(text)
+    return f'<span lang="{escape(lang)}">{escape(shown)}</span>' if shown else "<i>nothing</i>"

@@ -45,8 +45,8 @@ def _resumable(verb: Callable[..., None], output: str) -> Callable[..., None]:
             verb(**options)
         except KeyboardInterrupt:
             if _written(file) != before:  # so it is a file of this run
-                told = f"{file} keeps what is answered, and the same command goes on"
-                typer.echo(f"openpali: interrupted: {told}", err=True)
+                message = f"{file} keeps what is answered, and the same command goes on"
+                typer.echo(f"openpali: interrupted: {message}", err=True)
             raise
 
     return run
@@ -125,8 +125,8 @@ def main(app: typer.Typer = app) -> None:
     try:
         code = app(standalone_mode=False)
     except UsageError as error:
-        if told := _usage(error):  # of a group without arguments, typer has printed the help
-            typer.echo(f"openpali: {told}", err=True)
+        if message := _usage(error):  # of a group without arguments, typer has printed the help
+            typer.echo(f"openpali: {message}", err=True)
         sys.exit(error.exit_code)
     except typer.Abort:
         sys.exit(1)
@@ -143,8 +143,8 @@ def main(app: typer.Typer = app) -> None:
 
 
 def _usage(error: typer.BadParameter) -> str:
-    told = " ".join(error.format_message().split()).rstrip(".")
-    return f"{told}; `{error.ctx.command_path} --help` shows what it takes" if told and error.ctx else told
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{message}; `{error.ctx.command_path} --help` shows what it takes" if message and error.ctx else message
 
 
 def _told(error: ValueError | OSError) -> str:

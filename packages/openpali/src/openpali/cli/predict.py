@@ -153,11 +153,11 @@ class _Bulk:
             for each in written:
                 done, errors, ood = done + each.samples, errors + each.errors, ood + each.ood
                 advance(done, total)
-        told = f", {errors:,} with an error, see its line" if errors else ""
-        typer.echo(f"{self.output}: {total:,} samples{told}")
+        failed = f", {errors:,} with an error, see its line" if errors else ""
+        typer.echo(f"{self.output}: {total:,} samples{failed}")
         if ood:
-            told = f'openpali: {ood:,} samples are marked "out_of_distribution": {ood_warning(self.pali.name)}'
-            typer.echo(told, err=True)
+            message = f'openpali: {ood:,} samples are marked "out_of_distribution": {ood_warning(self.pali.name)}'
+            typer.echo(message, err=True)
         if errors and errors == total:
             raise typer.Exit(1)
 
@@ -199,14 +199,17 @@ def _answer_files(pali: Pali, files: _Files, request: Request, batch: int, as_js
 
 
 def _print(prediction: Prediction, text: str, before: str) -> None:
-    from openpali.reports.drawing import sure
+    from openpali.reports.drawing import show_confidence
 
     answer = prediction.shown
-    typer.echo(f"{before}{answer.text}" + ("" if answer.confidence is None else f"  ({sure(answer.confidence)})"))
+    typer.echo(
+        f"{before}{answer.text}"
+        + ("" if answer.confidence is None else f"  ({show_confidence(answer.confidence)})")
+    )
     for found in answer.objects:
         box = ", ".join(f"{name} {value:.0f}" for name, value in found.box._asdict().items())
         area = "" if found.mask is None else f", mask of {int(found.mask.sum())} pixels"
-        confidence = "" if found.confidence is None else f", {sure(found.confidence)}"
+        confidence = "" if found.confidence is None else f", {show_confidence(found.confidence)}"
         label = f" {found.label!r}" if found.label else ""
         typer.echo(f"  {found.name or text}{label}: {box}{area}{confidence}")
 

@@ -160,8 +160,8 @@ def _check_samples(plan: Plan) -> None:
     for held_out in (plan.validation, plan.test):
         check_answerable(held_out, terms)
     draws, cut = complete.samples, getattr(complete, "too_long", "") == "cut"
-    if told := check_trainable(plan.train, terms, draws, complete.bad_limit(draws), cut=cut):
-        typer.echo(told)
+    if message := check_trainable(plan.train, terms, draws, complete.bad_limit(draws), cut=cut):
+        typer.echo(message)
 
 
 def _calibrate_and_score(plan: Plan) -> None:

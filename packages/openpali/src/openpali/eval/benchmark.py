@@ -131,13 +131,13 @@ def own_benchmark(source: str, task: str = "", options: Mapping[str, Any] | None
     """
     samples = open_source(source, dict(options or {}))
     if not task:
-        told = tasks_of(samples[0])
-        if len(told) != 1:
+        tasks = tasks_of(samples[0])
+        if len(tasks) != 1:
             raise ValueError(
-                f"{source} does not tell its task: its first sample is for {' or '.join(told) or 'none'}; name one "
-                "with --task"
+                f"{source} does not tell its task: its first sample is for {' or '.join(tasks) or 'none'}; name "
+                "one with --task"
             )
-        [task] = told
+        [task] = tasks
     return AnswerBenchmark(
         name=source,
         title=f"{base_name(source)}: {task}",

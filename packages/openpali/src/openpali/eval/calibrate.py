@@ -117,9 +117,9 @@ def _calibrate_pages(
     raw = Pali(pali.folder, dtype=pali.dtype, device=pali.device)
     raw.uncalibrated = benchmark.part
     pages = WholePageEvaluator(benchmark.name, source, limit, watch(benchmark.name)).run(benchmark.answer(raw))
-    sure, right = judged_pages(benchmark, pages)
+    confidences, right = judged_pages(benchmark, pages)
     roles = [thing.name for page in pages for thing in page.found] if benchmark.task == Detect.name else ()
-    return _fit(pali, benchmark.part, benchmark.task, _logs(sure), right, names=roles)
+    return _fit(pali, benchmark.part, benchmark.task, _logs(confidences), right, names=roles)
 
 
 def calibrate_patches(
@@ -135,21 +135,21 @@ def calibrate_patches(
     own, total = pali.task(benchmark.task, warn=False), count(source, limit)
     task = cast(Detect, benchmark.task_for(own))
     encoder = cast(ImageEncoder, pali.component(SIGLIP))
-    sure: list[float] = []
+    confidences: list[float] = []
     right: list[bool] = []
     for index in range(total):
         example = source[index]
         names = task.names_in(task.write(example, generator(SEED, index)).prompt)
         image = frames_of(example)[0]
         found = encoder.detector.find(image, names)
-        sure += [thing.score for thing in found]
+        confidences += [thing.score for thing in found]
         right += right_boxes(found, [Detection(thing.name, thing.box) for thing in task.shown(example, names)])
         watch(index + 1, total)
     if not right:
         raise ValueError(
             f"the patches of {pali.name} find nothing in {total} images, so no confidence can be fitted"
         )
-    return _fit(pali, SIGLIP, task.name, _logs(sure), right)
+    return _fit(pali, SIGLIP, task.name, _logs(confidences), right)
 
 
 def _logs(probabilities: Sequence[float]) -> list[float]:
@@ -281,13 +281,13 @@ def confidence_scores(rows: Sequence[Answered], task: Task) -> dict[str, float]:
 
     Empty if no answer makes a claim.
     """
-    sure, right = judged(rows, task, CONFIDENCES)
+    confidences, right = judged(rows, task, CONFIDENCES)
     if not right:
         return {}
-    scores = {"ece": expected_calibration_error(sure, right)}
+    scores = {"ece": expected_calibration_error(confidences, right)}
     if len(set(right)) == 2:
         wrong, correct = (
-            [each for each, hit in zip(sure, right, strict=True) if hit == side] for side in (False, True)
+            [each for each, hit in zip(confidences, right, strict=True) if hit == side] for side in (False, True)
         )
         scores["confidence_auroc"] = auroc(wrong, correct)
     return scores
@@ -297,8 +297,8 @@ def judged_pages(benchmark: PageBenchmark, pages: Sequence[PageAnswers]) -> tupl
     """The confidence of each thing that is found on pages, and whether it is right; none without confidences."""
     if benchmark.right is None:
         return [], []
-    sure = [thing.score for page in pages for thing in page.found]
-    return sure, [hit for page in pages for hit in benchmark.right(page.found, page.true)]
+    confidences = [thing.score for page in pages for thing in page.found]
+    return confidences, [hit for page in pages for hit in benchmark.right(page.found, page.true)]
 
 
 def judged(rows: Sequence[Answered], task: Task, value: str = CLAIMS) -> tuple[list[float], list[bool]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import RLock
-from typing import Any, TypeVar, cast, get_args
+from typing import cast, get_args
 
 import torch
 
@@ -29,8 +29,6 @@ from openpali.weights.find import find_model, name_of
 from openpali.weights.format import ModelFolder, open_model
 from openpali.weights.mask_codec import open_mask_codec
 from openpali.weights.ood import read_ood
-
-T = TypeVar("T")
 
 
 class EngineMissing(UserWarning):
@@ -85,7 +83,6 @@ class Bundle:
         self._lock = RLock()  # a part is loaded once
         self._loaded: dict[str, tuple[ModelFolder, torch.nn.Module]] = {}
         self._pipelines: dict[str, Pipeline] = {}
-        self._shared: dict[Any, Any] = {}
         self._temporary: TemporaryDirectory[str] | None = None
         self._adapter_base: torch.nn.Module | None = None
 
@@ -169,7 +166,7 @@ class Bundle:
         stored, model = self.load(part)
         if not isinstance(model, VisionLanguageModel):
             raise ValueError(f"part {part!r} of {self.folder} is a {stored.kind}, which takes no prompts")
-        tools: Tools = {"masks": lambda: self.masks} if MASKS in self.parts else {}
+        tools: Tools = {"masks": self._masks} if MASKS in self.parts else {}
         return Pipeline(
             model,
             stored.tokenizer,
@@ -196,16 +193,13 @@ class Bundle:
         return EmbeddingPipeline(cast(SigLIP, model), stored.tokenizer, stored.preprocess, *how)
 
     @cached_property
-    def masks(self) -> MaskCodec:
-        """The codec of masks."""
-        return open_mask_codec(self.parts[MASKS])
+    def _masks(self) -> Callable[[], MaskCodec]:
+        return cache(partial(open_mask_codec, self.parts[MASKS]))
 
-    def shared(self, kind: Callable[[Bundle], T]) -> T:
-        """The one object of a kind that the components of this bundle share."""
-        with self._lock:
-            if kind not in self._shared:
-                self._shared[kind] = kind(self)
-            return cast(T, self._shared[kind])
+    @property
+    def masks(self) -> MaskCodec:
+        """The codec of masks, opened once."""
+        return self._masks()
 
 
 def _device(name: str | torch.device) -> torch.device:

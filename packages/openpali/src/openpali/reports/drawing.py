@@ -39,11 +39,11 @@ def draw_prediction(image: Image, answer: Answer) -> PilImage.Image:
 
     With the confidence of each, where the model is calibrated.
     """
-    text = answer.text if answer.confidence is None else f"{answer.text} ({sure(answer.confidence)})"
+    text = answer.text if answer.confidence is None else f"{answer.text} ({show_confidence(answer.confidence)})"
     return draw_answer(image, answer.objects, "" if answer.objects else text)
 
 
-def sure(confidence: float) -> str:
+def show_confidence(confidence: float) -> str:
     """A confidence for people to read, "87 % sure". Neither 0 nor 100: no fit knows that."""
     return f"{min(max(round(100 * confidence), 1), 99)} % sure"
 
@@ -121,7 +121,7 @@ def colors_of(names: Iterable[str]) -> dict[str, Color]:
 
 
 def _label(thing: Object) -> str:
-    return thing.name if thing.confidence is None else f"{thing.name} {sure(thing.confidence)}"
+    return thing.name if thing.confidence is None else f"{thing.name} {show_confidence(thing.confidence)}"
 
 
 def _edges(box: Box) -> tuple[float, float, float, float]:

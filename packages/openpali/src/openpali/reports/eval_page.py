@@ -12,7 +12,7 @@ from openpali.eval.benchmark import SEED
 from openpali.eval.breakdown import worst_of
 from openpali.eval.runner import Run
 from openpali.eval.scales import show
-from openpali.reports.drawing import draw_prediction, enlarge, film_strip, sure
+from openpali.reports.drawing import draw_prediction, enlarge, film_strip, show_confidence
 from openpali.reports.html import data_uri, write_page
 from openpali.rng import generator
 from openpali.tasks.base import Answer, Task
@@ -71,7 +71,7 @@ def _figure(row: Answered, value: float | None, run: Run, example: Example, task
             images.append(f'<div><img alt="{escape(row.key)}" src="{uri}">{tag}</div>')
     verdict = "" if value is None else f'<span class="value">{show(run.card.metric, value)}</span>'
     confidence = row.values.get(CONFIDENCES, ())
-    facts = [*map(sure, confidence), row.kind, row.key]
+    facts = [*map(show_confidence, confidence), row.kind, row.key]
     references = list(dict.fromkeys(row.references)) or [sample.target]
     more = f" <small>and {len(references) - 3} more</small>" if len(references) > 3 else ""
     truth = " · ".join(map(escape, references[:3])) + more

@@ -92,8 +92,8 @@ class Answer:
     @property
     def confidences(self) -> list[float]:
         """The confidence of its text or of each of its objects, as far as they have one."""
-        sure = (self.confidence, *(thing.confidence for thing in self.objects))
-        return [each for each in sure if each is not None]
+        found = (self.confidence, *(thing.confidence for thing in self.objects))
+        return [each for each in found if each is not None]
 
     def unsure(self) -> Answer:
         """The answer without any confidence."""
@@ -284,7 +284,7 @@ def require(value: T, example: Example, field: str) -> T:
     return value
 
 
-def said(texts: Sequence[str]) -> Sequence[str]:
+def filled(texts: Sequence[str]) -> Sequence[str]:
     """The texts that are not blank."""
     return tuple(text for text in texts if text.strip())
 

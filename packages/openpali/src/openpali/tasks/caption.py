@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from openpali.tasks import scoring
-from openpali.tasks.base import Sample, Task, choose, said
+from openpali.tasks.base import Sample, Task, choose, filled
 from openpali.tasks.example import Example
 
 UNSPACED_LANGUAGES = frozenset({"ja", "zh", "th", "lo", "km", "my", "bo"})
@@ -26,13 +26,13 @@ def choose_caption(
     Args:
         languages: languages to choose from; if empty, all that the example has.
     """
-    known = sorted(lang for lang, captions in example.captions.items() if said(captions))
+    known = sorted(lang for lang, captions in example.captions.items() if filled(captions))
     allowed = [lang for lang in known if lang in languages] if languages else known
     if not allowed:
         wanted = f" in {', '.join(languages)}; it has {', '.join(known) or 'none'}" if languages else ""
         raise ValueError(f"sample {example.key} has no captions{wanted}")
     lang = choose(allowed, rng)
-    captions = said(example.captions[lang])
+    captions = filled(example.captions[lang])
     return lang, choose(captions, rng), captions
 
 

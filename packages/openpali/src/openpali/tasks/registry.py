@@ -11,7 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from openpali.messages import hint
 from openpali.mistakes import Terms, mistakes
-from openpali.tasks.base import Need, Task, said
+from openpali.tasks.base import Need, Task, filled
 from openpali.tasks.caption import Caption, SplitCaption, VideoCaption
 from openpali.tasks.detect import Detect
 from openpali.tasks.dialects import BLANK, PALI3, Dialect, Template
@@ -148,15 +148,15 @@ def reader(task: Task, text: str) -> str:
 
 def tasks_of(example: Example) -> list[str]:
     """The tasks that an example is evidently for, by its fields: by a question, vqa, of a video video_qa."""
-    told = {
+    there = {
         "vqa": example.question,
-        "caption": any(said(texts) for texts in example.captions.values()),
+        "caption": any(filled(texts) for texts in example.captions.values()),
         "refseg": example.expression,
         "detect": example.objects and not example.expression,
         "classify": example.label,
         "ocr": example.text and not example.question,
     }
-    return [suited(name, len(example.images)) for name, there in told.items() if there]
+    return [suited(name, len(example.images)) for name, given in there.items() if given]
 
 
 def is_prompt(text: str, dialect: Dialect = PALI3) -> bool:

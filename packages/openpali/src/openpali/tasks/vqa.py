@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from openpali.tasks import scoring
-from openpali.tasks.base import Sample, Task, choose, require, said
+from openpali.tasks.base import Sample, Task, choose, filled, require
 from openpali.tasks.example import Example
 
 
@@ -31,7 +31,7 @@ class Vqa(Task):
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         question = require(example.question.strip(), example, "question")
-        answers = require(said(example.answers), example, "answers")
+        answers = require(filled(example.answers), example, "answers")
         if self.ocr:
             question = f"{question} {self.dialect.ocr.format(text=example.text)}".strip()
         prompt = self.template.render(question, lang=example.lang)
@@ -56,7 +56,7 @@ class QuestionGeneration(Task):
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         question = require(example.question.strip(), example, "question")
-        answer = choose(require(said(example.answers), example, "answers"), rng)
+        answer = choose(require(filled(example.answers), example, "answers"), rng)
         return Sample(self.ask(answer, lang=example.lang), question, (question,), kind=example.lang)
 
     score = staticmethod(scoring.captions)

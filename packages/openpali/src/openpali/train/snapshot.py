@@ -18,6 +18,7 @@ from openpali.train.objectives.registry import build_objective
 from openpali.train.phases import class_names, open_phases
 from openpali.train.step import TrainStep, set_resolution
 from openpali.weights.bundle import open_tokenizer
+from openpali.weights.files import RECORD
 
 
 def export_checkpoint(checkpoint: Path) -> Path:
@@ -37,7 +38,7 @@ def export_checkpoint(checkpoint: Path) -> Path:
 
 def _export(checkpoint: Path, folder: Path) -> None:
     run = checkpoint.parents[1]
-    state, recipe = read_state(checkpoint), read_record((run / "recipe.json").read_text("utf-8"))
+    state, recipe = read_state(checkpoint), read_record((run / RECORD).read_text("utf-8"))
     tokenizer = open_tokenizer(recipe.model.tokenizer)
     objective = build_objective(
         recipe, tokenizer, lambda: state.get("classes") or class_names(open_phases(recipe, tokenizer))

@@ -23,6 +23,7 @@ from openpali.train.checkpoint import checkpoints
 from openpali.train.load import parse_recipe, read_record
 from openpali.train.recipe import PromptedRecipe, Recipe, SourceSpec
 from openpali.weights.bundle import main_part, mask_codec_of
+from openpali.weights.files import RECORD
 from openpali.weights.find import find_model, name_of
 from openpali.weights.format import open_model
 
@@ -71,7 +72,7 @@ def _recorded(recipe: Recipe, run: Path | None) -> Known | None:
     if run is None or not checkpoints(run):
         return None
     try:
-        before = read_record((run / "recipe.json").read_text("utf-8"))
+        before = read_record((run / RECORD).read_text("utf-8"))
     except (OSError, ValueError):  # claiming the folder will say what is wrong
         return None
     if before.model.init != recipe.model.init:

@@ -100,7 +100,7 @@ def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
             about=[*model.about, f"images keep their proportions: up to {tokens} patches"],
         )
     grid = height // old.patch_size, width // old.patch_size
-    told = f"{height} x {width} pixels, {tokens} tokens"
+    shown = f"{height} x {width} pixels, {tokens} tokens"
     longest = architecture.longest_prompt(model.config, (height, width))
     resized = replace(
         model,
@@ -109,11 +109,11 @@ def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
         preprocess=model.preprocess and replace(model.preprocess, height=height, width=width),
     )
     if POSITIONS not in model.weights:
-        return replace(resized, about=[*model.about, f"images: {told}"])
+        return replace(resized, about=[*model.about, f"images: {shown}"])
     method = "as trained" if grid == old.grid else "bilinear, corners aligned, no antialiasing"
     return replace(
         resized,
         weights={**model.weights, POSITIONS: resample_positions(model.weights[POSITIONS], old.grid, grid)},
         facts=resized.facts.but(positions={"method": method, "from": [*old.grid], "to": [*grid]}),
-        about=[*model.about, f"position embeddings: {[*old.grid]} -> {[*grid]}, {method}: {told}"],
+        about=[*model.about, f"position embeddings: {[*old.grid]} -> {[*grid]}, {method}: {shown}"],
     )

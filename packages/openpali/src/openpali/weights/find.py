@@ -37,12 +37,12 @@ def find_model(name: str) -> Path:
         raise FileNotFoundError(f"the run {name} is not finished: give a checkpoint of it, {unfinished[-1]}")
     recipe = RECIPES / f"{name}.toml"
     trains = recipe.is_file() and f'name = "{name}"' in recipe.read_text("utf-8").splitlines()
-    told = f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
+    message = f"no model {name!r}: neither a model folder, nor one that ships with the package, nor a finished run"
     if trains:
-        told += f"; the recipe {name} trains it, and `openpali explain --source {name}` prints that"
+        message += f"; the recipe {name} trains it, and `openpali explain --source {name}` prints that"
     elif near := nearest(name, _names()):
-        told += f"; did you mean {near!r}?"
-    raise FileNotFoundError(told)
+        message += f"; did you mean {near!r}?"
+    raise FileNotFoundError(message)
 
 
 def _names() -> list[str]:

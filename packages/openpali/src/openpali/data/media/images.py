@@ -185,10 +185,10 @@ def _open(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> PILImage.I
     except Exception as error:  # hostile files make Pillow's parsers raise any error
         file.seek(0)
         if begins_pdf(file.read(PDF_HEAD)):
-            told = "is a PDF file: `openpali read` reads its text; for anything else take images of its pages"
+            message = "is a PDF file: `openpali read` reads its text; for anything else take images of its pages"
         else:
-            told = "is not an image in a format that Pillow reads: convert an HEIC or SVG image to PNG first"
-        raise ValueError(f"{name} {told}") from error
+            message = "is not an image in a format that Pillow reads: convert an HEIC or SVG image to PNG first"
+        raise ValueError(f"{name} {message}") from error
     width, height = image.size
     if width * height > max_pixels:
         raise TooManyPixels(f"{name} has {width} x {height} pixels, more than {max_pixels:,}: shrink it first")
