@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from openpali.architectures.facts import Facts
 from openpali.architectures.pali import PaliModel
 from openpali.architectures.registry import architectures, build
 from openpali.architectures.siglip.architecture import PRESETS as SIGLIPS
-from openpali.cli.main import app
+from openpali.cli.main import app, main
 from openpali.data.media.images import Preprocess
 from openpali.data.media.native import NativePreprocess
 from openpali.distributed import ALONE
@@ -139,6 +139,28 @@ def _train(name: str, objective: str, task: str, kind: str, **model: object) -> 
         }
     )
     Trainer(recipe, find_home() / "runs" / name, ALONE, open_tokenizer("nano-vocabulary")).train()
+
+
+@pytest.fixture
+def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Runs a command in this process; gives what it prints, or with ``fails`` the sentence that it ends with.
+
+    What it wrote to standard error is ``openpali.errors``.
+    """
+
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object, fails: bool = False) -> str:
+        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert bool(end.value.code) == fails, end.value.code
+        if fails:
+            return str(end.value.code)
+        printed, run.errors = capsys.readouterr()  # type: ignore[attr-defined]
+        return printed
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from official_layouts import ANSWERING, XM_LANGUAGES, fewshot, imagenet
 
-from openpali.cli.main import main
 from openpali.data.media.images import load_image
 from openpali.eval.benchmark import SeenSamples
 from openpali.eval.registry import find_benchmark
@@ -29,13 +27,6 @@ WRITERS = {
 SCORED = {"xm3600-retrieval": 3, "fewshot": 30, "imagenet-zeroshot": 4, "imagenet-linear": 4}  # that are scored
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | int | None:
-    monkeypatch.setattr(sys, "argv", ["openpali", "eval", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return end.value.code
-
-
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     roots = {name: tmp_path_factory.mktemp(name) for name in WRITERS}
@@ -45,12 +36,9 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", list(WRITERS))
-def test_runs_by_the_command(
-    name: str, roots: dict[str, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_by_the_command(openpali, name: str, roots: dict[str, Path], bundle: Path, tmp_path: Path) -> None:
     card = tmp_path / "card.json"
-    code = run(monkeypatch, name, "--model", bundle, "--data", roots[name], "--json", card)
-    assert not code, code
+    openpali("eval", name, "--model", bundle, "--data", roots[name], "--json", card)
     written = json.loads(card.read_text("utf-8"))
     scores = written["scores"]
     assert written["n"] == written["data"]["of"] == SCORED[name]
@@ -70,10 +58,10 @@ def test_runs_by_the_command(
 
 @pytest.mark.parametrize(("name", "sets"), [("fewshot", len(DATA_SETS)), ("imagenet-linear", 1)])
 def test_a_limit_is_also_on_the_images_to_train_on(
-    name: str, sets: int, roots: dict[str, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    openpali, name: str, sets: int, roots: dict[str, Path], bundle: Path, tmp_path: Path
 ) -> None:
     card = tmp_path / "card.json"
-    assert not run(monkeypatch, name, "--model", bundle, "--data", roots[name], "--json", card, "--limit", 2)
+    openpali("eval", name, "--model", bundle, "--data", roots[name], "--json", card, "--limit", 2)
     written = json.loads(card.read_text("utf-8"))
     assert written["data"]["train"] == 2 * sets < written["data"]["train_of"]  # one of each of two classes
     assert f"probes were trained on {2 * sets} of" in written["note"]
@@ -81,12 +69,12 @@ def test_a_limit_is_also_on_the_images_to_train_on(
 
 @pytest.mark.parametrize("name", list(WRITERS))
 def test_what_is_missing_is_reported(
-    name: str, roots: dict[str, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    openpali, name: str, roots: dict[str, Path], bundle: Path, tmp_path: Path
 ) -> None:
-    code = run(monkeypatch, name, "--model", bundle, "--data", tmp_path)
-    assert str(tmp_path) in str(code)
-    assert "get it at http" in str(code)
-    assert "\n" not in str(code)
+    code = openpali("eval", name, "--model", bundle, "--data", tmp_path, fails=True)
+    assert str(tmp_path) in code
+    assert "get it at http" in code
+    assert "\n" not in code
 
 
 def test_splits_of_the_eight(roots: dict[str, Path], tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from official_layouts import (
     write_refs,
 )
 
-from openpali.cli.main import main
 from openpali.data.media.videos import load_frames
 from openpali.data.sources.registry import open_source
 from openpali.eval.benchmark import AnswerBenchmark
@@ -107,15 +105,9 @@ def test_masks_and_boxes(name: str, referring: Path) -> None:
     assert (thing.mask == expected).all()
 
 
-def test_images_for_scoring_are_not_trained_on(
-    referring: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_for_scoring_are_not_trained_on(openpali, referring: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine" / "refcoco.jsonl"
-    monkeypatch.setattr(sys, "argv", ["openpali", "data", "refcoco", str(out), "--data", str(referring)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
-    assert "refcocog: 1 images, 1 left out" in capsys.readouterr().out
+    assert "refcocog: 1 images, 1 left out" in openpali("data", "refcoco", out, "--data", referring)
     source = open_source(str(out), {})
     trained = [source[i] for i in range(len(source))]
     assert {example.key.split("_")[0] for example in trained} == {"refcoco", "refcoco+", "refcocog"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from official_layouts import ANSWERING, Expected, colour
 
-from openpali.cli.main import main
 from openpali.eval.benchmark import SEED, AnswerBenchmark
 from openpali.eval.registry import find_benchmark
 from openpali.infer.pali import Pali
@@ -69,19 +67,12 @@ def test_reads_what_is_written(name: str, written: dict[str, tuple[Path, Expecte
 
 @pytest.mark.parametrize("name", ["docvqa", "refcoco/val", "msrvtt-captions"])  # of each kind
 def test_runs_by_the_command(
-    name: str,
-    written: dict[str, tuple[Path, Expected]],
-    bundle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    openpali, name: str, written: dict[str, tuple[Path, Expected]], bundle: Path, tmp_path: Path
 ) -> None:
     root, expected = written[name]
     card = tmp_path / "card.json"
     arguments = ["eval", name, "--model", bundle, "--data", root, "--limit", 2, "--json", card]
-    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
+    openpali(*arguments)
     scored = json.loads(card.read_text("utf-8"))
     assert scored["n"] == min(2, expected.count)
     assert benchmark(name).metric in scored["scores"]
@@ -118,13 +109,9 @@ def test_a_missing_image_is_reported(name: str, tmp_path: Path) -> None:
     told(str(error.value), str(tmp_path), benchmark(name).home)
 
 
-def test_the_command_reports_an_empty_root(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["openpali", "eval", "docvqa", "--model", str(bundle), "--data", str(tmp_path)]
-    )
-    with pytest.raises(SystemExit) as end:
-        main()
-    told(str(end.value.code), str(tmp_path / "docvqa" / "val_v1.0_withQT.json"), "https://rrc.cvc.uab.es")
+def test_the_command_reports_an_empty_root(openpali, bundle: Path, tmp_path: Path) -> None:
+    said = openpali("eval", "docvqa", "--model", bundle, "--data", tmp_path, fails=True)
+    told(said, str(tmp_path / "docvqa" / "val_v1.0_withQT.json"), "https://rrc.cvc.uab.es")
 
 
 def told(message: str, *parts: str) -> None:

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from openpali import Pali
-from openpali.cli.main import main
 from openpali.data.media.images import image_hash
 from openpali.eval import provenance
 from openpali.eval.ocr import WithOcr
@@ -204,9 +203,7 @@ def test_a_long_text_loses_its_last_words() -> None:
         assert source[0].text == text
 
 
-def test_the_eval_command_takes_ocr_texts(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_eval_command_takes_ocr_texts(openpali, bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "docvqa"
     (folder / "documents").mkdir(parents=True)
     data = [
@@ -217,8 +214,5 @@ def test_the_eval_command_takes_ocr_texts(
     texts, card = tmp_path / "texts.json", tmp_path / "card.json"
     texts.write_text(json.dumps({"0": "red", "1": "blue " * 1000}))
     arguments = ["eval", "docvqa", "--model", bundle, "--data", tmp_path, "--ocr", texts, "--json", card]
-    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
+    openpali(*arguments)
     assert json.loads(card.read_text())["prompt"]["first"] == "Answer in en: date? OCR: red <extra_id_0>"

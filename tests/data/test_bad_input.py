@@ -257,42 +257,6 @@ def test_training_on_damaged_shards_uses_complete_samples(
     assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["bad"] == 0
 
 
-def test_training_quarantines_flipped_bits_in_images_and_records(
-    openpali: Command, world_with_vocabulary: Path, tmp_path: Path
-) -> None:
-    path = shards(tmp_path, 12)
-    content = path.read_bytes()
-    flipped(path, content.index(b'"caption"') + 1)  # of the first record
-    flipped(path, content.index(b"\xff\xd8\xff", 30_000))  # of an image: no JPEG any more
-    _, sentence = openpali("train", recipe(tmp_path, path, samples=24), "--run", tmp_path / "run")
-    assert not sentence
-    problems = quarantine(tmp_path / "run")
-    assert any("s0000: " in p and "unknown field" in p for p in problems)
-    assert any("is not an image" in p for p in problems)
-
-
-def test_an_image_that_vanishes_while_training_is_quarantined(
-    openpali: Command, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from openpali.train.step import TrainStep
-
-    for i in range(12):
-        (tmp_path / f"{i}.jpg").write_bytes(JPEG)
-    original = TrainStep.run
-
-    def step(self: Any, *arguments: Any, **options: Any) -> Any:
-        (tmp_path / "3.jpg").unlink(missing_ok=True)
-        return original(self, *arguments, **options)
-
-    monkeypatch.setattr(TrainStep, "run", step)
-    path = jsonl(tmp_path, *(f"{i}.jpg" for i in range(12)))
-    _, sentence = openpali("train", recipe(tmp_path, path, samples=48, workers=0), "--run", tmp_path / "run")
-    assert not sentence
-    problems = quarantine(tmp_path / "run")
-    assert 3 <= len(problems) <= 4  # once an epoch from the first step on
-    assert all("no file" in p and "3.jpg" in p for p in problems)
-
-
 def test_a_shard_that_vanishes_while_training_ends_it_with_a_sentence(
     openpali: Command, world_with_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

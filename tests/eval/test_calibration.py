@@ -34,7 +34,7 @@ from openpali.metrics.calibration import Calibration, auroc, expected_calibratio
 from openpali.tasks.base import Answer
 from openpali.tasks.caption import Caption
 from openpali.tasks.detect import Detect
-from openpali.tasks.example import Example, Size
+from openpali.tasks.example import Size
 from openpali.tasks.refseg import RefSeg
 from openpali.tasks.scoring import CLAIMS, CONFIDENCES, Answered
 from openpali.text.masks import MaskText
@@ -45,7 +45,7 @@ from openpali.weights.format import add_facts, open_model
 from openpali.weights.ood import fit_ood, read_ood, write_ood
 from openpali.weights.quantize import write_int8
 from openpali_lab.worlds.benchmarks.pages import page_suite
-from openpali_lab.worlds.benchmarks.samples import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, Spread, heldout
+from openpali_lab.worlds.benchmarks.samples import CALIBRATION_SEED, CALIBRATION_SIZE, Composed, heldout
 from openpali_lab.worlds.builders.ood import SETS, shard
 from openpali_lab.worlds.builders.output import write_shards
 from openpali_lab.worlds.world import World
@@ -67,18 +67,6 @@ def test_a_fit_finds_the_calibration_that_drew_the_answers(temperature: float, o
     assert found.temperature == pytest.approx(temperature, rel=0.05)
     assert found.offset == pytest.approx(offset, abs=0.05)
     assert expected_calibration_error([found.confidence(each) for each in log_probs], right) < 0.02
-
-
-def test_a_fit_is_the_best_of_all_temperatures() -> None:
-    log_probs, right = drawn(1.7, 0.0, 300)
-
-    def loss(temperature: float) -> float:
-        calibration = Calibration(temperature)
-        chances = [calibration.confidence(each) for each in log_probs]
-        return -math.fsum(math.log(p if hit else 1 - p) for p, hit in zip(chances, right, strict=True))
-
-    best = min(np.arange(1.2, 2.4, 0.02), key=loss)
-    assert fit_calibration(log_probs, right).temperature == pytest.approx(best, abs=0.02)
 
 
 def test_a_fit_is_found_where_all_answers_are_unlikely() -> None:
@@ -231,14 +219,6 @@ def test_confidence_is_fitted_on_samples_of_the_training_split_with_a_seed_of_th
     assert isinstance(fitted, Composed)
     assert (asked.split, fitted.split, fitted.seed) == ("heldout", "train", CALIBRATION_SEED)
     assert (fitted.kind, fitted.options, len(fitted)) == (asked.kind, asked.options, CALIBRATION_SIZE)
-
-
-def test_examples_from_all_over_a_source_are_no_more_than_it_has() -> None:
-    source = [Example(str(number)) for number in range(5)]
-    assert [example.key for example in Spread(source, 3)] == ["0", "2", "4"]
-    assert len(Spread(source, 9)) == 5
-    with pytest.raises(IndexError):
-        Spread(source, 3)[3]
 
 
 def test_confidence_of_easy_vqa_is_fitted_on_images_that_training_never_saw(

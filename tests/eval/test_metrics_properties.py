@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openpali.metrics import caption, ocr
-from openpali.metrics.boxes import Detection, average_precision
 from openpali.metrics.exact import exact_match
 from openpali.metrics.scores import Scores
 from openpali_lab.benchmarks.metrics import vqa
@@ -29,11 +28,6 @@ def _one(metric: Callable[..., Scores]) -> Callable[[Sequence[tuple[Any, Any]]],
 
 def _choose(samples: Sequence[tuple[Any, Any]]) -> Scores:
     return vqa.multiple_choice([p for p, _ in samples], [r for _, r in samples], [0] * len(samples))
-
-
-def _detect(samples: Sequence[tuple[Any, Any]]) -> Scores:
-    predictions = [[Detection("cat", p, 1 / (1 + i)) for i, p in enumerate(ps)] for ps, _ in samples]
-    return average_precision(predictions, [[Detection("cat", r) for r in rs] for _, rs in samples])
 
 
 many = st.lists(text, min_size=1, max_size=4)
@@ -70,14 +64,6 @@ def test_order_range_and_maximum(name: str, data: st.DataObject, shuffle: random
             assert all(0 <= value <= 1 for value in values)
     if perfect:
         assert score([(perfect(reference), reference) for _, reference in samples]).summary[counts] == 1
-
-
-@given(st.lists(st.tuples(boxes, boxes), min_size=1, max_size=4))
-@settings(max_examples=20, deadline=None)
-def test_average_precision_range_and_maximum(samples: list[Any]) -> None:
-    assert all(0 <= value <= 1 for value in _detect(samples).summary.values())
-    perfect = _detect([(truth, truth) for _, truth in samples]).summary
-    assert list(perfect.values()) == pytest.approx([1.0] * len(perfect))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 10])

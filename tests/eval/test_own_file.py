@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openpali.cli.main import main
 from openpali.eval.benchmark import own_benchmark
 from openpali.eval.predictions import read_predictions
 from openpali.eval.registry import find_benchmark
@@ -44,19 +42,6 @@ def write(folder: Path, records: list[dict[str, Any]], name: str = "mine-test.js
     return folder / name
 
 
-@pytest.fixture
-def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Run a command in this process: its standard output, or how it failed."""
-
-    def command(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return str(end.value.code) if end.value.code else capsys.readouterr().out
-
-    return command
-
-
 def test_a_file_gets_card_answers_page_and_slices(openpali, bundle: Path, tmp_path: Path) -> None:
     data = write(tmp_path / "data", [dict(each) for each in QUESTIONS])
     out = [
@@ -83,7 +68,7 @@ def test_a_file_gets_card_answers_page_and_slices(openpali, bundle: Path, tmp_pa
     assert [line.answered.key for line in read_predictions(tmp_path / "a.jsonl")] == ["k0", "k1", "k2"]
     Image.new("RGB", (40, 50)).save(data.parent / "0.png")
     assert "other data: the pixels of sample 0" in openpali(
-        "eval", data, "--task", "vqa", "--model", bundle, "--save-predictions", tmp_path / "a.jsonl"
+        "eval", data, "--task", "vqa", "--model", bundle, "--save-predictions", tmp_path / "a.jsonl", fails=True
     )
 
 
@@ -145,11 +130,11 @@ def test_shards_and_parquet_are_scored_as_the_jsonl_file(bundle: Path, tmp_path:
 def test_what_cannot_be_scored_is_said(
     openpali, bundle: Path, tmp_path: Path, fields: dict[str, Any], arguments: list[str], message: str
 ) -> None:
-    assert message in openpali("eval", write(tmp_path, [dict(fields)]), "--model", bundle, *arguments)
+    assert message in openpali("eval", write(tmp_path, [dict(fields)]), "--model", bundle, *arguments, fails=True)
 
 
 def test_a_source_without_end_needs_a_limit(openpali, bundle: Path) -> None:
-    said = openpali("eval", "nano/scene", "--task", "detect", "--model", bundle)
+    said = openpali("eval", "nano/scene", "--task", "detect", "--model", bundle, fails=True)
     assert "cannot be evaluated whole: set a limit" in said
 
 
@@ -163,14 +148,20 @@ def test_a_prompt_that_is_too_long_is_counted(openpali, bundle: Path, tmp_path: 
 
 
 def test_a_task_is_for_data_of_ones_own(openpali, bundle: Path) -> None:
-    assert "defines its task: leave out --task" in openpali("eval", "nano/vqa", "--task", "vqa", "--model", bundle)
-    assert "of a suite have their tasks" in openpali("eval", "--suite", "nano", "--task", "vqa", "--model", bundle)
-    assert "no data file gone.jsonl" in openpali("eval", "gone.jsonl", "--model", bundle)
+    assert "defines its task: leave out --task" in openpali(
+        "eval", "nano/vqa", "--task", "vqa", "--model", bundle, fails=True
+    )
+    assert "of a suite have their tasks" in openpali(
+        "eval", "--suite", "nano", "--task", "vqa", "--model", bundle, fails=True
+    )
+    assert "no data file gone.jsonl" in openpali("eval", "gone.jsonl", "--model", bundle, fails=True)
 
 
 def test_a_card_does_not_replace_the_data(openpali, bundle: Path, tmp_path: Path) -> None:
     data = write(tmp_path, [dict(FIELDS["vqa"])])
-    assert "is an input and would be overwritten" in openpali("eval", data, "--model", bundle, "--json", data)
+    assert "is an input and would be overwritten" in openpali(
+        "eval", data, "--model", bundle, "--json", data, fails=True
+    )
 
 
 def test_videos_are_sampled_as_asked(openpali, bundle: Path, tmp_path: Path) -> None:
@@ -191,4 +182,4 @@ def test_videos_are_sampled_as_asked(openpali, bundle: Path, tmp_path: Path) -> 
     assert hashes[0] == hashes[1]
     assert len({*hashes}) == 3
     for command in (["eval", "nano/vqa"], ["calibrate", bundle]):
-        assert "--frames is for your own data" in openpali(*command, "--frames", 2)
+        assert "--frames is for your own data" in openpali(*command, "--frames", 2, fails=True)

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from openpali.architectures.pali import PaliModel
-from openpali.cli.main import main
 from openpali.data.media.images import Preprocess
 from openpali.data.sources.jsonl import JsonlSource
 from openpali.data.sources.mask_formats import RunLengths, read_run_lengths
@@ -55,19 +54,6 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-@pytest.fixture
-def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Run a command in this process: its standard output, or how it failed."""
-
-    def command(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return str(end.value.code) if end.value.code else capsys.readouterr().out
-
-    return command
-
-
 def test_each_sample_has_a_line_with_what_predict_says_alone(
     openpali, bundle: Path, questions: Path, tmp_path: Path
 ) -> None:
@@ -87,7 +73,10 @@ def test_each_sample_has_a_line_with_what_predict_says_alone(
 
 def test_a_run_without_any_answer_fails(openpali, bundle: Path, questions: Path, tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
-    assert openpali("predict", "--input", questions, "--output", out, "--model", bundle, "--lang", "xx") == "1"
+    assert (
+        openpali("predict", "--input", questions, "--output", out, "--model", bundle, "--lang", "xx", fails=True)
+        == "1"
+    )
     assert all("error" in line for line in lines_of(out))
 
 
@@ -184,11 +173,11 @@ def test_an_interrupt_says_that_answers_are_kept(
     write(questions, [lines_of(questions)[0] | {"answers": "a cat"}])
     monkeypatch.chdir(questions.parent)
     monkeypatch.setattr(kind, "write", lambda *arguments: interrupt(write_lines(*arguments)))
-    assert openpali(*command, "out.jsonl", "--model", bundle) == "130"
+    assert openpali(*command, "out.jsonl", "--model", bundle, fails=True) == "130"
     told = "openpali: interrupted: out.jsonl keeps what is answered, and the same command goes on\n"
     assert capsys.readouterr().err.endswith(told)
     monkeypatch.setattr(kind, "go_on", interrupt)  # before it is known whether the file is of this run
-    assert openpali(*command, "out.jsonl", "--model", bundle) == "130"
+    assert openpali(*command, "out.jsonl", "--model", bundle, fails=True) == "130"
     assert "interrupted" not in capsys.readouterr().err
 
 
@@ -199,21 +188,23 @@ def test_answers_of_another_run_or_file_stay(
     command = ["predict", "--input", questions, "--output", out, "--model", bundle]
     openpali(*command)
     before = out.read_bytes()
-    assert "answers of another run" in openpali(*command, "--task", "caption")
+    assert "answers of another run" in openpali(*command, "--task", "caption", fails=True)
     with monkeypatch.context() as upgrade:
         upgrade.setattr("openpali.cli.predict.__version__", "0.0.1")
-        assert "answers of another run" in openpali(*command)
-    assert "would be overwritten" in openpali("predict", "--input", out, "--output", out, "--model", bundle)
+        assert "answers of another run" in openpali(*command, fails=True)
+    assert "would be overwritten" in openpali(
+        "predict", "--input", out, "--output", out, "--model", bundle, fails=True
+    )
     for image in tmp_path.glob("*.png"):
         image.write_bytes(b"not read again")
     assert "11 samples\n" in openpali(*command)
     first, *others = lines_of(questions)
     write(questions, [first, others[0] | {"question": "why?"}, *others[1:]])
-    assert "answers of another run" in openpali(*command)
+    assert "answers of another run" in openpali(*command, fails=True)
     assert out.read_bytes() == before
     for foreign in (b"my notes", b"[1]\n", b'{"a": 1}\n'):
         out.write_bytes(foreign)
-        assert "is no file of answers" in openpali(*command)
+        assert "is no file of answers" in openpali(*command, fails=True)
         assert out.read_bytes() == foreign
 
 
@@ -305,9 +296,9 @@ def test_a_folder_of_a_cluster_is_checked_and_counted(
         (out / f"{start:012}.jsonl").write_bytes(b"".join(lines[start : start + 8]))
     asked += ["--output", out, "--ray"]
     assert "11 samples, 1 with an error" in openpali(*asked)
-    assert "openpali-lab[ray]" in openpali(*asked[:-2], tmp_path / "none", "--ray")
-    assert "holds answers of another run" in openpali(*asked, "--task", "caption")
-    assert "of another --batch-size" in openpali(*asked[:6], 3, *asked[7:])
+    assert "openpali-lab[ray]" in openpali(*asked[:-2], tmp_path / "none", "--ray", fails=True)
+    assert "holds answers of another run" in openpali(*asked, "--task", "caption", fails=True)
+    assert "of another --batch-size" in openpali(*asked[:6], 3, *asked[7:], fails=True)
     (out / "000000000000.jsonl").write_text("{}\n")
-    assert "is no file of answers" in openpali(*asked)
-    assert "give both" in openpali("predict", questions, "what?", "--ray")
+    assert "is no file of answers" in openpali(*asked, fails=True)
+    assert "give both" in openpali("predict", questions, "what?", "--ray", fails=True)

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from openpali.cli.main import main
 from openpali.infer.bundle import EngineMissing, _installed
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.pali import Pali
@@ -21,13 +20,6 @@ from openpali.model.int4 import Int4Linear
 from openpali.model.int8 import Int8Linear, QuantizedLinear
 from openpali.weights.format import open_model
 from openpali.weights.quantize import write_int8
-
-
-def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | int | None:
-    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return end.value.code
 
 
 @pytest.fixture
@@ -46,14 +38,13 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Pali]:
 
 @pytest.mark.parametrize("engine", ["openvino", "openvino-int8"])
 def test_predict_asks_the_engine_that_was_named(
-    capsys, monkeypatch, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
+    openpali, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
 ) -> None:
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(photo)
-    assert not _run(
-        monkeypatch, "predict", photo, "--task", "caption", "--model", bundle, "--engine", engine, "--json"
-    )
-    assert json.loads(capsys.readouterr().out)["prompt"].startswith("Generate the alt_text")
+    assert json.loads(
+        openpali("predict", photo, "--task", "caption", "--model", bundle, "--engine", engine, "--json")
+    )["prompt"].startswith("Generate the alt_text")
     [pali] = opened
     assert pali.engine == engine
     assert [type(each.engine) for each in pali._pipelines.values()] == [OpenVinoPali]
@@ -61,11 +52,11 @@ def test_predict_asks_the_engine_that_was_named(
 
 @pytest.mark.parametrize("engine", ["torch", "torch-int8", "openvino-int8"])
 def test_a_score_card_names_the_engine(
-    monkeypatch, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
+    openpali, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
 ) -> None:
     card = tmp_path / "card.json"
     words = ["eval", "nano/caption", "--model", bundle, "--limit", 3, "--json", card, "--engine", engine]
-    assert not _run(monkeypatch, *words)
+    openpali(*words)
     found = json.loads(card.read_text())["model"]
     assert found["engine"] == engine
     assert found["dtype"] == opened[0].pipeline().precision  # OpenVINO computes in bf16 where the processor can
@@ -91,12 +82,12 @@ def test_torch_int8_computes_in_int8_whatever_is_stored(stored: str, bundle: Pat
 
 @pytest.mark.parametrize("engine", ["torch", "torch-int8", "openvino", "openvino-int8"])
 def test_a_model_of_int4_is_written_and_evaluated(
-    monkeypatch, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
+    openpali, bundle: Path, tmp_path: Path, opened: list[Pali], engine: str
 ) -> None:
     small, card = tmp_path / "small", tmp_path / "card.json"
-    assert not _run(monkeypatch, "quantize", bundle, "--out", small, "--bits", 4)
+    openpali("quantize", bundle, "--out", small, "--bits", 4)
     words = ["eval", "nano/caption", "--model", small, "--limit", 3, "--json", card, "--engine", engine]
-    assert not _run(monkeypatch, *words)
+    openpali(*words)
     assert json.loads(card.read_text())["model"]["engine"] == engine
     layers = {type(m) for m in opened[0].pipeline().model.text.modules() if isinstance(m, QuantizedLinear)}
     assert layers == {Int4Linear, Int8Linear}  # the head
@@ -111,19 +102,19 @@ def test_engines_of_cpus_are_refused_elsewhere(engine: Any, bundle: Path, monkey
 
 @pytest.mark.parametrize("command", [["predict", "PHOTO", "what?"], ["eval", "nano/caption"]])
 def test_a_missing_engine_is_one_sentence_that_names_the_extra(
-    monkeypatch, bundle: Path, tmp_path: Path, command: list[str]
+    openpali, monkeypatch, bundle: Path, tmp_path: Path, command: list[str]
 ) -> None:
     photo = tmp_path / "photo.png"
     Image.new("RGB", (8, 8)).save(photo)
     monkeypatch.setitem(sys.modules, "openvino", None)
     words = [str(photo) if word == "PHOTO" else word for word in command]
-    code = _run(monkeypatch, *words, "--model", bundle, "--engine", "openvino")
+    code = openpali(*words, "--model", bundle, "--engine", "openvino", fails=True)
     assert code.startswith("openpali: engine openvino needs OpenVINO: pip install 'openpali[cpu]' (")
     assert "openvino" in code.partition("(")[2]
 
 
 def test_auto_is_openvino_where_it_is_installed_and_else_says_once_that_it_is_not(
-    monkeypatch, bundle: Path, tmp_path: Path
+    openpali, monkeypatch, bundle: Path, tmp_path: Path
 ) -> None:
     _installed.cache_clear()
     assert Pali.from_pretrained(bundle, "auto").engine == "openvino"
@@ -133,7 +124,7 @@ def test_auto_is_openvino_where_it_is_installed_and_else_says_once_that_it_is_no
     card = tmp_path / "card.json"
     words = ["eval", "nano/caption", "--model", bundle, "--limit", 2, "--json", card, "--engine", "auto"]
     with pytest.warns(EngineMissing, match=r"pip install 'openpali\[cpu\]'"):
-        assert not _run(monkeypatch, *words)
+        openpali(*words)
     with warnings.catch_warnings():
         warnings.simplefilter("error", EngineMissing)  # it was said
         assert Pali.from_pretrained(bundle, "auto").engine == "torch"
@@ -141,29 +132,29 @@ def test_auto_is_openvino_where_it_is_installed_and_else_says_once_that_it_is_no
     _installed.cache_clear()
 
 
-def test_a_score_card_names_dtype_and_device(monkeypatch, bundle: Path, tmp_path: Path, opened: list[Pali]) -> None:
+def test_a_score_card_names_dtype_and_device(openpali, bundle: Path, tmp_path: Path, opened: list[Pali]) -> None:
     card, answers = tmp_path / "card.json", tmp_path / "a.jsonl"
     words = ["eval", "nano/caption", "--model", bundle, "--limit", 3, "--save-predictions", answers]
-    assert not _run(monkeypatch, *words, "--json", card, "--dtype", "bf16", "--device", "cpu")
+    openpali(*words, "--json", card, "--dtype", "bf16", "--device", "cpu")
     found = json.loads(card.read_text())["model"]
     assert (found["dtype"], found["device"]) == ("bf16", "cpu")
     assert next(opened[0].load("pali")[1].parameters()).dtype == torch.bfloat16
-    assert "its dtype is 'bf16', now it is 'fp32'" in str(_run(monkeypatch, *words))
+    assert "its dtype is 'bf16', now it is 'fp32'" in openpali(*words, fails=True)
 
 
-def test_saved_answers_are_of_one_engine(monkeypatch, bundle: Path, tmp_path: Path) -> None:
+def test_saved_answers_are_of_one_engine(openpali, bundle: Path, tmp_path: Path) -> None:
     words = ["eval", "nano/caption", "--model", bundle, "--limit", 2, "--save-predictions", tmp_path / "a.jsonl"]
-    _run(monkeypatch, *words)
-    code = _run(monkeypatch, *words, "--engine", "openvino")
-    assert "its engine is 'torch', now it is 'openvino'" in str(code)
+    openpali(*words)
+    said = openpali(*words, "--engine", "openvino", fails=True)
+    assert "its engine is 'torch', now it is 'openvino'" in said
 
 
 @pytest.mark.parametrize(("supported", "dtype"), [(True, "bf16"), (False, "fp32")])
 def test_a_score_card_records_what_openvino_computes_in(
-    monkeypatch, bundle: Path, tmp_path: Path, supported: bool, dtype: str
+    openpali, monkeypatch, bundle: Path, tmp_path: Path, supported: bool, dtype: str
 ) -> None:
     monkeypatch.setattr("openpali.infer.engines.openvino.bf16_is_faster", lambda device: supported)
     card = tmp_path / "card.json"
     words = ["eval", "nano/caption", "--model", bundle, "--limit", 1, "--json", card, "--engine", "openvino"]
-    assert not _run(monkeypatch, *words)
+    openpali(*words)
     assert json.loads(card.read_text())["model"]["dtype"] == dtype

@@ -14,9 +14,9 @@ import torch
 from openpali.architectures.pali import PaliModel
 from openpali.data.sources.registry import open_source
 from openpali.infer.engines.openvino import OpenVinoPali
-from openpali.infer.generate import Decoding, Generation, generate
+from openpali.infer.generate import Decoding, Generation
 from openpali.infer.pali import Pali
-from openpali.infer.pipeline import EmbeddingPipeline, Pipeline, Prediction
+from openpali.infer.pipeline import Pipeline, Prediction
 from openpali.rng import generator
 from openpali.tasks.base import Answer, Sample
 from openpali.tasks.example import Box, Object
@@ -84,12 +84,6 @@ def test_a_model_in_training_answers_as_from_its_folder_and_keeps_its_state(
     assert all(torch.equal(value, after[name]) for name, value in before[1].items())
     live.model(torch.zeros(1, 1, 72, 72, 3), torch.ones(1, 2).long(), torch.ones(1, 2).long()).sum().backward()
     assert live.model.text.embed.weight.grad is not None  # it still trains
-
-
-def test_generation_alone_keeps_the_mode_of_each_module(live: Pipeline) -> None:
-    before = modes(live.model)
-    generate(live.model, None, torch.tensor([[5, 6, 7]]), decoding=Decoding(max_tokens=2))
-    assert modes(live.model) == before
 
 
 def test_the_mode_comes_back_after_an_error(live: Pipeline, images: list[np.ndarray], monkeypatch: Any) -> None:
@@ -209,18 +203,6 @@ def test_the_mask_codec_is_opened_when_a_task_needs_it(live: Pipeline, pali: Pal
     assert opened == []
     task: Any = pipeline.task("refseg")
     assert (task.masks, task.bins) == (codec, 7)
-
-
-def test_embeddings_of_a_model_in_training(pali: Pali, images: list[np.ndarray]) -> None:
-    stored = pali.load("siglip")[0]
-    model: Any = stored.model().train()
-    assert stored.preprocess is not None
-    pipeline = EmbeddingPipeline(model, stored.tokenizer, stored.preprocess)
-    np.testing.assert_array_equal(pipeline.embed_image(images), pali.embed_image(images))
-    np.testing.assert_allclose(pipeline.embed_image(images, batch=1), pali.embed_image(images), atol=1e-6)
-    np.testing.assert_array_equal(pipeline.embed_text(["a Cat"]), pali.embed_text(["a cat"]))
-    np.testing.assert_array_equal(pipeline.similarity(images, ["a cat"]), pali.similarity(images, ["a cat"]))
-    assert all(modes(model))
 
 
 def test_no_images_and_no_texts_have_no_embeddings(pali: Pali) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from openpali.cli.main import main
 from openpali.distributed import ALONE
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
@@ -20,18 +17,6 @@ from openpali.train.trainer import Trainer
 from openpali.weights.bundle import open_tokenizer
 
 MINE = {"source": "mine.jsonl", "task": "vqa"}
-
-
-def openpali(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object, fails: bool = False
-) -> str:
-    """What a command prints, or the error with which it ends."""
-    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert bool(end.value.code) == fails, end.value.code
-    printed = capsys.readouterr()
-    return str(end.value.code) if fails else printed.out + printed.err
 
 
 def answer_in_every_way(

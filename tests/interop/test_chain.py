@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ from PIL import Image
 
 from openpali.architectures.pali import assemble
 from openpali.architectures.t5gemma2.architecture import IMAGE_PIECES
-from openpali.cli.main import main
 from openpali.home import home
 from openpali.serve.server import Server
 from openpali.weights.convert import write_stored
@@ -123,38 +121,26 @@ def served(ask: Callable[[httpx.Client], None]) -> Callable[..., None]:
     ],
 )
 def test_from_the_hub_to_the_server(
-    name: str,
-    size: int,
-    lr: float,
-    samples: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    openpali, name: str, size: int, lr: float, samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its weights are random and frozen, and the adapter still learns the only answer there is."""
 
-    def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert not end.value.code, (arguments, end.value.code)
-        return capsys.readouterr().out
-
     def serve(ask: Callable[[httpx.Client], None], *arguments: object) -> None:
         monkeypatch.setattr(Server, "run", served(ask))
-        run("serve", "--port", 0, *arguments)
+        openpali("serve", "--port", 0, *arguments)
 
     hub = f"hf://org/{name}"
-    assert "no problems found" in run("data", "validate", "mine.jsonl", "--task", "detect", "--model", hub)
+    assert "no problems found" in openpali("data", "validate", "mine.jsonl", "--task", "detect", "--model", hub)
     Path("mine.toml").write_text(RECIPE.format(name=name, size=size, lr=lr, samples=samples))
-    run("train", "mine.toml")
+    openpali("train", "mine.toml")
     logged = (home() / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()
     before, *_, after = [line["scores"] for line in map(json.loads, logged) if "eval" in line]
     assert (before["f1@0.5"], after["f1@0.5"]) == (0, 1)
-    run("export", "mine/best", "--format", "openpali", "--out", "merged")
-    run("quantize", "merged", "--out", "small")
+    openpali("export", "mine/best", "--format", "openpali", "--out", "merged")
+    openpali("quantize", "merged", "--out", "small")
     assert open_model(Path("small")).int8
     asked = {"image": data_url("90.png"), "name": "star"}
-    expected = json.loads(run("predict", "90.png", "--task", "detect", "star", "--model", "small", "--json"))
+    expected = json.loads(openpali("predict", "90.png", "--task", "detect", "star", "--model", "small", "--json"))
 
     def ask(client: httpx.Client) -> None:
         found = client.post("/v1/detect", json=asked).json()

@@ -7,14 +7,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import constants
 
-from openpali.cli.main import main
 from openpali.infer.pali import Pali
 from openpali.weights.bundle import open_tokenizer
 from openpali.weights.find import find_model
@@ -64,11 +62,11 @@ def test_a_model_is_downloaded_once_and_converted(endpoint: type[Endpoint], tmp_
     assert endpoint.seen == []
 
 
-def test_a_model_in_the_cache_is_not_calibrated(endpoint: type[Endpoint], monkeypatch) -> None:
+def test_a_model_in_the_cache_is_not_calibrated(openpali, endpoint: type[Endpoint]) -> None:
     folder = find_model("hf://org/pg")
-    monkeypatch.setattr(sys, "argv", ["openpali", "calibrate", "hf://org/pg", "mine.jsonl"])
-    with pytest.raises(SystemExit, match=rf"cp -rL {re.escape(str(folder))} mine"):
-        main()
+    assert re.search(
+        rf"cp -rL {re.escape(str(folder))} mine", openpali("calibrate", "hf://org/pg", "mine.jsonl", fails=True)
+    )
 
 
 def test_a_new_process_loads_what_it_needs(tmp_path: Path) -> None:
@@ -103,40 +101,32 @@ def test_a_file_that_is_not_the_hubs_is_deleted(endpoint: type[Endpoint], monkey
     assert open_model(find_model("hf://org/pg")).kind == "paligemma"
 
 
-def openpali(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str | None:
-    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return str(end.value.code) if end.value.code else None
-
-
 def test_checkpoints_are_converted_by_name(
-    endpoint: type[Endpoint], repositories: Path, tmp_path: Path, monkeypatch, capsys
+    openpali, endpoint: type[Endpoint], repositories: Path, tmp_path: Path
 ) -> None:
     """Whole, at another size; a SigLIP under a T5, and alone; and what cannot be had."""
-    run = partial(openpali, monkeypatch)
-    assert run("convert", "hf://org/pg@v1", "--out", tmp_path / "pg", "--size", 16) is None
+    openpali("convert", "hf://org/pg@v1", "--out", tmp_path / "pg", "--size", 16)
     whole = open_model(tmp_path / "pg")
     assert (whole.kind, whole.preprocess.height) == ("paligemma", 16)
     halves = ["hf://org/siglip", "hf://org/t5"]
-    assert run("convert", *halves, "--out", tmp_path / "pali", "--report") is None
-    assert "language model: " in capsys.readouterr().out
+    assert "language model: " in openpali("convert", *halves, "--out", tmp_path / "pali", "--report")
     pali = open_model(tmp_path / "pali").weights()
-    assert run("convert", "hf://org/siglip", "--out", tmp_path / "siglip") is None
+    openpali("convert", "hf://org/siglip", "--out", tmp_path / "siglip")
     alone = open_model(tmp_path / "siglip")
     assert alone.kind == "siglip"
     assert torch.equal(pali["vit.patch_embed.weight"], alone.weights()["vit.patch_embed.weight"])
     assert not (tmp_path / "home" / "hub" / "org--siglip" / COMMIT).exists()  # nothing was converted beside it
-    assert "write hf://ORG/NAME" in (run("convert", "hf://pg", "--out", tmp_path / "x") or "")
-    assert "org/gated, then run" in (run("convert", "hf://org/gated", "--out", tmp_path / "x") or "")
+    assert "write hf://ORG/NAME" in openpali("convert", "hf://pg", "--out", tmp_path / "x", fails=True)
+    assert "org/gated, then run" in openpali("convert", "hf://org/gated", "--out", tmp_path / "x", fails=True)
 
 
-def test_a_lost_connection_is_said_in_a_sentence(endpoint: type[Endpoint], tmp_path: Path, monkeypatch) -> None:
+def test_a_lost_connection_is_said_in_a_sentence(
+    openpali, endpoint: type[Endpoint], tmp_path: Path, monkeypatch
+) -> None:
     """One that is cut again and again, and a hub that is not there."""
-    run = partial(openpali, monkeypatch)
     endpoint.cut |= {"spiece.model": 100}
     fetch = ["convert", "--out", tmp_path / "x"]
     again = "hf://org/siglip cannot be downloaded: .*; the same command goes on"
-    assert re.search(again, run(*fetch, "hf://org/siglip") or "")
+    assert re.search(again, openpali(*fetch, "hf://org/siglip", fails=True))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
-    assert "hf://org/t5 is not complete in the cache" in (run(*fetch, "hf://org/t5") or "")
+    assert "hf://org/t5 is not complete in the cache" in openpali(*fetch, "hf://org/t5", fails=True)

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from openpali.weights.format import open_model
 from openpali_lab.parity import compare_paligemma
 
 from . import checkpoints
-from .shared import answer_in_every_way, openpali
+from .shared import answer_in_every_way
 from .test_mask_codec import arrays as mask_codec_arrays
 
 KINDS = ["gemma", "gemma2"]
@@ -161,14 +160,8 @@ def bundle(downloaded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "pg"
 
 
-def test_the_command_converts_and_compares(
-    downloaded: Path,
-    bundle: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    run = partial(openpali, capsys, monkeypatch)
+def test_the_command_converts_and_compares(openpali, downloaded: Path, bundle: Path, tmp_path: Path) -> None:
+    run = openpali
     masks = bundle.parent / "vae-oid.npz"
     printed = run("convert", downloaded, masks, "--out", tmp_path / "pg", "--report")
     assert "PaliGemma 2: " in printed
@@ -223,9 +216,9 @@ def test_one_box_and_one_mask_in_the_answer(bundle: Path, monkeypatch: pytest.Mo
 
 
 def test_files_are_checked_asked_and_scored(
-    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    openpali, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = partial(openpali, capsys, monkeypatch)
+    run = openpali
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.full((40, 60, 3), 200, np.uint8)).save("photo.png")
     record = {"images": ["photo.png"], "objects": [{"name": "dog", "box": [5, 5, 30, 40]}]}

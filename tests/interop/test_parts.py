@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
@@ -34,7 +33,6 @@ from openpali.architectures.registry import build
 from openpali.architectures.siglip.architecture import extend_rows, read_image_encoder
 from openpali.architectures.siglip.network import SigLIPConfig
 from openpali.architectures.tokenizer import read_tokenizer
-from openpali.cli.main import main
 from openpali.data.media.images import FILTERS, Policy, Preprocess
 from openpali.data.pipeline.encode import PairEncoder
 from openpali.infer.pali import Pali
@@ -60,14 +58,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for part in ("siglip", "t5"):
         (folder / part / "spiece.model").write_bytes(checkpoints.small_proto())
     return folder
-
-
-def openpali(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[str]:
-    monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
-    return capsys.readouterr().out.splitlines()
 
 
 def test_all_public_weights_are_taken(sources: Path, tmp_path: Path) -> None:
@@ -162,11 +152,9 @@ def test_a_siglip_is_converted_alone(sources: Path, tmp_path: Path) -> None:
 # ---- the commands
 
 
-def test_convert_reports_parity_of_each_layer(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    lines = openpali(
-        capsys, monkeypatch, "convert", sources / "t5", sources / "siglip",
-        "--out", tmp_path / "pali", "--size", "16x20", "--report",
-    )  # fmt: skip
+def test_convert_reports_parity_of_each_layer(openpali, sources: Path, tmp_path: Path) -> None:
+    convert = "convert", sources / "t5", sources / "siglip", "--out", tmp_path / "pali"
+    lines = openpali(*convert, "--size", "16x20", "--report").splitlines()
     said = "\n".join(lines)
     assert "image encoder and text tower, MAP head" in said
     assert "of 14 x 14 pixels, whole patches cover 12 x 12" in said
@@ -178,9 +166,9 @@ def test_convert_reports_parity_of_each_layer(sources: Path, tmp_path: Path, cap
     assert lines[-1] == f"model written to {tmp_path / 'pali'}"
 
 
-def test_export_writes_what_transformers_opens(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_export_writes_what_transformers_opens(openpali, sources: Path, tmp_path: Path) -> None:
     write_stored(assemble(sources / "siglip", sources / "t5"), tmp_path / "pali")
-    openpali(capsys, monkeypatch, "export", tmp_path / "pali", "--out", tmp_path / "out")
+    openpali("export", tmp_path / "pali", "--out", tmp_path / "out")
     ours = open_model(tmp_path / "pali")
     model = ours.model()
     for cls, part in ((SiglipVisionModel, "vision"), (AutoModelForSeq2SeqLM, "text")):
@@ -348,9 +336,9 @@ def test_images_that_ours_cannot_be_prepared_as_are_refused(
     assert read_preprocess(tmp_path, 12, 8) == Preprocess(12, 8)
 
 
-def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_export_of_a_siglip_a_bundle_and_others(openpali, sources: Path, tmp_path: Path) -> None:
     convert([sources / "siglip"], tmp_path / "siglip")
-    openpali(capsys, monkeypatch, "export", tmp_path / "siglip", "--out", tmp_path / "out")
+    openpali("export", tmp_path / "siglip", "--out", tmp_path / "out")
     convert([tmp_path / "out"], tmp_path / "again")
     a, b = MappedTensors(tmp_path / "siglip"), MappedTensors(tmp_path / "again")
     assert all(torch.equal(a[key], b[key]) for key in a)
@@ -359,19 +347,10 @@ def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, c
     write_model(tmp_path / "masks", materialise(build(masks)).state_dict(), masks, preprocess=None, tokenizer=None)
     described = {"parts": {"pali": "pali", "siglip": "siglip", "mask_vqvae": "masks"}, "tasks": {}}
     (tmp_path / "bundle.json").write_text(json.dumps(described))
-    monkeypatch.setattr(sys, "argv", ["openpali", "export", str(tmp_path), "--out", str(tmp_path / "bundle")])
-    with pytest.raises(SystemExit) as end:
-        main()
-    said = capsys.readouterr()
-    assert end.value.code == 0
-    assert [line.split()[0] for line in said.out.splitlines()] == ["pali", "pali", "siglip"]
-    assert f"left out: mask_vqvae; `openpali export {tmp_path}/PART`" in said.err
-    monkeypatch.setattr(sys, "argv", ["openpali", "export", str(tmp_path / "masks"), "--out", "x"])
-    with pytest.raises(
-        SystemExit,
-        match="a mask_vqvae cannot be exported",
-    ):
-        main()
+    printed = openpali("export", tmp_path, "--out", tmp_path / "bundle")
+    assert [line.split()[0] for line in printed.splitlines()] == ["pali", "pali", "siglip"]
+    assert f"left out: mask_vqvae; `openpali export {tmp_path}/PART`" in openpali.errors
+    assert "a mask_vqvae cannot be exported" in openpali("export", tmp_path / "masks", "--out", "x", fails=True)
 
 
 @pytest.mark.parametrize(
@@ -386,13 +365,10 @@ def test_export_of_a_siglip_a_bundle_and_others(sources: Path, tmp_path: Path, c
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    sources: Path, tmp_path: Path, monkeypatch, arguments: list[str], message: str
+    openpali, sources: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"model_type": ["t5"]}')
     named = {"T5": str(sources / "t5"), "SIGLIP": str(sources / "siglip"), "BROKEN": str(tmp_path / "broken")}
     given = ["convert", named["SIGLIP"], "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["openpali", *given, *(named.get(a, a) for a in arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert message in str(end.value.code)
+    assert message in openpali(*given, *(named.get(a, a) for a in arguments), fails=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from openpali_lab.parity import compare_t5gemma2
 from openpali_lab.plan.planner import find_device, rehearse
 
 from . import checkpoints
-from .shared import MINE, answer_in_every_way, openpali, raw_recipe, trainer
+from .shared import MINE, answer_in_every_way, raw_recipe, trainer
 from .test_mask_codec import arrays as mask_codec_arrays
 
 Saved = tuple[Path, T5Gemma2ForConditionalGeneration]
@@ -150,10 +149,8 @@ def test_a_folder_goes_in_and_out_bit_for_bit(saved: Saved, converted: Path, tmp
     assert (asked.pixel_values - pixels).abs().max() <= 1.01 / 127.5
 
 
-def test_commands_take_it(
-    saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = partial(openpali, capsys, monkeypatch)
+def test_commands_take_it(openpali, saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = openpali
     monkeypatch.chdir(tmp_path)
     assert "worst: " in run("convert", saved[0], "--out", "t5", "--size", 24, "--report")
     assert open_model(Path("t5")).preprocess.height == 24
@@ -291,9 +288,7 @@ def test_it_trains_with_the_loss_of_transformers(saved: Saved, converted: Path, 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("data")
-def test_an_adapter_of_it_in_int8_trains_resumes_and_answers(
-    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_adapter_of_it_in_int8_trains_resumes_and_answers(openpali, converted: Path, tmp_path: Path) -> None:
     """Killed in its last step, the run goes on bit for bit; `predict` and `eval` take what it writes."""
     base = tmp_path / "int8"
     write_int8(open_model(converted), base)
@@ -324,7 +319,7 @@ def test_an_adapter_of_it_in_int8_trains_resumes_and_answers(
     apart, merged, before = (model(*inputs) for model in models)
     torch.testing.assert_close(apart, merged, rtol=1e-2, atol=1e-2)
     assert not torch.allclose(apart, before, rtol=1e-2, atol=1e-2)
-    run = partial(openpali, capsys, monkeypatch)
+    run = openpali
     asked = "predict", "20.png", "a <start_of_image>?", "--json", "--model"
     assert '"score": ' in run(*asked, "whole")
     assert "exact_match" in run("eval", "mine.jsonl", "--task", "vqa", "--model", "whole")

@@ -12,7 +12,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
 from openpali.reports.drawing import NO_FONT, count_mask_tokens, draw_answer, draw_prediction
-from openpali.reports.fonts import PILLOW, find_font
+from openpali.reports.fonts import find_font
 from openpali.reports.html import write_page
 from openpali.tasks.base import Answer
 from openpali.tasks.example import Box, Object
@@ -142,13 +142,6 @@ def test_pages_carry_the_fonts_that_their_letters_need(tmp_path: Path) -> None:
     assert fonts_of(f"apple {SAMPLES['ko']}") == ["NotoSansCJK-Subset"]
     assert fonts_of(SAMPLES["ru"] + SAMPLES["ja"]) == ["NotoSans-Subset", "NotoSansCJK-Subset"]
     assert fonts_of(GEORGIAN) == []
-
-
-def test_latin_is_drawn_in_pillows_own_font(fonts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_font("apples") == PILLOW
-    drawn = np.asarray(draw_answer(GREY, text="two red apples"))
-    monkeypatch.setenv("OPENPALI_HOME", str(tmp_path / "empty"))
-    np.testing.assert_array_equal(drawn, np.asarray(draw_answer(GREY, text="two red apples")))
 
 
 def test_mask_tokens_are_counted() -> None:

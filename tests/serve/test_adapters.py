@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 import torch
 from requests_to import chat, make_adapter, service_of, serving
 
-from openpali.cli.main import main
 from openpali.infer.generate import Decoding
 from openpali.infer.pali import Pali
 from openpali.infer.pipeline import Prediction
@@ -175,20 +173,13 @@ def test_clients_choose_by_name(client: Any, adapters: Mapping[str, Pali], encod
     assert lacks.json()["error"]["message"] == "the model one has no part 'siglip'; it has pali"
 
 
-def refused(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
-    monkeypatch.setattr(sys, "argv", ["openpali", "serve", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return str(end.value.code)
-
-
 def test_what_does_not_belong_to_the_model_is_refused(
-    bundle: Path, folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    openpali, bundle: Path, folders: Mapping[str, Path], tmp_path: Path
 ) -> None:
     one = folders["one"]
     other = tmp_path / "other"
     write_merged(open_model(one), other)
-    said = refused(monkeypatch, "--model", other, "--adapter", f"one={one}")
+    said = openpali("serve", "--model", other, "--adapter", f"one={one}", fails=True)
     assert f"changes the model {bundle / 'pali'}, not {other}: give one that was trained on this" in said
     for each, message in (
         (one, "write NAME=FOLDER"),
@@ -197,9 +188,9 @@ def test_what_does_not_belong_to_the_model_is_refused(
         (f"all={bundle}", "is a whole model, not an adapter"),
         ("gone=gone", "no model 'gone'"),
     ):
-        assert message in refused(monkeypatch, "--model", bundle, "--adapter", each)
+        assert message in openpali("serve", "--model", bundle, "--adapter", each, fails=True)
     twice = "--adapter", f"one={one}", "--adapter", f"one={one}"
-    assert "there is a model 'one' already" in refused(monkeypatch, "--model", bundle, *twice)
+    assert "there is a model 'one' already" in openpali("serve", "--model", bundle, *twice, fails=True)
     fast = Pali.from_pretrained(bundle, "torch-int8")
     with pytest.raises(ValueError, match="share their base's weights with engine torch"):
         fast.adapted(one)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from requests_to import chat, service_of, serving
 
@@ -117,11 +116,6 @@ def test_fast_needs_sides(bundle: Path, encoded: Sequence[str]) -> None:
             answer = httpx.post(f"{url}/v1/detect", json=body, timeout=60)
         assert answer.status_code == 400
         assert told in answer.json()["error"]["message"]
-
-
-def test_an_encoder_compares(client: httpx.Client, alone: Pali, images: Sequence[Image], encoded: Any) -> None:
-    found = client.post("/v1/similarity", json={"images": encoded[:2], "texts": ["a dog", "b"]}).json()
-    np.testing.assert_allclose(found["similarity"], alone.similarity(images[:2], ["a dog", "b"]), atol=1e-5)
 
 
 def test_notes_hold_no_folders(beside: httpx.Client, encoded: Sequence[str], detecting: Path) -> None:

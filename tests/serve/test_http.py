@@ -290,22 +290,6 @@ def test_the_openai_client(url: str, pali: Pali, images: Sequence[Image], encode
             api.chat.completions.create(model="tiny", frequency_penalty=0.5, **chat(ASK, encoded[2]))
 
 
-def test_many_clients_get_the_answers_of_one(
-    client: Any, pali: Pali, images: Sequence[Image], encoded: Sequence[str]
-) -> None:
-    asked = [(i % 5, f"Answer in en: {word}? <extra_id_0>") for i, word in enumerate("abcdefghijklmnop" * 2)]
-
-    def ask(each: tuple[int, str]) -> str:
-        body = chat(each[1], encoded[each[0]], max_tokens=4 + each[0])
-        return str(client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"])
-
-    with ThreadPoolExecutor(32) as clients:
-        got = list(clients.map(ask, asked))
-    for text, (image, prompt) in zip(got, asked, strict=True):
-        decoding = Decoding(max_tokens=4 + image)
-        assert text == pali.predict([[images[image]]], [prompt], decoding=decoding)[0].answer.text
-
-
 def png(image: Image) -> bytes:
     return base64.b64decode(data_url(image).partition(",")[2])
 
@@ -547,12 +531,6 @@ def test_the_model_tells_what_it_can_be_asked(client: Any, pali: Pali, monkeypat
 
     monkeypatch.setattr(pali, "parts_for", lacks)
     assert service_of(pali).model(None).tasks == []
-
-
-def test_a_task_writes_the_prompt(client: Any, encoded: Sequence[str]) -> None:
-    body = chat("what?", encoded[0], task="vqa", lang="de", max_tokens=3)
-    choice = client.post("/v1/chat/completions", json=body).json()["choices"][0]
-    assert choice["openpali"]["prompt"] == "Answer in de: what? <extra_id_0>"
 
 
 SHARP = {"type": "image_url", "image_url": {"url": "x", "detail": "sharp"}}
@@ -811,28 +789,6 @@ def test_health_and_metrics(client: Any, service: Service) -> None:
     hits = next(line for line in text.splitlines() if line.startswith("openpali_image_cache_hits_total"))
     assert float(hits.split()[1]) == service.scheduler.features.hits > 0
     assert 'openpali_http_requests_total{path="/health/live",status="200"}' in text
-
-
-def test_slots_of_a_client_that_goes_away_are_free_soon(url: str, service: Service, encoded: Sequence[str]) -> None:
-    host, port = url.removeprefix("http://").split(":")
-    steps: list[int] = []
-    turn = service.scheduler.turn
-    for stream in (True, False):
-        body = json.dumps(chat(ASK, encoded[0], max_tokens=300, stream=stream, temperature=2, seed=1)).encode()
-        head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        head += f"Content-Length: {len(body)}\r\n\r\n"
-        service.scheduler.turn = lambda: (time.sleep(0.05), steps.append(1), turn())[2]  # type: ignore[method-assign, assignment]
-        with socket.create_connection((host, int(port))) as connection:
-            connection.sendall(head.encode() + body)
-            while not service.scheduler.used:
-                time.sleep(0.002)
-            [ticket] = service.scheduler._live
-        steps.clear()
-        while service.scheduler.used:
-            time.sleep(0.005)
-        service.scheduler.turn = turn  # type: ignore[method-assign]
-        assert type(ticket.future.exception()).__name__ == "Cancelled"
-        assert len(steps) <= 3, "two steps, and the one that was under way"
 
 
 def slow_down(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1100,13 +1056,6 @@ def test_a_name_that_leads_here_reads_no_answers(direct: Any, pali: Pali) -> Non
             answer = client.get(path, headers={"Host": host})
             assert (answer.status_code, answer.json()["error"]["code"]) == (421, "host_not_allowed")
     assert direct(service_of(pali, key="secret")).get("/", headers={"Host": "pali.example"}).status_code == 200
-
-
-def test_origins_are_limited(direct: Any, pali: Pali) -> None:
-    origin = {"Origin": "https://page.example"}
-    assert "access-control-allow-origin" not in direct(service_of(pali)).get("/v1/models", headers=origin).headers
-    allowed = direct(service_of(pali, origins=["https://page.example"])).get("/v1/models", headers=origin)
-    assert allowed.headers["access-control-allow-origin"] == "https://page.example"
 
 
 def test_a_page_of_an_allowed_origin_reads_the_answers_of_a_server_with_a_key(direct: Any, pali: Pali) -> None:

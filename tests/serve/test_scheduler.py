@@ -168,21 +168,6 @@ def test_requests_of_similar_length_make_one_step_and_others_their_own(
     assert sizes[2:] == [3, 1, 2]
 
 
-def test_an_image_is_embedded_once(pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch) -> None:
-    model, rows = pali.pipeline().model, []
-    embed = model.encode_images
-    monkeypatch.setattr(model, "encode_images", lambda x: (rows.append(len(x)), embed(x))[1])
-    scheduler = Scheduler(pali)
-    for image in (0, 0, 1, 0):
-        scheduler.submit([images[image]], PROMPTS[image], decoding=SHORT)
-    while scheduler.turn():
-        pass
-    scheduler.submit([images[1].copy()], PROMPTS[2], decoding=SHORT)
-    while scheduler.turn():
-        pass
-    assert sum(rows) == 2
-
-
 @pytest.mark.parametrize("bytes_", [0, 2**20], ids=["embedded again", "remembered"])
 def test_served_ood_scores_are_those_of_predictions(
     pali: Pali, images: Sequence[Image], monkeypatch: pytest.MonkeyPatch, bytes_: int

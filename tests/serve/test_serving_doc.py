@@ -131,15 +131,14 @@ def test_other_ways_to_start(line: str, folder: Path, monkeypatch: pytest.Monkey
         ("http://[::]:8000", "http://[::1]:8000"),
     ],
 )
-def test_the_page_is_opened_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str, shown: str) -> None:
+def test_the_page_is_opened_on_request(
+    openpali, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str, shown: str
+) -> None:
     opened: queue.Queue[str] = queue.Queue()
     monkeypatch.setattr("webbrowser.open", opened.put)
     monkeypatch.setattr("openpali.serve.server.listen", lambda *_: ([], url))
     monkeypatch.setattr(Server, "run", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["openpali", "serve", "--model", str(folder / "nano"), "--open"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code
+    openpali("serve", "--model", folder / "nano", "--open")
     assert opened.get(timeout=60) == shown
 
 

@@ -12,7 +12,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from openpali.cli.main import main
 from openpali.distributed import ALONE
 from openpali.text.tokenizer import Tokenizer
 from openpali.train.recipe import Recipe
@@ -51,19 +50,3 @@ def make_trainer(tmp_path: Path, tokenizer: Tokenizer) -> MakeTrainer:
         return Trainer(recipe, tmp_path / run, ALONE, tokenizer)
 
     return make
-
-
-@pytest.fixture
-def openpali(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command here; returns what it prints. SystemExit if it fails."""
-
-    def run(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["openpali", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            if end.code:
-                raise
-        return capsys.readouterr().out
-
-    return run

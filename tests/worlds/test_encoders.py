@@ -234,11 +234,6 @@ def test_a_limit_is_also_on_what_probes_train_on(pali: Pali, monkeypatch: pytest
     assert card.data["train"] < card.data["train_of"]
 
 
-def test_stamps(pali: Pali, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "LEAST", 8)
-    assert 0 <= run("stamps-fewshot", pali)["acc/10-shot"] <= 1
-
-
 def test_the_same_thing_is_found_by_the_most_similar_features(world_with_vocabulary: Path, monkeypatch) -> None:
     monkeypatch.setenv("OPENPALI_HOME", str(world_with_vocabulary))
     count = 140  # 128 things are shown once before any is shown again

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from openpali.reports.fonts import has_glyph
 from openpali.tasks.example import Box, Example, Object, tight_box
@@ -350,27 +348,6 @@ def test_expressions_fit_one_thing_only(world: World, split: str) -> None:
         words |= {part for key, part in parts.items() if part and key not in ("name", "other")}
     everything = set("|".join((SIZE, PLACE, MOST, RELATION)).split("|"))
     assert len(everything - words) <= 3  # all sorts come up
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["red ring", "blue ring"]),
-            *(st.integers(0, 80), st.integers(0, 80), st.integers(8, 40), st.integers(8, 40)),
-        ),
-        min_size=1,
-        max_size=5,
-        unique=True,
-    )
-)
-def test_no_expression_is_ambiguous(things: list[tuple[str, int, int, int, int]]) -> None:
-    objects = [Object(name, Box(y, x, y + h, x + w)) for name, y, x, h, w in things]
-    for expression in find_expressions(objects, 120):
-        parts = read(expression.text)
-        if parts["size"] in ("large", "small") or parts["place"]:
-            assert sum(o.name == parts["name"] for o in objects) == 2
-        assert [i for i, o in enumerate(objects) if fits(parts, o, objects)] == [expression.index]
 
 
 def test_expressions_of_a_known_scene() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from openpali.cli.main import main
 from openpali.distributed import ALONE
 from openpali.eval.registry import find_benchmark
 from openpali.train.load import parse_recipe
@@ -58,7 +56,7 @@ def test_encoders_are_trained(world_with_vocabulary: Path) -> None:
         assert trainer.bad == 0
 
 
-def test_the_study_is_planned(capsys, monkeypatch) -> None:
+def test_the_study_is_planned(openpali, monkeypatch) -> None:
     made: list[object] = []
 
     def make_once(*arguments: object) -> object:
@@ -73,11 +71,7 @@ def test_the_study_is_planned(capsys, monkeypatch) -> None:
         "batch=64",
         "phases.0.size=72",
     ]
-    monkeypatch.setattr(sys, "argv", ["openpali", "plan", str(RECIPES / "encoders.toml"), *small])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
-    printed = capsys.readouterr().out
+    printed = openpali("plan", RECIPES / "encoders.toml", *small)
     assert "1 x siglip-sides, pico:" in printed
     assert "5 x pali, pico:" in printed
 

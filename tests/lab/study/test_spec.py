@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from openpali.cli.main import main
 from openpali.train.load import load_recipe
 from openpali_lab.study.runs import plan_study
 from openpali_lab.study.spec import load_study
@@ -62,12 +60,8 @@ def test_recipes_have_what_the_study_gives_them(own: list[str], override: str, m
         plan_study(study, RECIPES, [override])
 
 
-def test_the_documented_line_with_other_values_runs(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_documented_line_with_other_values_runs(openpali, tmp_path: Path, monkeypatch) -> None:
     line = re.search(r"`openpali study FILE (.*?)`", (ROOT / "docs" / "study.md").read_text("utf-8"))
     assert line
     monkeypatch.setenv("OPENPALI_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["openpali", "study", str(TABLE1), *line[1].split(), "--list"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
-    assert len(capsys.readouterr().out.splitlines()) == 6
+    assert len(openpali("study", TABLE1, *line[1].split(), "--list").splitlines()) == 6

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from openpali.cli.main import main
 from openpali.data.sources.registry import open_source
 from openpali.distributed import ALONE
 from openpali.eval.registry import find_benchmark
@@ -97,7 +95,7 @@ def test_each_expression_is_of_one_kind() -> None:
     assert set(found) == {0, 1, 2}
 
 
-def test_a_study_is_planned_as_a_whole(capsys, monkeypatch) -> None:
+def test_a_study_is_planned_as_a_whole(openpali, monkeypatch) -> None:
     made: list[object] = []
 
     def make_once(*arguments: object) -> object:
@@ -106,11 +104,7 @@ def test_a_study_is_planned_as_a_whole(capsys, monkeypatch) -> None:
 
     monkeypatch.setattr("openpali_lab.plan.planner.make_plan", make_once)
     small = ['sizes={pico=["model.preset=pico"]}', "batch=64", "phases.0.size=72"]
-    monkeypatch.setattr(sys, "argv", ["openpali", "plan", str(RECIPES / "table1-5b.toml"), *small])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code, end.value.code
-    printed = capsys.readouterr().out
+    printed = openpali("plan", RECIPES / "table1-5b.toml", *small)
     assert "2 x pali, pico:" in printed
     assert "1 x text, pico:" in printed
     assert len(made) == 6 - 1  # both arms have a pali
