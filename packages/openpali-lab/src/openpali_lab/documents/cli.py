@@ -18,14 +18,14 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from openpali.cli.main import app
 from openpali_lab.__main__ import app as lab
-from openpali_lab.documents.tables import table
+from openpali_lab.documents.tables import option_cells, table
 
 HEAD = """# Command line
 
 Every command with its arguments and options; `openpali COMMAND --help` prints the same. `python -m
 openpali_lab.documents.cli` generates this page.
 """
-HEADER = ("argument or option", "type", "default", "meaning")
+HEADER = ("argument or option", "type; default", "meaning")
 TYPES = {str: "text", int: "integer", float: "number", Path: "path"}
 
 
@@ -68,11 +68,11 @@ def render() -> str:
     }
     uses = Counter(row for _, found in described.values() for row in found)
     shared = [row for row, count in uses.items() if count > 1]
-    lines = [HEAD, "## Options of several commands\n", *table(HEADER, shared), ""]
+    lines = [HEAD, "## Options of several commands\n", *table(HEADER, [option_cells(*row) for row in shared]), ""]
     for words, (verb, found) in described.items():
         lines += [f"## {words}\n", f"{inspect.getdoc(verb)}\n"]
         if own := [row for row in found if row not in shared]:
-            lines += [*table(HEADER, own), ""]
+            lines += [*table(HEADER, [option_cells(*row) for row in own]), ""]
         if others := [row.name for row in found if row in shared]:
             lines += [f"{'Also' if own else 'Options'}: {', '.join(others)}.\n"]
     return "\n".join(lines)

@@ -33,12 +33,12 @@ from openpali.train.recipe import (
     SourceSpec,
 )
 from openpali.train.recipe_file import quote
-from openpali_lab.documents.tables import table, write_between
+from openpali_lab.documents.tables import option_cells, table, write_between
 from openpali_lab.worlds.compose import KINDS, WorldSource
 from openpali_lab.worlds.sources import SPLITS
 
-KEYS = ("key", "type", "default", "meaning")
-OPTIONS = ("option", "type", "default", "meaning")
+KEYS = ("key", "type; default", "meaning")
+OPTIONS = ("option", "type; default", "meaning")
 REQUIRED = "required"
 
 
@@ -55,7 +55,12 @@ def render() -> str:
     """Markdown: the keys of recipes, then the options of sources and of tasks."""
     lines: list[str] = []
     for title, note, keys in _sections():
-        lines += [f"### {title}", "", *([note, ""] if note else []), *([*table(KEYS, keys), ""] if keys else [])]
+        lines += [
+            f"### {title}",
+            "",
+            *([note, ""] if note else []),
+            *([*table(KEYS, [option_cells(*key) for key in keys]), ""] if keys else []),
+        ]
     return "\n".join([*lines, *_sources(), *_tasks()])
 
 
@@ -161,7 +166,7 @@ def _sources() -> list[str]:
         "",
         "Their `options`:",
         "",
-        *table(("source", *OPTIONS), [(source, *key) for source, key in rows]),
+        *table(("source", *OPTIONS), [(source, *option_cells(*key)) for source, key in rows]),
         "",
     ]
 
@@ -183,7 +188,7 @@ def _tasks() -> list[str]:
         "",
         "Their `task_options`, where nothing is given by the model's dialect:",
         "",
-        *table(("task", *OPTIONS), [(", ".join(names), *key) for key, names in owners.items()]),
+        *table(("task", *OPTIONS), [(", ".join(names), *option_cells(*key)) for key, names in owners.items()]),
         "",
     ]
 

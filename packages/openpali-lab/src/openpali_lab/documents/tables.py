@@ -14,6 +14,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [table_row(row) for row in (heads, ["---"] * len(heads), *rows)]
 
 
+def option_cells(name: str, kind: str, default: str, meaning: str) -> tuple[str, str, str]:
+    """The cells of an option or a key: type and default share one."""
+    return name, "; ".join(filter(None, (kind, default))), meaning
+
+
 def write_between(path: Path, name: str, text: str) -> None:
     """Replace what is between the marks of this name in a document."""
     begin, end = f"<!-- {name}: generated -->\n", f"<!-- end of {name} -->\n"
