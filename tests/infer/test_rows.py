@@ -7,13 +7,12 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
-from tiny_models import DECODINGS, check_same, inputs, row, tiny, tiny_florence2
+from tiny_models import DECODINGS, check_same, inputs, row, tiny
 
 from openpali.infer.engines import openvino as engine
 from openpali.infer.engines.openvino import OpenVinoPali
 from openpali.infer.generate import Ask, Decoding, Generation, Model, Rows, Text, encode, generate
 from openpali.model.init import init_weights
-from openpali_lab.florence2.architecture import Florence2Model
 from tiny_gemma import KINDS
 
 EOS = 1
@@ -112,17 +111,3 @@ def test_a_text_that_is_told_to_stop() -> None:
     assert (stopped.ids, stopped.finish_reason) == (full.ids[:3], "stop")
     assert whole.ids == full.ids
     assert seen[:3] == [1, 2, 3]
-
-
-def test_rows_that_fit_alone_fit_together() -> None:
-    """One has many visual tokens, another a long prompt: together they have more than there are positions."""
-    model = tiny_florence2(0)
-    visual = torch.randn(2, 40, 24)
-    prompt = torch.full((2, 40), Florence2Model.pad)
-    prompt[0], prompt[1, :8] = 7, 7
-    counts = torch.tensor([5, 40])
-    together = model.encode_tokens(visual, prompt, counts)
-    assert together.mask.sum(1).tolist() == [5 + 42, 40 + 10]
-    for i, (images, words) in enumerate(((5, 40), (40, 8))):
-        alone = model.encode_tokens(visual[i : i + 1, :images], prompt[i : i + 1, :words])
-        torch.testing.assert_close(together.outputs[i, : images + words + 2], alone.outputs[0])

@@ -11,9 +11,6 @@ from openpali.infer.generate import Decoding, Generation
 from openpali.model.init import init_weights
 from openpali.model.t5 import T5Config
 from openpali.model.vit import ViTConfig
-from openpali_lab.florence2.architecture import Florence2Config, Florence2Model
-from openpali_lab.florence2.bart import BartConfig
-from openpali_lab.florence2.davit import DaViTConfig
 
 
 def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> PaliModel:
@@ -33,19 +30,6 @@ def tiny(seed: int, vocab: int = 14, peak: float = 3.0) -> PaliModel:
     model = init_weights(PaliModel(PaliModelConfig(vision, text))).eval()
     with torch.no_grad():
         model.text.head.weight.mul_(peak)
-    return model
-
-
-def tiny_florence2(seed: int) -> Florence2Model:
-    """A Florence-2 of random weights that writes another text for each image."""
-    torch.manual_seed(seed)
-    vision = DaViTConfig((2, 2), (8, 8, 16, 16), (1, 1, 1, 1), heads=(1, 2, 2, 4), groups=(2, 1, 2, 4), window=3)
-    text = BartConfig(40, d_model=24, heads=3, d_ff=40, encoder_layers=1, decoder_layers=2, positions=64)
-    model = init_weights(Florence2Model(Florence2Config(vision, text, side=5, frames=3))).eval()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim > 1:
-                weight.normal_(std=0.6 if name.startswith("text.decoder") else 0.3)
     return model
 
 

@@ -21,7 +21,7 @@ from openpali.serve.server import Server
 from openpali.weights.convert import write_stored
 from openpali.weights.format import open_model
 
-from . import checkpoints, florence
+from . import checkpoints
 from .hub_endpoint import hub_of
 
 RUN = Server.run
@@ -69,7 +69,6 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoints.t5gemma2(root / "org" / "t5gemma2", vocab_size=400, image_token=340)
     proto = checkpoints.gemma_proto(*IMAGE_PIECES, "\n\n")
     (root / "org" / "t5gemma2" / "tokenizer.model").write_bytes(proto)
-    florence.write(root / "org" / "florence2")
     checkpoints.siglip2_files(root / "siglip2")
     checkpoints.t5(root / "t5", vocab_size=700)
     (root / "t5" / "spiece.model").write_bytes(checkpoints.small_proto())
@@ -117,7 +116,6 @@ def served(ask: Callable[[httpx.Client], None]) -> Callable[..., None]:
         pytest.param("paligemma2", 8, 1e-2, 80, marks=pytest.mark.slow),
         pytest.param("t5gemma2", 16, 2e-2, 80, marks=pytest.mark.slow),
         ("pali", 12, 2e-2, 80),
-        pytest.param("florence2", 64, 7e-3, 320, marks=pytest.mark.slow),  # of 600 layers
     ],
 )
 def test_from_the_hub_to_the_server(

@@ -256,7 +256,7 @@ def test_files_of_another_form_or_damaged_inside_are_named(tmp_path: Path) -> No
             convert([tmp_path / name], tmp_path / "ours")
 
 
-@pytest.mark.parametrize("kind", ["siglip", "florence2", "paligemma", "t5gemma2"])
+@pytest.mark.parametrize("kind", ["siglip", "paligemma", "t5gemma2"])
 def test_a_configuration_of_another_form_is_said_in_a_sentence(tmp_path: Path, kind: str) -> None:
     write_tensors(tmp_path / "theirs", {"a": torch.zeros(1)})
     parts = dict.fromkeys(["vision_config", "text_config", "encoder", "decoder"], "none")

@@ -516,7 +516,6 @@ def test_languages_of_a_model_are_offered_as_they_are(
 def test_a_model_of_one_language_has_no_examples_of_others(
     browser: Browser, pali: Pali, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a Florence-2, whose prompts name none."""
     [served] = service_of(pali).models.values()
     monkeypatch.setattr(Served, "tasks", [{**each, "names_language": False} for each in served.tasks])
     with serving(service_of(pali)) as address:

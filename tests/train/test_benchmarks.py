@@ -103,13 +103,6 @@ _BOTH = (("1 rank", "open_clip"), ("2 ranks", "open_clip bidir"))
             "generation.py", "--tiny --batches 1 8 --rounds 1", 9, run_here, marks=pytest.mark.openvino
         ),  # without CTranslate2's
         pytest.param(
-            "florence2.py",
-            "--tiny --tokens 3 --rounds 1",
-            10,
-            run_here,
-            marks=[pytest.mark.slow, pytest.mark.openvino],
-        ),
-        pytest.param(
             "full_size.py",
             "--preset pico --sides 72 144 --kinds bf16 openvino-int8 openvino-int4",
             51,

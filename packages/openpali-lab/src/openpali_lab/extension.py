@@ -22,7 +22,6 @@ EXTENSION = Extension(
         "eval --ocr": f"{_HERE}.benchmarks.ocr:open_ocr",
         "predict --ray": f"{_HERE}.cluster.bulk:answer",
     },
-    architectures={"florence2": f"{_HERE}.florence2.architecture:Florence2Architecture"},
     datasets={
         "stamps": f"{_BUILDERS}.stamps:DATASET",
         "clipart": f"{_BUILDERS}.clipart:DATASET",

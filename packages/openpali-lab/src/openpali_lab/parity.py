@@ -16,7 +16,6 @@ from openpali.architectures.base import Stored
 from openpali.architectures.halves.image_encoder import ImageEncoder
 from openpali.architectures.halves.t5 import LanguageModel, is_t5, read_t5
 from openpali.architectures.paligemma import PaliGemmaModel, read_paligemma
-from openpali.architectures.preprocessor import MEAN, STD
 from openpali.architectures.rules import read_json
 from openpali.architectures.siglip.architecture import SigLIPArchitecture, read_siglip
 from openpali.architectures.siglip.network import SigLIP, SigLIPConfig
@@ -29,7 +28,6 @@ from openpali.model.t5 import EncoderDecoder
 from openpali.model.vit import MAPHead, ViT
 from openpali.tasks.example import Size
 from openpali.tensors import load_exactly
-from openpali_lab.florence2.architecture import Florence2Model, read_florence2
 
 AGREEMENT = 1e-5
 
@@ -68,8 +66,6 @@ def report(sources: Sequence[Path]) -> Iterator[str]:
             found += compare_t5gemma2(read_t5gemma2(source), source)
         elif kind == "paligemma":
             found += compare_paligemma(read_paligemma(source), source)
-        elif kind == "florence2":
-            found += compare_florence2(read_florence2(source), source)
         else:
             yield f"no parity report of {source}: transformers does not read it"
     yield from (str(deviation) for deviation in found)
@@ -290,62 +286,6 @@ def compare_t5gemma2(checkpoint: Stored[Any], source: Path, *, images: int = 2, 
         _deviation("encoder output", memory.outputs[real], reference.encoder_last_hidden_state[mask]),
         *_layers("decoder layer", decoder_layers[:-1], reference.decoder_hidden_states[1:-1]),
         _deviation("logits", logits, reference.logits),
-    ]
-
-
-@torch.no_grad()
-def compare_florence2(checkpoint: Stored[Any], source: Path, *, length: int = 9) -> list[Deviation]:
-    """Each stage of the image encoder, visual tokens, each layer of encoder and decoder, and the logits of a text,
-    on two rows of different lengths.
-
-    Args:
-        checkpoint: read from ``source``.
-        source: a transformers checkpoint folder.
-        length: of the longer prompt and of the text, in tokens.
-    """
-    from transformers import Florence2ForConditionalGeneration
-
-    config = checkpoint.config
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.rand(2, *config.vision.image_size, 3, generator=generator) * 2 - 1
-    ids = torch.randint(3, config.text.vocab_size - 1, (2, 2 * length), generator=generator)
-    short = torch.arange(length) < torch.tensor([[length], [length // 2 + 1]])
-    prompt, targets = ids[:, :length].masked_fill(~short, Florence2Model.pad), ids[:, length:]
-    model = _ours(lambda: Florence2Model(config), checkpoint.weights, str(source))
-    with _outputs(model.vit.stages) as stages:
-        visual = model.embed_images(pixels[:, None])
-    with _outputs(model.text.encoder.layers) as layers, _outputs(model.text.decoder.layers) as decoder_layers:
-        memory = model.encode_tokens(visual, prompt)
-        logits = model.logits(model.decode(targets, memory))
-    assert memory.mask is not None
-    real, first, end = memory.mask, Florence2Model.first, Florence2Model.end
-    del model  # there may be no room for both
-
-    rows = [
-        [*[config.image_token] * visual.shape[1], first, *row[:count], end]
-        for row, count in zip(prompt.tolist(), short.sum(1).tolist(), strict=True)
-    ]
-    padded = torch.tensor([row + [Florence2Model.pad] * (real.shape[1] - len(row)) for row in rows])
-    started = torch.tensor([[end, first]]).expand(2, -1)
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
-    theirs = _load(Florence2ForConditionalGeneration, source)
-    with _outputs([blocks[-1] for blocks in theirs.model.vision_tower.blocks]) as blocks:
-        reference = theirs(
-            input_ids=padded,
-            pixel_values=((pixels / 2 + 0.5 - mean) / std).permute(0, 3, 1, 2),
-            attention_mask=real.long(),
-            decoder_input_ids=torch.cat([started, targets[:, :-1]], dim=1),
-            output_hidden_states=True,
-        )
-        seen = theirs.model.multi_modal_projector(blocks[-1])
-    return [
-        *_layers("image stage", stages, [x.permute(0, 2, 3, 1) for x in blocks]),
-        _deviation("visual tokens", visual, seen),
-        *_layers(
-            "encoder layer", [x[real] for x in layers], [x[real] for x in reference.encoder_hidden_states[1:]]
-        ),
-        *_layers("decoder layer", decoder_layers, reference.decoder_hidden_states[1:]),
-        _deviation("logits", logits, reference.logits[:, 1:]),
     ]
 
 

@@ -14,9 +14,6 @@ from openpali.architectures.t5gemma2.network import T5Gemma2Config
 from openpali.model.gemma import GemmaConfig
 from openpali.model.int4 import GROUPS, storage_of
 from openpali.model.vision_language import VisionLanguageModel
-from openpali_lab.florence2.architecture import Florence2Config
-from openpali_lab.florence2.bart import BartConfig
-from openpali_lab.florence2.davit import DaViTConfig
 
 PARTS = ("vision", "project", "encoder", "decoder", "embedding", "head")
 
@@ -85,12 +82,9 @@ def flops_of_stages(config: Any, size: tuple[int, int] | None = None, *, prompt:
     """
     v, visual = config.vision, architecture_of(config).visual_tokens(config, size)
     encoder, decoder = _stacks(config)
-    if isinstance(v, DaViTConfig):
-        image = v.multiply_adds(size or v.image_size)
-    else:
-        patches = visual * getattr(config, "pool", 1) ** 2
-        block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width
-        image = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
+    patches = visual * getattr(config, "pool", 1) ** 2
+    block = 4 * v.width**2 + 2 * v.width * v.mlp_dim + 2 * patches * v.width
+    image = patches * (3 * v.patch_size**2 * v.width + v.depth * block)
     vision = 2 * (image + visual * v.width * decoder.width)
     memory = _memory(config, visual, prompt)
     if encoder is None:  # a prefix-LM, whose separator is read with the prefix
@@ -106,8 +100,7 @@ def flops_per_token(config: Any, size: tuple[int, int] | None = None, *, prompt:
     """
     visual = architecture_of(config).visual_tokens(config, size)
     _, decoder = _stacks(config)
-    before = 2 if isinstance(config, Florence2Config) else 1  # tokens that start a text
-    seen = _memory(config, visual, prompt) + position + before
+    seen = _memory(config, visual, prompt) + position + 1  # the token that starts a text
     layer = decoder.weights + decoder.crossing + 2 * seen * decoder.inner
     return 2 * (decoder.layers * layer + decoder.width * decoder.vocabulary)
 
@@ -141,7 +134,7 @@ def _stacks(config: Any) -> tuple[_Stack | None, _Stack]:
     if isinstance(config.text, GemmaConfig):
         return None, _gemma(config.text)
     t, inner = config.text, config.text.heads * config.text.d_head
-    ff = (2 if isinstance(t, BartConfig) else 3) * t.d_model * t.d_ff
+    ff = 3 * t.d_model * t.d_ff
     crossing = 2 * t.d_model * inner
     encoder = _Stack(t.encoder_layers, t.d_model, inner, inner, ff, t.vocab_size)
     return encoder, replace(encoder, layers=t.decoder_layers, crossing=crossing)
@@ -156,8 +149,7 @@ def _memory(config: Any, visual: int, prompt: int) -> int:
     """Tokens of the memory: those of the image, the prompt, and what the model adds."""
     if isinstance(config, T5Gemma2Config):
         return visual + prompt + 1 + len(config.before) + len(config.after)
-    added = {PaliGemmaConfig: 1, Florence2Config: 2}  # BOS; and EOS
-    return visual + prompt + added.get(type(config), 0)
+    return visual + prompt + isinstance(config, PaliGemmaConfig)  # BOS
 
 
 def describe(config: Any) -> dict[str, Any]:
