@@ -108,18 +108,6 @@ class Architecture(Generic[C]):
         """Side of the square of patches that becomes one visual token."""
         return 1
 
-    def longest_prompt(self, config: Any, size: tuple[int, int] | None = None) -> int | None:
-        """Most tokens of a prompt beside one image of ``size`` (as :meth:`visual_tokens`); None: any number.
-
-        Raises:
-            ValueError: such an image leaves no room.
-        """
-        return None
-
-    def longest_target(self, config: Any) -> int | None:
-        """Most tokens of a target, its end token included; None: any number."""
-        return None
-
     def visual_tokens(self, config: Any, size: tuple[int, int] | None = None) -> int:
         """Visual tokens of one image of ``size`` (height, width in pixels; None: the model's own)."""
         height, width = size or config.vision.image_size

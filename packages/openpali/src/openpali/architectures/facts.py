@@ -20,13 +20,11 @@ class Facts(BaseModel):
         run, samples, recipe: of the training run; the recipe as it was resolved.
         max_prompt: longest prompt in tokens.
         dialect: name of the format of prompts and answers.
-        no_repeat_ngram_size: of answers (:class:`openpali.infer.generate.Decoding`), unless a request has its own.
         tasks: options of each task that the model was trained on.
         calibration: of the confidence, by task (:mod:`openpali.eval.calibrate`).
         text_normalisation, padding: how texts of a SigLIP are normalised and padded, see
             :class:`openpali.data.pipeline.encode.PairEncoder`.
         parts, vocabulary, positions: where converted weights came from, and what was added or resampled.
-        kept: settings of the original that only its own code uses; export writes them back.
         base: name of a sibling folder that holds the tensors that are missing here.
         int8: weights are stored in int8 (:mod:`openpali.model.int8`).
         int4: those of the language model but its head are in int4 (:mod:`openpali.model.int4`), in groups of so
@@ -40,14 +38,12 @@ class Facts(BaseModel):
     samples: int | None = None
     max_prompt: int | None = None
     dialect: str = DEFAULT
-    no_repeat_ngram_size: int | None = None
     tasks: dict[str, Json] = {}
     recipe: Json = {}
     calibration: dict[str, Calibration] = {}
     parts: dict[str, str | None] = {}
     text_normalisation: TextNormalisation = "lower"
     padding: Padding = "eos"
-    kept: Json = {}
     vocabulary: dict[str, int] = {}
     positions: Json = {}
     base: str = ""

@@ -26,23 +26,19 @@ _VALUES = {
     "image_std": [0.5, 0.5, 0.5],
 }
 _FIXED = {"do_center_crop": False, "do_pan_and_scan": False}
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-IMAGENET = {**_VALUES, "image_mean": [*MEAN], "image_std": [*STD], "do_center_crop": False}
-"""Settings of the image processor of a network that takes images normalised by ImageNet's mean and deviation."""
 
 
 class Inexpressible(UserWarning):
     """A property of a model that the classes of transformers do not have."""
 
 
-def read_preprocess(source: Path, height: int, width: int, values: Mapping[str, Any] = _VALUES) -> Preprocess:
+def read_preprocess(source: Path, height: int, width: int) -> Preprocess:
     """How a checkpoint's images are resized to ``height`` x ``width`` pixels.
 
     Args:
         source: the checkpoint. A file, or a folder that does not say how, has our default.
-        values: how the model's pixels are normalised; by default they are -1 to 1.
     """
-    where, given = _read(source, values)
+    where, given = _read(source)
     if not given:
         return Preprocess(height, width)
     size, pads = given.get("size", {}), bool(given.get("do_pad"))
@@ -68,31 +64,17 @@ def read_native(source: Path, patch: int) -> NativePreprocess:
     return NativePreprocess(patch, given.get("max_num_patches", NAFLEX_TOKENS), _filter(given, "bilinear", where))
 
 
-def read_size(source: Path) -> tuple[int, int] | None:
-    """Height and width in pixels that a checkpoint's images are resized to, if it names both."""
-    size = _described(source)[1].get("size")
-    if isinstance(size, dict) and {"height", "width"} <= size.keys():
-        return int(size["height"]), int(size["width"])
-    return None
-
-
-def _described(source: Path) -> tuple[Path, Mapping[str, Any]]:
-    """The file that describes how images are resized, and what it says; empty if there is none."""
-    where = source / FILE
-    if described := read_json(where):
-        return where, described
-    where = source / _WITHIN
-    return where, read_json(where).get("image_processor") or {}
-
-
-def _read(source: Path, values: Mapping[str, Any] = _VALUES) -> tuple[Path, dict[str, Any]]:
+def _read(source: Path) -> tuple[Path, dict[str, Any]]:
     """The file that says how images are resized, and what it says; empty if it is not there."""
-    where, described = _described(source)
+    where = source / FILE
+    if not (described := read_json(where)):
+        where = source / _WITHIN
+        described = read_json(where).get("image_processor") or {}
     given = {key: value for key, value in described.items() if value is not None}
     for key in ("image_mean", "image_std"):
         if isinstance(given.get(key), float):
             given[key] = [given[key]] * 3
-    require_settings(given, {**_FIXED, **values}, str(where))
+    require_settings(given, {**_FIXED, **_VALUES}, str(where))
     return where, given
 
 
@@ -108,17 +90,12 @@ def _filter(given: Mapping[str, Any], usual: str, where: Path) -> str:
     return name
 
 
-def describe_preprocess(
-    preprocess: AnyPreprocess | None, kind: str = SIGLIP, values: Mapping[str, Any] = _VALUES
-) -> dict[str, Any]:
-    """The files of an image processor of class ``kind``, by name. Warns of what it does otherwise.
-
-    ``values``: as for :func:`read_preprocess`.
-    """
+def describe_preprocess(preprocess: AnyPreprocess | None, kind: str = SIGLIP) -> dict[str, Any]:
+    """The files of an image processor of class ``kind``, by name. Warns of what it does otherwise."""
     if preprocess is None:
         return {}
     mode, antialias = FILTERS[preprocess.filter]
-    described: dict[str, Any] = {"resample": _RESAMPLE[mode], **values}
+    described: dict[str, Any] = {"resample": _RESAMPLE[mode], **_VALUES}
     if not antialias:
         warn_inexpressible(
             "transformers resizes images with antialiasing, and this model's are resized without: resize them with "

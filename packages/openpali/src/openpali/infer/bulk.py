@@ -219,7 +219,7 @@ class Asking:
     def _prompt(self, example: Example) -> Prompted:
         pali, request, frames = self.pali, self.request, len(example.images)
         if request.text and not request.task:
-            whole = request.raw or is_prompt(pali.dialect.expand(request.text), pali.dialect)
+            whole = request.raw or is_prompt(request.text, pali.dialect)
             known = not pali.languages or example.lang in pali.languages
             own = example.lang if known and not whole and example.lang != Example.lang else ""
             lang = request.lang or own

@@ -179,7 +179,6 @@ class Bundle:
             languages=self.languages,
             calibrations=stored.facts.calibration,
             ood=read_ood(stored.folder),
-            no_repeat_ngram_size=stored.facts.no_repeat_ngram_size,
             max_target=stored.facts.max_target or 0,
         )
 

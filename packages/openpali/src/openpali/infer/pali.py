@@ -222,7 +222,6 @@ class Pali(Bundle):
         Raises:
             ValueError: the bundle lacks a part, the prompt is empty or too long, or an image cannot be read.
         """
-        prompt = self.dialect.expand(prompt)
         if not (task or part or raw):
             task, prompt, note, part, _ = self.prompted(prompt, frames=len(frames))
             if note:
@@ -405,16 +404,12 @@ class Pali(Bundle):
             part: that is to answer; by default those that the bundle lists.
 
         Raises:
-            ValueError: the text is empty, a prompt with a ``lang``, or short for one with a ``task`` beside it; an
-                image lacks; or as :meth:`write_prompt`.
+            ValueError: the text is empty, or a prompt with a ``lang``; an image lacks; or as :meth:`write_prompt`.
         """
         if not text.strip() and not task:
             raise ValueError("the prompt is empty")
         if task and not frames and "images" in task.needs:
             raise ValueError(f"task {task.name} is about an image, and there is no image: give one")
-        if task and (short := self.dialect.shorthand_in(text)):
-            raise ValueError(f"{short} stands for a whole prompt: leave out the task {task.name}")
-        text = text if task else self.dialect.expand(text)
         text = text if raw else composed(text)
         if not task and (raw or is_prompt(text, self.dialect)):
             if lang:

@@ -176,7 +176,6 @@ class Pipeline:
         languages: codes of the languages that it answers in; empty if unknown.
         calibrations: how log-probabilities of answers become confidences, by task; without, there are none.
         ood: detector of out-of-distribution images, if the model has one.
-        no_repeat_ngram_size: of each :class:`Decoding` that does not say.
         max_target: tokens of the longest answers that it was trained to give.
     """
 
@@ -194,7 +193,6 @@ class Pipeline:
         languages: Sequence[str] = (),
         calibrations: Mapping[str, Calibration] | None = None,
         ood: OodDetector | None = None,
-        no_repeat_ngram_size: int | None = None,
         max_target: int = 0,
     ) -> None:
         self.model = model
@@ -208,7 +206,7 @@ class Pipeline:
         self.languages = languages
         self.calibrations = calibrations or {}
         self.ood = ood
-        self.no_repeat_ngram_size, self.max_target = no_repeat_ngram_size, max_target
+        self.max_target = max_target
         model.check_pad(tokenizer.pad_id)
         self._choices: dict[Sequence[str], Choices] = {}
 
@@ -249,12 +247,10 @@ class Pipeline:
 
     def decoding_for(self, task: Task, decoding: Decoding | None = None) -> Decoding:
         """The decoding options of a task: the caller's, or else greedy. What they leave open is as long as answers
-        to the task (:meth:`longest_answer`), and the ``no_repeat_ngram_size`` of the model."""
+        to the task (:meth:`longest_answer`)."""
         decoding = decoding or Decoding()
         if decoding.max_tokens is None:
             decoding = replace(decoding, max_tokens=self.longest_answer(task))
-        if decoding.no_repeat_ngram_size is None:
-            decoding = replace(decoding, no_repeat_ngram_size=self.no_repeat_ngram_size)
         return decoding
 
     def longest_answer(self, task: Task) -> int:
@@ -492,7 +488,6 @@ class Pipeline:
             return (), Size(1, 1)
         if self.preprocess is None:
             raise ValueError("this model takes text alone: leave out the images")
-        self.model.check_room(len(images), len(ids))
         return [self.preprocess(image.pixels) for image in images], images[0].size
 
     def read(self, rows: Sequence[tuple[Frames, Sequence[int]]]) -> Inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openpali.model.cache import Cache
 from openpali.model.patches import Images, real_patches
-from openpali.model.vit import ImageEncoder, ViT
+from openpali.model.vit import ViT
 
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -58,18 +58,16 @@ class VisionLanguageModel(nn.Module, ABC):
         first: the token that starts a text; it is not part of the text.
         first_is_read: whether ``first`` is the end of the prompt, and so is read, but not in the memory.
         image_place: the token of a prompt in whose place an image goes; None: images stand before the prompt.
-        image_encoder: class of ``vit``, which takes its shape.
     """
 
     pad = 0
-    image_encoder: ClassVar[type[ImageEncoder]] = ViT
     first: int
     first_is_read: bool = False
     image_place: int | None = None
 
     def __init__(self, vision: Any, project: nn.Module) -> None:
         super().__init__()
-        self.vit = self.image_encoder(vision)
+        self.vit = ViT(vision)
         self.project = project
 
     def check_pad(self, pad: int) -> None:
@@ -79,13 +77,6 @@ class VisionLanguageModel(nn.Module, ABC):
                 f"the tokenizer pads with id {pad}, and {type(self).__name__} takes id {self.pad} for padding: use "
                 "the tokenizer that belongs to the model"
             )
-
-    def check_room(self, images: int, prompt: int) -> None:
-        """Check that so many images (or frames) and tokens of a prompt can be read together.
-
-        Raises:
-            ValueError: they are too many.
-        """
 
     def forward(
         self, images: Images | None, prompt: Tensor, targets: Tensor, frames: Tensor | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -130,42 +130,7 @@ class Transformer(nn.Module):
         return cast(Tensor, self.norm(x_BND))
 
 
-class ImageEncoder(nn.Module):
-    """Images -> tokens on a grid, whose size may change.
-
-    Attributes:
-        config: its shape, with ``grid``, ``patch_size``, ``image_size`` and ``width`` as in :class:`ViTConfig`.
-        positions: position embeddings that are resampled for another grid; None: it has none.
-    """
-
-    positions: nn.Parameter | None
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config = config
-
-    def set_grid(self, grid: tuple[int, int]) -> None:
-        """Change the resolution in place, to ``grid`` (rows, columns)."""
-        self.config = replace(self.config, grid=grid)
-
-    def require_size(self, images_BHWC: Tensor) -> None:
-        """Check that images have the size that this encoder is made for."""
-        if images_BHWC.ndim != 4 or images_BHWC.shape[3] != 3:
-            raise ValueError(f"the ViT takes RGB images [B, H, W, 3] and was given {list(images_BHWC.shape)}")
-        if tuple(images_BHWC.shape[1:3]) != self.config.image_size:
-            raise ValueError(
-                f"images of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
-                f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
-            )
-
-
-def vit_of(model: nn.Module) -> ImageEncoder | None:
-    """The image encoder of a model, if it has one."""
-    vit = getattr(model, "vit", None)
-    return vit if isinstance(vit, ImageEncoder) else None
-
-
-class ViT(ImageEncoder):
+class ViT(nn.Module):
     """Image -> one token per patch, before any pooling.
 
     Args:
@@ -177,11 +142,9 @@ class ViT(ImageEncoder):
     tokens ``[B, N, D]``, row-major over the grid; those of padding mean nothing.
     """
 
-    config: ViTConfig
-    positions: nn.Parameter
-
     def __init__(self, config: ViTConfig, *, exact: bool = False) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
         self.patch_embed: nn.Module = Dense(config.patch_size**2 * 3, config.width)
         self.positions = nn.Parameter(torch.empty(config.grid[0] * config.grid[1], config.width))
         self.encoder = Transformer(config.width, config.depth, config.mlp_dim, config.heads, exact=exact)
@@ -189,6 +152,16 @@ class ViT(ImageEncoder):
     def init_weights(self) -> None:
         init_children(self)
         self.positions.copy_(sincos_positions(self.config.grid, self.config.width))
+
+    def require_size(self, images_BHWC: Tensor) -> None:
+        """Check that images have the size that this ViT is made for."""
+        if images_BHWC.ndim != 4 or images_BHWC.shape[3] != 3:
+            raise ValueError(f"the ViT takes RGB images [B, H, W, 3] and was given {list(images_BHWC.shape)}")
+        if tuple(images_BHWC.shape[1:3]) != self.config.image_size:
+            raise ValueError(
+                f"images of {images_BHWC.shape[1]} x {images_BHWC.shape[2]} pixels given to a ViT made for "
+                f"{self.config.image_size[0]} x {self.config.image_size[1]}: resize them, or call set_grid"
+            )
 
     def forward(self, images: Images) -> Tensor:
         if isinstance(images, Tensor):
@@ -229,7 +202,13 @@ class ViT(ImageEncoder):
         """Change the resolution in place: resample the position embeddings to ``grid`` (rows, columns)."""
         resampled = resample_positions(self.positions, self.config.grid, grid)
         self.positions = nn.Parameter(resampled, requires_grad=self.positions.requires_grad)
-        super().set_grid((grid[0], grid[1]))
+        self.config = replace(self.config, grid=(grid[0], grid[1]))
+
+
+def vit_of(model: nn.Module) -> ViT | None:
+    """The image encoder of a model, if it has one."""
+    vit = getattr(model, "vit", None)
+    return vit if isinstance(vit, ViT) else None
 
 
 def cut(images_BHWC: Tensor, patch: int) -> Tensor:

@@ -164,13 +164,10 @@ class Task(ABC):
     @property
     def limit(self) -> int:
         """Limit of generated tokens, EOS included."""
-        return self.dialect.limits.get(self.form or self.name, self.max_target_tokens)
+        return self.max_target_tokens
 
     def asked(self, prompt: str) -> str:
         """What fills ``{text}`` in a prompt; empty for one that is not written by this task."""
-        others = self.dialect.others(self.form or self.name)
-        if any(other.read(prompt) is not None for other in others):
-            return ""
         return (self.template.read(prompt) or {}).get("text", "")
 
     @property

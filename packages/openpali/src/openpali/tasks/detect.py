@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
@@ -14,9 +13,8 @@ import numpy as np
 from openpali.metrics.boxes import Detection, right_boxes
 from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Sample, Task, choose, referred, require
-from openpali.tasks.confidence import Generated, box_log_probs, part_log_probs, scored_boxes
+from openpali.tasks.confidence import Generated, box_log_probs, scored_boxes
 from openpali.tasks.example import Box, Example, Object, Size
-from openpali.tasks.polygons import outlined
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
 from openpali.text.tokenizer import Tokenizer
@@ -73,7 +71,7 @@ class Detect(Task):
     @property
     def codec(self) -> LocationCodec:
         """How boxes are written."""
-        return self.dialect.codec(self.bins, self.style, self.dialect.objects_joiner)
+        return LocationCodec(self.bins, self.style, self.dialect.objects_joiner)
 
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         if self.of == "expression":
@@ -138,22 +136,13 @@ class Detect(Task):
         if text.strip() == NOTHING:
             return Answer(NOTHING)
         wanted = self._wanted(prompt)
-        if (codec := self.dialect.outlines) and codec.around[0] in text:  # some things are outlined instead
-            shapes = outlined(text, Size(*size), codec)
-            things = (Object(name, box, shape.draw(Size(*size))) for name, box, shape, _ in shapes if wanted(name))
-            return Answer(text.strip(), tuple(things))
         found = self.codec.decode_named(text, size, strict=strict)
         if strict and not found:
             raise ValueError("the answer is empty; it must be 'none' if nothing is found")
         return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found if wanted(name)))
 
     def claims(self, generated: Generated, tokenizer: Tokenizer, prompt: str = "") -> list[float]:
-        """The log-probability of each box with its name, or of all corners of an outline."""
-        text, codec = tokenizer.decode(generated.ids), self.dialect.outlines
-        if codec and codec.around[0] in text:
-            wanted = self._wanted(prompt)
-            places = [place for name, *_, place in outlined(text, Size(1, 1), codec) if wanted(name)]
-            return [math.fsum(logs) for logs in part_log_probs(generated, tokenizer, places)]
+        """The log-probability of each box with its name."""
         return box_log_probs(generated, tokenizer, self.codec, self._wanted(prompt))
 
     @classmethod
@@ -171,7 +160,7 @@ class Detect(Task):
         """
         wanted = self._wanted(sample.prompt)
         scored = scored_boxes(generated, tokenizer, self.codec, example.size, wanted)
-        if not generated.ids or any(each.mask is not None for each in answer.objects):  # no tokens, or outlines
+        if not generated.ids:
             scored = [Detection(each.name, each.box, each.confidence or 0.0) for each in answer.objects]
         if self.of == "expression":
             name = self._expression(example)
@@ -190,10 +179,10 @@ class Detect(Task):
 
     def _wanted(self, prompt: str) -> Callable[[str], bool]:
         """Whether a prompt asks for a name, for a part of it, or for a longer name that contains it."""
-        asked, unnamed = self.asked(prompt), self.dialect.unnamed_in(prompt)
+        asked = self.asked(prompt)
         names = (asked, *self.names_in(prompt))
         every = not asked or self.of == "expression"
-        return lambda name: name not in unnamed and (every or any(alike(name, each) for each in names))
+        return lambda name: every or any(alike(name, each) for each in names)
 
     def names_in(self, prompt: str) -> list[str]:
         asked = self.asked(prompt)

@@ -8,15 +8,13 @@ from typing import ClassVar
 import numpy as np
 
 from openpali.tasks import scoring
-from openpali.tasks.base import Answer, Sample, Task, require
-from openpali.tasks.example import Box, Example, Object, Size
+from openpali.tasks.base import Sample, Task, require
+from openpali.tasks.example import Example
 
 
 @dataclass(frozen=True)
 class Ocr(Task):
     """Read the text in the image, given its language.
-
-    Where the dialect has a prompt that asks for places too, the objects of the answer are the texts in their boxes.
 
     Attributes:
         spelled: train on one token for each character. A model that has to learn to read from few samples then
@@ -32,10 +30,5 @@ class Ocr(Task):
     def write(self, example: Example, rng: np.random.Generator) -> Sample:
         text = require(example.text.strip(), example, "text")
         return Sample(self.ask(lang=example.lang), text, (text,), kind=example.lang, spelled=self.spelled)
-
-    def parse(self, text: str, size: Size, *, prompt: str = "", strict: bool = False) -> Answer:
-        codec = self.dialect.regions
-        found = codec.decode_named(text, size) if codec else ()
-        return Answer(text.strip(), tuple(Object(name, Box(*box)) for box, name in found))
 
     score = staticmethod(scoring.reading)

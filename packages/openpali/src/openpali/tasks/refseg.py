@@ -1,4 +1,4 @@
-"""Referring expression segmentation: an expression -> a box and 16 mask tokens (PaLI-3 section 4.2) or polygons."""
+"""Referring expression segmentation: an expression -> a box and 16 mask tokens (PaLI-3 section 4.2)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from openpali.tasks import scoring
 from openpali.tasks.base import Answer, Need, Sample, Task, referred, require
 from openpali.tasks.confidence import Generated, part_log_probs
 from openpali.tasks.example import Box, Example, Mask, Object, Size
-from openpali.tasks.polygons import Polygons, outlined, outlines
 from openpali.tasks.scoring import Answered
 from openpali.text.locations import LocationCodec
-from openpali.text.places import Outlines
 from openpali.text.tokenizer import Tokenizer
 
 CROP = 64
@@ -74,8 +72,7 @@ class RefSeg(Task):
     """Box and mask of each object that an expression refers to, one after the other.
 
     Attributes:
-        masks: the mask VQ-VAE. Without it, no target can be written and answers have only boxes, in a dialect whose
-            masks are not polygons.
+        masks: the mask VQ-VAE. Without it, no target can be written and answers have only boxes.
         bins: positions along each side of the image that coordinates are rounded to, 2 to 10,000.
         style: coordinates as plain integers ("text"), or as location tokens ("token").
     """
@@ -108,10 +105,7 @@ class RefSeg(Task):
             if thing.mask is None:
                 raise ValueError(f"sample {example.key} has no mask for object {index} ({thing.name!r})")
             things.append((thing.box, thing.mask))
-        if codec := self.dialect.outlines:
-            target = _outlined(codec, [mask for _, mask in things], example)
-        else:
-            target = self._coded(things, expression, example)
+        target = self._coded(things, expression, example)
         return Sample(self.ask(expression), target, (target,))
 
     def _coded(self, things: Sequence[tuple[Box, Mask]], expression: str, example: Example) -> str:
@@ -130,19 +124,14 @@ class RefSeg(Task):
     def parse(self, text: str, size: Size, *, prompt: str = "", strict: bool = False) -> Answer:
         """Objects have names in dialects that write them; the expression is in the prompt, too."""
         size = Size(*size)
-        found = outlined(text, size, codec) if (codec := self.dialect.outlines) else self._found(text, size, strict)
+        found = self._found(text, size, strict)
         return Answer(
-            text.strip(), tuple(Object(name, box, self._mask(mask, box, size)) for name, box, mask, _ in found)
+            text.strip(), tuple(Object(name, box, self._mask(codes, box, size)) for name, box, codes, _ in found)
         )
 
     def claims(self, generated: Generated, tokenizer: Tokenizer, prompt: str = "") -> list[float]:
-        """The log-probability of each object's box: many codes draw much the same mask, so theirs say less.
-
-        Of polygons it is that of all their corners.
-        """
-        text, codec = tokenizer.decode(generated.ids), self.dialect.outlines
-        found = outlined(text, Size(1, 1), codec) if codec else self._found(text, Size(1, 1))
-        parts = [place for *_, place in found]
+        """The log-probability of each object's box: many codes draw much the same mask, so theirs say less."""
+        parts = [place for *_, place in self._found(tokenizer.decode(generated.ids), Size(1, 1))]
         return [math.fsum(logs) for logs in part_log_probs(generated, tokenizer, parts)]
 
     @classmethod
@@ -158,7 +147,7 @@ class RefSeg(Task):
 
         ``ceiling`` is the IoU of the target itself, so both its coordinates and its mask tokens lower it.
         """
-        if self.masks is None and not self.dialect.outlines:
+        if self.masks is None:
             raise ValueError("segmentation needs a mask VQ-VAE, and this model has none: pack one with it")
         thing = example.objects[example.referred[0]]
         assert thing.mask is not None
@@ -178,13 +167,11 @@ class RefSeg(Task):
 
     score = staticmethod(scoring.segmentation)
 
-    def _mask(self, mask: Sequence[int] | Polygons, box: Box, size: Size) -> Mask | None:
-        """The mask of these codes or polygons; None for codes without a mask VQ-VAE."""
-        if isinstance(mask, Polygons):
-            return mask.draw(size)
+    def _mask(self, codes: Sequence[int], box: Box, size: Size) -> Mask | None:
+        """The mask of these codes; None without a mask VQ-VAE."""
         if self.masks is None:
             return None
-        return paste_mask(self.masks.decode(mask), box, size, floor=self.dialect.floors_masks)
+        return paste_mask(self.masks.decode(codes), box, size, floor=self.dialect.floors_masks)
 
     def _found(
         self, text: str, size: Size, strict: bool = False
@@ -212,18 +199,6 @@ class RefSeg(Task):
 
     def _last_four(self, text: str) -> list[str]:
         return (re.findall(r"<loc[0-9]{4}>", text) if self.style == "token" else text.split())[-4:]
-
-
-def _outlined(codec: Outlines, masks: Sequence[Mask], example: Example) -> str:
-    """An answer that has masks as polygons, a bin or a pixel off at most."""
-    tolerance = max(1.0, max(example.size) / codec.bins)
-    polygons = [outlines(mask, tolerance) or outlines(mask) for mask in masks]  # of a tiny mask each corner
-    if not all(polygons):
-        raise ValueError(f"sample {example.key} has a mask that is empty")
-    text = codec.encode(polygons, example.size)
-    if len([*outlined(text, example.size, codec)]) < len(masks):
-        raise ValueError(f"sample {example.key} has a mask that is thinner than a bin of its image")
-    return text
 
 
 def _pixels(box: Box, size: Size) -> tuple[slice, slice]:

@@ -69,11 +69,6 @@ def open_task(
     return get_task(name, **{**fields, "dialect": dialect})
 
 
-def needs_masks(name: str, dialect: Dialect = PALI3) -> bool:
-    """Whether a task writes and reads codes of masks, for which it needs the mask VQ-VAE."""
-    return "masks" in find_family(name).needs and dialect.outlines is None
-
-
 def openable(tools: Tools) -> list[str]:
     """Names of the tasks that can be opened with these tools."""
     return [name for name, family in TASKS.items() if _required(family) <= tools.keys()]
@@ -168,10 +163,8 @@ def is_prompt(text: str, dialect: Dialect = PALI3) -> bool:
 
 
 def _templates(dialect: Dialect) -> Iterator[tuple[str, Template]]:
-    """Form and template of each family that the dialect has a prompt for, other prompts before the usual one."""
+    """Form and template of each family that the dialect has a prompt for."""
     for family in TASKS.values():
-        for other in dialect.others(_form(family)):
-            yield _form(family), other
         if template := family.template_in(dialect):
             yield _form(family), template
 

@@ -1,22 +1,20 @@
-"""Tokenizers of any kind, from their files."""
+"""Tokenizers from their files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from openpali.text.byte_pairs import BytePairTokenizer
 from openpali.text.tokenizer import Tokenizer
 
 
 def load_tokenizer(source: str | Path | bytes) -> Tokenizer:
-    """Read a tokenizer from a file, or from the file's bytes: a SentencePiece model, or a JSON object
-    (:mod:`openpali.text.byte_pairs`).
+    """Read a tokenizer from a file, or from the file's bytes: a SentencePiece model.
 
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is of another kind.
     """
     if isinstance(source, bytes):
-        return (BytePairTokenizer if source[:1] == b"{" else Tokenizer)(source)
+        return Tokenizer(source)
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"no tokenizer file {path}")

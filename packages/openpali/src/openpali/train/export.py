@@ -21,9 +21,6 @@ from openpali.train.parallel import whole
 from openpali.train.phases import dialect_of, task_options
 from openpali.train.recipe import PromptedRecipe, Recipe
 from openpali.train.step import TrainStep
-from openpali.weights.bundle import main_part
-from openpali.weights.find import find_model
-from openpali.weights.format import open_model
 from openpali.weights.write import write_model
 
 
@@ -88,17 +85,6 @@ def export_model(
             tasks=task_options(recipe),
             recipe=recipe.model_dump(mode="json"),
             base_fingerprint=base,
-            kept=_kept(recipe),
             **step.objective.facts(),
         ),
     )
-
-
-def _kept(recipe: Recipe) -> dict[str, Any]:
-    """What the start model keeps for an export, if it is still here."""
-    if not recipe.model.start:
-        return {}
-    try:
-        return open_model(main_part(find_model(recipe.model.start))).facts.kept
-    except (OSError, ValueError):  # an export must not fail for what it can do without
-        return {}

@@ -13,11 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openpali.architectures.registry import find_dialect
 from openpali.data.media.images import Preprocess
 from openpali.data.pipeline.encode import PairEncoder
 from openpali.data.sources.registry import holds_records, open_source
-from openpali.tasks.registry import TASKS, needs_masks, open_task
+from openpali.tasks.registry import TASKS, open_task
 from openpali.tasks.vqa import Classify
 from openpali.train.checkpoint import checkpoints
 from openpali.train.load import parse_recipe, read_record
@@ -136,7 +135,7 @@ def _require_masks(recipe: PromptedRecipe) -> None:
     for number, phase in enumerate(recipe.phases):
         asked |= {f"phases.{number}.mixture.{place}": entry.task for place, entry in enumerate(phase.mixture)}
     for where, task in asked.items():
-        if task in TASKS and needs_masks(task, find_dialect(recipe.model.dialect)):
+        if task in TASKS and "masks" in TASKS[task].needs:
             raise ValueError(
                 f'{where}: task {task} needs a mask VQ-VAE: set model.masks to one, such as "nano/mask_vqvae", or '
                 "start from a model that has one"

@@ -101,11 +101,9 @@ def _resized(model: Stored[Any], size: tuple[int, int] | None) -> Stored[Any]:
         )
     grid = height // old.patch_size, width // old.patch_size
     shown = f"{height} x {width} pixels, {tokens} tokens"
-    longest = architecture.longest_prompt(model.config, (height, width))
     resized = replace(
         model,
         config=replace(model.config, vision=replace(old, grid=grid)),
-        facts=model.facts if longest is None else model.facts.but(max_prompt=longest),
         preprocess=model.preprocess and replace(model.preprocess, height=height, width=width),
     )
     if POSITIONS not in model.weights:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from openpali.data.validate import Terms
-from openpali.tasks.registry import TASKS, Tools, needs_masks, open_task, openable
+from openpali.tasks.registry import TASKS, Tools, open_task, openable
 from openpali.weights.bundle import mask_codec_of, open_bundle
 from openpali.weights.files import MAIN
 from openpali.weights.find import find_model
@@ -29,7 +29,7 @@ def known_terms(name: str, task: str = "") -> Terms:
     tools: Tools = {"tokenizer": lambda: tokenizer}
     if masks := mask_codec_of(folder):
         tools = {**tools, "masks": cache(lambda: open_mask_codec(find_model(masks)))}
-    lacking = set() if "masks" in tools else {each for each in TASKS if needs_masks(each, model.dialect)}
+    lacking = set() if "masks" in tools else {name for name, family in TASKS.items() if "masks" in family.needs}
     if task in lacking:
         raise ValueError(
             f"the model {folder} has no mask VQ-VAE, which task {task} needs: take a bundle that has "

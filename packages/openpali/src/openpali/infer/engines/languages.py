@@ -24,12 +24,10 @@ class Language(nn.Module):
     to them.
 
     Attributes:
-        before: tokens that the decoder reads before the one that starts a text.
         encoder_biases, decoder_biases: how many there are.
         bias_heads: heads of a bias of the decoder: all, or 1 for all alike.
     """
 
-    before: tuple[int, ...] = ()
     encoder_biases: int
     decoder_biases: int
     bias_heads: int

@@ -291,21 +291,11 @@ class OpenVinoPali:
 
     def start(self, memory: OpenVinoMemory, max_length: int) -> OpenVinoCache:
         """A cache to generate from these memories; it grows step by step."""
-        cache = OpenVinoCache(self._step, memory)
-        for token in self.language.before:
-            self._feed(torch.full((len(cache.lengths), 1), token), cache)
-        return cache
+        return OpenVinoCache(self._step, memory)
 
     @torch.inference_mode()
     def step(self, ids: Tensor, cache: OpenVinoCache) -> Tensor:
         """Feed the next token of each row ``[B, 1]``; logits of the one after it, ``[B, 1, V]``."""
-        self._feed(ids, cache)
-        [logits] = self._head([cache.request.get_tensor("hidden")]).values()
-        return torch.from_numpy(logits)
-
-    @torch.inference_mode()
-    def _feed(self, ids: Tensor, cache: OpenVinoCache) -> None:
-        """The next step, without its logits."""
         for name, tensor in zip(self._memory_names, cache.changed_memory(), strict=False):
             cache.request.set_tensor(name, tensor)
         for i, relative in enumerate(self.language.relative(cache.length)):
@@ -315,6 +305,8 @@ class OpenVinoPali:
         cache.request.set_tensor("rows", _tensor(cache.past))
         cache.request.infer()
         cache.stepped()
+        [logits] = self._head([cache.request.get_tensor("hidden")]).values()
+        return torch.from_numpy(logits)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, how: Scoring = PLAIN) -> Tensor:

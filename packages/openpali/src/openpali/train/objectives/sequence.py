@@ -57,7 +57,6 @@ class SequenceObjective(Objective[SequenceRecipe]):
 
     def configure(self) -> Any:
         shape = shape_of(self.recipe)
-        _check_lengths(self.recipe, shape)
         vocabulary, dropout = self.tokenizer.vocab_size, self.recipe.model.dropout
         return architecture_of(shape).for_training(shape, vocabulary, dropout)
 
@@ -180,19 +179,6 @@ class Lockstep:
         logits = self.model.step(ids, cache).contiguous()
         copy_from_first(logits)
         return logits
-
-
-def _check_lengths(recipe: SequenceRecipe, shape: Any) -> None:
-    """Refuse lengths for which the model has no positions, before the first batch that is so long."""
-    architecture, sizes = architecture_of(shape), [phase.pixels for phase in recipe.phases if phase.size]
-    rooms = {
-        "max_prompt": [architecture.longest_prompt(shape, size) for size in sizes],
-        "max_target": [architecture.longest_target(shape)],
-    }
-    for key, most in rooms.items():
-        room, length = min((each for each in most if each is not None), default=None), getattr(recipe, key)
-        if room is not None and length > room:
-            raise ValueError(f"{key} = {length}, but this {architecture.kind} has positions for {room}: lower it")
 
 
 def _task(name: str, recipe: SequenceRecipe, tools: Tools, options: Mapping[str, Any]) -> Task:
