@@ -581,23 +581,3 @@ def fewshot(root: Path) -> None:
             _noise_image(root / "pets" / "images" / f"Cat_{kind}_{i}.jpg", rng, i % 2 == 1)
             lines.append(f"Cat_{kind}_{i} {1 + i % 2} 1 1\n")
         dump_text(root / "pets" / "annotations" / f"{kind}.txt", "".join(lines))
-
-
-def imagenet(root: Path) -> None:
-    """Two classes, as Kaggle lays them out."""
-    rng = np.random.default_rng(0)
-    base = root / "imagenet"
-    dump_text(
-        base / "LOC_synset_mapping.txt", "n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus\n"
-    )
-    rows = []
-    for i in range(4):
-        code = ("n01440764", "n01443537")[i % 2]
-        name = f"ILSVRC2012_val_{i + 1:08d}"
-        rows.append([name, f"{code} 1 1 9 9 "])
-        _noise_image(base / "ILSVRC" / "Data" / "CLS-LOC" / "val" / f"{name}.JPEG", rng, i % 2 == 1)
-        for j in range(3):
-            _noise_image(
-                base / "ILSVRC" / "Data" / "CLS-LOC" / "train" / code / f"{code}_{3 * i + j}.JPEG", rng, i % 2 == 1
-            )
-    dump_csv(base / "LOC_val_solution.csv", ["ImageId", "PredictionString"], rows)

@@ -1,4 +1,4 @@
-"""Retrieval, few-shot and ImageNet read their official layouts and run by the real command."""
+"""Retrieval and few-shot read their official layouts and run by the real command."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from official_layouts import ANSWERING, XM_LANGUAGES, fewshot, imagenet
+from official_layouts import ANSWERING, XM_LANGUAGES, fewshot
 
 from openpali.data.media.images import load_image
 from openpali.eval.benchmark import SeenSamples
 from openpali.eval.registry import find_benchmark
 from openpali_lab.benchmarks.fewshot import DATA_SETS
-from openpali_lab.benchmarks.files import Folder
-from openpali_lab.benchmarks.imagenet import read_answers, read_classes
 
 WRITERS = {
     "xm3600-retrieval": ANSWERING["xm3600"],
     "fewshot": fewshot,
-    "imagenet-zeroshot": imagenet,
-    "imagenet-linear": imagenet,
 }
-SCORED = {"xm3600-retrieval": 3, "fewshot": 30, "imagenet-zeroshot": 4, "imagenet-linear": 4}  # that are scored
+SCORED = {"xm3600-retrieval": 3, "fewshot": 30}  # that are scored
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +42,18 @@ def test_runs_by_the_command(openpali, name: str, roots: dict[str, Path], bundle
     assert written["prompt"] or "pooling" in written["preprocessing"]["siglip"]
     assert find_benchmark(name).metric in scores
     assert all(0 <= value <= 1 for value in scores.values())
-    if name in ("fewshot", "imagenet-linear"):  # even untrained features separate dark from bright images
+    if name == "fewshot":  # even untrained features separate dark from bright images
         assert scores[find_benchmark(name).metric] > 0.8
-    if name == "fewshot":
         assert {f"acc/5-shot/{each.name}" for each in DATA_SETS} <= set(scores)
     if name == "xm3600-retrieval":
         assert {f"txt2img_recall@1/{lang}" for lang in XM_LANGUAGES} <= set(scores)
         assert scores["first/img2txt_recall@1"] <= scores["img2txt_recall@1"]
 
 
-@pytest.mark.parametrize(("name", "sets"), [("fewshot", len(DATA_SETS)), ("imagenet-linear", 1)])
 def test_a_limit_is_also_on_the_images_to_train_on(
-    openpali, name: str, sets: int, roots: dict[str, Path], bundle: Path, tmp_path: Path
+    openpali, roots: dict[str, Path], bundle: Path, tmp_path: Path
 ) -> None:
-    card = tmp_path / "card.json"
+    card, name, sets = tmp_path / "card.json", "fewshot", len(DATA_SETS)
     openpali("eval", name, "--model", bundle, "--data", roots[name], "--json", card, "--limit", 2)
     written = json.loads(card.read_text("utf-8"))
     assert written["data"]["train"] == 2 * sets < written["data"]["train_of"]  # one of each of two classes
@@ -107,36 +100,3 @@ def test_split_by_hash_does_not_depend_on_the_order_of_files(roots: dict[str, Pa
     names.sort(key=lambda name: hashlib.sha256(f"bright/{name}".encode()).digest())
     expected = [load_image(copy / "UCMerced_LandUse" / "Images" / "bright" / name) for name in names[:2]]
     assert [(load() == image).all() for load, image in zip(one.images, expected, strict=False)] == [True] * 2
-
-
-def test_classes_of_imagenet(tmp_path: Path) -> None:
-    imagenet(tmp_path)
-    folder = Folder(tmp_path, "ImageNet", "home")
-    codes, names = read_classes(folder)
-    assert (codes, names) == (["n01440764", "n01443537"], ["tench", "goldfish"])
-    images, labels = read_answers(folder, codes)
-    assert images[0].endswith("ILSVRC2012_val_00000001.JPEG")
-    assert np.array_equal(labels, [0, 1, 0, 1])
-    (tmp_path / "imagenet" / "class_names.txt").write_text("a fish\na gold fish\n")
-    assert read_classes(folder)[1] == ["a fish", "a gold fish"]
-    (tmp_path / "imagenet" / "class_names.txt").write_text("a fish\n")
-    with pytest.raises(ValueError):
-        read_classes(folder)
-
-
-def test_no_two_classes_of_imagenet_have_one_name(tmp_path: Path) -> None:
-    path = tmp_path / "imagenet" / "LOC_synset_mapping.txt"
-    path.parent.mkdir()
-    path.write_text(
-        "n02012849 crane\nn02113186 Cardigan, Cardigan Welsh corgi\nn02963159 cardigan\nn03126707 crane\n"
-        "n03710637 maillot\nn03710721 maillot, tank suit\nn02111277 Newfoundland, Newfoundland dog\n"
-    )
-    assert read_classes(Folder(tmp_path, "ImageNet", "home"))[1] == [
-        "crane bird",
-        "Cardigan, Cardigan Welsh corgi",
-        "cardigan",
-        "construction crane",
-        "maillot",
-        "maillot, tank suit",
-        "Newfoundland",
-    ]

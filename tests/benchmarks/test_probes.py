@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openpali_lab.benchmarks import probes
-from openpali_lab.benchmarks.probes import BIAS, L2, RidgeSums, fewshot, fewshot_hits, logistic, ridge
+from openpali_lab.benchmarks.probes import BIAS, L2, fewshot, fewshot_hits, logistic, ridge
 
 
 def fewshot_accuracy(*arguments: object, seed: int) -> float:
@@ -97,18 +97,6 @@ def test_the_support_set_equals_big_visions(monkeypatch: pytest.MonkeyPatch) -> 
     features = np.arange(30.0)[:, None]
     fewshot_hits(features, labels, features, labels, 4, 7)
     assert taken == [np.concatenate(expected).tolist()]
-
-
-def test_sums_give_the_same_regression() -> None:
-    train, labels = blobs(40, 12, 0)
-    train, labels = train[:95], labels[:95]  # 40, 40 and 15
-    test, _ = blobs(100, 12, 1)
-    train, test = train * 3 + 5, test * 3 + 5
-    sums = RidgeSums(12, 3)
-    for start in range(0, len(train), 17):
-        sums.add(train[start : start + 17], labels[start : start + 17])
-    noisy = test + np.random.default_rng(0).normal(size=test.shape) * 20
-    assert (sums.fit()(noisy) == ridge(train, labels)(noisy)).all()
 
 
 def test_logistic_is_the_minimum_of_its_objective() -> None:

@@ -1,4 +1,4 @@
-"""Cached features of any encoder, zero-shot classification, retrieval over languages, and the built data sets."""
+"""Cached features of any encoder, retrieval over languages, and the built data sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from openpali.infer.pali import Pali
 from openpali_lab.benchmarks.features import BATCH, FeatureEncoder, center_crop
 from openpali_lab.benchmarks.probes import logistic
 from openpali_lab.benchmarks.retrieval import retrieve
-from openpali_lab.benchmarks.zero_shot import canonical, class_embeddings, clip_templates, zero_shot
 from openpali_lab.worlds.benchmarks import encoders
 from openpali_lab.worlds.benchmarks.samples import heldout
 
@@ -109,42 +108,13 @@ def test_two_processes_fill_one_cache(pali: Pali, tmp_path: Path, monkeypatch: p
     assert len(list(tmp_path.iterdir())) == 1
 
 
-# --- zero-shot ---
+# --- retrieval ---
 
 
 def embed(texts: list[str]) -> np.ndarray:
     """Embeds a text as its counts of letters."""
     counts = np.array([[text.count(chr(97 + i)) + 1e-3 for i in range(26)] for text in texts], np.float32)
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
-
-
-def test_templates_and_names() -> None:
-    assert len(clip_templates()) == len(set(clip_templates())) == 80
-    assert all(each.count("{}") == 1 and each == canonical(each) for each in clip_templates())
-    assert canonical("T-shirt/top, a_{}!  X") == "tshirttop a {} x"
-
-
-def test_class_embeddings_are_means_of_normalised_sentences() -> None:
-    found = class_embeddings(embed, ["Cat", "dog"])
-    expected = embed([each.replace("{}", "cat") for each in clip_templates()]).mean(0)
-    assert found[0] == pytest.approx(expected / np.linalg.norm(expected), abs=1e-5)
-    assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1], abs=1e-5)
-    with pytest.raises(ValueError):
-        class_embeddings(embed, ["cat", "Cat."])
-
-
-def test_zero_shot_takes_the_nearest_class() -> None:
-    classes = embed(["cat", "dog", "emu", "yak", "fox", "pig", "hen"])
-    scores = zero_shot(embed(["cat", "dog", "yak"]), classes, [0, 1, 0])
-    assert scores.per_sample["acc"] == [1, 1, 0]
-    assert scores.summary["acc"] == pytest.approx(2 / 3)
-    ranked = zero_shot(np.ones((2, 1), np.float32), np.arange(7, dtype=np.float32)[:, None], [2, 1])
-    assert ranked.per_sample == {"acc": [0, 0], "acc@5": [1, 0]}  # the fifth and the sixth
-    with pytest.raises(ValueError):
-        zero_shot(embed(["a", "b", "c"]), classes, [0])
-
-
-# --- retrieval ---
 
 
 def test_retrieval_over_languages() -> None:

@@ -89,45 +89,6 @@ def limited(labels: Labels, limit: int | None) -> Labels:
     return np.sort(np.concatenate([np.flatnonzero(labels == c)[:share] for c in classes]))
 
 
-class RidgeSums:
-    """The regression of :func:`ridge` from running sums over the training features.
-
-    Memory is ``D * (D + classes)``, whatever the number of features.
-    """
-
-    def __init__(self, dim: int, classes: int) -> None:
-        self.count = np.zeros(classes)
-        self.by_class = np.zeros((dim, classes))
-        self.gram = np.zeros((dim, dim))
-
-    def add(self, features: Floats, labels: Labels) -> None:
-        """Features ``[B, D]`` of training examples and their classes ``[B]``."""
-        onehot = labels[:, None] == np.arange(len(self.count))
-        self.count += onehot.sum(0)
-        self.by_class += features.T @ onehot
-        self.gram += features.T @ features
-
-    def fit(self) -> Probe:
-        """Features ``[B, D]`` -> classes ``[B]``.
-
-        Whitening and the constant feature are applied to the sums. The constant is orthogonal to the whitened
-        features, so its weight is solved for alone.
-        """
-        n, total = self.count.sum(), self.by_class.sum(1)
-        mean_ = total / n
-        deviation = np.sqrt(np.maximum(np.diag(self.gram) / n - mean_**2, 0)) + 1e-5
-        gram = (self.gram - n * np.outer(mean_, mean_)) / np.outer(deviation, deviation)
-        # X^T y with y = 2 onehot - 1 and X whitened, whose columns sum to zero
-        moment = 2 * (self.by_class - np.outer(mean_, self.count)) / deviation[:, None]
-        weights = np.linalg.solve(gram + L2 * np.eye(len(gram)), moment)
-        bias = BIAS * BIAS * (2 * self.count - n) / (n * BIAS**2 + L2)
-
-        def predict(features: Floats) -> Labels:
-            return np.asarray((((features - mean_) / deviation) @ weights + bias).argmax(1), dtype=np.int64)
-
-        return predict
-
-
 def logistic(
     train: Floats,
     train_labels: Labels,

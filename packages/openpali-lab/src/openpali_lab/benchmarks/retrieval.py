@@ -14,9 +14,9 @@ from openpali.metrics.scores import Scores, macro_values, mean, mean_scores
 from openpali_lab.benchmarks.captions import XM3600_LANGUAGES, xm3600_captions, xm3600_image
 from openpali_lab.benchmarks.files import Folder, described
 from openpali_lab.benchmarks.metrics.retrieval import retrieval
-from openpali_lab.benchmarks.zero_shot import EmbedText
 
 BATCH = 64  # images in memory
+EmbedText = Callable[[Sequence[str]], Floats]  # N texts -> normalised [N, D]
 _ABOUT = described("xm3600-retrieval")
 
 
