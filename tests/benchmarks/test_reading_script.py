@@ -28,9 +28,6 @@ class OneWord:
 
     parts: Mapping[str, Path] = MappingProxyType({})
 
-    def shared(self, kind: object) -> OneWord:
-        return self
-
     def read_words(self, image: Image) -> list[ReadWord]:
         return [ReadWord("one", Box(0, 0, 9, 9), 0.9)]
 
@@ -80,8 +77,15 @@ def test_scorings_of_test_sets_are_recorded(
         for name in ("tested", "developed")
     ]
     measure = script["measure"]
-    for name, other in {"page_suite": lambda: sets, "Rapid": Peer, "Tesseract": Peer}.items():
+    stand_ins = {
+        "page_suite": lambda: sets,
+        "Rapid": Peer,
+        "Tesseract": Peer,
+        "reader_of_bundle": lambda pali: pali,
+    }
+    for name, other in stand_ins.items():
         monkeypatch.setitem(measure.__globals__, name, other)
+    monkeypatch.setattr("openpali_screen.evaluate.reader_of_bundle", lambda bundle: bundle)
     assert {each.name for each in measure(OneWord(), 2, script["Answers"](None))}
     lines = [json.loads(line) for line in (tmp_path / "tests.jsonl").read_text().splitlines()]
     assert [(each["benchmark"], each["n"]) for each in lines] == [("tested", 2), ("real/line", 200)]

@@ -137,9 +137,6 @@ def test_points_and_elements_are_asked_about_by_name_and_role(monkeypatch) -> No
     class Knows:
         """Finds each element of the example, the second one elsewhere."""
 
-        def shared(self, kind: object) -> Knows:
-            return self
-
         def screen(self, image: object) -> ReadScreen:
             return ReadScreen([THINGS[0], replace(THINGS[1], box=Box(80, 10, 99, 90)), THINGS[2]], [])
 
@@ -151,6 +148,7 @@ def test_points_and_elements_are_asked_about_by_name_and_role(monkeypatch) -> No
             return replace(super().__getitem__(index), objects=THINGS)
 
     monkeypatch.setattr(ReadScreen, "named", property(lambda self: self.elements))  # nothing is written on it
+    monkeypatch.setattr("openpali_screen.evaluate.reader_of_bundle", lambda bundle: bundle)
     knows = cast("Pali", Knows())
     [page, *_] = WholePageEvaluator("x", Named(), 1).run(points_by(knows))
     assert [each.name for each in page.true] == ["Save button", "News link"]  # an icon has no name that one says
